@@ -1,0 +1,35 @@
+"""The element-wise functions that layers and spaces may name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ActivationFn:
+    """How one activation function is computed in Keras and in firmware.
+
+    Attributes:
+        keras: Name for ``tf.keras.activations.get`` (ignored when there is a slope).
+        table: True if the firmware reads it from a look-up table over its input grid, which is exact because
+            Keras reads the same table; False for fixed-point arithmetic that is exact by itself.
+        slope: Slope for negative inputs of a leaky ReLU.
+        signed: True if outputs can be negative.
+    """
+
+    keras: str
+    table: bool = True
+    slope: float = 0.0
+    signed: bool = False
+
+
+ACTIVATIONS: Mapping[str, ActivationFn] = {
+    "none": ActivationFn("linear", table=False, signed=True),
+    "relu": ActivationFn("relu", table=False),
+    # A table, not quantized_relu(negative_slope=...): QKeras saturates that at slope * minimum, hls4ml at minimum.
+    "leaky_relu": ActivationFn("leaky_relu", slope=0.01, signed=True),
+    "gelu": ActivationFn("gelu", signed=True),
+    "tanh": ActivationFn("tanh", signed=True),
+    "sigmoid": ActivationFn("sigmoid"),
+}

@@ -1,0 +1,128 @@
+"""What a block is: a few genes, and the layers that they become."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from kerasnac.core.activations import ACTIVATIONS
+from kerasnac.core.layers import LayerSpec, Scalar, Shape
+
+T = TypeVar("T")
+
+
+def as_tuple(value: Any) -> Any:
+    """Makes a one-entry tuple of a single value."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not values:
+        raise ValueError("an empty list leaves nothing to choose from")
+    return values
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"a value stands twice in {list(values)}")
+    return values
+
+
+#: One value, or a list of distinct values to choose from.
+Values = Annotated[tuple[T, ...], BeforeValidator(as_tuple), AfterValidator(_distinct)]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One categorical gene.
+
+    Attributes:
+        name: Unique within its block.
+        values: What it may be; a single value makes no gene.
+    """
+
+    name: str
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Picks:
+    """The picked values of a block's choices, by name.
+
+    Values are looked up through a function, so that a space can record which genes a block reads.
+
+    Attributes:
+        look_up: Value of a choice by its full name.
+        prefix: Where this block's choices are among all names.
+    """
+
+    look_up: Callable[[str], Scalar]
+    prefix: str = ""
+
+    def __getitem__(self, name: str) -> Scalar:
+        return self.look_up(self.prefix + name)
+
+    def within(self, scope: object) -> Picks:
+        """The picks of an inner block."""
+        return Picks(self.look_up, f"{self.prefix}{scope}.")
+
+
+class Block(BaseModel):
+    """A part of a network with choices in it.
+
+    The fields of a block are what YAML may say about it. A new block is one subclass with a ``block`` tag,
+    :meth:`choices` and :meth:`layers`, entered in :data:`kerasnac.core.blocks.BLOCKS` so that YAML knows it.
+
+    A gene that :meth:`layers` does not read is inactive: conditions need not be declared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    block: str
+    repeat: int = Field(1, ge=1, description="Stand this many times in a row, with genes of their own.")
+
+    @abstractmethod
+    def choices(self) -> tuple[Choice, ...]:
+        """The genes of the block."""
+
+    @abstractmethod
+    def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        """Yields the layers for one pick per choice, reading only the picks that matter.
+
+        Args:
+            picks: Value of every choice, by name.
+            shape: Shape of the block's input.
+
+        Raises:
+            Infeasible: If these picks cannot follow this shape.
+        """
+
+    @model_serializer(mode="wrap")
+    def _tagged(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"block": self.block, **fields(self)}  # Reading needs the tag, even where it is the default.
+
+    def size(self) -> int:
+        """Number of different picks, counting only the active genes."""
+        return math.prod(len(choice.values) for choice in self.choices())
+
+
+def norm_and_activation(picks: Picks, prefix: str = "") -> Iterator[LayerSpec]:
+    """The layers that follow a linear one: its norm, then its activation."""
+    if picks[f"{prefix}norm"] == "batch":
+        yield LayerSpec.of("batch_norm")
+    yield LayerSpec.of("activation", fn=picks[f"{prefix}activation"])
+
+
+def check_activation(name: str) -> str:
+    """Validates an activation's name for pydantic."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
+    return name
+
+
+def flattened(shape: Shape) -> Iterator[LayerSpec]:
+    """A flatten layer if the shape is not a vector yet."""
+    if len(shape) > 1:
+        yield LayerSpec.of("flatten")

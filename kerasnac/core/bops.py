@@ -1,0 +1,92 @@
+"""Bit operations, the one formula.
+
+Baskin et al., "UNIQ: Uniform Noise Injection for Non-Uniform Quantization of Neural Networks"
+(arXiv:1804.10969), with the pruned fraction of Hawks et al., "Ps and Qs" (arXiv:2102.11289):
+
+    BOPs = m n ((1 - p) b_w b_a + b_w + b_a + log2 n)     per output position
+
+for n inputs per output, m outputs, weight and activation widths b_w and b_a, pruned fraction p.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.layers import Products, kind_of
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one layer with weights: a row of the cost table.
+
+    Attributes:
+        layer: Name of the layer.
+        output_shape: Shape of one output sample.
+        macs: Multiply-accumulates.
+        weight_bits: Width of a weight.
+        activation_bits: Width of an input of the layer.
+        sparsity: Pruned fraction of the kernel.
+        bops: Bit operations.
+    """
+
+    layer: str
+    output_shape: tuple[int, ...]
+    macs: int
+    weight_bits: int
+    activation_bits: int
+    sparsity: float
+    bops: float
+
+
+def layer_bops(products: Products, weight_bits: int, activation_bits: int, sparsity: float = 0.0) -> float:
+    """Bit operations of one layer (see the module's formula)."""
+    per_product = (1 - sparsity) * weight_bits * activation_bits + weight_bits + activation_bits + math.log2(products.inputs)
+    return products.macs * per_product
+
+
+def costs(
+    architecture: Architecture,
+    *,
+    weight_bits: int = 32,
+    activation_bits: int = 32,
+    sparsity: float | Mapping[str, float] = 0.0,
+) -> tuple[LayerCost, ...]:
+    """The cost of every layer with weights.
+
+    Batch norms are not counted: they are folded into the layer before them.
+
+    Args:
+        architecture: Float or quantized; a layer's own formats win over the default widths.
+        weight_bits: Width of the weights of layers without a format of their own.
+        activation_bits: Width of activations without a format of their own, the input's included.
+        sparsity: Pruned fraction of the kernels, one for all or by layer name.
+    """
+    rows = []
+    width = activation_bits if architecture.input is None else architecture.input.bits
+    for name, layer, shape in architecture.walk():
+        kind = kind_of(layer)
+        products = kind.products(layer, shape)
+        if products is not None:
+            pruned = sparsity.get(name, 0.0) if isinstance(sparsity, Mapping) else sparsity
+            bits = weight_bits if layer.weight is None else layer.weight.bits
+            bops = layer_bops(products, bits, width, pruned)
+            rows.append(LayerCost(name, kind.output_shape(layer, shape), products.macs, bits, width, pruned, bops))
+            width = activation_bits
+        if layer.activation is not None:
+            width = layer.activation.bits
+    return tuple(rows)
+
+
+def bops(
+    architecture: Architecture,
+    *,
+    weight_bits: int = 32,
+    activation_bits: int = 32,
+    sparsity: float | Mapping[str, float] = 0.0,
+) -> float:
+    """Total bit operations of one inference; arguments as for :func:`costs`."""
+    rows = costs(architecture, weight_bits=weight_bits, activation_bits=activation_bits, sparsity=sparsity)
+    return sum(row.bops for row in rows)

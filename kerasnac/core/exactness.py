@@ -1,0 +1,150 @@
+"""Whether a quantized network computes the same numbers in Keras and in firmware, proved from its formats.
+
+Keras computes on a fixed-point grid with float32 numbers, the firmware with integers. Both are exact, hence
+equal, as long as every number on the way fits both: every partial sum of a layer is a whole number of steps and
+stays within the 2**24 steps that float32 counts without gaps, whatever the inputs and the order of summation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kerasnac.core.activations import ACTIVATIONS
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.layers import LayerSpec
+from kerasnac.core.precision import Precision
+from kerasnac.core.weights import Weights, quantized_weights
+from kerasnac.errors import ConversionError
+
+#: float32 holds every whole number up to this one.
+FLOAT32_EXACT = 2**24
+
+#: Kinds with a kernel and a bias: their output is an accumulator.
+KERNEL_KINDS = ("dense", "conv2d")
+
+#: Widest input of a table activation: 65,536 entries.
+MAX_TABLE_BITS = 16
+
+
+def check_exact(architecture: Architecture, weights: Weights) -> None:
+    """Raises unless firmware can equal Keras in every bit.
+
+    Args:
+        architecture: Quantized, batch norms folded.
+        weights: Its latent or quantized weights.
+
+    Raises:
+        ConversionError: Naming the layer, the reason and the remedy.
+    """
+    output_formats(architecture, weights)
+
+
+def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Precision]:
+    """The exact format of what leaves every layer, by layer name, proved not to overflow or round.
+
+    For a layer with a kernel it is the accumulator, which is passed on unrounded: the narrowest format that
+    none of its partial sums can overflow with these very weights, whatever the inputs.
+
+    Args:
+        architecture: Quantized, batch norms folded.
+        weights: Its latent or quantized weights.
+
+    Raises:
+        ConversionError: If exactness cannot be proved; names the layer, the reason and the remedy.
+    """
+    incoming = architecture.input
+    if incoming is None:
+        raise ConversionError("the network is not quantized: it has no number formats; compress it before making firmware")
+    _check_width("input", incoming, incoming)
+    values = _finite(quantized_weights(architecture, weights))
+    formats: dict[str, Precision] = {}
+    on_grid = True  # An accumulator that is passed on unrounded is on no grid that Keras knows of.
+    for name, layer, _ in architecture.walk():
+        if layer.kind in KERNEL_KINDS:
+            incoming, on_grid = _accumulator(name, layer, incoming, values), False
+        elif layer.kind == "activation":
+            incoming, on_grid = _activation(name, layer, incoming, on_grid), True
+        elif layer.kind != "flatten":
+            raise ConversionError(f"{name}: {_unsupported(layer)}")
+        formats[name] = incoming
+    return formats
+
+
+def _unsupported(layer: LayerSpec) -> str:
+    if layer.kind == "batch_norm":
+        return "a batch norm rounds its products in firmware; fold it into the layer before it (fold_batch_norm) and quantize again"
+    return f"no exact firmware is known for layers of kind {layer.kind!r}; leave it out of the search space"
+
+
+def _finite(values: Weights) -> Weights:
+    for key, array in values.items():
+        if not np.isfinite(array).all():
+            raise ConversionError(f"{key.split('/')[0]}: {key} holds NaN or infinity; train again, with a smaller learning rate")
+    return values
+
+
+def _accumulator(name: str, layer: LayerSpec, incoming: Precision, values: Weights) -> Precision:
+    """The narrowest format of all partial sums of a layer.
+
+    The sum over any subset of the products and the bias lies between the sum of all negative and the sum of all
+    positive extremes, so this covers every order of summation, and the zeros of padding too.
+    """
+    if layer.weight is None or layer.bias is None:
+        raise ConversionError(f"{name}: the layer is float in a quantized network; give its kernel and its bias a format")
+    if not (layer.weight.signed and layer.bias.signed):
+        raise ConversionError(f"{name}: QKeras has no unsigned weights; use ap_fixed for kernel and bias")
+    fractional = max(layer.weight.fractional + incoming.fractional, layer.bias.fractional)
+    kernel = values[f"{name}/kernel"].astype(np.float64).reshape(-1, values[f"{name}/kernel"].shape[-1])
+    bias = values[f"{name}/bias"].astype(np.float64)
+    positive, negative = np.maximum(kernel, 0).sum(axis=0), np.minimum(kernel, 0).sum(axis=0)
+    high = (positive * incoming.maximum + negative * incoming.minimum + np.maximum(bias, 0)).max()
+    low = (positive * incoming.minimum + negative * incoming.maximum + np.minimum(bias, 0)).min()
+    steps = math.ldexp(max(high, -low), fractional)
+    if steps > FLOAT32_EXACT:
+        raise ConversionError(
+            f"{name}: sums of {layer.weight} weights with {incoming} inputs need up to {math.log2(steps):.1f} bits, "
+            f"more than the 24 that float32 adds exactly in Keras; use fewer weight or activation bits, or prune more"
+        )
+    return _narrowest(low, high, fractional)
+
+
+def _narrowest(low: float, high: float, fractional: int) -> Precision:
+    """The narrowest signed format of a resolution that holds ``[low, high]``."""
+    bottom, top = math.ldexp(low, fractional), math.ldexp(high, fractional)
+    bits = max(2, 1 + int(top).bit_length(), 1 + (int(-bottom) - 1).bit_length() if bottom < 0 else 0)
+    return Precision(bits, bits - fractional)
+
+
+def _activation(name: str, layer: LayerSpec, incoming: Precision, on_grid: bool) -> Precision:
+    """Checks an activation against what comes in; returns its output format."""
+    fn, out = ACTIVATIONS[str(layer["fn"])], layer.activation
+    if out is None:
+        raise ConversionError(f"{name}: the activation is float in a quantized network; give it a format")
+    _check_width(name, out, incoming)
+    if fn.table:
+        if not on_grid:
+            raise ConversionError(
+                f"{name}: {layer['fn']} is read from a table but its input is an unrounded accumulator; "
+                "put an activation 'none' with a format before it"
+            )
+        if incoming.bits > MAX_TABLE_BITS:
+            raise ConversionError(f"{name}: a table over {incoming} has 2**{incoming.bits} entries; use at most {MAX_TABLE_BITS} bits")
+    elif out.signed != fn.signed:
+        kind = "a signed (ap_fixed)" if fn.signed else "an unsigned (ap_ufixed)"
+        raise ConversionError(f"{name}: {layer['fn']} needs {kind} output, not {out}: QKeras computes it so")
+    return out
+
+
+def _check_width(name: str, out: Precision, incoming: Precision) -> None:
+    """Values of the finer of two steps, over the reach of the wider range, must be whole float32 numbers.
+
+    QKeras rounds as ``x + (rounded - x)``, and both terms need to be exact.
+    """
+    steps = math.ldexp(max(-incoming.minimum, incoming.maximum, -out.minimum, out.maximum), max(out.fractional, incoming.fractional))
+    if steps > FLOAT32_EXACT:
+        raise ConversionError(
+            f"{name}: rounding {incoming} to {out} needs {math.log2(steps):.1f} bits, more than the 24 that float32 holds; "
+            "use fewer fractional bits, or a smaller range before it"
+        )

@@ -1,0 +1,124 @@
+"""The single notion of a number format."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.errors import ConfigError
+
+_PATTERN = re.compile(r"^(?:ap_)?(u?)fixed<\s*(\d+)\s*,\s*(-?\d+)\s*>$")
+
+
+@dataclass(frozen=True, order=True)
+class Precision:
+    """A fixed-point format, ``ap_fixed<bits, integer>`` or ``ap_ufixed<bits, integer>``.
+
+    Attributes:
+        bits: Total width in bits, sign included.
+        integer: Bits left of the binary point, sign included (the ``I`` of ``ap_fixed<W, I>``). May be
+            negative or larger than ``bits``.
+        signed: False for ``ap_ufixed``.
+
+    Raises:
+        ConfigError: If the width is not positive.
+    """
+
+    bits: int
+    integer: int
+    signed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.bits < 1 + self.signed:
+            kind = "signed" if self.signed else "unsigned"
+            raise ConfigError(f"{self}: a {kind} format needs at least {1 + self.signed} bits")
+
+    @classmethod
+    def parse(cls, text: str) -> Precision:
+        """Reads ``ap_fixed<8,3>``, ``ap_ufixed<8,3>`` or the same without ``ap_``.
+
+        Raises:
+            ConfigError: If the text is anything else.
+        """
+        match = _PATTERN.match(text.strip())
+        if match is None:
+            raise ConfigError(f"{text!r} is not a number format: write ap_fixed<bits,integer> or ap_ufixed<bits,integer>")
+        return cls(int(match[2]), int(match[3]), signed=not match[1])
+
+    def __str__(self) -> str:
+        return f"ap_{'' if self.signed else 'u'}fixed<{self.bits},{self.integer}>"
+
+    @property
+    def fractional(self) -> int:
+        """Bits right of the binary point."""
+        return self.bits - self.integer
+
+    @property
+    def step(self) -> float:
+        """Distance between neighbouring values (one unit in the last place)."""
+        return math.ldexp(1.0, -self.fractional)
+
+    @property
+    def minimum(self) -> float:
+        """Smallest value."""
+        return -math.ldexp(1.0, self.integer - 1) if self.signed else 0.0
+
+    @property
+    def maximum(self) -> float:
+        """Largest value."""
+        return math.ldexp(1.0, self.integer - self.signed) - self.step
+
+    def quantize(self, values: Any) -> NDArray[np.float64]:
+        """Rounds half to even and saturates, as QKeras does with ``alpha=1`` (``AP_RND_CONV, AP_SAT``).
+
+        Args:
+            values: Anything NumPy makes a float array of.
+
+        Returns:
+            A float64 array of the same shape, every entry exactly on the grid.
+        """
+        scaled = np.round(np.ldexp(np.asarray(values, np.float64), self.fractional))
+        return np.ldexp(np.clip(scaled, *self._raw_limits), -self.fractional)
+
+    def contains(self, values: Any) -> NDArray[np.bool_]:
+        """True where a value is within range (it need not be on the grid)."""
+        array = np.asarray(values)
+        return (array >= self.minimum - self.step / 2) & (array <= self.maximum + self.step / 2)
+
+    def grid(self) -> NDArray[np.float64]:
+        """All 2**bits values, in the order of their raw two's-complement pattern (0, 1, ..., -1)."""
+        raw = np.arange(2**self.bits)
+        if self.signed:
+            raw = np.where(raw >= 2 ** (self.bits - 1), raw - 2**self.bits, raw)
+        return np.ldexp(raw.astype(np.float64), -self.fractional)
+
+    @property
+    def _raw_limits(self) -> tuple[float, float]:
+        if self.signed:
+            return -math.ldexp(1.0, self.bits - 1), math.ldexp(1.0, self.bits - 1) - 1
+        return 0.0, math.ldexp(1.0, self.bits) - 1
+
+    @classmethod
+    def covering(cls, low: float, high: float, bits: int, *, signed: bool | None = None) -> Precision:
+        """The finest format of a width whose range holds ``[low, high]``.
+
+        Args:
+            low: Smallest value to hold.
+            high: Largest value to hold.
+            bits: Total width.
+            signed: Force a signed or unsigned format; by default signed when ``low < 0``.
+        """
+        sign = (low < 0) if signed is None else signed
+        reach = max(abs(low), abs(high))
+        integer = sign + (math.floor(math.log2(reach)) + 1 if reach > 0 else 0)
+        candidate = cls(bits, integer, sign)
+        # A power of two on the negative side needs one bit less; a value that rounds past the top needs one more.
+        smaller = cls(bits, integer - 1, sign)
+        if smaller.contains([low, high]).all():
+            return smaller
+        return candidate if high <= candidate.maximum + candidate.step / 2 else cls(bits, integer + 1, sign)

@@ -1,0 +1,31 @@
+"""How stages say how far they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage's progress.
+
+    Attributes:
+        stage: Name of the stage.
+        done: Units done.
+        total: Units in all.
+        text: What there is to say, for example the best metric so far.
+    """
+
+    stage: str
+    done: int
+    total: int
+    text: str = ""
+
+
+#: Called by a stage after every unit of work; stages print nothing themselves.
+Progress = Callable[[Step], None]
+
+
+def silent(step: Step) -> None:
+    """Ignores progress."""

@@ -1,0 +1,113 @@
+"""From a trained float network to number formats for every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.core.activations import ACTIVATIONS
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.layers import LayerSpec
+from kerasnac.core.precision import Precision
+from kerasnac.core.weights import Weights
+from kerasnac.errors import ConfigError
+
+#: Beyond this input the table activations are flat or linear to within a bit; no table needs to reach further.
+TABLE_REACH = 8.0
+
+#: Widest bias; it only has to resolve the accumulator it is added to.
+BIAS_BITS = 16
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Range of an activation on training data, the saturated tail left out.
+
+    Attributes:
+        inputs: (low, high) of what enters the activation function.
+        outputs: (low, high) of what leaves it.
+    """
+
+    inputs: tuple[float, float]
+    outputs: tuple[float, float]
+
+
+def quantize(
+    architecture: Architecture,
+    weights: Weights,
+    observed: Mapping[str, Observed],
+    *,
+    input_grid: Precision,
+    weight_bits: int,
+    activation_bits: int,
+) -> Architecture:
+    """Gives every tensor of a float network a format of the asked width.
+
+    The split between integer and fractional bits comes from the data: activations cover the observed range,
+    kernels take the split with the least squared error, biases resolve their accumulator.
+
+    Args:
+        architecture: Float, batch norms folded.
+        weights: Its trained weights.
+        observed: Range of every activation layer, by name.
+        input_grid: Format of the network's input.
+        weight_bits: Width of the kernels, at least 2.
+        activation_bits: Width of the activations, at least 2.
+
+    Returns:
+        The quantized architecture. Table activations gain a linear layer before them that holds their input grid.
+
+    Raises:
+        ConfigError: If a width is too small.
+    """
+    for what, bits in (("weight", weight_bits), ("activation", activation_bits)):
+        if bits < 2:
+            raise ConfigError(f"{what} width {bits} is too small: at least 2 bits")
+    layers: list[LayerSpec] = []
+    incoming = input_grid
+    for name, layer, _ in architecture.walk():
+        if layer.kind == "activation":
+            formats = _activation_formats(layer, observed[name], activation_bits)
+            if len(formats) == 2:
+                layers.append(replace(LayerSpec.of("activation", fn="none"), activation=formats[0]))
+            incoming = formats[-1]
+            layers.append(replace(layer, activation=incoming))
+        elif f"{name}/kernel" in weights:
+            kernel = kernel_format(weights[f"{name}/kernel"], weight_bits)
+            bias = bias_format(weights[f"{name}/bias"], kernel.fractional + incoming.fractional)
+            layers.append(replace(layer, weight=kernel, bias=bias))
+        else:
+            layers.append(layer)
+    return replace(architecture, layers=tuple(layers), input=input_grid)
+
+
+def kernel_format(kernel: NDArray[np.float32], bits: int) -> Precision:
+    """The signed format of a width that rounds a kernel with the least squared error."""
+    covering = Precision.covering(float(kernel.min()), float(kernel.max()), bits, signed=True)
+    candidates = [Precision(bits, covering.integer - fewer) for fewer in range(4)]
+    return min(candidates, key=lambda grid: float(np.sum((grid.quantize(kernel) - kernel) ** 2)))
+
+
+def bias_format(bias: NDArray[np.float32], fractional: int) -> Precision:
+    """A signed format with the accumulator's resolution and room for the bias to grow fourfold in training."""
+    reach = max(4 * float(np.abs(bias).max()), 1.0)
+    integer = Precision.covering(-reach, reach, BIAS_BITS).integer
+    return Precision(max(2, min(integer + fractional, BIAS_BITS)), integer)
+
+
+def _activation_formats(layer: LayerSpec, observed: Observed, bits: int) -> tuple[Precision, ...]:
+    """Format of the output, preceded by that of the input for a table activation."""
+    fn = ACTIVATIONS[str(layer["fn"])]
+    output = _within_firmware(Precision.covering(*observed.outputs, bits, signed=fn.signed))
+    if not fn.table:
+        return (output,)
+    low, high = np.clip(observed.inputs, -TABLE_REACH, TABLE_REACH)
+    return _within_firmware(Precision.covering(float(low), float(high), bits, signed=True)), output
+
+
+def _within_firmware(grid: Precision) -> Precision:
+    """At least one fractional bit: QKeras and hls4ml disagree on activations without any."""
+    return replace(grid, integer=min(grid.integer, grid.bits - 1))

@@ -1,0 +1,23 @@
+"""One seed fixes a run; every other seed derives from it and from what it is for."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def derive_seed(seed: int, *purpose: object) -> int:
+    """A 31-bit seed from the run's seed and any description, e.g. ``derive_seed(0, "search", architecture.id)``."""
+    text = "/".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def digest(*parts: object) -> str:
+    """A short hash of the representations of some values: settings, ids, seeds."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def generator(seed: int, *purpose: object) -> np.random.Generator:
+    """A NumPy generator for one purpose."""
+    return np.random.default_rng(derive_seed(seed, *purpose))

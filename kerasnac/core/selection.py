@@ -1,0 +1,80 @@
+"""Choosing a few models from a front, by a rule with a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from kerasnac.core.data import Sense
+from kerasnac.errors import ConfigError
+
+T = TypeVar("T")
+
+_RULES = "best, knee, 'within 2%' (cheapest within 2% of the best metric), 'metric 0.65' (cheapest at least that good)"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A rule that picks one point of a front.
+
+    Attributes:
+        rule: ``best`` metric; ``knee``, the point farthest from the line between the front's ends; ``within`` a
+            relative tolerance of the best metric, the cheapest; ``metric``, the cheapest at least that good.
+        value: Tolerance or threshold of the last two.
+    """
+
+    rule: Literal["best", "knee", "within", "metric"]
+    value: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Selection:
+        """Reads ``best``, ``knee``, ``within 2%`` or ``metric 0.65``.
+
+        Raises:
+            ConfigError: If the text is none of them.
+        """
+        if text in ("best", "knee"):
+            return cls(text)  # type: ignore[arg-type]
+        match = re.fullmatch(r"(within|metric)\s+(\d+(?:\.\d*)?|\.\d+)\s*(%?)", text.strip())
+        if match is None or (match[1] == "metric" and match[3]):
+            raise ConfigError(f"unknown selection {text!r}: one of {_RULES}")
+        return cls(match[1], float(match[2]) / (100 if match[3] else 1))  # type: ignore[arg-type]
+
+    def pick(self, points: Sequence[T], metric: Callable[[T], float], cost: Callable[[T], float], sense: Sense) -> T:
+        """The point that the rule picks.
+
+        Args:
+            points: A front, or any points.
+            metric: Task metric of a point.
+            cost: What is to be small.
+            sense: Whether the metric is to be large or small.
+
+        Raises:
+            ConfigError: If there is no point, or none reaches the threshold.
+        """
+        if not points:
+            raise ConfigError("there is nothing to select from: the front is empty")
+        sign = 1.0 if sense == "max" else -1.0
+        good = np.array([sign * metric(p) for p in points])
+        costs = np.array([cost(p) for p in points])
+        if self.rule == "knee":
+            return points[_knee(good, costs)]
+        limit = {"best": good.max(), "within": good.max() - self.value * abs(good.max()), "metric": sign * self.value}[self.rule]
+        enough = np.flatnonzero(good >= limit)
+        if not enough.size:
+            raise ConfigError(f"no model reaches a metric of {self.value:g}; the best is {sign * good.max():.4g}")
+        return points[enough[np.lexsort((-good[enough], costs[enough]))[0]]]
+
+
+def _knee(good: np.ndarray, costs: np.ndarray) -> int:
+    """The point farthest above the line between the cheapest and the best point, costs on a log scale."""
+    x = np.log(np.maximum(costs, 1.0))
+    low, high = np.lexsort((-good, costs))[0], np.lexsort((costs, -good))[0]
+    if x[high] == x[low] or good[high] == good[low]:
+        return int(low)
+    height = (good - good[low]) / (good[high] - good[low]) - (x - x[low]) / (x[high] - x[low])
+    return int(np.argmax(height))

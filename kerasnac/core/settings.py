@@ -1,0 +1,181 @@
+"""What a run is told: one model per stage, validated together with the space."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from kerasnac.core.selection import Selection
+from kerasnac.core.space import SearchSpace
+from kerasnac.core.training import Training
+
+
+def _selection_text(text: str) -> str:
+    Selection.parse(text)
+    return text
+
+
+#: Text of a selection rule, checked when it is read.
+Rule = Annotated[str, AfterValidator(_selection_text)]
+
+
+class Settings(BaseModel):
+    """Frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SearchSettings(Settings):
+    """The global search.
+
+    Attributes:
+        objectives: Metrics to optimise; ``metric`` is the task metric.
+        budgets: Bounds that every answer keeps: metric -> maximum (minimum for accuracy).
+        population: Size of a generation.
+        evaluations: Candidates to train.
+        training: How every candidate is trained.
+        weight_bits: Width at which BOPs are counted.
+        activation_bits: As ``weight_bits``.
+    """
+
+    objectives: tuple[str, ...] = Field(("metric", "bops"), min_length=1)
+    budgets: dict[str, float] = Field(default_factory=dict)
+    population: int = Field(20, ge=2)
+    evaluations: PositiveInt = 100
+    training: Training = Training(epochs=5)
+    weight_bits: PositiveInt = 8
+    activation_bits: PositiveInt = 8
+
+
+class TuneSettings(Settings):
+    """Bayesian optimisation of the training of chosen models.
+
+    Attributes:
+        select: Rules that pick models from the front.
+        trials: Trials per model, the search's own settings included.
+        epochs: Epochs of a trial.
+        patience: Early stopping, in epochs.
+        learning_rate: Range searched, logarithmic.
+        batch_size: Values searched.
+        schedule: Values searched.
+        weight_decay: Range searched, logarithmic.
+        dropout: Range searched.
+    """
+
+    select: tuple[Rule, ...] = Field(("knee", "best"), min_length=1)
+    trials: PositiveInt = 12
+    epochs: PositiveInt = 20
+    patience: PositiveInt | None = 5
+    learning_rate: tuple[PositiveFloat, PositiveFloat] = (3e-4, 1e-2)
+    batch_size: tuple[PositiveInt, ...] = (64, 128, 256, 512)
+    schedule: tuple[Literal["constant", "cosine"], ...] = ("constant", "cosine")
+    weight_decay: tuple[PositiveFloat, PositiveFloat] = (1e-6, 1e-2)
+    dropout: tuple[NonNegativeFloat, NonNegativeFloat] = (0.0, 0.2)
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> TuneSettings:
+        for name in ("learning_rate", "weight_decay", "dropout"):
+            low, high = getattr(self, name)
+            if low >= high:
+                raise ValueError(f"{name}: the range [{low:g}, {high:g}] must ascend")
+        return self
+
+
+def _width_pair(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+#: Weight and activation width; a single number means both.
+Widths = Annotated[tuple[Annotated[int, Field(ge=2, le=16)], Annotated[int, Field(ge=2, le=16)]], BeforeValidator(_width_pair)]
+
+
+class CompressSettings(Settings):
+    """Quantization-aware training with iterative magnitude pruning.
+
+    Attributes:
+        bits: Widths to train at: a number, or a pair of weight and activation width.
+        iterations: Pruning iterations after the unpruned one.
+        fraction: Fraction of the remaining weights that each iteration prunes.
+        prune_output: Whether the output layer is pruned too.
+        epochs: Epochs of every iteration.
+        learning_rate: Initial learning rate, cosine decay; the tuned one by default.
+        saturation: Fraction of an activation's values that may exceed its format, at each end.
+    """
+
+    bits: tuple[Widths, ...] = Field(((8, 8), (6, 6)), min_length=1)
+    iterations: int = Field(5, ge=0, le=40)
+    fraction: float = Field(0.2, gt=0, lt=1)
+    prune_output: bool = False
+    epochs: PositiveInt = 5
+    learning_rate: PositiveFloat | None = None
+    saturation: float = Field(1e-3, ge=0, lt=0.5)
+
+
+class FirmwareSettings(Settings):
+    """Conversion with hls4ml and emulation.
+
+    Attributes:
+        select: Rules that pick compressed models, of each tuned one.
+        part: FPGA part number.
+        backend: HLS compiler for which the project is written.
+        clock_period: In nanoseconds.
+        io_type: ``io_parallel`` or ``io_stream``.
+        strategy: ``latency`` or ``resource``.
+        reuse_factor: Multiplications per multiplier.
+        samples: Test samples to compare, at most.
+        softmax: ``host`` leaves softmax off the chip; ``chip`` adds it and reports its agreement as well.
+    """
+
+    select: tuple[Rule, ...] = Field(("knee",), min_length=1)
+    part: str = "xcvu13p-flga2577-2-e"
+    backend: Literal["Vitis", "Vivado"] = "Vitis"
+    clock_period: PositiveFloat = 5.0
+    io_type: Literal["io_parallel", "io_stream"] = "io_parallel"
+    strategy: Literal["latency", "resource"] = "latency"
+    reuse_factor: PositiveInt = 1
+    samples: PositiveInt = 2000
+    softmax: Literal["host", "chip"] = "host"
+
+
+class DatasetSettings(BaseModel):
+    """Which dataset to load.
+
+    Attributes:
+        source: A key of :data:`kerasnac.datasets.DATASETS`; all other keys are arguments of that function.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    source: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of the dataset function."""
+        return dict(self.model_extra or {})
+
+
+class RunSettings(Settings):
+    """A whole run: what a YAML file holds.
+
+    Attributes:
+        name: Name of the run.
+        description: What it is about, with sources.
+        space: The search space.
+        dataset: Where the samples come from.
+        search: The global search.
+        tune: The tuning of the training.
+        compress: The compression.
+        firmware: The conversion.
+        seed: The one seed.
+    """
+
+    name: str
+    description: str = ""
+    space: SearchSpace
+    dataset: DatasetSettings
+    search: SearchSettings = SearchSettings()
+    tune: TuneSettings = TuneSettings()
+    compress: CompressSettings = CompressSettings()
+    firmware: FirmwareSettings = FirmwareSettings()
+    seed: int = 0

@@ -1,0 +1,88 @@
+"""A network with its weights, and where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.bops import bops
+from kerasnac.core.files import new_folder, write_json
+from kerasnac.core.training import Training
+from kerasnac.core.weights import Weights, sparsity
+from kerasnac.errors import RunError
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network.
+
+    Attributes:
+        name: For tables and folder names, unique within a run.
+        architecture: Float or quantized.
+        weights: Latent weights; a quantized network rounds them to its formats when it computes.
+        training: How it was trained last.
+        metrics: Metrics on validation, by name.
+        seed: Seed of the training.
+        origin: Where it came from: the parent's name, widths, pruning iteration.
+    """
+
+    name: str
+    architecture: Architecture
+    weights: Weights = field(repr=False, compare=False)
+    training: Training
+    metrics: Mapping[str, float]
+    seed: int
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of zero weights in the kernels, after quantization."""
+        return sparsity(self.architecture, self.weights)[0]
+
+    @property
+    def bops(self) -> float:
+        """Bit operations with this network's formats and zeros (32 bits where it is float)."""
+        return bops(self.architecture, sparsity=sparsity(self.architecture, self.weights)[1])
+
+    def save(self, folder: Path | str) -> Path:
+        """Writes ``model.json`` and ``weights.npz``; the folder appears whole or not at all."""
+        folder = Path(folder)
+        with new_folder(folder) as temporary:
+            np.savez_compressed(temporary / "weights.npz", **self.weights)  # type: ignore[arg-type]
+            write_json(temporary / "model.json", self.to_dict())
+        return folder
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the weights, JSON-ready."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture.to_dict(),
+            "training": self.training.to_dict(),
+            "metrics": dict(self.metrics),
+            "seed": self.seed,
+            "origin": dict(self.origin),
+        }
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Trained:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            RunError: If the folder holds no model.
+        """
+        folder = Path(folder)
+        try:
+            data = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            with np.load(folder / "weights.npz") as arrays:
+                weights = {key: arrays[key] for key in arrays.files}
+        except FileNotFoundError as error:
+            raise RunError(f"{folder} holds no saved model: {error.filename} is missing") from error
+        data["architecture"] = Architecture.from_dict(data["architecture"])
+        data["training"] = Training(**data["training"])
+        return cls(weights=weights, **data)

@@ -1,0 +1,57 @@
+"""Datasets by name: two physics examples, and loaders for arrays and files of your own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kerasnac.core.data import Dataset
+from kerasnac.datasets.bragg import bragg_peaks
+from kerasnac.datasets.jets import jets
+from kerasnac.datasets.loaders import Options, from_arrays, from_csv, from_hdf5, from_npz
+from kerasnac.errors import ConfigError
+
+__all__ = ["bragg_peaks", "from_arrays", "from_csv", "from_hdf5", "from_npz", "jets", "load"]
+
+DATASETS: Mapping[str, Callable[..., Dataset]] = {
+    "bragg_peaks": bragg_peaks,
+    "jets": jets,
+    "npz": from_npz,
+    "hdf5": from_hdf5,
+    "csv": from_csv,
+}
+
+
+def load(name: str, /, **options: Any) -> Dataset:
+    """Loads a dataset by its name in :data:`DATASETS`, as a configuration file gives it.
+
+    Args:
+        name: ``bragg_peaks``, ``jets``, ``npz``, ``hdf5`` or ``csv``.
+        **options: Arguments of the function that the name stands for.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ConfigError: If the name is unknown, or an option is unknown or missing.
+        DataError: If the data cannot be used.
+    """
+    if name not in DATASETS:
+        raise ConfigError(f"there is no dataset {name!r}: choose one of {', '.join(DATASETS)}")
+    allowed, required = _options(DATASETS[name])
+    unknown = [option for option in options if option not in allowed]
+    if unknown:
+        raise ConfigError(f"dataset {name} has no option {unknown[0]!r}: it takes {', '.join(allowed)}")
+    missing = [option for option in required if option not in options]
+    if missing:
+        raise ConfigError(f"dataset {name} needs the option {missing[0]!r}")
+    return DATASETS[name](**options)
+
+
+def _options(function: Callable[..., Dataset]) -> tuple[list[str], list[str]]:
+    """Names of all options of a dataset function, and of those without a default."""
+    parameters = inspect.signature(function).parameters.values()
+    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    shared = list(Options.__annotations__) if len(named) < len(parameters) else []
+    return [p.name for p in named] + shared, [p.name for p in named if p.default is p.empty]

@@ -1,0 +1,337 @@
+"""Datasets from arrays and files of your own."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+import numpy as np
+
+from kerasnac.core.data import Array, Dataset, Development, Task, make_dataset
+from kerasnac.core.precision import Precision
+from kerasnac.errors import ConfigError, DataError, EnvironmentProblem
+
+#: A class with less than this part of the even share of the training samples earns a warning.
+RARE = 1 / 20
+
+
+class Options(TypedDict, total=False):
+    """What the loaders of files hand on to :func:`from_arrays`, which says what it means."""
+
+    task: Literal["classification", "regression"] | Task
+    outputs: int | None
+    name: str
+    seed: int
+    fractions: tuple[float, float, float]
+    standardize: bool
+    input_bits: int
+    input_grid: Precision | str | None
+    max_saturation: float
+
+
+def from_arrays(
+    x: Array,
+    y: Array,
+    *,
+    task: Literal["classification", "regression"] | Task = "classification",
+    outputs: int | None = None,
+    name: str = "arrays",
+    seed: int = 0,
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    standardize: bool = False,
+    input_bits: int = 12,
+    input_grid: Precision | str | None = None,
+    max_saturation: float = 1e-3,
+) -> Dataset:
+    """Makes a dataset of two arrays.
+
+    Args:
+        x: Samples, shape (samples, ...), any number or boolean dtype.
+        y: Labels. Classification: indices (samples,) or (samples, 1), one-hot (samples, classes), or strings, which
+            become indices into the names of the task or, without names, into the sorted strings. Regression:
+            (samples,) or (samples, outputs).
+        task: What to predict, in one word or as a full :class:`Task`.
+        outputs: Number of classes or of regressed values, unless the task says it; by default the labels tell.
+        name: For messages and tables.
+        seed: Seed of the random split.
+        fractions: Train, validation and test fractions; must add up to 1.
+        standardize: Shift and scale every feature (last axis) to mean 0 and deviation 1 on the training split.
+        input_bits: Width of the input grid, if ``input_grid`` is not given.
+        input_grid: Number format of the firmware's input, such as ``"ap_fixed<12,4>"``; by default it is
+            fitted to the training split.
+        max_saturation: Largest fraction of the training inputs that the grid may clip.
+
+    Returns:
+        The dataset, split and on its input grid.
+
+    Raises:
+        ConfigError: If there is no such task, or ``input_grid`` is not a number format.
+        DataError: If the arrays cannot be used as they are, see :func:`kerasnac.core.data.make_dataset`.
+
+    Warns:
+        UserWarning: For every class that has less than 1/20 of the even share of the training samples.
+    """
+    x, y = _plain(x, f"{name}: samples"), _plain(y, f"{name}: labels")
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    kind, names = (task.kind, task.names) if isinstance(task, Task) else (task, ())
+    if kind == "classification" and y.dtype.kind == "U":
+        y, names = _class_indices(y, names, name)
+    dataset = make_dataset(
+        x,
+        y,
+        name=name,
+        task=task if isinstance(task, Task) else _task(kind, outputs, names, y, name),
+        seed=seed,
+        fractions=fractions,
+        standardize=standardize,
+        input_bits=input_bits,
+        input_grid=Precision.parse(input_grid) if isinstance(input_grid, str) else input_grid,
+        max_saturation=max_saturation,
+    )
+    _warn_of_rare_classes(dataset.development)
+    return dataset
+
+
+def from_npz(path: str | Path, *, x: str = "x", y: str = "y", **options: Unpack[Options]) -> Dataset:
+    """Reads samples and labels from an ``.npz`` file.
+
+    Args:
+        path: The file.
+        x: Name of the array of samples.
+        y: Name of the array of labels.
+        **options: As for :func:`from_arrays`; the name is by default that of the file.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ConfigError: As :func:`from_arrays`.
+        DataError: With the file and the array that is wrong or missing.
+    """
+    samples, labels = read_npz(path, (x, y))
+    return from_file(path, samples, labels, f"samples {x!r}, labels {y!r}", **options)
+
+
+def from_hdf5(path: str | Path, *, x: str = "x", y: str = "y", **options: Unpack[Options]) -> Dataset:
+    """Reads samples and labels from an HDF5 file.
+
+    Args:
+        path: The file.
+        x: Path of the HDF5 dataset of samples inside the file, such as ``"train/images"``.
+        y: Path of the HDF5 dataset of labels.
+        **options: As for :func:`from_arrays`; the name is by default that of the file.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ConfigError: As :func:`from_arrays`.
+        DataError: With the file and the HDF5 dataset that is wrong or missing.
+        EnvironmentProblem: If h5py is not installed.
+    """
+    h5py = _import("h5py")
+    try:
+        with h5py.File(_existing(path)) as file:
+            _require((x, y), _hdf5_datasets(file, (x, y), h5py), path, "HDF5 dataset")
+            # Strings come out as bytes unless asked for as text.
+            nodes = [file[key].asstr() if h5py.check_string_dtype(file[key].dtype) else file[key] for key in (x, y)]
+            samples, labels = (np.asarray(node[()]) for node in nodes)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as HDF5 ({error})") from error
+    return from_file(path, samples, labels, f"samples {x!r}, labels {y!r}", **options)
+
+
+def from_csv(
+    path: str | Path,
+    *,
+    label: str | Sequence[str],
+    features: Sequence[str] | None = None,
+    **options: Unpack[Options],
+) -> Dataset:
+    """Reads a table with a header, one sample per row.
+
+    Args:
+        path: The file, comma separated.
+        label: Column of the labels (numbers, or strings for classes), or several columns of numbers.
+        features: Columns of the features, all numbers; by default all columns that are not labels.
+        **options: As for :func:`from_arrays`; the name is by default that of the file.
+
+    Returns:
+        The dataset; samples have the shape (features,).
+
+    Raises:
+        ConfigError: As :func:`from_arrays`.
+        DataError: With the file and the column that is missing, has gaps or is not numeric.
+        EnvironmentProblem: If pandas is not installed.
+    """
+    pandas = _import("pandas")
+    try:
+        frame = pandas.read_csv(_existing(path)).replace([np.inf, -np.inf], np.nan)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error})") from error
+    targets = [label] if isinstance(label, str) else list(label)
+    inputs = [column for column in frame.columns if column not in targets] if features is None else list(features)
+    _require(targets + inputs, list(frame.columns), path, "column")
+    if not targets or not inputs:
+        raise DataError(f"{path}: there is no column of {'features' if targets else 'labels'}")
+    for column in inputs:
+        if column in targets:
+            raise DataError(f"{path}: column {column!r} is both a feature and a label")
+    samples = np.column_stack([_column(frame[column], path) for column in inputs])
+    labels = np.column_stack([_column(frame[column], path, text=len(targets) == 1) for column in targets])
+    return from_file(path, samples, labels, f"labels {', '.join(targets)}", **options)
+
+
+def read_npz(path: str | Path, keys: Sequence[str]) -> list[Array]:
+    """Reads some arrays of an ``.npz`` file.
+
+    Args:
+        path: The file.
+        keys: Names of the arrays.
+
+    Returns:
+        The arrays, in the order of the keys.
+
+    Raises:
+        DataError: If the file or an array is missing or cannot be read.
+    """
+    if not zipfile.is_zipfile(_existing(path)):
+        raise DataError(f"{path}: is not an npz file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            _require(keys, file.files, path, "array")
+            return [file[key] for key in keys]
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read as npz ({error})") from error
+
+
+def from_file(path: str | Path, x: Array, y: Array, source: str, **options: Unpack[Options]) -> Dataset:
+    """As :func:`from_arrays`, for arrays of a file.
+
+    Args:
+        path: The file, which gives the dataset its name unless the options do.
+        x: See :func:`from_arrays`.
+        y: See :func:`from_arrays`.
+        source: Where in the file the arrays are, for messages.
+        **options: See :func:`from_arrays`.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ConfigError: As :func:`from_arrays`.
+        DataError: As :func:`from_arrays`, with the file and the source.
+    """
+    options.setdefault("name", Path(path).stem)
+    try:
+        return from_arrays(x, y, **options)
+    except DataError as error:
+        raise DataError(f"{path} ({source}): {error}") from error
+
+
+def _existing(path: str | Path) -> Path:
+    if not Path(path).is_file():
+        raise DataError(f"{path}: there is no such file")
+    return Path(path)
+
+
+def _import(package: str) -> Any:
+    """Imports a package that only one file format needs."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise EnvironmentProblem(f"this file format needs the package {package}: pip install {package}") from error
+
+
+def _require(wanted: Sequence[str], available: Sequence[str], path: str | Path, what: str) -> None:
+    for key in wanted:
+        if key not in available:
+            raise DataError(f"{path}: there is no {what} {key!r}; there is {', '.join(available) or 'none at all'}")
+
+
+def _hdf5_datasets(file: Any, wanted: Sequence[str], h5py: Any) -> list[str]:
+    """Paths of all HDF5 datasets, and the wanted ones even behind a link, which ``visititems`` does not follow."""
+    found: list[str] = []
+    file.visititems(lambda key, node: found.append(key) if isinstance(node, h5py.Dataset) else None)
+    return found + [key for key in wanted if key not in found and isinstance(file.get(key), h5py.Dataset)]
+
+
+def _column(series: Any, path: str | Path, *, text: bool = False) -> Array:
+    """Values of a table's column without gaps: numbers, or also strings if ``text``."""
+    gaps = series.isna().to_numpy()
+    if gaps.any():
+        where = f"{gaps.sum()} of {len(gaps)} samples, first in sample {gaps.argmax()}"
+        raise DataError(f"{path}: column {series.name!r} is empty or infinite in {where}: fill or drop them")
+    if series.dtype.kind not in "biuf" and not text:
+        raise DataError(f"{path}: column {series.name!r} is not numeric: drop it, or list the columns to use as features")
+    return np.asarray(series)
+
+
+def _plain(values: Any, what: str) -> Array:
+    """Numbers as they are, booleans as 0 and 1, text of any kind as NumPy text.
+
+    Raises:
+        DataError: If the values are anything else.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "b":
+        return array.astype(np.int8)
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8", "replace")
+    if array.dtype.kind == "O" and all(isinstance(item, str) for item in array.flat):
+        return array.astype(np.str_)
+    if array.dtype.kind not in "iufU":
+        raise DataError(f"{what} have dtype {array.dtype}; expected real numbers")
+    return array
+
+
+def _class_indices(labels: Array, names: tuple[str, ...], name: str) -> tuple[Array, tuple[str, ...]]:
+    """Class indices of text labels, and the names that they index."""
+    found, inverse = np.unique(labels, return_inverse=True)
+    names = names or tuple(found.tolist())
+    for label in found:
+        if label not in names:
+            raise DataError(f"{name}: label {str(label)!r} is none of the classes {', '.join(names)}")
+    return np.array([names.index(label) for label in found])[inverse], names
+
+
+def _task(kind: str, outputs: int | None, names: tuple[str, ...], y: Array, name: str) -> Task:
+    """The task of a kind, with the number of outputs from the labels unless given."""
+    if kind == "classification":
+        return Task("classification", outputs or len(names) or _count_classes(y, name), names=names)
+    if kind == "regression":
+        return Task("regression", outputs or int(np.prod(y.shape[1:])))
+    raise ConfigError(f"{name}: task {kind!r} is neither classification nor regression")
+
+
+def _count_classes(y: Array, name: str) -> int:
+    if y.ndim == 2:
+        return int(y.shape[1])
+    found = np.unique(y)
+    if len(found) == 1 or not np.array_equal(found, np.arange(len(found))):
+        listed = ", ".join(f"{label:g}" for label in found[:5])
+        raise DataError(
+            f"{name}: class labels must be 0, 1, 2, ... without gaps; these begin {listed}: "
+            "renumber them, give outputs, or make it a regression"
+        )
+    return len(found)
+
+
+def _warn_of_rare_classes(development: Development) -> None:
+    task = development.task
+    if task.kind == "regression":
+        return
+    shares = np.bincount(development.train.y, minlength=task.outputs) / len(development.train)
+    for index in np.flatnonzero(shares < RARE / task.outputs):
+        label = task.names[index] if index < len(task.names) else index
+        warnings.warn(
+            f"{development.name}: class {label} makes up only {shares[index]:.2%} of the training samples "
+            f"(an even share is {1 / task.outputs:.2%}): the accuracy will say little about it",
+            stacklevel=3,
+        )

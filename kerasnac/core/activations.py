@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,12 +17,14 @@ class ActivationFn:
             Keras reads the same table; False for fixed-point arithmetic that is exact by itself.
         slope: Slope for negative inputs of a leaky ReLU.
         signed: True if outputs can be negative.
+        reach: Inputs between which the function is not yet flat (to 0.0004); its table need not go further.
     """
 
     keras: str
     table: bool = True
     slope: float = 0.0
     signed: bool = False
+    reach: tuple[float, float] = (-math.inf, math.inf)
 
 
 ACTIVATIONS: Mapping[str, ActivationFn] = {
@@ -29,7 +32,7 @@ ACTIVATIONS: Mapping[str, ActivationFn] = {
     "relu": ActivationFn("relu", table=False),
     # A table, not quantized_relu(negative_slope=...): QKeras saturates that at slope * minimum, hls4ml at minimum.
     "leaky_relu": ActivationFn("leaky_relu", slope=0.01, signed=True),
-    "gelu": ActivationFn("gelu", signed=True),
-    "tanh": ActivationFn("tanh", signed=True),
-    "sigmoid": ActivationFn("sigmoid"),
+    "gelu": ActivationFn("gelu", signed=True, reach=(-8.0, math.inf)),
+    "tanh": ActivationFn("tanh", signed=True, reach=(-8.0, 8.0)),
+    "sigmoid": ActivationFn("sigmoid", reach=(-8.0, 8.0)),
 }

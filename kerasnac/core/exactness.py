@@ -18,8 +18,8 @@ from kerasnac.core.precision import Precision
 from kerasnac.core.weights import Weights, quantized_weights
 from kerasnac.errors import ConversionError
 
-#: float32 holds every whole number up to this one.
-FLOAT32_EXACT = 2**24
+#: float32 holds every whole number up to 2**24.
+FLOAT32_BITS = 24
 
 #: Kinds with a kernel and a bias: their output is an accumulator.
 KERNEL_KINDS = ("dense", "conv2d")
@@ -57,7 +57,7 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
     incoming = architecture.input
     if incoming is None:
         raise ConversionError("the network is not quantized: it has no number formats; compress it before making firmware")
-    _check_width("input", incoming, incoming)
+    _check_width("input", incoming)
     values = _finite(quantized_weights(architecture, weights))
     formats: dict[str, Precision] = {}
     on_grid = True  # An accumulator that is passed on unrounded is on no grid that Keras knows of.
@@ -74,14 +74,16 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
 
 def _unsupported(layer: LayerSpec) -> str:
     if layer.kind == "batch_norm":
-        return "a batch norm rounds its products in firmware; fold it into the layer before it (fold_batch_norm) and quantize again"
+        return "a batch norm rounds its products in firmware; fold it into the layer before it before quantizing"
     return f"no exact firmware is known for layers of kind {layer.kind!r}; leave it out of the search space"
 
 
 def _finite(values: Weights) -> Weights:
     for key, array in values.items():
         if not np.isfinite(array).all():
-            raise ConversionError(f"{key.split('/')[0]}: {key} holds NaN or infinity; train again, with a smaller learning rate")
+            raise ConversionError(
+                f"{key.split('/')[0]}: {key} holds NaN or infinity; train again, with a smaller learning rate"
+            )
     return values
 
 
@@ -102,10 +104,10 @@ def _accumulator(name: str, layer: LayerSpec, incoming: Precision, values: Weigh
     high = (positive * incoming.maximum + negative * incoming.minimum + np.maximum(bias, 0)).max()
     low = (positive * incoming.minimum + negative * incoming.maximum + np.minimum(bias, 0)).min()
     steps = math.ldexp(max(high, -low), fractional)
-    if steps > FLOAT32_EXACT:
+    if steps > 2**FLOAT32_BITS:
         raise ConversionError(
             f"{name}: sums of {layer.weight} weights with {incoming} inputs need up to {math.log2(steps):.1f} bits, "
-            f"more than the 24 that float32 adds exactly in Keras; use fewer weight or activation bits, or prune more"
+            f"more than the {FLOAT32_BITS} that float32 adds exactly in Keras; use fewer weight or activation bits, or prune"
         )
     return _narrowest(low, high, fractional)
 
@@ -122,7 +124,7 @@ def _activation(name: str, layer: LayerSpec, incoming: Precision, on_grid: bool)
     fn, out = ACTIVATIONS[str(layer["fn"])], layer.activation
     if out is None:
         raise ConversionError(f"{name}: the activation is float in a quantized network; give it a format")
-    _check_width(name, out, incoming)
+    _check_width(name, out)
     if fn.table:
         if not on_grid:
             raise ConversionError(
@@ -130,21 +132,27 @@ def _activation(name: str, layer: LayerSpec, incoming: Precision, on_grid: bool)
                 "put an activation 'none' with a format before it"
             )
         if incoming.bits > MAX_TABLE_BITS:
-            raise ConversionError(f"{name}: a table over {incoming} has 2**{incoming.bits} entries; use at most {MAX_TABLE_BITS} bits")
+            raise ConversionError(f"{name}: a table over {incoming} is too large; use at most {MAX_TABLE_BITS} bits")
     elif out.signed != fn.signed:
         kind = "a signed (ap_fixed)" if fn.signed else "an unsigned (ap_ufixed)"
         raise ConversionError(f"{name}: {layer['fn']} needs {kind} output, not {out}: QKeras computes it so")
+    elif fn.keras == "linear":
+        _check_clipping(name, out, incoming)
     return out
 
 
-def _check_width(name: str, out: Precision, incoming: Precision) -> None:
-    """Values of the finer of two steps, over the reach of the wider range, must be whole float32 numbers.
+def _check_width(name: str, grid: Precision) -> None:
+    if grid.bits > FLOAT32_BITS:
+        raise ConversionError(f"{name}: {grid} has more than the {FLOAT32_BITS} bits that float32 holds in Keras; use fewer")
 
-    QKeras rounds as ``x + (rounded - x)``, and both terms need to be exact.
-    """
-    steps = math.ldexp(max(-incoming.minimum, incoming.maximum, -out.minimum, out.maximum), max(out.fractional, incoming.fractional))
-    if steps > FLOAT32_EXACT:
+
+def _check_clipping(name: str, out: Precision, incoming: Precision) -> None:
+    """QKeras rounds as ``x + (rounded - x)``: where a large x saturates, the difference must be a float32 number too."""
+    reach = max(-incoming.minimum, incoming.maximum)
+    clips = incoming.minimum < out.minimum or incoming.maximum > out.maximum
+    needed = math.log2(reach) + max(out.fractional, incoming.fractional)
+    if clips and needed > FLOAT32_BITS:
         raise ConversionError(
-            f"{name}: rounding {incoming} to {out} needs {math.log2(steps):.1f} bits, more than the 24 that float32 holds; "
-            "use fewer fractional bits, or a smaller range before it"
+            f"{name}: clipping {incoming} to {out} needs {needed:.1f} bits, more than the {FLOAT32_BITS} that float32 "
+            "holds in Keras; use fewer activation bits, or smaller weights before it"
         )

@@ -15,9 +15,6 @@ from kerasnac.core.precision import Precision
 from kerasnac.core.weights import Weights
 from kerasnac.errors import ConfigError
 
-#: Beyond this input the table activations are flat or linear to within a bit; no table needs to reach further.
-TABLE_REACH = 8.0
-
 #: Widest bias; it only has to resolve the accumulator it is added to.
 BIAS_BITS = 16
 
@@ -104,7 +101,7 @@ def _activation_formats(layer: LayerSpec, observed: Observed, bits: int) -> tupl
     output = _within_firmware(Precision.covering(*observed.outputs, bits, signed=fn.signed))
     if not fn.table:
         return (output,)
-    low, high = np.clip(observed.inputs, -TABLE_REACH, TABLE_REACH)
+    low, high = np.clip(observed.inputs, *fn.reach)
     return _within_firmware(Precision.covering(float(low), float(high), bits, signed=True)), output
 
 

@@ -137,16 +137,17 @@ class SearchSpace(BaseModel):
         return tuple(name in read for name in self.genes)
 
     def encode(self, candidate: Candidate | Architecture) -> Genome:
-        """The canonical genome of a candidate.
+        """The canonical genome of a candidate; an architecture alone gets the first value of every training gene.
 
         Raises:
             SpaceError: If the candidate is not in the space.
         """
         if isinstance(candidate, Architecture):
-            candidate = Candidate(candidate)
+            candidate = Candidate(candidate, tuple((name, values[0]) for name, values in sorted(self.training.items())))
         training = {f"training.{name}": value for name, value in candidate.training}
         picks = self._assign(candidate, training) if candidate.architecture.input_shape == self.input else None
-        if picks is None or any(value not in self._values.get(name, ()) for name, value in training.items()):
+        known = len(training) == len(self.training) and all(value in self._values.get(name, ()) for name, value in training.items())
+        if picks is None or not known:
             raise SpaceError(f"the architecture [{candidate.architecture}] {dict(candidate.training) or ''} is not in this space")
         return self.canonical([values.index(picks[name]) if name in picks else 0 for name, values in self.genes.items()])
 
@@ -192,12 +193,14 @@ class SearchSpace(BaseModel):
     def _layers(self, look_up: Callable[[str], Scalar]) -> Iterator[LayerSpec]:
         shape: Shape = self.input
         for i, block in enumerate(self.expanded):
-            for layer in block.layers(Picks(look_up).within(i), shape):
-                shape = _fit(layer, shape, f"block {i} ({block.block})")
-                yield layer
-        for layer in (*flattened(shape), LayerSpec.of("dense", units=self.outputs)):
-            shape = _fit(layer, shape, "output")
-            yield layer
+            try:
+                for layer in block.layers(Picks(look_up).within(i), shape):
+                    shape = kind_of(layer).output_shape(layer, shape)
+                    yield layer
+            except Infeasible as reason:
+                raise Infeasible(f"block {i} ({block.block}): {reason}") from None
+        yield from flattened(shape)
+        yield LayerSpec.of("dense", units=self.outputs)
 
     def _assign(self, target: Candidate, assigned: dict[str, Scalar]) -> dict[str, Scalar] | None:
         """Picks that give the target, found depth first over the genes in the order in which they are read."""
@@ -220,13 +223,6 @@ class SearchSpace(BaseModel):
             branches = (self._assign(target, {**assigned, name: value}) for value in self.genes[name])
             return next((found for found in branches if found is not None), None)
         return None
-
-
-def _fit(layer: LayerSpec, shape: Shape, where: str) -> Shape:
-    try:
-        return kind_of(layer).output_shape(layer, shape)
-    except Infeasible as reason:
-        raise Infeasible(f"{where}: {reason}") from None
 
 
 class _Unassigned(Exception):

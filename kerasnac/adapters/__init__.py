@@ -1,0 +1,1 @@
+"""One room per third-party stack; its quirks live there and nowhere else."""

@@ -1,0 +1,1 @@
+"""Keras and QKeras: the only place where an architecture becomes a model."""

@@ -1,0 +1,123 @@
+"""TensorFlow with legacy Keras, and the shims that make QKeras and hls4ml run beside Keras 3."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kerasnac.errors import EnvironmentProblem
+
+_swap = threading.RLock()
+
+
+@cache
+def tensorflow() -> ModuleType:
+    """Imports TensorFlow so that ``tf.keras`` is legacy Keras (tf_keras), which QKeras and TFMOT need.
+
+    Raises:
+        EnvironmentProblem: If TensorFlow was imported under Keras 3 before, or is missing.
+    """
+    if "tensorflow" not in sys.modules:
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with _stderr_silenced():
+            import tensorflow as tf
+    except ImportError as error:
+        raise EnvironmentProblem(f"TensorFlow cannot be imported ({error}): pip install kerasnac[all]") from error
+    if tf.keras.__name__.startswith("keras.") or not hasattr(tf.keras, "__internal__"):
+        raise EnvironmentProblem(
+            "TensorFlow was imported under Keras 3 before kerasnac needed it: "
+            "set TF_USE_LEGACY_KERAS=1 in the environment, or import kerasnac and call kerasnac.setup() before TensorFlow"
+        )
+    return tf
+
+
+@contextmanager
+def _stderr_silenced() -> Iterator[None]:
+    """Drops what C++ writes to stderr: TensorFlow greets with a page on missing GPUs before logging can be set up."""
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+@cache
+def qkeras() -> ModuleType:
+    """Imports QKeras on top of :func:`tensorflow`."""
+    tensorflow()
+    if not hasattr(np, "product"):
+        np.product = np.prod  # type: ignore[attr-defined]  # QKeras 0.9.0 calls what NumPy 2 removed
+    import qkeras as package
+    from qkeras import quantizers
+
+    quantizers.K = _FloatPow(quantizers.K)
+    return package
+
+
+class _FloatPow:
+    """The Keras backend with a power function that takes negative whole exponents.
+
+    QKeras computes ``K.pow(2, integer)`` with integer tensors, which TensorFlow refuses below zero; without this
+    no format finer than ``ap_fixed<b, 1>`` could be used for small weights.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def pow(self, base: Any, exponent: Any) -> Any:
+        """``base ** exponent`` in floating point."""
+        return self._backend.pow(self._backend.cast_to_floatx(base), self._backend.cast_to_floatx(exponent))
+
+
+@contextmanager
+def legacy_keras() -> Iterator[None]:
+    """Makes the importable module ``keras`` be tf_keras while hls4ml or rule4ml look at it.
+
+    Both choose their parser by the version of ``keras`` and misread a legacy model when they find Keras 3. The
+    swap is process-wide, hence the lock.
+    """
+    tensorflow()
+    import tf_keras
+
+    with _swap:
+        ours = {name: module for name, module in sys.modules.items() if name == "keras" or name.startswith("keras.")}
+        for name in ours:
+            del sys.modules[name]
+        sys.modules["keras"] = tf_keras
+        try:
+            yield
+        finally:
+            for name in [n for n in sys.modules if n == "keras" or n.startswith("keras.")]:
+                del sys.modules[name]
+            sys.modules.update(ours)
+
+
+def become_worker() -> None:
+    """Gives this process one TensorFlow thread and deterministic kernels.
+
+    Sums then have one order, so that results do not depend on how many processes share a machine.
+    """
+    tf = tensorflow()
+    tf.get_logger().setLevel("ERROR")  # every candidate is a new model, and every new model is traced: no news
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        return  # TensorFlow already runs in this process (a notebook): leave the user's threads alone.
+    tf.config.experimental.enable_op_determinism()

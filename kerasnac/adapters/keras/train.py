@@ -1,0 +1,153 @@
+"""Training and predicting with plain arrays in and out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.keras.build import Model, build, get_weights, set_weights
+from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.data import Development, Split, Task
+from kerasnac.core.quantization import Observed
+from kerasnac.core.training import Training
+from kerasnac.core.weights import Weights
+
+PREDICT_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one training gave.
+
+    Attributes:
+        weights: Trained weights.
+        metric: Task metric on validation.
+        loss: Loss on validation.
+        epochs: Epochs trained.
+        seconds: Wall time of the training.
+    """
+
+    weights: dict[str, NDArray[np.float32]]
+    metric: float
+    loss: float
+    epochs: int
+    seconds: float
+
+
+def fit(
+    architecture: Architecture,
+    data: Development,
+    training: Training,
+    *,
+    seed: int,
+    weights: Weights | None = None,
+) -> Fit:
+    """Trains a network on the training split and scores it on the validation split.
+
+    Args:
+        architecture: Float or quantized.
+        data: The development splits.
+        training: Hyperparameters.
+        seed: Fixes initial weights, shuffling and dropout.
+        weights: Start from these instead of random ones.
+    """
+    tensorflow().keras.backend.clear_session()
+    tensorflow().keras.utils.set_random_seed(seed)
+    model = build(architecture, dropout=training.dropout, l1=training.l1)
+    if weights is not None:
+        set_weights(model, architecture, weights)
+    return fit_model(model, architecture, data, training)
+
+
+def fit_model(
+    model: Model,
+    architecture: Architecture,
+    data: Development,
+    training: Training,
+    *,
+    trained: Model | None = None,
+    callbacks: Sequence[Any] = (),
+) -> Fit:
+    """As :func:`fit`, for a model that is already built.
+
+    Args:
+        model: The model whose weights are read and scored.
+        architecture: What it was built from.
+        data: The development splits.
+        training: Hyperparameters.
+        trained: The model to train where it is not the same object (a pruning wrapper that shares its weights).
+        callbacks: Keras callbacks.
+    """
+    keras = tensorflow().keras
+    start = time.perf_counter()
+    count = max(1, round(training.data_fraction * len(data.train)))
+    x, y = data.train.x[:count], data.train.y[:count]
+    compile_model(trained or model, data.task, training, steps=training.epochs * -(-count // training.batch_size))
+    stopping = [] if training.patience is None else [keras.callbacks.EarlyStopping(patience=training.patience, restore_best_weights=True)]
+    history = (trained or model).fit(
+        x,
+        y,
+        batch_size=training.batch_size,
+        epochs=training.epochs,
+        validation_data=(data.validation.x, data.validation.y) if stopping else None,
+        validation_batch_size=PREDICT_BATCH,
+        callbacks=[*stopping, *callbacks],
+        verbose=0,
+    )
+    metric, loss = score(model, data.task, data.validation)
+    return Fit(get_weights(model, architecture), metric, loss, len(history.epoch), time.perf_counter() - start)
+
+
+def compile_model(model: Model, task: Task, training: Training, *, steps: int) -> None:
+    """Compiles a model with the loss of its task; ``steps`` is the length of the learning-rate schedule."""
+    keras = tensorflow().keras
+    rate = training.learning_rate
+    if training.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    makers = {
+        "adam": keras.optimizers.Adam,
+        "nadam": keras.optimizers.Nadam,
+        "rmsprop": keras.optimizers.RMSprop,
+        "sgd": lambda *args, **options: keras.optimizers.SGD(*args, momentum=0.9, **options),
+    }
+    optimizer = makers[training.optimizer](rate, weight_decay=training.weight_decay or None)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if task.kind == "classification" else keras.losses.MeanSquaredError()
+    model.compile(optimizer, loss)
+
+
+def score(model: Model, task: Task, split: Split) -> tuple[float, float]:
+    """Task metric and loss of a model on a split."""
+    outputs = model.predict(split.x, batch_size=PREDICT_BATCH, verbose=0)
+    if task.kind == "classification":
+        shifted = outputs - outputs.max(axis=1, keepdims=True)
+        log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        loss = -np.mean(log_probability[np.arange(len(split)), split.y])
+    else:
+        loss = np.mean((outputs - split.y) ** 2)
+    return task.score(outputs, split.y), float(loss)
+
+
+def predict(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> NDArray[np.float32]:
+    """Outputs of a network, shape (samples, outputs)."""
+    model = build(architecture)
+    set_weights(model, architecture, weights)
+    outputs: NDArray[np.float32] = model.predict(x, batch_size=PREDICT_BATCH, verbose=0)
+    return outputs
+
+
+def observe(architecture: Architecture, weights: Weights, x: NDArray[Any], *, saturation: float) -> dict[str, Observed]:
+    """Ranges of all activations on some samples, ``saturation`` of the values left out at each end."""
+    keras = tensorflow().keras
+    model = build(architecture)
+    set_weights(model, architecture, weights)
+    names = [name for name, layer, _ in architecture.walk() if layer.kind == "activation"]
+    tensors = [tensor for name in names for tensor in (model.get_layer(name).input, model.get_layer(name).output)]
+    values = keras.Model(model.input, tensors).predict(x, batch_size=PREDICT_BATCH, verbose=0)
+    ranges = [tuple(float(q) for q in np.quantile(v, (saturation, 1 - saturation))) for v in values]
+    return {name: Observed(before, after) for name, before, after in zip(names, ranges[::2], ranges[1::2], strict=True)}  # type: ignore[arg-type]

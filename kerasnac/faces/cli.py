@@ -1,0 +1,121 @@
+"""The command line. Heavy imports are inside the commands, so that ``kerasnac --help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kerasnac import __version__
+from kerasnac.errors import KerasnacError
+
+
+class _Group(click.Group):
+    """Prints what a user can fix as one message and exits with 2; a bug keeps its traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KerasnacError as error:
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+            sys.exit(2)
+
+
+_workers = click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores by default.")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Neural architecture codesign: from a dataset to bit-exact firmware."""
+
+
+@main.command()
+@click.argument("file")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder; everything is written there.")
+@click.option("--profile", help="A section under `profiles` of the file, for example quick.")
+@click.option("--data", type=click.Path(exists=True, path_type=Path), help="Data file, in place of the dataset's path in the file.")
+@click.option("--seed", type=int, help="The run's seed, in place of the file's.")
+@_workers
+def run(file: str, out: Path, profile: str | None, data: Path | None, seed: int | None, workers: int | None) -> None:
+    """Run FILE: search, tune, compress, convert, compare.
+
+    FILE is a YAML file, or the name of one that comes with kerasnac (`kerasnac spaces` lists them).
+    """
+    from kerasnac.core.yaml_files import load_run
+
+    settings = load_run(file, profile=profile)
+    if data is not None:
+        settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"path": str(data.resolve())})})
+    if seed is not None:
+        settings = settings.model_copy(update={"seed": seed})
+    from kerasnac.stages.run import run_all
+
+    _show(lambda progress: run_all(settings, out, workers=workers, progress=progress), out)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_workers
+def resume(folder: Path, workers: int | None) -> None:
+    """Continue the run in FOLDER where it stopped; nothing computed is computed again."""
+    from kerasnac.stages.run import resume as continue_run
+
+    _show(lambda progress: continue_run(folder, workers=workers, progress=progress), folder)
+
+
+@main.command()
+@click.argument("file", required=False)
+def spaces(file: str | None) -> None:
+    """List the run files that come with kerasnac, or describe the search space of FILE."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kerasnac.core.yaml_files import load_space, names
+
+    table = Table()
+    if file is None:
+        for column in ("name", "input", "outputs", "genes", "genomes"):
+            table.add_column(column)
+        for name in names():
+            space = load_space(name)
+            table.add_row(name, str(space.input), str(space.outputs), str(len(space.genes)), f"{space.size():.2e}")
+    else:
+        space = load_space(file)
+        table.title = f"{space.size():.3e} genomes, input {space.input}, {space.outputs} outputs"
+        for column in ("gene", "values"):
+            table.add_column(column, overflow="fold")
+        for gene, values in space.genes.items():
+            table.add_row(gene, ", ".join(map(str, values)))
+    Console().print(table)
+
+
+@main.command()
+def doctor() -> None:
+    """Check this machine: versions, compiler, legacy Keras, disk. Exits with 2 if something needed is missing."""
+    from kerasnac.faces.doctor import check
+
+    sys.exit(check())
+
+
+def _show(job: Any, folder: Path) -> None:
+    """Runs a job with a progress display, then writes and prints its results."""
+    from rich.console import Console
+
+    from kerasnac.faces import plots, tables
+    from kerasnac.faces.progress import progress_bar
+
+    with progress_bar() as progress:
+        result = job(progress)
+    text = tables.as_text(tables.outcome(result))
+    (folder / "summary.txt").write_text(text, encoding="utf-8")
+    plots.save_all(result, folder)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=tables.WIDTH)  # a pipe has no width of its own
+    console.print(tables.outcome(result))
+    for firmware in result.firmware:
+        console.print(f"{firmware.trained.name}: {firmware.verdict}", highlight=False, soft_wrap=True)
+    console.print(f"Everything is in {folder}: summary.txt, search.png, compress.png, firmware/", highlight=False, soft_wrap=True)

@@ -1,0 +1,292 @@
+"""What kerasnac needs of a machine: what is there, and what to do about what is not."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+GIGABYTE = 1e9
+
+#: Free disk space for a run and for the firmware's compilation, bytes.
+DISK = 2 * GIGABYTE
+
+#: Memory of one worker process with TensorFlow, bytes.
+MEMORY_PER_WORKER = 1 * GIGABYTE
+
+#: Seconds that an import may take on a cold, slow disk.
+PATIENCE = 300.0
+
+INSTALL = 'in the checkout of kerasnac: pip install ".[all]" -c constraints.txt'
+
+#: The tested versions, in a checkout.
+CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
+
+_PROGRAM = """#include <cstdio>
+#include <vector>
+int main() { std::vector<int> answer(42); std::printf("%d", static_cast<int>(answer.size())); }
+"""
+
+#: What is imported, and used a little, in another process: a crash there is a row here.
+_FRAMEWORKS = {
+    "TensorFlow": """
+from kerasnac.adapters.keras.runtime import legacy_keras, qkeras, tensorflow
+tf = tensorflow()
+tf.keras.Sequential([tf.keras.layers.Dense(1)])(tf.ones((1, 2)))
+import tf_keras
+say(f"{tf.__version__} with tf_keras {tf_keras.__version__}")""",
+    "QKeras": """
+assert float(qkeras().quantized_bits(4, 1, alpha=1)(tf.constant(0.3))) == 0.25, "quantized_bits rounds wrongly"
+say(qkeras().__version__)""",
+    "hls4ml": """
+with legacy_keras():
+    import hls4ml
+say(hls4ml.__version__)""",
+}
+_RULE4ML = {
+    "rule4ml": """
+from kerasnac.adapters.keras.runtime import legacy_keras
+with legacy_keras():
+    import rule4ml, torch
+from importlib.metadata import version
+say(f"{version('rule4ml')} with torch {torch.__version__}")"""
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that was looked at.
+
+    Attributes:
+        what: Its name.
+        state: ``warning`` is for what is optional or unusual; only ``missing`` keeps kerasnac from working.
+        found: What is there.
+        remedy: What to do about it.
+    """
+
+    what: str
+    state: Literal["ok", "warning", "missing"]
+    found: str
+    remedy: str = ""
+
+
+def check(console: Console | None = None) -> int:
+    """Looks at everything and prints a table.
+
+    Returns:
+        The exit code: 0, or 2 if something that kerasnac needs is missing.
+    """
+    rows = list(look())
+    _show(rows, console or Console())
+    return 2 if any(row.state == "missing" for row in rows) else 0
+
+
+def look() -> Iterator[Row]:
+    """Looks at everything; the slow imports run beside each other."""
+    with ThreadPoolExecutor() as pool:
+        needed, optional = pool.submit(_imported, _FRAMEWORKS), pool.submit(_imported, _RULE4ML)
+        yield python()
+        yield from packages()
+        yield from frameworks(needed.result())
+        yield compiler()
+        yield rule4ml(optional.result())
+        yield from disk()
+        yield memory()
+
+
+def python() -> Row:
+    """Whether this Python is one that all packages have."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info < (3, 14):
+        return Row("Python", "ok", version)
+    return Row("Python", "missing", version, "use Python 3.11, 3.12 or 3.13: make clean, then make demo PYTHON=python3.12")
+
+
+def packages() -> Iterator[Row]:
+    """Versions of the packages against what kerasnac asks for and, in a checkout, against the tested ones."""
+    if (rival := _version("HGQ2")) is not None:
+        yield Row("HGQ2", "warning", f"{rival} brings another package named qkeras", "pip uninstall HGQ2; reinstall QKeras")
+    try:
+        wanted = [Requirement(text) for text in metadata.requires("kerasnac") or ()]
+    except metadata.PackageNotFoundError:
+        yield Row("packages", "warning", "not checked: kerasnac is not installed, only found on the path", INSTALL)
+        return
+    tested = _tested()
+    good = []
+    for requirement in (r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})):
+        name, version = requirement.name, _version(requirement.name)
+        pinned = tested.get(canonicalize_name(name))
+        if version is None:
+            yield Row(name, "missing", "not installed", INSTALL)
+        elif not requirement.specifier.contains(version, prereleases=True):
+            yield Row(name, "missing", f"{version}, but kerasnac needs {requirement.specifier}", INSTALL)
+        elif pinned is not None and Version(version).public != pinned:
+            yield Row(name, "warning", f"{version}; tested with {pinned}", INSTALL)
+        else:
+            good.append(f"{name} {version}")
+    if good:
+        yield Row("packages", "ok", ", ".join(good))
+
+
+def frameworks(found: dict[str, str]) -> Iterator[Row]:
+    """TensorFlow with legacy Keras, QKeras and hls4ml, each on top of the one before.
+
+    Args:
+        found: As from :func:`_imported`.
+    """
+    for name in _FRAMEWORKS:
+        said = found.get(name)
+        if said is None:
+            yield Row(name, "missing", found.get("error", "not tried"), INSTALL)
+            found = {}  # Nor can what needs it be there.
+        else:
+            yield Row(name, "ok", said)
+
+
+def compiler() -> Row:
+    """Whether ``$CXX``, or g++, compiles a program that runs."""
+    command = shlex.split(os.environ.get("CXX") or "g++")
+    what, remedy = "C++ compiler", "apt install g++, or set CXX to another compiler"
+    if shutil.which(command[0]) is None:
+        return Row(what, "missing", f"{command[0]} is not installed", remedy)
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder) / "answer.cpp", Path(folder) / "answer"
+        source.write_text(_PROGRAM, encoding="utf-8")
+        try:
+            built = _run(*command, "-std=c++11", str(source), "-o", str(program))
+            if built.returncode != 0:
+                return Row(what, "missing", f"{command[0]} cannot compile: {_last(built.stderr)}", remedy)
+            if _run(str(program)).stdout != "42":
+                return Row(what, "missing", f"a program from {command[0]} gives a wrong result", remedy)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return Row(what, "missing", f"{command[0]}: {error}", f"{remedy}; let programs run in {tempfile.gettempdir()}")
+    version = _run(*command, "--version").stdout.splitlines()
+    return Row(what, "ok", version[0] if version else command[0])
+
+
+def rule4ml(found: dict[str, str]) -> Row:
+    """Whether the optional resource estimator can be imported.
+
+    Args:
+        found: As from :func:`_imported`.
+    """
+    if (said := found.get("rule4ml")) is not None:
+        return Row("rule4ml", "ok", said)
+    return Row(
+        "rule4ml",
+        "warning",
+        f"optional, not there ({found.get('error')}); without it no resource estimates, all else works",
+        f"the CPU build of torch==2.13.0 first, then {INSTALL}",
+    )
+
+
+def disk() -> Iterator[Row]:
+    """Space in this folder and in the one for temporary files, and permission to write here."""
+    for what, folder in (("this folder", Path.cwd()), ("temporary files", Path(tempfile.gettempdir()))):
+        free = shutil.disk_usage(folder).free
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            yield Row(what, "missing", f"cannot write to {folder}: {error.strerror}", "work in a folder of your own")
+            continue
+        found = f"{free / GIGABYTE:.1f} GB free in {folder}"
+        if free >= DISK:
+            yield Row(what, "ok", found)
+        else:
+            yield Row(what, "missing", found, f"make room: {DISK / GIGABYTE:.0f} GB are needed")
+
+
+def memory() -> Row:
+    """Cores, and whether there is memory for a worker on each of them."""
+    cores, free = os.cpu_count() or 1, _free_memory()
+    found = f"{cores} cores, {free / GIGABYTE:.1f} GB of memory free"
+    if free >= cores * MEMORY_PER_WORKER:
+        return Row("cores", "ok", found)
+    workers = max(1, int(free / MEMORY_PER_WORKER))
+    return Row("cores", "warning", found, f"use --workers {workers}: a worker takes about a gigabyte")
+
+
+def _imported(snippets: dict[str, str]) -> dict[str, str]:
+    """What every snippet says, one after the other in one other process, and the ``error`` that ends them early."""
+    say = "def say(text): print(name, text, sep='\\t', file=sys.stderr, flush=True)"
+    code = "\n".join(["import sys", say, *(f"name = {name!r}\n{snippet}" for name, snippet in snippets.items())])
+    try:
+        done = _run(sys.executable, "-c", code)
+    except subprocess.TimeoutExpired:
+        return {"error": f"did not finish within {PATIENCE:g} s"}
+    lines = (line.partition("\t") for line in done.stderr.splitlines())
+    found = {name: said for name, _, said in lines if name in snippets}
+    if done.returncode < 0:
+        # TensorFlow needs a processor with AVX, and ends with an illegal instruction on others.
+        found["error"] = f"stopped by {signal.Signals(-done.returncode).name}"
+    elif done.returncode:
+        found["error"] = _last(done.stderr)
+    return found
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE)
+
+
+def _tested() -> dict[str, str]:
+    if not CONSTRAINTS.is_file():
+        return {}
+    lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+    return {canonicalize_name(name): version for name, same, version in (line.partition("==") for line in lines) if same}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _free_memory() -> float:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _last(text: str) -> str:
+    """The last line that is not empty: of a traceback, the one that says it."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no message")
+
+
+_COLORS = {"ok": "green", "warning": "yellow", "missing": "bold red"}
+
+
+def _show(rows: list[Row], console: Console) -> None:
+    missing = sum(row.state == "missing" for row in rows)
+    verdict = f"{missing} of {len(rows)} things are missing" if missing else "Everything that kerasnac needs is here."
+    if not console.is_terminal:  # Plain lines for pipes and logs.
+        for row in rows:
+            console.print(f"{row.state:8} {row.what}: {row.found}", markup=False, highlight=False, soft_wrap=True)
+            if row.remedy:
+                console.print(f"{'':8} -> {row.remedy}", markup=False, highlight=False, soft_wrap=True)
+        console.print(verdict, highlight=False)
+        return
+    table = Table("", "", "found", "what to do")
+    for row in rows:
+        table.add_row(Text(row.state, _COLORS[row.state]), row.what, Text(row.found), Text(row.remedy))
+    console.print(table, verdict, highlight=False)

@@ -1,0 +1,106 @@
+"""The results of a run as tables."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from kerasnac.core.data import Task
+from kerasnac.stages.run import Outcome
+
+#: Characters in a line where there is no terminal.
+WIDTH = 140
+
+
+def outcome(result: Outcome) -> RenderableType:
+    """Everything a run found: the front, the tuned and compressed models, the firmware."""
+    return Group(front(result), tuned(result), compressed(result), firmware(result))
+
+
+def front(result: Outcome) -> Table:
+    """The Pareto front of the global search."""
+    task = result.search.task
+    evaluated = len(result.search.trained)
+    table = _table(f"Pareto front of the global search ({evaluated} candidates trained)", "model", _heading(task), "BOPs", "parameters", "architecture")
+    chosen = {model.name for model in result.tuned}
+    for evaluation in result.search.front:
+        assert evaluation.candidate is not None
+        name = evaluation.candidate.id
+        table.add_row(
+            f"{name} *" if name in chosen else name,
+            f"{evaluation.metrics[task.metric]:.4f}",
+            f"{evaluation.metrics['bops']:,.0f}",
+            f"{evaluation.metrics['parameters']:,.0f}",
+            str(evaluation.candidate.architecture),
+        )
+    table.caption = "* chosen for local search"
+    return table
+
+
+def tuned(result: Outcome) -> Table:
+    """The tuned models."""
+    task = result.search.task
+    table = _table("Tuned models (float)", "model", _heading(task), "test", "BOPs at 32 bit", "rate", "schedule", "batch", "decay", "dropout")
+    for model in result.tuned:
+        t = model.training
+        table.add_row(
+            model.name,
+            f"{model.metrics[task.metric]:.4f}",
+            f"{result.test[model.name]:.4f}",
+            f"{model.bops:,.0f}",
+            f"{t.learning_rate:.2g}",
+            t.schedule,
+            str(t.batch_size),
+            f"{t.weight_decay:.1g}",
+            f"{t.dropout:.2f}",
+        )
+    return table
+
+
+def compressed(result: Outcome) -> Table:
+    """The compressed models: those on the front, and those that became firmware."""
+    task = result.search.task
+    table = _table("Compressed models (front of metric and BOPs)", "model", _heading(task), "sparsity", "BOPs", "vs 32 bit")
+    parents = {model.name: model for model in result.compressed.parents}
+    converted = {f.trained.name for f in result.firmware}
+    shown = {m.name: m for m in (*result.compressed.front, *(f.trained for f in result.firmware))}
+    for model in sorted(shown.values(), key=lambda m: m.bops):
+        table.add_row(
+            f"{model.name} *" if model.name in converted else model.name,
+            f"{model.metrics[task.metric]:.4f}",
+            f"{model.sparsity:.1%}",
+            f"{model.bops:,.0f}",
+            f"{parents[model.origin['parent']].bops / model.bops:.0f}x fewer",
+        )
+    table.caption = "* converted to firmware"
+    return table
+
+
+def firmware(result: Outcome) -> Table:
+    """The firmware and its comparison with Keras."""
+    task = result.search.task
+    table = _table("Firmware (C++ emulation against QKeras)", "model", f"test {_heading(task)}", "samples emulated", "outputs equal", "bit-exact")
+    for made in result.firmware:
+        equal = f"{made.outputs - made.mismatches:,} of {made.outputs:,}"
+        table.add_row(made.trained.name, f"{result.test[made.trained.name]:.4f}", f"{made.samples:,}", equal, "yes" if made.bit_exact else "NO")
+    return table
+
+
+def as_text(renderable: RenderableType) -> str:
+    """Plain text, for files."""
+    console = Console(width=WIDTH, no_color=True, highlight=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def _heading(task: Task) -> str:
+    return f"{task.metric}, {task.unit}" if task.unit else task.metric
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for column in columns:
+        text = column in ("model", "architecture", "schedule")
+        table.add_column(column, justify="left" if text else "right", overflow="fold", no_wrap=column == "model")
+    return table

@@ -1,0 +1,285 @@
+"""A run: one dataset, one seed, one folder, and the stages in it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kerasnac import datasets
+from kerasnac.core.data import Dataset, Development, Split, Task
+from kerasnac.core.evaluation import Evaluation
+from kerasnac.core.files import write_json, write_text
+from kerasnac.core.progress import Progress, Step, silent
+from kerasnac.core.settings import CompressSettings, FirmwareSettings, RunSettings, SearchSettings, TuneSettings
+from kerasnac.core.space import SearchSpace
+from kerasnac.core.trained import Trained
+from kerasnac.core.yaml_files import dump, load_run, load_space
+from kerasnac.errors import EnvironmentProblem, RunError
+from kerasnac.stages.compress import CompressResult, compress
+from kerasnac.stages.search import SearchResult, check_fit, global_search
+from kerasnac.stages.tune import tune
+from kerasnac.stages.workers import Workers
+
+if TYPE_CHECKING:
+    from kerasnac.stages.firmware import Firmware
+
+#: Packages whose versions decide the results of a run.
+PACKAGES = ("kerasnac", "tensorflow", "tf-keras", "qkeras", "tensorflow-model-optimization", "keras-tuner", "pymoo", "hls4ml", "numpy")
+
+S = TypeVar("S", SearchSettings, TuneSettings, CompressSettings, FirmwareSettings)
+
+SETTINGS, DESCRIPTION = "run.yaml", "run.json"
+
+
+class Run:
+    """The stages of one run, each resumed where it stopped.
+
+    Search, tuning and compression get the development data only. :meth:`convert` opens the test split.
+
+    Args:
+        folder: Everything the run computes is kept here; made if it does not exist.
+        data: What to train on.
+        seed: The one seed of the run.
+        workers: Processes; all cores by default.
+        progress: Called by every stage after a unit of work.
+
+    Raises:
+        EnvironmentProblem: If the folder cannot be written.
+        RunError: If it holds a run with other data or another seed, or another process uses it.
+    """
+
+    def __init__(self, folder: Path | str, data: Dataset, *, seed: int = 0, workers: int | None = None, progress: Progress = silent) -> None:
+        self.folder = Path(folder).resolve()
+        self.data, self.seed, self.progress = data, seed, progress
+        self._processes = workers
+        self._lock = _claim(self.folder)
+        self._describe()
+        self._start = SearchSettings().training
+
+    def search(self, space: SearchSpace | str | Path, settings: SearchSettings | None = None, **options: Any) -> SearchResult:
+        """Global search; see :func:`kerasnac.stages.search.global_search`.
+
+        Args:
+            space: A space, a YAML file, or the name of one that comes with kerasnac.
+            settings: All settings.
+            **options: Single settings: ``evaluations=60``.
+        """
+        settings = _with(settings or SearchSettings(), options)
+        if not isinstance(space, SearchSpace):
+            space = load_space(space)
+        result = global_search(space, self._development, settings, **self._common)
+        self._start = settings.training
+        _write_table(result.frame(), self.folder / "search.csv")
+        return result
+
+    def tune(self, chosen: Sequence[Evaluation], settings: TuneSettings | None = None, **options: Any) -> tuple[Trained, ...]:
+        """Tunes the training of points of the last search's front; see :func:`kerasnac.stages.tune.tune`."""
+        return tune(chosen, self._start, self._development, _with(settings or TuneSettings(), options), **self._common)
+
+    def compress(self, models: Sequence[Trained], settings: CompressSettings | None = None, **options: Any) -> CompressResult:
+        """Quantizes and prunes float models; see :func:`kerasnac.stages.compress.compress`."""
+        result = compress(models, self._development, _with(settings or CompressSettings(), options), **self._common)
+        _write_table(result.frame(), self.folder / "compress.csv")
+        return result
+
+    def convert(self, models: Sequence[Trained], settings: FirmwareSettings | None = None, **options: Any) -> tuple[Firmware, ...]:
+        """Firmware of quantized models, compared with Keras on the test split; see :mod:`kerasnac.stages.firmware`.
+
+        Raises:
+            ConversionError: If a model has no bit-exact firmware.
+        """
+        settings = _with(settings or FirmwareSettings(), options)
+        test = self.data.open_test()
+        samples = Split(test.x[: settings.samples], test.y[: settings.samples])
+        jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
+        made: dict[int, Firmware] = {}
+        self.progress(Step("firmware", 0, len(jobs), "converting and compiling"))
+        for index, firmware in self._workers.map(convert_one, jobs):
+            made[index] = firmware
+            self.progress(Step("firmware", len(made), len(jobs), firmware.verdict))
+        return tuple(made[i] for i in range(len(jobs)))
+
+    def test(self, models: Sequence[Trained]) -> tuple[float, ...]:
+        """The task metric of models on the whole test split; to be called once, when all choices are made."""
+        jobs = [TestJob(model, self.data.open_test()) for model in models]
+        results = dict(self._workers.map(test_one, jobs))
+        return tuple(results[i] for i in range(len(jobs)))
+
+    def close(self) -> None:
+        """Ends the worker processes and releases the folder."""
+        if "_workers" in self.__dict__:
+            self._workers.close()
+        os.close(self._lock)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def _development(self) -> Development:
+        return self.data.development
+
+    @cached_property
+    def _workers(self) -> Workers:
+        return Workers(self._development, self._processes)
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        return {"workers": self._workers, "folder": self.folder, "seed": self.seed, "progress": self.progress}
+
+    def _describe(self) -> None:
+        """Writes what the run is made of, or checks it against what is there."""
+        own = {"seed": self.seed, "data": self._development.fingerprint, "dataset": self.data.describe()}
+        path = self.folder / DESCRIPTION
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            for key, what in (("seed", "another seed"), ("data", "other data")):
+                if before[key] != own[key]:
+                    raise RunError(f"{self.folder} holds a run with {what} ({before[key]}, now {own[key]}): choose another folder")
+        else:
+            write_json(path, own | {"versions": {name: _version(name) for name in PACKAGES}})
+
+
+@dataclass(frozen=True)
+class ConvertJob:
+    """One model to convert."""
+
+    model: Trained
+    samples: Split
+    task: Task
+    settings: FirmwareSettings
+    folder: Path
+
+
+def convert_one(data: Development, job: ConvertJob) -> Firmware:
+    """Converts one model, or reads what an earlier call left; runs in a worker."""
+    from kerasnac.stages.firmware import REPORT, Firmware, make_firmware
+
+    options = job.settings.model_dump(exclude={"select", "samples", "softmax"})
+    if (job.folder / REPORT).exists():
+        known = Firmware.load(job.folder)
+        asked = (job.model, len(job.samples), options, job.settings.softmax == "chip")
+        if (known.trained, known.samples, known.options, known.softmax is not None) == asked:
+            return known
+    return make_firmware(job.model, job.samples, job.task, folder=job.folder, softmax=job.settings.softmax, **options)
+
+
+@dataclass(frozen=True)
+class TestJob:
+    """One model to score on the test split."""
+
+    __test__ = False  # not a pytest class
+
+    model: Trained
+    split: Split
+
+
+def test_one(data: Development, job: TestJob) -> float:
+    """The task metric of one model on a split; runs in a worker."""
+    from kerasnac.adapters.keras.train import predict
+
+    return data.task.score(predict(job.model.architecture, job.model.weights, job.split.x), job.split.y)
+
+
+test_one.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All results of a run.
+
+    Attributes:
+        search: The global search.
+        tuned: The tuned float models.
+        compressed: The quantized, pruned models.
+        firmware: The converted ones.
+        test: Task metric on the whole test split, by model name.
+    """
+
+    search: SearchResult
+    tuned: tuple[Trained, ...]
+    compressed: CompressResult
+    firmware: tuple[Firmware, ...]
+    test: dict[str, float]
+
+
+def run_all(settings: RunSettings, folder: Path | str, *, workers: int | None = None, progress: Progress = silent) -> Outcome:
+    """The whole run of a YAML file, from dataset to firmware; called again on the same folder, it resumes.
+
+    Args:
+        settings: From :func:`kerasnac.core.yaml_files.load_run`.
+        folder: Run folder; ``run.yaml`` in it is all that :func:`resume` needs.
+        workers: Processes; all cores by default.
+        progress: Called after every unit of work.
+
+    Raises:
+        RunError: If the folder holds a run with other settings.
+    """
+    folder = Path(folder)
+    data = datasets.load(settings.dataset.source, **settings.dataset.options)
+    check_fit(settings.space, data.development)
+    with Run(folder, data, seed=settings.seed, workers=workers, progress=progress) as run:
+        path = folder / SETTINGS
+        if path.exists() and load_run(path) != settings:
+            raise RunError(f"{folder} holds a run with other settings ({path}): choose another folder, or resume it with `kerasnac resume {folder}`")
+        write_text(path, dump(settings))
+        found = run.search(settings.space, settings.search)
+        tuned = run.tune(found.select(*settings.tune.select), settings.tune)
+        compressed = run.compress(tuned, settings.compress)
+        chosen = compressed.select(*settings.firmware.select)
+        # Every choice has been made: from here on, and nowhere before, the test split is used.
+        firmware = run.convert(chosen, settings.firmware)
+        scored = [*tuned, *chosen]
+        test = dict(zip((model.name for model in scored), run.test(scored), strict=True))
+        return Outcome(found, tuned, compressed, firmware, test)
+
+
+def resume(folder: Path | str, *, workers: int | None = None, progress: Progress = silent) -> Outcome:
+    """Continues the run of a folder, or reads its results if it is complete.
+
+    Raises:
+        RunError: If the folder holds no run.
+    """
+    path = Path(folder) / SETTINGS
+    if not path.exists():
+        raise RunError(f"{folder} holds no run: {SETTINGS} is missing")
+    return run_all(load_run(path), folder, workers=workers, progress=progress)
+
+
+def _claim(folder: Path) -> int:
+    """Makes the folder and locks it for this process; returns the lock's file descriptor."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write to {folder}: {error.strerror}; choose a folder you may write to with --out") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise RunError(f"{folder} is in use by another process") from error
+    return descriptor
+
+
+def _with(settings: S, options: dict[str, Any]) -> S:
+    return type(settings).model_validate(settings.model_dump(exclude_unset=True) | options) if options else settings
+
+
+def _write_table(frame: Any, path: Path) -> None:
+    write_text(path, frame.to_csv(index=False))
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,1 @@
+"""The run files that come with kerasnac."""

@@ -49,7 +49,7 @@ def fit_pruned(
     set_weights(model, architecture, trained)
     # The mask is made once, here, at step 0; the schedule asks for no other, so it holds through the training.
     schedule = tfmot.sparsity.keras.ConstantSparsity(sparsity, begin_step=0, end_step=0, frequency=1)
-    kernels = [name for name, _, _ in architecture.walk() if f"{name}/kernel" in trained]
+    kernels = [name for name in architecture.names if f"{name}/kernel" in trained]
     chosen = set(kernels if prune_output else kernels[:-1])
 
     def wrap(layer: Any) -> Any:

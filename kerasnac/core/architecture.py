@@ -6,19 +6,48 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from kerasnac.core.layers import LayerSpec, Shape, kind_of
+from kerasnac.core.layers import LayerSpec, Products, Shape, Weight, kind_of
 from kerasnac.core.precision import Precision
 from kerasnac.errors import ConfigError
 
 
 @dataclass(frozen=True)
+class Node:
+    """A layer in its place.
+
+    Attributes:
+        name: ``<kind>_<count>``.
+        layer: What it is.
+        inputs: Indices of the nodes that it reads; -1 is the network's input.
+        shapes: Shapes of one sample of each.
+        output: Shape of one output sample.
+    """
+
+    name: str
+    layer: LayerSpec
+    inputs: tuple[int, ...]
+    shapes: tuple[Shape, ...]
+    output: Shape
+
+    @property
+    def weights(self) -> dict[str, Weight]:
+        """Names and shapes of the weight arrays."""
+        return kind_of(self.layer).weights(self.layer, *self.shapes)
+
+    @property
+    def products(self) -> Products | None:
+        """The multiply-accumulates."""
+        return kind_of(self.layer).products(self.layer, *self.shapes)
+
+
+@dataclass(frozen=True)
 class Architecture:
-    """A network as a chain of layers.
+    """A network as layers in an order in which each reads only earlier ones; most read the one before.
 
     Attributes:
         input_shape: Shape of one sample, channels last.
@@ -79,28 +108,52 @@ class Architecture:
             seen[layer.kind] += 1
         return tuple(names)
 
-    def walk(self) -> Iterator[tuple[str, LayerSpec, Shape]]:
-        """Yields (name, layer, input shape) of every layer.
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """The layers with names, inputs and shapes.
 
         Raises:
-            Infeasible: At the first layer that does not fit its input.
+            Infeasible: At the first layer that does not fit its inputs.
         """
-        shape = self.input_shape
-        for name, layer in zip(self.names, self.layers, strict=True):
-            yield name, layer, shape
-            shape = kind_of(layer).output_shape(layer, shape)
+        nodes: list[Node] = []
+        for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
+            inputs = tuple(i + offset for offset in layer.inputs)
+            if not all(-1 <= source < i for source in inputs):
+                raise ConfigError(f"{name} reads layers {layer.inputs} before it, which there are not")
+            shapes = tuple(nodes[source].output if source >= 0 else self.input_shape for source in inputs)
+            kind = kind_of(layer)
+            nodes.append(Node(name, layer, inputs, shapes, kind.output_shape(layer, *shapes)))
+        return tuple(nodes)
 
-    @cached_property
+    def rewritten(self, replacement: Callable[[Node], Sequence[LayerSpec]], *, input: Precision | None = None) -> Architecture:
+        """A copy in which every layer is replaced by a chain of layers: itself, none, or several.
+
+        The first of a chain reads what the layer read; what read the layer reads the last of the chain.
+
+        Args:
+            replacement: Gives the chain for a node.
+            input: Format of the input; the old one by default.
+        """
+        layers: list[LayerSpec] = []
+        moved = {-1: -1}
+        for i, node in enumerate(self.nodes):
+            sources = [moved[source] for source in node.inputs]
+            moved[i] = sources[0]
+            for layer in replacement(node):
+                layers.append(replace(layer, inputs=tuple(source - len(layers) for source in sources)))
+                moved[i] = len(layers) - 1
+                sources = [moved[i]]
+        return Architecture(self.input_shape, tuple(layers), input or self.input)
+
+    @property
     def output_shape(self) -> Shape:
         """Shape of one output sample."""
-        *_, (_, layer, shape) = self.walk()
-        return kind_of(layer).output_shape(layer, shape)
+        return self.nodes[-1].output
 
     @cached_property
     def parameters(self) -> int:
         """Number of trainable parameters."""
-        arrays = (w for _, layer, shape in self.walk() for w in kind_of(layer).weights(layer, shape).values())
-        return sum(math.prod(w.shape) for w in arrays if w.trainable)
+        return sum(math.prod(w.shape) for node in self.nodes for w in node.weights.values() if w.trainable)
 
     @property
     def quantized(self) -> bool:

@@ -15,18 +15,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kerasnac.core.architecture import Architecture
-from kerasnac.core.layers import Products, kind_of
+from kerasnac.core.layers import Products
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Cost of one layer with weights: a row of the cost table.
+    """Cost of one layer that multiplies: a row of the cost table.
 
     Attributes:
         layer: Name of the layer.
         output_shape: Shape of one output sample.
         macs: Multiply-accumulates.
-        weight_bits: Width of a weight.
+        weight_bits: Width of a weight, or of the second factor of a product of activations.
         activation_bits: Width of an input of the layer.
         sparsity: Pruned fraction of the kernel.
         bops: Bit operations.
@@ -54,9 +54,9 @@ def costs(
     activation_bits: int = 32,
     sparsity: float | Mapping[str, float] = 0.0,
 ) -> tuple[LayerCost, ...]:
-    """The cost of every layer with weights.
+    """The cost of every layer that multiplies.
 
-    Batch norms are not counted: they are folded into the layer before them.
+    Norms are not counted: batch norms are folded into the layer before them.
 
     Args:
         architecture: Float or quantized; a layer's own formats win over the default widths.
@@ -64,19 +64,21 @@ def costs(
         activation_bits: Width of activations without a format of their own, the input's included.
         sparsity: Pruned fraction of the kernels, one for all or by layer name.
     """
-    rows = []
-    width = activation_bits if architecture.input is None else architecture.input.bits
-    for name, layer, shape in architecture.walk():
-        kind = kind_of(layer)
-        products = kind.products(layer, shape)
+    rows: list[LayerCost] = []
+    input_bits = activation_bits if architecture.input is None else architecture.input.bits
+    widths: list[int] = []  # of what leaves every node
+    for node in architecture.nodes:
+        incoming = [widths[source] if source >= 0 else input_bits for source in node.inputs]
+        layer, products = node.layer, node.products
         if products is not None:
-            pruned = sparsity.get(name, 0.0) if isinstance(sparsity, Mapping) else sparsity
-            bits = weight_bits if layer.weight is None else layer.weight.bits
-            bops = layer_bops(products, bits, width, pruned)
-            rows.append(LayerCost(name, kind.output_shape(layer, shape), products.macs, bits, width, pruned, bops))
-            width = activation_bits
-        if layer.activation is not None:
-            width = layer.activation.bits
+            # A product of activations has the second one in the place of the weights.
+            other = weight_bits if layer.weight is None else layer.weight.bits
+            bits = incoming[1] if len(incoming) == 2 else other
+            pruned = sparsity.get(node.name, 0.0) if isinstance(sparsity, Mapping) else sparsity if node.weights else 0.0
+            amount = layer_bops(products, bits, incoming[0], pruned)
+            rows.append(LayerCost(node.name, node.output, products.macs, bits, incoming[0], pruned, amount))
+        unrounded = activation_bits if products is not None else max(incoming)
+        widths.append(unrounded if layer.activation is None else layer.activation.bits)
     return tuple(rows)
 
 

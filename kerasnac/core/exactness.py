@@ -8,11 +8,13 @@ stays within the 2**24 steps that float32 counts without gaps, whatever the inpu
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from kerasnac.core.activations import ACTIVATIONS
-from kerasnac.core.architecture import Architecture
+from kerasnac.core.architecture import Architecture, Node
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
 from kerasnac.core.weights import Weights, quantized_weights
@@ -22,7 +24,10 @@ from kerasnac.errors import ConversionError
 FLOAT32_BITS = 24
 
 #: Kinds with a kernel and a bias: their output is an accumulator.
-KERNEL_KINDS = ("dense", "conv2d")
+KERNEL_KINDS = ("dense", "conv1d", "conv2d")
+
+#: Kinds that give out the very numbers that they get.
+PASSING_KINDS = ("flatten", "reshape", "window")
 
 #: Widest input of a table activation: 65,536 entries.
 MAX_TABLE_BITS = 16
@@ -54,22 +59,17 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
     Raises:
         ConversionError: If exactness cannot be proved; names the layer, the reason and the remedy.
     """
-    incoming = architecture.input
-    if incoming is None:
+    if architecture.input is None:
         raise ConversionError("the network is not quantized: it has no number formats; compress it before making firmware")
-    _check_width("input", incoming)
+    _check_width("input", architecture.input)
     values = _finite(quantized_weights(architecture, weights))
-    formats: dict[str, Precision] = {}
-    on_grid = True  # An accumulator that is passed on unrounded is on no grid that Keras knows of.
-    for name, layer, _ in architecture.walk():
-        if layer.kind in KERNEL_KINDS:
-            incoming, on_grid = _accumulator(name, layer, incoming, values), False
-        elif layer.kind == "activation":
-            incoming, on_grid = _activation(name, layer, incoming, on_grid), True
-        elif layer.kind != "flatten":
-            raise ConversionError(f"{name}: {_unsupported(layer)}")
-        formats[name] = incoming
-    return formats
+    formats = {-1: architecture.input}
+    for i, node in enumerate(architecture.nodes):
+        if node.layer.kind not in _RULES:
+            raise ConversionError(f"{node.name}: {_unsupported(node.layer)}")
+        formats[i] = _RULES[node.layer.kind](node, [formats[source] for source in node.inputs], values)
+        _check_table_input(node, architecture)
+    return {node.name: formats[i] for i, node in enumerate(architecture.nodes)}
 
 
 def _unsupported(layer: LayerSpec) -> str:
@@ -87,12 +87,13 @@ def _finite(values: Weights) -> Weights:
     return values
 
 
-def _accumulator(name: str, layer: LayerSpec, incoming: Precision, values: Weights) -> Precision:
+def _accumulator(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
     """The narrowest format of all partial sums of a layer.
 
     The sum over any subset of the products and the bias lies between the sum of all negative and the sum of all
     positive extremes, so this covers every order of summation, and the zeros of padding too.
     """
+    name, layer, (incoming,) = node.name, node.layer, inputs
     if layer.weight is None or layer.bias is None:
         raise ConversionError(f"{name}: the layer is float in a quantized network; give its kernel and its bias a format")
     if not (layer.weight.signed and layer.bias.signed):
@@ -112,6 +113,61 @@ def _accumulator(name: str, layer: LayerSpec, incoming: Precision, values: Weigh
     return _narrowest(low, high, fractional)
 
 
+def _matmul(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """The narrowest format of all partial sums of products of activations."""
+    left, right = inputs
+    products = node.products
+    assert products is not None
+    corners = [a * b for a in (left.minimum, left.maximum) for b in (right.minimum, right.maximum)]
+    low, high = (products.inputs * bound for bound in (min(0.0, *corners), max(0.0, *corners)))
+    return _sum(node.name, low, high, left.fractional + right.fractional)
+
+
+def _add(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    low, high = sum(grid.minimum for grid in inputs), sum(grid.maximum for grid in inputs)
+    return _sum(node.name, low, high, max(grid.fractional for grid in inputs))
+
+
+def _pool(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """The maximum keeps its inputs' format; the mean of 2**k values needs k more fractional bits, and no rounding."""
+    (incoming,) = inputs
+    if node.layer["op"] == "max":
+        return incoming
+    size, positions = int(node.layer["size"]), node.shapes[0][:-1]
+    count = size ** len(positions) if size else math.prod(positions)
+    if count & (count - 1):
+        raise ConversionError(
+            f"{node.name}: the mean of {count} values rounds differently in Keras and in firmware: "
+            "take it over a power of two of them, or use max"
+        )
+    # Keras adds before it divides: the sum, too, must fit.
+    _sum(node.name, count * incoming.minimum, count * incoming.maximum, incoming.fractional)
+    more = count.bit_length() - 1
+    return replace(incoming, bits=incoming.bits + more)
+
+
+def _softmax(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    out = node.layer.activation
+    if out is None or out.signed:
+        raise ConversionError(f"{node.name}: softmax needs an unsigned output format in a quantized network, not {out}")
+    return out
+
+
+def _same(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    return inputs[0]
+
+
+def _sum(name: str, low: float, high: float, fractional: int) -> Precision:
+    """The format of a sum without weights, proved to fit float32."""
+    bits = math.log2(math.ldexp(max(high, -low), fractional))
+    if bits > FLOAT32_BITS:
+        raise ConversionError(
+            f"{name}: sums need up to {bits:.1f} bits, more than the {FLOAT32_BITS} that float32 adds exactly in Keras; "
+            "use fewer activation bits"
+        )
+    return _narrowest(low, high, fractional)
+
+
 def _narrowest(low: float, high: float, fractional: int) -> Precision:
     """The narrowest signed format of a resolution that holds ``[low, high]``."""
     bottom, top = math.ldexp(low, fractional), math.ldexp(high, fractional)
@@ -119,18 +175,14 @@ def _narrowest(low: float, high: float, fractional: int) -> Precision:
     return Precision(bits, bits - fractional)
 
 
-def _activation(name: str, layer: LayerSpec, incoming: Precision, on_grid: bool) -> Precision:
+def _activation(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
     """Checks an activation against what comes in; returns its output format."""
+    name, layer, (incoming,) = node.name, node.layer, inputs
     fn, out = ACTIVATIONS[str(layer["fn"])], layer.activation
     if out is None:
         raise ConversionError(f"{name}: the activation is float in a quantized network; give it a format")
     _check_width(name, out)
     if fn.table:
-        if not on_grid:
-            raise ConversionError(
-                f"{name}: {layer['fn']} is read from a table but its input is an unrounded accumulator; "
-                "put an activation 'none' with a format before it"
-            )
         if incoming.bits > MAX_TABLE_BITS:
             raise ConversionError(f"{name}: a table over {incoming} is too large; use at most {MAX_TABLE_BITS} bits")
     elif out.signed != fn.signed:
@@ -139,6 +191,21 @@ def _activation(name: str, layer: LayerSpec, incoming: Precision, on_grid: bool)
     elif fn.keras == "linear":
         _check_clipping(name, out, incoming)
     return out
+
+
+def _check_table_input(node: Node, architecture: Architecture) -> None:
+    """What reads a table must be fed by a quantizer: an accumulator that is passed on is on no grid Keras knows of."""
+    looks_up = node.layer.kind == "softmax" or (node.layer.kind == "activation" and ACTIVATIONS[str(node.layer["fn"])].table)
+    if not looks_up:
+        return
+    source = node.inputs[0]
+    while source >= 0 and architecture.nodes[source].layer.kind in PASSING_KINDS:
+        source = architecture.nodes[source].inputs[0]
+    if source >= 0 and architecture.nodes[source].layer.activation is None:
+        raise ConversionError(
+            f"{node.name}: it reads a table but its input is an unrounded accumulator; "
+            "put an activation 'none' with a format before it"
+        )
 
 
 def _check_width(name: str, grid: Precision) -> None:
@@ -156,3 +223,15 @@ def _check_clipping(name: str, out: Precision, incoming: Precision) -> None:
             f"{name}: clipping {incoming} to {out} needs {needed:.1f} bits, more than the {FLOAT32_BITS} that float32 "
             "holds in Keras; use fewer activation bits, or smaller weights before it"
         )
+
+
+#: For every kind with exact firmware: the output format from the node, the formats of its inputs and the weights.
+_RULES: Mapping[str, Callable[[Node, Sequence[Precision], Weights], Precision]] = {
+    **dict.fromkeys(KERNEL_KINDS, _accumulator),
+    **dict.fromkeys(PASSING_KINDS, _same),
+    "activation": _activation,
+    "add": _add,
+    "matmul": _matmul,
+    "pool": _pool,
+    "softmax": _softmax,
+}

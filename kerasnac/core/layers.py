@@ -15,7 +15,10 @@ from kerasnac.core.precision import Precision
 from kerasnac.errors import ConfigError, Infeasible
 
 Shape = tuple[int, ...]
-Scalar = int | float | str | bool
+Scalar = int | float | str | bool | tuple[int, ...]
+
+#: A layer reads the one before it unless it says otherwise.
+PREVIOUS = (-1,)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class LayerSpec:
         weight: Format of the kernel; None for a float layer or one without a kernel.
         bias: Format of the bias.
         activation: Format of the output; None for float, or when the accumulator is passed on unrounded.
+        inputs: Which layers it reads, as offsets: -1 is the layer before it (the network's input for the first).
     """
 
     kind: str
@@ -35,11 +39,12 @@ class LayerSpec:
     weight: Precision | None = None
     bias: Precision | None = None
     activation: Precision | None = None
+    inputs: tuple[int, ...] = PREVIOUS
 
     @classmethod
-    def of(cls, kind: str, **params: Scalar) -> LayerSpec:
+    def of(cls, kind: str, *, inputs: tuple[int, ...] = PREVIOUS, **params: Scalar) -> LayerSpec:
         """A float layer: ``LayerSpec.of("dense", units=32)``."""
-        return cls(kind, tuple(sorted(params.items())))
+        return cls(kind, tuple(sorted(params.items())), inputs=inputs)
 
     def __getitem__(self, name: str) -> Scalar:
         for key, value in self.params:
@@ -50,13 +55,16 @@ class LayerSpec:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         formats = {key: getattr(self, key) for key in ("weight", "bias", "activation")}
-        return {"kind": self.kind, **dict(self.params)} | {f"{k}_precision": str(v) for k, v in formats.items() if v is not None}
+        params = {key: list(value) if isinstance(value, tuple) else value for key, value in self.params}
+        graph = {} if self.inputs == PREVIOUS else {"inputs": list(self.inputs)}
+        return {"kind": self.kind, **params, **graph} | {f"{k}_precision": str(v) for k, v in formats.items() if v is not None}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LayerSpec:
         """Inverse of :meth:`to_dict`."""
-        rest = dict(data)
-        formats = {key: Precision.parse(rest.pop(f"{key}_precision")) for key in ("weight", "bias", "activation") if f"{key}_precision" in rest}
+        rest = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        keys = [key for key in ("weight", "bias", "activation") if f"{key}_precision" in rest]
+        formats = {key: Precision.parse(rest.pop(f"{key}_precision")) for key in keys}
         return replace(cls.of(rest.pop("kind"), **rest), **formats)
 
 
@@ -96,67 +104,101 @@ class Products:
 
 
 class Kind:
-    """What a kind of layer does; the default is a layer without weights that keeps the shape."""
+    """What a kind of layer does; the default is a layer without weights that keeps the shape of its one input."""
 
-    def output_shape(self, spec: LayerSpec, shape: Shape) -> Shape:
-        """Shape of one output sample.
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        """Shape of one output sample, from the shapes of the inputs.
 
         Raises:
-            Infeasible: If the layer cannot follow a layer with this output shape.
+            Infeasible: If the layer cannot follow layers with these output shapes.
         """
         return shape
 
-    def weights(self, spec: LayerSpec, shape: Shape) -> dict[str, Weight]:
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
         """Names and shapes of the weight arrays, in Keras order."""
         return {}
 
-    def products(self, spec: LayerSpec, shape: Shape) -> Products | None:
-        """The layer's multiply-accumulates with weights; None if it has none."""
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products | None:
+        """The layer's multiply-accumulates; None if it has none."""
         return None
 
 
 class Dense(Kind):
     """Fully connected layer on a vector: ``units``."""
 
-    def output_shape(self, spec: LayerSpec, shape: Shape) -> Shape:
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         if len(shape) != 1:
             raise Infeasible(f"{spec.kind} needs a vector, got a map of shape {shape}: flatten it first")
         return (int(spec["units"]),)
 
-    def weights(self, spec: LayerSpec, shape: Shape) -> dict[str, Weight]:
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
         units = int(spec["units"])
         return {"kernel": Weight((shape[0], units), prunable=True), "bias": Weight((units,))}
 
-    def products(self, spec: LayerSpec, shape: Shape) -> Products:
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
         return Products(outputs=int(spec["units"]), inputs=shape[0])
 
 
-class Conv2D(Kind):
-    """2D convolution, channels last, stride 1: ``filters``, ``kernel``, ``padding`` (valid or same)."""
+@dataclass(frozen=True)
+class Conv(Kind):
+    """Convolution, channels last: ``filters``, ``kernel``, ``stride``, ``padding`` (valid or same).
 
-    def output_shape(self, spec: LayerSpec, shape: Shape) -> Shape:
-        if len(shape) != 3:
-            raise Infeasible(f"{spec.kind} needs a map (rows, columns, channels), got shape {shape}")
-        kernel = int(spec["kernel"])
+    Attributes:
+        rank: 1 for (steps, channels), 2 for (rows, columns, channels).
+    """
+
+    rank: int
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if len(shape) != self.rank + 1:
+            raise Infeasible(f"{spec.kind} needs {self.rank} axes and channels, got shape {shape}")
+        kernel, stride, sizes = int(spec["kernel"]), int(spec["stride"]), shape[:-1]
         if spec["padding"] == "same":
-            return (shape[0], shape[1], int(spec["filters"]))
-        if kernel > min(shape[:2]):
-            raise Infeasible(f"{kernel}x{kernel} kernel is larger than its {shape[0]}x{shape[1]} map")
-        return (shape[0] - kernel + 1, shape[1] - kernel + 1, int(spec["filters"]))
+            return (*(-(-size // stride) for size in sizes), int(spec["filters"]))
+        if kernel > min(sizes):
+            raise Infeasible(f"a kernel of {kernel} is larger than its map {'x'.join(map(str, sizes))}")
+        return (*((size - kernel) // stride + 1 for size in sizes), int(spec["filters"]))
 
-    def weights(self, spec: LayerSpec, shape: Shape) -> dict[str, Weight]:
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
         kernel, filters = int(spec["kernel"]), int(spec["filters"])
-        return {"kernel": Weight((kernel, kernel, shape[-1], filters), prunable=True), "bias": Weight((filters,))}
+        return {"kernel": Weight((*[kernel] * self.rank, shape[-1], filters), prunable=True), "bias": Weight((filters,))}
 
-    def products(self, spec: LayerSpec, shape: Shape) -> Products:
-        rows, columns, filters = self.output_shape(spec, shape)
-        return Products(outputs=filters, inputs=shape[-1] * int(spec["kernel"]) ** 2, positions=rows * columns)
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
+        *positions, filters = self.output_shape(spec, shape)
+        return Products(outputs=filters, inputs=shape[-1] * int(spec["kernel"]) ** self.rank, positions=math.prod(positions))
+
+
+class MatMul(Kind):
+    """Product of two matrices of activations, (rows, inner) and (inner, columns): no weights.
+
+    With ``transpose`` the second one is (columns, inner), as in the scores of an attention.
+    """
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        (other,) = others
+        inner, columns = (other[1], other[0]) if spec["transpose"] else other
+        if shape[1] != inner:
+            raise Infeasible(f"cannot multiply matrices of shapes {shape} and {other}")
+        return (shape[0], columns)
+
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
+        rows, columns = self.output_shape(spec, shape, *others)
+        return Products(outputs=columns, inputs=shape[1], positions=rows)
+
+
+class Add(Kind):
+    """Sum of two tensors of one shape: the end of a residual branch."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if others != (shape,):
+            raise Infeasible(f"cannot add a branch of shape {others[0]} to shape {shape}: a residual branch must keep its input's shape")
+        return shape
 
 
 class BatchNorm(Kind):
     """Batch normalisation over the last axis; folded into the layer before it when quantized."""
 
-    def weights(self, spec: LayerSpec, shape: Shape) -> dict[str, Weight]:
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
         channels = (shape[-1],)
         return {
             "gamma": Weight(channels),
@@ -166,23 +208,78 @@ class BatchNorm(Kind):
         }
 
 
+class LayerNorm(Kind):
+    """Layer normalisation over all axes with a gain and an offset per element, or over the ``last`` axis alone."""
+
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
+        normalised = shape if spec["axes"] == "all" else shape[-1:]
+        return {"gamma": Weight(normalised), "beta": Weight(normalised)}
+
+
 class Activation(Kind):
     """Element-wise function ``fn``, a key of :data:`kerasnac.core.activations.ACTIVATIONS`."""
+
+
+class Softmax(Kind):
+    """Softmax over the last axis, inside a network (a classifier's own softmax is left to the host)."""
 
 
 class Flatten(Kind):
     """Makes a vector of a map."""
 
-    def output_shape(self, spec: LayerSpec, shape: Shape) -> Shape:
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         return (math.prod(shape),)
+
+
+class Reshape(Kind):
+    """Gives the same values another ``shape``."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        target = spec["shape"]
+        assert isinstance(target, tuple)
+        if math.prod(target) != math.prod(shape):
+            raise Infeasible(f"cannot reshape {shape} to {target}")
+        return target
+
+
+class Pool(Kind):
+    """Maximum or mean (``op``) over windows of ``size`` positions per axis, without overlap; 0 takes the whole map."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        size = int(spec["size"])
+        if len(shape) < 2:
+            raise Infeasible(f"{spec.kind} needs a map, got a vector of shape {shape}")
+        if size == 0:
+            return shape[-1:]
+        if size > min(shape[:-1]):
+            raise Infeasible(f"a pooling window of {size} is larger than its map {'x'.join(map(str, shape[:-1]))}")
+        return (*(axis // size for axis in shape[:-1]), shape[-1])
+
+
+class Window(Kind):
+    """The ``length`` first-axis steps from ``start`` on: what the firmware is fed of a longer readout."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        start, length = int(spec["start"]), int(spec["length"])
+        if start + length > shape[0]:
+            raise Infeasible(f"a window of {length} steps from {start} on reaches beyond the {shape[0]} steps there are")
+        return (length, *shape[1:])
 
 
 KINDS: Mapping[str, Kind] = {
     "dense": Dense(),
-    "conv2d": Conv2D(),
+    "conv1d": Conv(1),
+    "conv2d": Conv(2),
+    "matmul": MatMul(),
+    "add": Add(),
     "batch_norm": BatchNorm(),
+    "layer_norm": LayerNorm(),
     "activation": Activation(),
+    "softmax": Softmax(),
     "flatten": Flatten(),
+    "reshape": Reshape(),
+    "pool": Pool(),
+    "window": Window(),
 }
 
 

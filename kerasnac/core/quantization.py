@@ -63,22 +63,27 @@ def quantize(
     for what, bits in (("weight", weight_bits), ("activation", activation_bits)):
         if bits < 2:
             raise ConfigError(f"{what} width {bits} is too small: at least 2 bits")
-    layers: list[LayerSpec] = []
-    incoming = input_grid
-    for name, layer, _ in architecture.walk():
+    fractional: dict[int, int] = {-1: input_grid.fractional}  # of what leaves every node
+    chains: dict[str, tuple[LayerSpec, ...]] = {}
+    for i, node in enumerate(architecture.nodes):
+        layer, name = node.layer, node.name
+        incoming = [fractional[source] for source in node.inputs]
+        fractional[i] = sum(incoming) if node.products else max(incoming)
+        chains[name] = (layer,)
         if layer.kind == "activation":
-            formats = _activation_formats(layer, observed[name], activation_bits)
-            if len(formats) == 2:
-                layers.append(replace(LayerSpec.of("activation", fn="none"), activation=formats[0]))
-            incoming = formats[-1]
-            layers.append(replace(layer, activation=incoming))
+            *before, out = _activation_formats(layer, observed[name], activation_bits)
+            inserted = [replace(LayerSpec.of("activation", fn="none"), activation=grid) for grid in before]
+            chains[name] = (*inserted, replace(layer, activation=out))
+            fractional[i] = out.fractional
+        elif layer.kind == "softmax":
+            out = Precision(activation_bits, 0, signed=False)
+            chains[name] = (replace(layer, activation=out),)
+            fractional[i] = out.fractional
         elif f"{name}/kernel" in weights:
             kernel = kernel_format(weights[f"{name}/kernel"], weight_bits)
-            bias = bias_format(weights[f"{name}/bias"], kernel.fractional + incoming.fractional)
-            layers.append(replace(layer, weight=kernel, bias=bias))
-        else:
-            layers.append(layer)
-    return replace(architecture, layers=tuple(layers), input=input_grid)
+            fractional[i] = kernel.fractional + incoming[0]
+            chains[name] = (replace(layer, weight=kernel, bias=bias_format(weights[f"{name}/bias"], fractional[i])),)
+    return architecture.rewritten(lambda node: chains[node.name], input=input_grid)
 
 
 def kernel_format(kernel: NDArray[np.float32], bits: int) -> Precision:

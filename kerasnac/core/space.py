@@ -174,7 +174,7 @@ class SearchSpace(BaseModel):
 
     def size(self) -> int:
         """Number of canonical genomes if all blocks fit together: counts only active genes."""
-        return math.prod(block.size() for block in self.expanded) * math.prod(map(len, self.training.values()))
+        return math.prod(block.combinations() for block in self.expanded) * math.prod(map(len, self.training.values()))
 
     def _picks(self, genome: Sequence[int]) -> dict[str, Scalar]:
         if len(genome) != len(self.genes):
@@ -191,15 +191,19 @@ class SearchSpace(BaseModel):
         return Candidate(Architecture(self.input, tuple(self._layers(look_up))), training)
 
     def _layers(self, look_up: Callable[[str], Scalar]) -> Iterator[LayerSpec]:
-        shape: Shape = self.input
+        shapes: list[Shape] = [self.input]  # of the input, then of every layer's output
+
+        def placed(layer: LayerSpec) -> LayerSpec:
+            inputs = (shapes[len(shapes) + offset] for offset in layer.inputs)
+            shapes.append(kind_of(layer).output_shape(layer, *inputs))
+            return layer
+
         for i, block in enumerate(self.expanded):
             try:
-                for layer in block.layers(Picks(look_up).within(i), shape):
-                    shape = kind_of(layer).output_shape(layer, shape)
-                    yield layer
+                yield from map(placed, block.layers(Picks(look_up).within(i), shapes[-1]))
             except Infeasible as reason:
                 raise Infeasible(f"block {i} ({block.block}): {reason}") from None
-        yield from flattened(shape)
+        yield from map(placed, flattened(shapes[-1]))
         yield LayerSpec.of("dense", units=self.outputs)
 
     def _assign(self, target: Candidate, assigned: dict[str, Scalar]) -> dict[str, Scalar] | None:

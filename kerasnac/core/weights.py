@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.core.architecture import Architecture
-from kerasnac.core.layers import LayerSpec, kind_of
 
 #: ``"dense_0/kernel"`` -> array, for every array of :func:`kerasnac.core.layers.Kind.weights`.
 Weights = Mapping[str, NDArray[Any]]
 
 #: Added to the variance by every batch norm that kerasnac builds (the Keras default).
 BATCH_NORM_EPSILON = 1e-3
+
+#: Added to the variance by every layer norm.
+LAYER_NORM_EPSILON = 1e-3
 
 
 def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Architecture, dict[str, NDArray[Any]]]:
@@ -29,27 +30,26 @@ def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Archi
         ValueError: If a batch norm does not follow a layer with a kernel.
     """
     folded = dict(weights)
-    before: str | None = None
-    layers: list[LayerSpec] = []
-    for name, layer, _ in architecture.walk():
-        if layer.kind != "batch_norm":
-            layers.append(layer)
-            before = name if f"{name}/kernel" in weights else None
+    nodes = architecture.nodes
+    for node in nodes:
+        if node.layer.kind != "batch_norm":
             continue
-        if before is None:
-            raise ValueError(f"{name} does not follow a dense or convolution layer: it cannot be folded")
-        gamma, beta, mean, variance = (folded.pop(f"{name}/{part}") for part in ("gamma", "beta", "moving_mean", "moving_variance"))
+        before = nodes[node.inputs[0]].name if node.inputs[0] >= 0 else "the input"
+        if f"{before}/kernel" not in weights:
+            raise ValueError(f"{node.name} follows {before}, not a dense or convolution layer: it cannot be folded")
+        if sum(node.inputs[0] in other.inputs for other in nodes) > 1:
+            raise ValueError(f"{node.name} cannot be folded into {before}, which other layers read too")
+        gamma, beta, mean, variance = (folded.pop(f"{node.name}/{part}") for part in node.weights)
         scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
         folded[f"{before}/kernel"] = folded[f"{before}/kernel"] * scale
         folded[f"{before}/bias"] = (folded[f"{before}/bias"] - mean) * scale + beta
-        before = None
-    return replace(architecture, layers=tuple(layers)), folded
+    return architecture.rewritten(lambda node: () if node.layer.kind == "batch_norm" else (node.layer,)), folded
 
 
 def quantized_weights(architecture: Architecture, weights: Weights) -> dict[str, NDArray[Any]]:
     """The weights that the firmware holds: every array rounded to its layer's format."""
     result = dict(weights)
-    for name, layer, _ in architecture.walk():
+    for name, layer in zip(architecture.names, architecture.layers, strict=True):
         for part, grid in (("kernel", layer.weight), ("bias", layer.bias)):
             if grid is not None:
                 result[f"{name}/{part}"] = grid.quantize(weights[f"{name}/{part}"]).astype(np.float32)
@@ -64,9 +64,9 @@ def sparsity(architecture: Architecture, weights: Weights) -> tuple[float, dict[
     """
     values = quantized_weights(architecture, weights)
     kernels = {
-        name: values[f"{name}/{part}"]
-        for name, layer, shape in architecture.walk()
-        for part, weight in kind_of(layer).weights(layer, shape).items()
+        node.name: values[f"{node.name}/{part}"]
+        for node in architecture.nodes
+        for part, weight in node.weights.items()
         if weight.prunable
     }
     by_layer = {name: float(np.mean(kernel == 0)) for name, kernel in kernels.items()}

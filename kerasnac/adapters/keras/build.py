@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras, tensorflow
-from kerasnac.adapters.keras.table import table_activation
 from kerasnac.core.activations import ACTIVATIONS
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.layers import LayerSpec, kind_of
+from kerasnac.core.architecture import Architecture, Node
+from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
-from kerasnac.core.weights import BATCH_NORM_EPSILON, Weights
+from kerasnac.core.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON, Weights
 from kerasnac.errors import ConversionError
 
 Model = Any  # tf_keras has no type stubs
@@ -36,36 +36,39 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0) 
         ConversionError: If a quantized architecture still has a batch norm (fold it first).
     """
     keras = tensorflow().keras
-    x = inputs = keras.Input(architecture.input_shape, name=INPUT)
-    grid = architecture.input
-    for name, layer, _ in architecture.walk():
-        if layer.kind == "batch_norm" and architecture.quantized:
-            raise ConversionError(f"{name}: a quantized network has its batch norms folded; call fold_batch_norm first")
-        options = {"kernel_regularizer": keras.regularizers.L1(l1)} if l1 and layer.kind in ("dense", "conv2d") else {}
-        x = _MAKERS[layer.kind](layer, grid, name=name, **options)(x)
-        grid = layer.activation or grid
+    inputs = keras.Input(architecture.input_shape, name=INPUT)
+    tensors = {-1: inputs}
+    grids = {-1: architecture.input}  # of what leaves every node
+    for i, node in enumerate(architecture.nodes):
+        layer, name = node.layer, node.name
+        if layer.kind in ("batch_norm", "layer_norm") and architecture.quantized:
+            raise ConversionError(f"{name}: a quantized network has no norms; fold_batch_norm moves batch norms into the layers before them")
+        options = {"kernel_regularizer": keras.regularizers.L1(l1)} if l1 and "kernel" in node.weights else {}
+        sources = [tensors[source] for source in node.inputs]
+        grid = grids[node.inputs[0]]
+        x = _MAKERS[layer.kind](node, grid, name=name, **options)(sources if len(sources) > 1 else sources[0])
+        grids[i] = layer.activation or grid
         if dropout and layer.kind == "activation":
             x = keras.layers.Dropout(dropout, name=f"dropout_after_{name}")(x)
+        tensors[i] = x
     return keras.Model(inputs, x, name="kerasnac")
 
 
 def get_weights(model: Model, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
     """Copies a model's weights into arrays keyed ``layer/part``."""
     weights = {}
-    for name, layer, shape in architecture.walk():
-        parts = kind_of(layer).weights(layer, shape)
-        if parts:
-            for part, value in zip(parts, model.get_layer(name).get_weights(), strict=True):
-                weights[f"{name}/{part}"] = value
+    for node in architecture.nodes:
+        if node.weights:
+            for part, value in zip(node.weights, model.get_layer(node.name).get_weights(), strict=True):
+                weights[f"{node.name}/{part}"] = value
     return weights
 
 
 def set_weights(model: Model, architecture: Architecture, weights: Weights) -> None:
     """Loads arrays from :func:`get_weights` of the float or quantized form of the same network."""
-    for name, layer, shape in architecture.walk():
-        parts = kind_of(layer).weights(layer, shape)
-        if parts:
-            model.get_layer(name).set_weights([weights[f"{name}/{part}"] for part in parts])
+    for node in architecture.nodes:
+        if node.weights:
+            model.get_layer(node.name).set_weights([weights[f"{node.name}/{part}"] for part in node.weights])
 
 
 def _quantizer(grid: Precision | None) -> Any:
@@ -75,46 +78,99 @@ def _quantizer(grid: Precision | None) -> Any:
     return qkeras().quantized_bits(grid.bits, grid.integer - 1, alpha=1)
 
 
-def _dense(layer: LayerSpec, grid: Precision | None, **options: Any) -> Any:
-    units = int(layer["units"])
+def _quantizers(layer: LayerSpec) -> dict[str, Any]:
+    return {"kernel_quantizer": _quantizer(layer.weight), "bias_quantizer": _quantizer(layer.bias)}
+
+
+def _dense(node: Node, grid: Precision | None, **options: Any) -> Any:
+    layer, units = node.layer, node.output[-1]
     if layer.weight is None:
         return tensorflow().keras.layers.Dense(units, **options)
-    return qkeras().QDense(units, kernel_quantizer=_quantizer(layer.weight), bias_quantizer=_quantizer(layer.bias), **options)
+    return qkeras().QDense(units, **_quantizers(layer), **options)
 
 
-def _conv2d(layer: LayerSpec, grid: Precision | None, **options: Any) -> Any:
-    filters, size = int(layer["filters"]), int(layer["kernel"])
-    common = {"kernel_size": (size, size), "padding": layer["padding"], **options}
+def _conv(node: Node, grid: Precision | None, **options: Any) -> Any:
+    layer, rank = node.layer, len(node.output) - 1
+    keras = {"kernel_size": layer["kernel"], "strides": layer["stride"], "padding": layer["padding"], **options}
     if layer.weight is None:
-        return tensorflow().keras.layers.Conv2D(filters, **common)
-    return qkeras().QConv2D(filters, kernel_quantizer=_quantizer(layer.weight), bias_quantizer=_quantizer(layer.bias), **common)
+        layers = tensorflow().keras.layers
+        return (layers.Conv1D if rank == 1 else layers.Conv2D)(node.output[-1], **keras)
+    return (qkeras().QConv1D if rank == 1 else qkeras().QConv2D)(node.output[-1], **_quantizers(layer), **keras)
 
 
-def _activation(layer: LayerSpec, grid: Precision | None, **options: Any) -> Any:
+def _activation(node: Node, grid: Precision | None, **options: Any) -> Any:
+    layer = node.layer
     fn, out = ACTIVATIONS[str(layer["fn"])], layer.activation
     layers = tensorflow().keras.layers
     if out is None:
         return layers.LeakyReLU(fn.slope, **options) if fn.slope else layers.Activation(fn.keras, **options)
     if fn.table:
         assert grid is not None
-        return table_activation()(str(layer["fn"]), str(grid), str(out), **options)
+        return custom().TableActivation(str(layer["fn"]), str(grid), str(out), **options)
     quantizer = _quantizer(out) if fn.signed else qkeras().quantized_relu(out.bits, out.integer)
     return qkeras().QActivation(quantizer, **options)
 
 
-def _batch_norm(layer: LayerSpec, grid: Precision | None, **options: Any) -> Any:
+def _softmax(node: Node, grid: Precision | None, **options: Any) -> Any:
+    out = node.layer.activation
+    if out is None:
+        return tensorflow().keras.layers.Softmax(**options)
+    assert grid is not None
+    return custom().TableSoftmax(str(grid), str(out), **options)
+
+
+def _pool(node: Node, grid: Precision | None, **options: Any) -> Any:
+    rank, size = len(node.shapes[0]) - 1, node.layer["size"]
+    kind = "Max" if node.layer["op"] == "max" else "Average"
+    layers = tensorflow().keras.layers
+    if size == 0:
+        return getattr(layers, f"Global{kind}Pooling{rank}D")(**options)
+    return getattr(layers, f"{kind}Pooling{rank}D")(size, **options)
+
+
+def _window(node: Node, grid: Precision | None, **options: Any) -> Any:
+    start = int(node.layer["start"])
+    return tensorflow().keras.layers.Cropping1D((start, node.shapes[0][0] - start - node.output[0]), **options)
+
+
+def _batch_norm(node: Node, grid: Precision | None, **options: Any) -> Any:
     # Keras keeps 99 % of the moving statistics at every step: too slow for the few hundred steps of a short evaluation.
     return tensorflow().keras.layers.BatchNormalization(momentum=0.9, epsilon=BATCH_NORM_EPSILON, **options)
 
 
-def _flatten(layer: LayerSpec, grid: Precision | None, **options: Any) -> Any:
+def _layer_norm(node: Node, grid: Precision | None, **options: Any) -> Any:
+    axes = range(1, len(node.output) + 1) if node.layer["axes"] == "all" else (-1,)
+    return tensorflow().keras.layers.LayerNormalization(axis=list(axes), epsilon=LAYER_NORM_EPSILON, **options)
+
+
+def _flatten(node: Node, grid: Precision | None, **options: Any) -> Any:
     return tensorflow().keras.layers.Flatten(**options)
+
+
+def _reshape(node: Node, grid: Precision | None, **options: Any) -> Any:
+    return tensorflow().keras.layers.Reshape(node.output, **options)
+
+
+def _matmul(node: Node, grid: Precision | None, **options: Any) -> Any:
+    return custom().MatMul(bool(node.layer["transpose"]), **options)
+
+
+def _add(node: Node, grid: Precision | None, **options: Any) -> Any:
+    return tensorflow().keras.layers.Add(**options)
 
 
 _MAKERS: Mapping[str, Callable[..., Any]] = {
     "dense": _dense,
-    "conv2d": _conv2d,
-    "activation": _activation,
+    "conv1d": _conv,
+    "conv2d": _conv,
+    "matmul": _matmul,
+    "add": _add,
     "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+    "activation": _activation,
+    "softmax": _softmax,
     "flatten": _flatten,
+    "reshape": _reshape,
+    "pool": _pool,
+    "window": _window,
 }

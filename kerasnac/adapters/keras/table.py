@@ -1,17 +1,17 @@
-"""An activation function as a look-up table over its input grid: the same table in Keras and in firmware."""
+"""Look-up tables over an input grid: the same numbers in Keras and in firmware."""
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit
 
-from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.activations import ACTIVATIONS
 from kerasnac.core.precision import Precision
+from kerasnac.errors import ConversionError
 
 
 def table(fn: str, inputs: Precision, outputs: Precision) -> NDArray[np.float64]:
@@ -33,32 +33,68 @@ def table(fn: str, inputs: Precision, outputs: Precision) -> NDArray[np.float64]
     return outputs.quantize(values)
 
 
-@cache
-def table_activation() -> Any:
-    """The Keras layer class; made on first use because it needs TensorFlow."""
-    tf = tensorflow()
+@dataclass(frozen=True)
+class SoftmaxTables:
+    """Formats and tables of hls4ml's stable softmax: exp(x - max) and 1 / sum, looked up, then multiplied.
 
-    @tf.keras.utils.register_keras_serializable("kerasnac")
-    class TableActivation(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
-        """Looks its input up in a table; the gradient is that of the smooth function.
+    Every format is chosen so that nothing but the table entries and the result is rounded: the difference to the
+    maximum and the sum of exponentials are exact.
 
-        The input must lie on its grid: the layer before is a quantizer with the same format.
+    Attributes:
+        inputs: Format of the scores, signed.
+        size: Number of scores that are normalised together.
+        outputs: Format of the result.
+    """
+
+    inputs: Precision
+    size: int
+    outputs: Precision
+
+    @property
+    def difference(self) -> Precision:
+        """``max - x``: as fine as the scores and, unsigned, twice their reach."""
+        return Precision(self.inputs.bits, self.inputs.integer, signed=False)
+
+    @property
+    def entry(self) -> Precision:
+        """Entries of both tables: values up to one, finer than the result."""
+        return Precision(self.outputs.bits + 4, 1, signed=False)
+
+    @property
+    def sum(self) -> Precision:
+        """Sum of all exponentials, exact."""
+        carry = self.size.bit_length()
+        return Precision(self.entry.bits + carry, self.entry.integer + carry, signed=False)
+
+    @property
+    def index(self) -> Precision:
+        """The sum as an index of the reciprocals, rounded half up."""
+        whole = self.size.bit_length()
+        return Precision(whole + RECIPROCAL_BITS, whole, signed=False)
+
+    @cached_property
+    def exponentials(self) -> NDArray[np.float64]:
+        """exp(-d) for every raw ``d``.
+
+        Raises:
+            ConversionError: If an entry is so near a rounding boundary that the firmware's float32 may round it the
+                other way.
         """
+        return self._rounded(np.exp(-self.difference.grid()))
 
-        def __init__(self, fn: str, inputs: str, outputs: str, **options: Any) -> None:
-            super().__init__(**options)
-            self.fn, self.inputs, self.outputs = fn, Precision.parse(inputs), Precision.parse(outputs)
+    @cached_property
+    def reciprocals(self) -> NDArray[np.float64]:
+        """1 / s for every raw ``s`` of :attr:`index`; the entry for zero is never read, since the sum is at least one."""
+        grid = self.index.grid()
+        return self._rounded(1 / np.maximum(grid, grid[1]))
 
-        def call(self, x: Any) -> Any:
-            values = tf.constant(table(self.fn, self.inputs, self.outputs), tf.float32)
-            raw = tf.cast(tf.round(x / self.inputs.step), tf.int32)
-            exact = tf.gather(values, tf.math.floormod(raw, 2**self.inputs.bits))
-            slope = ACTIVATIONS[self.fn].slope
-            smooth = tf.nn.leaky_relu(x, slope) if slope else tf.keras.activations.get(ACTIVATIONS[self.fn].keras)(x)
-            # smooth - smooth is exactly zero: the value is the table's, the gradient the function's.
-            return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
+    def _rounded(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        scaled = np.ldexp(np.minimum(values, 2.0), self.entry.fractional)
+        boundary = np.abs(scaled - np.floor(scaled) - 0.5) < scaled * 2.0**-22
+        if np.any(boundary & (scaled < 2**self.entry.bits) & (scaled != np.round(scaled * 2) / 2)):
+            raise ConversionError(f"softmax over {self.inputs}: a table entry lies on a rounding boundary; use another width")
+        return np.ldexp(np.minimum(np.floor(scaled + 0.5), 2**self.entry.bits - 1), -self.entry.fractional)
 
-        def get_config(self) -> dict[str, Any]:
-            return {**super().get_config(), "fn": self.fn, "inputs": str(self.inputs), "outputs": str(self.outputs)}
 
-    return TableActivation
+#: Fractional bits of the sum of exponentials when its reciprocal is looked up.
+RECIPROCAL_BITS = 6

@@ -146,7 +146,9 @@ def observe(architecture: Architecture, weights: Weights, x: NDArray[Any], *, sa
     keras = tensorflow().keras
     model = build(architecture)
     set_weights(model, architecture, weights)
-    names = [name for name, layer, _ in architecture.walk() if layer.kind == "activation"]
+    names = [node.name for node in architecture.nodes if node.layer.kind == "activation"]
+    if not names:
+        return {}
     tensors = [tensor for name in names for tensor in (model.get_layer(name).input, model.get_layer(name).output)]
     values = keras.Model(model.input, tensors).predict(x, batch_size=PREDICT_BATCH, verbose=0)
     ranges = [tuple(float(q) for q in np.quantile(v, (saturation, 1 - saturation))) for v in values]

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -103,16 +103,9 @@ class Block(BaseModel):
     def _tagged(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {"block": self.block, **fields(self)}  # Reading needs the tag, even where it is the default.
 
-    def size(self) -> int:
+    def combinations(self) -> int:
         """Number of different picks, counting only the active genes."""
         return math.prod(len(choice.values) for choice in self.choices())
-
-
-def norm_and_activation(picks: Picks, prefix: str = "") -> Iterator[LayerSpec]:
-    """The layers that follow a linear one: its norm, then its activation."""
-    if picks[f"{prefix}norm"] == "batch":
-        yield LayerSpec.of("batch_norm")
-    yield LayerSpec.of("activation", fn=picks[f"{prefix}activation"])
 
 
 def check_activation(name: str) -> str:
@@ -120,6 +113,29 @@ def check_activation(name: str) -> str:
     if name not in ACTIVATIONS:
         raise ValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
     return name
+
+
+#: Choices of activation.
+ActivationValues = Values[Annotated[str, AfterValidator(check_activation)]]
+
+#: Choices of norm.
+NormValues = Values[Literal["none", "batch", "layer"]]
+
+
+def norm_and_activation(picks: Picks, prefix: str = "", *, axes: Literal["all", "last"] = "all") -> Iterator[LayerSpec]:
+    """The layers that follow a linear one: its norm, then its activation.
+
+    Args:
+        picks: Picks of ``norm`` and ``activation``.
+        prefix: Where these are among the block's choices.
+        axes: What a layer norm normalises over.
+    """
+    norm = picks[f"{prefix}norm"]
+    if norm == "batch":
+        yield LayerSpec.of("batch_norm")
+    elif norm == "layer":
+        yield LayerSpec.of("layer_norm", axes=axes)
+    yield LayerSpec.of("activation", fn=picks[f"{prefix}activation"])
 
 
 def flattened(shape: Shape) -> Iterator[LayerSpec]:

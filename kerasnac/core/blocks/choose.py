@@ -1,4 +1,4 @@
-"""A block that is one of several others, the block that is nothing, and the table of all blocks."""
+"""Blocks that hold other blocks, the block that is nothing, and the table of all blocks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from kerasnac.core.blocks.base import Block, Choice, Picks
-from kerasnac.core.blocks.conv import Conv
-from kerasnac.core.blocks.mlp import Mlp
+from kerasnac.core.blocks.attention import Attention
+from kerasnac.core.blocks.base import ActivationValues, Block, Choice, Picks
+from kerasnac.core.blocks.conv import Conv, Pool, Window
+from kerasnac.core.blocks.mlp import DeepSets, Mlp
 from kerasnac.core.layers import LayerSpec, Shape
+from kerasnac.errors import Infeasible
 
 
 def _parse(value: Any) -> Any:
@@ -65,8 +67,8 @@ class Choose(Block):
         inner = (Choice(f"{label}.{c.name}", c.values) for label, option in zip(self._labels, self.options, strict=True) for c in option.choices())
         return (Choice("block", self._labels), *inner)
 
-    def size(self) -> int:
-        return sum(option.size() for option in self.options)
+    def combinations(self) -> int:
+        return sum(option.combinations() for option in self.options)
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         label = str(picks["block"])
@@ -74,5 +76,45 @@ class Choose(Block):
         return option.layers(picks.within(label), shape)
 
 
+class Residual(Block):
+    """Adds a block's output to its input; the block must keep the shape.
+
+    Attributes:
+        body: The block.
+        activation: Choices of activation after the sum.
+    """
+
+    block: Literal["residual"] = "residual"
+    body: AnyBlock
+    activation: ActivationValues = ("relu",)
+
+    def choices(self) -> tuple[Choice, ...]:
+        inner = (Choice(f"body.{c.name}", c.values) for c in self.body.choices())
+        return (*inner, Choice("activation", self.activation))
+
+    def combinations(self) -> int:
+        return self.body.combinations() * len(self.activation)
+
+    def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        count = 0
+        for layer in self.body.layers(picks.within("body"), shape):
+            yield layer
+            count += 1
+        if count == 0:
+            raise Infeasible("a residual around a block without layers")
+        yield LayerSpec.of("add", inputs=(-1, -1 - count))
+        yield LayerSpec.of("activation", fn=picks["activation"])
+
+
 #: The blocks that YAML may name.
-BLOCKS: Mapping[str, type[Block]] = {"mlp": Mlp, "conv": Conv, "choose": Choose, "none": Nothing}
+BLOCKS: Mapping[str, type[Block]] = {
+    "mlp": Mlp,
+    "conv": Conv,
+    "attention": Attention,
+    "deep_sets": DeepSets,
+    "pool": Pool,
+    "window": Window,
+    "residual": Residual,
+    "choose": Choose,
+    "none": Nothing,
+}

@@ -1,23 +1,27 @@
-"""Convolutions."""
+"""Convolutions, pooling and windows: blocks that work on maps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
-from kerasnac.core.blocks.base import Block, Choice, Picks, Values, check_activation, norm_and_activation
+from kerasnac.core.blocks.base import ActivationValues, Block, Choice, NormValues, Picks, Values, norm_and_activation
 from kerasnac.core.layers import LayerSpec, Shape
+from kerasnac.errors import Infeasible
 
 
 class Conv(Block):
     """Convolutions in a row, each with its own channels, kernel, norm and activation.
 
+    On (rows, columns, channels) they are 2D, on (steps, channels) 1D.
+
     Attributes:
         convolutions: How many there are.
         channels: Choices of output channels.
-        kernel: Choices of kernel size, rows = columns.
+        kernel: Choices of kernel size, the same along all axes.
+        stride: Choices of stride.
         padding: ``valid`` or ``same``.
         norm: Choices of norm.
         activation: Choices of activation.
@@ -27,17 +31,60 @@ class Conv(Block):
     convolutions: PositiveInt = 1
     channels: Values[PositiveInt]
     kernel: Values[PositiveInt] = (3,)
+    stride: Values[PositiveInt] = (1,)
     padding: Values[Literal["valid", "same"]] = ("valid",)
-    norm: Values[Literal["none", "batch"]] = ("none",)
-    activation: Values[Annotated[str, AfterValidator(check_activation)]] = ("relu",)
+    norm: NormValues = ("none",)
+    activation: ActivationValues = ("relu",)
 
     def choices(self) -> tuple[Choice, ...]:
-        fields = ("channels", "kernel", "padding", "norm", "activation")
+        fields = ("channels", "kernel", "stride", "padding", "norm", "activation")
         return tuple(Choice(f"{i}.{name}", getattr(self, name)) for i in range(self.convolutions) for name in fields)
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        if len(shape) not in (2, 3):
+            raise Infeasible(f"a convolution needs a map, got shape {shape}")
         for i in range(self.convolutions):
-            yield LayerSpec.of(
-                "conv2d", filters=picks[f"{i}.channels"], kernel=picks[f"{i}.kernel"], padding=picks[f"{i}.padding"]
-            )
-            yield from norm_and_activation(picks, f"{i}.")
+            own = picks.within(i)
+            geometry = {name: own[name] for name in ("kernel", "stride", "padding")}
+            yield LayerSpec.of(f"conv{len(shape) - 1}d", filters=own["channels"], **geometry)
+            yield from norm_and_activation(own)
+
+
+class Pool(Block):
+    """Maximum or mean over windows without overlap.
+
+    Attributes:
+        op: Choices of ``max`` and ``mean``.
+        size: Choices of window size, the same along all axes; 0 takes the whole map.
+    """
+
+    block: Literal["pool"] = "pool"
+    op: Values[Literal["max", "mean"]] = ("max",)
+    size: Values[NonNegativeInt] = (2,)
+
+    def choices(self) -> tuple[Choice, ...]:
+        return (Choice("op", self.op), Choice("size", self.size))
+
+    def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        yield LayerSpec.of("pool", op=picks["op"], size=picks["size"])
+        if picks["op"] == "mean":
+            yield LayerSpec.of("activation", fn="none")  # A mean has more bits than its inputs: back to their width.
+
+
+class Window(Block):
+    """The part of a readout that is used: what the firmware is fed with.
+
+    Attributes:
+        start: Choices of the first step.
+        length: Choices of the number of steps.
+    """
+
+    block: Literal["window"] = "window"
+    start: Values[NonNegativeInt]
+    length: Values[PositiveInt]
+
+    def choices(self) -> tuple[Choice, ...]:
+        return (Choice("start", self.start), Choice("length", self.length))
+
+    def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        yield LayerSpec.of("window", start=picks["start"], length=picks["length"])

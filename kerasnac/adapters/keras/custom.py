@@ -1,0 +1,88 @@
+"""Keras layers for what Keras and QKeras lack: table activations, an exact softmax, products of activations."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.core.activations import ACTIVATIONS
+from kerasnac.core.precision import Precision
+
+
+@cache
+def custom() -> SimpleNamespace:
+    """The layer classes by name; made on first use because they need TensorFlow."""
+    tf = tensorflow()
+    register = tf.keras.utils.register_keras_serializable("kerasnac")
+    Layer = tf.keras.layers.Layer
+
+    @register
+    class TableActivation(Layer):  # type: ignore[misc, valid-type]
+        """Looks its input up in a table; the gradient is that of the smooth function.
+
+        The input must lie on its grid: the layer before is a quantizer with the same format.
+        """
+
+        def __init__(self, fn: str, inputs: str, outputs: str, **options: Any) -> None:
+            super().__init__(**options)
+            self.fn, self.inputs, self.outputs = fn, Precision.parse(inputs), Precision.parse(outputs)
+
+        def call(self, x: Any) -> Any:
+            values = tf.constant(table(self.fn, self.inputs, self.outputs), tf.float32)
+            slope = ACTIVATIONS[self.fn].slope
+            smooth = tf.nn.leaky_relu(x, slope) if slope else tf.keras.activations.get(ACTIVATIONS[self.fn].keras)(x)
+            return _straight_through(smooth, tf.gather(values, _raw(x, self.inputs)))
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "fn": self.fn, "inputs": str(self.inputs), "outputs": str(self.outputs)}
+
+    @register
+    class TableSoftmax(Layer):  # type: ignore[misc, valid-type]
+        """hls4ml's stable softmax over the last axis, number by number; the gradient is that of the real softmax."""
+
+        def __init__(self, inputs: str, outputs: str, **options: Any) -> None:
+            super().__init__(**options)
+            self.inputs, self.outputs = Precision.parse(inputs), Precision.parse(outputs)
+
+        def call(self, x: Any) -> Any:
+            tables = SoftmaxTables(self.inputs, x.shape[-1], self.outputs)
+            difference = tf.reduce_max(x, axis=-1, keepdims=True) - x
+            exponentials = tf.gather(tf.constant(tables.exponentials, tf.float32), _raw(difference, tables.difference))
+            total = tf.reduce_sum(exponentials, axis=-1, keepdims=True)
+            index = tf.cast(tf.floor(total / tables.index.step + 0.5), tf.int32)  # AP_RND
+            index = tf.minimum(index, 2**tables.index.bits - 1)
+            # Two factors of up to 24 bits together: their product is exact in float64 only.
+            reciprocal = tf.gather(tf.constant(tables.reciprocals, tf.float64), index)
+            scaled = tf.cast(exponentials, tf.float64) * reciprocal / self.outputs.step
+            rounded = tf.clip_by_value(tf.round(scaled), 0.0, self.outputs.maximum / self.outputs.step)
+            return _straight_through(tf.nn.softmax(x), tf.cast(rounded * self.outputs.step, tf.float32))
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "inputs": str(self.inputs), "outputs": str(self.outputs)}
+
+    @register
+    class MatMul(Layer):  # type: ignore[misc, valid-type]
+        """Product of two matrices of activations, the second one transposed if asked."""
+
+        def __init__(self, transpose: bool, **options: Any) -> None:
+            super().__init__(**options)
+            self.transpose = transpose
+
+        def call(self, factors: Any) -> Any:
+            return tf.matmul(*factors, transpose_b=self.transpose)
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "transpose": self.transpose}
+
+    def _raw(x: Any, grid: Precision) -> Any:
+        """The two's-complement patterns of values on a grid."""
+        return tf.math.floormod(tf.cast(tf.round(x / grid.step), tf.int32), 2**grid.bits)
+
+    def _straight_through(smooth: Any, exact: Any) -> Any:
+        """The exact values, with the gradient of the smooth ones: smooth - smooth is exactly zero."""
+        return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
+
+    return SimpleNamespace(TableActivation=TableActivation, TableSoftmax=TableSoftmax, MatMul=MatMul)

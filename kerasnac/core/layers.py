@@ -50,13 +50,19 @@ class LayerSpec:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         formats = {key: getattr(self, key) for key in ("weight", "bias", "activation")}
-        return {"kind": self.kind, **dict(self.params)} | {f"{k}_precision": str(v) for k, v in formats.items() if v is not None}
+        return {"kind": self.kind, **dict(self.params)} | {
+            f"{k}_precision": str(v) for k, v in formats.items() if v is not None
+        }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LayerSpec:
         """Inverse of :meth:`to_dict`."""
         rest = dict(data)
-        formats = {key: Precision.parse(rest.pop(f"{key}_precision")) for key in ("weight", "bias", "activation") if f"{key}_precision" in rest}
+        formats = {
+            key: Precision.parse(rest.pop(f"{key}_precision"))
+            for key in ("weight", "bias", "activation")
+            if f"{key}_precision" in rest
+        }
         return replace(cls.of(rest.pop("kind"), **rest), **formats)
 
 

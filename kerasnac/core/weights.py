@@ -38,7 +38,9 @@ def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Archi
             continue
         if before is None:
             raise ValueError(f"{name} does not follow a dense or convolution layer: it cannot be folded")
-        gamma, beta, mean, variance = (folded.pop(f"{name}/{part}") for part in ("gamma", "beta", "moving_mean", "moving_variance"))
+        gamma, beta, mean, variance = (
+            folded.pop(f"{name}/{part}") for part in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
         scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
         folded[f"{before}/kernel"] = folded[f"{before}/kernel"] * scale
         folded[f"{before}/bias"] = (folded[f"{before}/bias"] - mean) * scale + beta

@@ -48,7 +48,11 @@ class Mlp(Block):
         return (
             Choice("depth", self._depths),
             *(Choice(f"{i}.units", widths) for i, widths in enumerate(self.widths[: max(self._depths)])),
-            *(Choice(f"{p}{name}", values) for p in prefixes for name, values in (("norm", self.norm), ("activation", self.activation))),
+            *(
+                Choice(f"{p}{name}", values)
+                for p in prefixes
+                for name, values in (("norm", self.norm), ("activation", self.activation))
+            ),
         )
 
     def size(self) -> int:

@@ -72,7 +72,7 @@ def convert(
         io_type: Parallel arrays, or one pixel after the other.
         strategy: How kernel layers are implemented.
         reuse_factor: How often a multiplier is used per inference; with the strategy ``resource`` every layer takes
-            the closest factor that divides its work evenly.
+            the closest factor that it can have.
         softmax: Append a softmax to the linear outputs; unlike all else it is an approximation.
 
     Returns:
@@ -89,7 +89,8 @@ def convert(
     model = build(architecture)
     set_weights(model, architecture, quantized_weights(architecture, trained.weights))
     hls4ml = _hls4ml()
-    layers = _layer_config(architecture, formats, strategy, _reuse_factors(architecture, backend, strategy, reuse_factor))
+    reuse = _reuse_factors(architecture, backend, io_type, strategy, reuse_factor)
+    layers = _layer_config(architecture, formats, strategy, reuse)
     if softmax:
         model = _with_softmax(model)
         layers["softmax"] = _softmax_config(math.prod(architecture.output_shape))
@@ -159,19 +160,24 @@ def _layer_config(
     return config
 
 
-def _reuse_factors(architecture: Architecture, backend: Backend, strategy: Strategy, wanted: int) -> dict[str, int]:
+def _reuse_factors(
+    architecture: Architecture, backend: Backend, io_type: IoType, strategy: Strategy, wanted: int
+) -> dict[str, int]:
     """The closest reuse factor that every kernel layer can have.
 
-    hls4ml would choose it too, but it forgets its choice where it replaces a 1x1 convolution, and an impossible
-    factor gives wrong sums without a word.
+    Other factors give wrong sums without a word. hls4ml looks for a possible one too, but forgets it where it
+    replaces a 1x1 convolution, and believes that a parallel convolution could reuse a multiplier more often than one
+    output has inputs, where its C++ reads beyond the inputs.
     """
     chooser = _hls4ml().backends.get_backend(backend)
     factors = {}
     for name, layer, shape in architecture.walk():
         products = kind_of(layer).products(layer, shape)
         if products is not None:
-            valid = chooser.get_valid_reuse_factors(products.inputs, products.outputs)
-            factors[name] = chooser.get_closest_reuse_factor(valid, wanted) if strategy == "resource" else wanted
+            possible = chooser.get_valid_reuse_factors(products.inputs, products.outputs)
+            if layer.kind == "conv2d" and io_type == "io_parallel":
+                possible = [factor for factor in possible if factor <= products.inputs]
+            factors[name] = chooser.get_closest_reuse_factor(possible, wanted) if strategy == "resource" else wanted
     return factors
 
 

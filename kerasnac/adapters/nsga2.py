@@ -89,7 +89,9 @@ class _BlockCrossover(Crossover):  # type: ignore[misc]
         super().__init__(n_parents=2, n_offsprings=2)
         self._space = space
 
-    def _do(self, problem: Problem, parents: NDArray[np.int_], *args: Any, random_state: np.random.Generator, **kwargs: Any) -> Any:
+    def _do(
+        self, problem: Problem, parents: NDArray[np.int_], *args: Any, random_state: np.random.Generator, **kwargs: Any
+    ) -> Any:
         children = parents.copy()
         for pair in range(parents.shape[1]):
             for block in self._space.gene_blocks:
@@ -105,7 +107,9 @@ class _GeneMutation(Mutation):  # type: ignore[misc]
         super().__init__()
         self._space = space
 
-    def _do(self, problem: Problem, genomes: NDArray[np.int_], *args: Any, random_state: np.random.Generator, **kwargs: Any) -> Any:
+    def _do(
+        self, problem: Problem, genomes: NDArray[np.int_], *args: Any, random_state: np.random.Generator, **kwargs: Any
+    ) -> Any:
         return np.array([self._mutated(tuple(genome), random_state) for genome in genomes.tolist()])
 
     def _mutated(self, genome: Genome, rng: np.random.Generator, tries: int = 20) -> Genome:

@@ -212,7 +212,9 @@ def make_dataset(
         mean, deviation = train.mean(axes), train.std(axes)
         constant = np.flatnonzero(deviation == 0)
         if constant.size:
-            raise DataError(f"{name}: feature {constant[0]} is constant in the training split: drop it (it cannot be standardised)")
+            raise DataError(
+                f"{name}: feature {constant[0]} is constant in the training split: drop it (it cannot be standardised)"
+            )
         x = ((x.astype(np.float64) - mean) / deviation).astype(np.float32)
         train = x[parts[0]].astype(np.float64)
     grid = input_grid or _grid_for(train, input_bits, max_saturation)
@@ -243,18 +245,24 @@ def _checked(x: Array, y: Array, name: str, task: Task) -> tuple[Array, Array]:
         with np.errstate(over="ignore"):  # beyond float32 is infinite too
             bad = ~np.isfinite(array.reshape(len(array), -1).astype(np.float32)).all(axis=1)
         if bad.any():
-            raise DataError(f"{name}: {what} {int(np.argmax(bad))} is NaN or infinite ({int(bad.sum())} of {len(array)}): clean or drop them")
+            raise DataError(
+                f"{name}: {what} {int(np.argmax(bad))} is NaN or infinite ({int(bad.sum())} of {len(array)}): clean or drop them"
+            )
     if task.kind == "classification":
         if y.ndim == 2 and y.shape[1] == task.outputs and np.all(np.isin(y, (0, 1))) and np.all(y.sum(axis=1) == 1):
             y = y.argmax(axis=1)  # one-hot, as the public jet files have it
         if y.ndim != 1:
-            raise DataError(f"{name}: labels have shape {y.shape}; expected (samples,) class indices or one-hot (samples, {task.outputs})")
+            raise DataError(
+                f"{name}: labels have shape {y.shape}; expected (samples,) class indices or one-hot (samples, {task.outputs})"
+            )
         if not np.array_equal(y, y.astype(np.int64)):
             raise DataError(f"{name}: class labels must be whole numbers")
         y = y.astype(np.int64)
         wrong = (y < 0) | (y >= task.outputs)
         if wrong.any():
-            raise DataError(f"{name}: label {y[np.argmax(wrong)]} of sample {int(np.argmax(wrong))} is outside 0..{task.outputs - 1}")
+            raise DataError(
+                f"{name}: label {y[np.argmax(wrong)]} of sample {int(np.argmax(wrong))} is outside 0..{task.outputs - 1}"
+            )
     else:
         y = y.reshape(len(y), -1).astype(np.float32)
         if y.shape[1] != task.outputs:

@@ -63,7 +63,9 @@ class Journal:
             try:
                 records.append(json.loads(line))
             except ValueError as error:
-                raise RunError(f"{self.path}:{number}: damaged record ({error}); restore the file or start a new run") from error
+                raise RunError(
+                    f"{self.path}:{number}: damaged record ({error}); restore the file or start a new run"
+                ) from error
         return records
 
     def __len__(self) -> int:

@@ -39,7 +39,9 @@ class Objective:
         return (self.loss(value) - self.loss(self.budget)) / max(abs(self.budget), 1e-12)
 
 
-def resolve(names: Sequence[str], budgets: Mapping[str, float], task: Task) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
+def resolve(
+    names: Sequence[str], budgets: Mapping[str, float], task: Task
+) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
     """Objectives and budget constraints by name; ``metric`` stands for the task metric.
 
     Raises:

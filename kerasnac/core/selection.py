@@ -63,7 +63,9 @@ class Selection:
         costs = np.array([cost(p) for p in points])
         if self.rule == "knee":
             return points[_knee(good, costs)]
-        limit = {"best": good.max(), "within": good.max() - self.value * abs(good.max()), "metric": sign * self.value}[self.rule]
+        limit = {"best": good.max(), "within": good.max() - self.value * abs(good.max()), "metric": sign * self.value}[
+            self.rule
+        ]
         enough = np.flatnonzero(good >= limit)
         if not enough.size:
             raise ConfigError(f"no model reaches a metric of {self.value:g}; the best is {sign * good.max():.4g}")

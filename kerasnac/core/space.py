@@ -146,9 +146,13 @@ class SearchSpace(BaseModel):
             candidate = Candidate(candidate, tuple((name, values[0]) for name, values in sorted(self.training.items())))
         training = {f"training.{name}": value for name, value in candidate.training}
         picks = self._assign(candidate, training) if candidate.architecture.input_shape == self.input else None
-        known = len(training) == len(self.training) and all(value in self._values.get(name, ()) for name, value in training.items())
+        known = len(training) == len(self.training) and all(
+            value in self._values.get(name, ()) for name, value in training.items()
+        )
         if picks is None or not known:
-            raise SpaceError(f"the architecture [{candidate.architecture}] {dict(candidate.training) or ''} is not in this space")
+            raise SpaceError(
+                f"the architecture [{candidate.architecture}] {dict(candidate.training) or ''} is not in this space"
+            )
         return self.canonical([values.index(picks[name]) if name in picks else 0 for name, values in self.genes.items()])
 
     def sample(self, rng: np.random.Generator) -> Genome:

@@ -36,7 +36,9 @@ def main() -> None:
 @click.argument("file")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder; everything is written there.")
 @click.option("--profile", help="A section under `profiles` of the file, for example quick.")
-@click.option("--data", type=click.Path(exists=True, path_type=Path), help="Data file, in place of the dataset's path in the file.")
+@click.option(
+    "--data", type=click.Path(exists=True, path_type=Path), help="Data file, in place of the dataset's path in the file."
+)
 @click.option("--seed", type=int, help="The run's seed, in place of the file's.")
 @_workers
 def run(file: str, out: Path, profile: str | None, data: Path | None, seed: int | None, workers: int | None) -> None:
@@ -118,4 +120,6 @@ def _show(job: Any, folder: Path) -> None:
     console.print(tables.outcome(result))
     for firmware in result.firmware:
         console.print(f"{firmware.trained.name}: {firmware.verdict}", highlight=False, soft_wrap=True)
-    console.print(f"Everything is in {folder}: summary.txt, search.png, compress.png, firmware/", highlight=False, soft_wrap=True)
+    console.print(
+        f"Everything is in {folder}: summary.txt, search.png, compress.png, firmware/", highlight=False, soft_wrap=True
+    )

@@ -25,10 +25,21 @@ def search(result: SearchResult, *chosen: str) -> Figure:
     metric = result.task.metric
     trained, front = result.trained, sorted(result.front, key=lambda e: e.metrics["bops"])
     dots = axes.scatter(
-        [e.metrics["bops"] for e in trained], [e.metrics[metric] for e in trained], c=[e.generation for e in trained], s=18, cmap="viridis"
+        [e.metrics["bops"] for e in trained],
+        [e.metrics[metric] for e in trained],
+        c=[e.generation for e in trained],
+        s=18,
+        cmap="viridis",
     )
     figure.colorbar(dots, ax=axes, label="generation")
-    axes.plot([e.metrics["bops"] for e in front], [e.metrics[metric] for e in front], "-", color="tab:red", lw=1.2, label="Pareto front")
+    axes.plot(
+        [e.metrics["bops"] for e in front],
+        [e.metrics[metric] for e in front],
+        "-",
+        color="tab:red",
+        lw=1.2,
+        label="Pareto front",
+    )
     marked = [e for e in trained if e.candidate and e.candidate.id in chosen]
     if marked:
         style: dict[str, Any] = {"s": 110, "facecolors": "none", "edgecolors": "black", "label": "chosen"}
@@ -43,7 +54,9 @@ def compression(result: CompressResult) -> Figure:
     curves: dict[str, list[Any]] = {}
     for model in result.models:
         origin = model.origin
-        curves.setdefault(f"{origin['parent']}, {origin['weight_bits']}-bit weights, {origin['activation_bits']}-bit activations", []).append(model)
+        curves.setdefault(
+            f"{origin['parent']}, {origin['weight_bits']}-bit weights, {origin['activation_bits']}-bit activations", []
+        ).append(model)
     last = max(model.origin["iteration"] for model in result.models)
     for number, (label, models) in enumerate(curves.items()):
         color = f"C{number % 10}"
@@ -51,7 +64,9 @@ def compression(result: CompressResult) -> Figure:
         axes.plot(x, y, "-", color=color, lw=0.8, alpha=0.6)
         axes.scatter(x, y, color=color, label=label, alpha=[(m.origin["iteration"] + 1) / (last + 1) for m in models])
     for number, parent in enumerate(result.parents):
-        axes.axhline(parent.metrics[result.task.metric], ls=":", lw=1, color="gray", label="float models" if number == 0 else None)
+        axes.axhline(
+            parent.metrics[result.task.metric], ls=":", lw=1, color="gray", label="float models" if number == 0 else None
+        )
     axes.legend(fontsize="small")
     return figure
 
@@ -70,6 +85,11 @@ def save_all(result: Outcome, folder: Path) -> list[Path]:
 def _plane(task: Task, title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    axes.set(xscale="log", xlabel="bit operations (BOPs)", ylabel=f"validation {task.metric}" + (f" [{task.unit}]" if task.unit else ""), title=title)
+    axes.set(
+        xscale="log",
+        xlabel="bit operations (BOPs)",
+        ylabel=f"validation {task.metric}" + (f" [{task.unit}]" if task.unit else ""),
+        title=title,
+    )
     axes.grid(alpha=0.3)
     return figure, axes

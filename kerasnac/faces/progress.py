@@ -66,4 +66,6 @@ class _Lines:
         self._shown, self._done = now, step.done
         elapsed, fresh = now - self._started, step.done - self._first
         left = "" if finished or not fresh else f", about {elapsed / fresh * (step.total - step.done):.0f} s left"
-        self._console.print(f"{step.stage:9} {step.done}/{step.total} ({elapsed:.0f} s{left}) {step.text}", highlight=False, soft_wrap=True)
+        self._console.print(
+            f"{step.stage:9} {step.done}/{step.total} ({elapsed:.0f} s{left}) {step.text}", highlight=False, soft_wrap=True
+        )

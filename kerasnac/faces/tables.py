@@ -21,7 +21,14 @@ def front(result: Outcome) -> Table:
     """The Pareto front of the global search."""
     task = result.search.task
     evaluated = len(result.search.trained)
-    table = _table(f"Pareto front of the global search ({evaluated} candidates trained)", "model", _heading(task), "BOPs", "parameters", "architecture")
+    table = _table(
+        f"Pareto front of the global search ({evaluated} candidates trained)",
+        "model",
+        _heading(task),
+        "BOPs",
+        "parameters",
+        "architecture",
+    )
     chosen = {model.name for model in result.tuned}
     for evaluation in result.search.front:
         assert evaluation.candidate is not None
@@ -40,7 +47,18 @@ def front(result: Outcome) -> Table:
 def tuned(result: Outcome) -> Table:
     """The tuned models."""
     task = result.search.task
-    table = _table("Tuned models (float)", "model", _heading(task), "test", "BOPs at 32 bit", "rate", "schedule", "batch", "decay", "dropout")
+    table = _table(
+        "Tuned models (float)",
+        "model",
+        _heading(task),
+        "test",
+        "BOPs at 32 bit",
+        "rate",
+        "schedule",
+        "batch",
+        "decay",
+        "dropout",
+    )
     for model in result.tuned:
         t = model.training
         table.add_row(
@@ -79,10 +97,23 @@ def compressed(result: Outcome) -> Table:
 def firmware(result: Outcome) -> Table:
     """The firmware and its comparison with Keras."""
     task = result.search.task
-    table = _table("Firmware (C++ emulation against QKeras)", "model", f"test {_heading(task)}", "samples emulated", "outputs equal", "bit-exact")
+    table = _table(
+        "Firmware (C++ emulation against QKeras)",
+        "model",
+        f"test {_heading(task)}",
+        "samples emulated",
+        "outputs equal",
+        "bit-exact",
+    )
     for made in result.firmware:
         equal = f"{made.outputs - made.mismatches:,} of {made.outputs:,}"
-        table.add_row(made.trained.name, f"{result.test[made.trained.name]:.4f}", f"{made.samples:,}", equal, "yes" if made.bit_exact else "NO")
+        table.add_row(
+            made.trained.name,
+            f"{result.test[made.trained.name]:.4f}",
+            f"{made.samples:,}",
+            equal,
+            "yes" if made.bit_exact else "NO",
+        )
     return table
 
 

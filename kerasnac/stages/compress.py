@@ -92,7 +92,9 @@ class CompressResult:
     def select(self, *rules: str) -> tuple[Trained, ...]:
         """Points by the rules of :class:`kerasnac.core.selection.Selection`, for every parent, without repeats."""
         picked = [
-            Selection.parse(rule).pick(self._front(own), lambda m: m.metrics[self.task.metric], lambda m: m.bops, self.task.sense)
+            Selection.parse(rule).pick(
+                self._front(own), lambda m: m.metrics[self.task.metric], lambda m: m.bops, self.task.sense
+            )
             for parent in self.parents
             for rule in rules
             if (own := [m for m in self.models if m.origin["parent"] == parent.name])
@@ -153,7 +155,11 @@ def compress(
 
     def tick() -> None:
         records = [r for r in Journal(folder / "compress.jsonl").records() if r["key"] in keys]
-        text = f"{records[-1]['model']}: {data.task.metric} {records[-1][data.task.metric]:.4f} {data.task.unit}".rstrip() if records else ""
+        text = (
+            f"{records[-1]['model']}: {data.task.metric} {records[-1][data.task.metric]:.4f} {data.task.unit}".rstrip()
+            if records
+            else ""
+        )
         progress(Step("compress", len(records), len(jobs) * (settings.iterations + 1), text))
 
     results = dict(workers.map(compress_one, jobs, tick=tick))
@@ -174,10 +180,17 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Trained, ...]:
     architecture, start = fold_batch_norm(job.model.architecture, job.model.weights)
     observed = observe(architecture, start, data.train.x[:CALIBRATION_SAMPLES], saturation=settings.saturation)
     quantized = quantize(
-        architecture, start, observed, input_grid=data.input_grid, weight_bits=job.weight_bits, activation_bits=job.activation_bits
+        architecture,
+        start,
+        observed,
+        input_grid=data.input_grid,
+        weight_bits=job.weight_bits,
+        activation_bits=job.activation_bits,
     )
     rate = settings.learning_rate or job.model.training.learning_rate / 3
-    training = replace(job.model.training, epochs=settings.epochs, patience=None, schedule="cosine", learning_rate=rate, data_fraction=1.0)
+    training = replace(
+        job.model.training, epochs=settings.epochs, patience=None, schedule="cosine", learning_rate=rate, data_fraction=1.0
+    )
     points: list[Trained] = []
     for iteration in range(settings.iterations + 1):
         name = f"{job.name}-i{iteration:02d}"
@@ -202,7 +215,13 @@ def _seed(job: CompressJob, iteration: int) -> int:
 
 
 def _train(
-    data: Development, job: CompressJob, quantized: Architecture, start: Weights, training: Training, before: Trained | None, iteration: int
+    data: Development,
+    job: CompressJob,
+    quantized: Architecture,
+    start: Weights,
+    training: Training,
+    before: Trained | None,
+    iteration: int,
 ) -> Fit:
     from kerasnac.adapters.keras.train import fit
     from kerasnac.adapters.pruning import fit_pruned

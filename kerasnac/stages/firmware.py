@@ -184,7 +184,8 @@ def make_firmware(
         backend: HLS compiler.
         io_type: Parallel arrays, or one pixel after the other.
         strategy: How kernel layers are implemented.
-        reuse_factor: How often a multiplier is used per inference.
+        reuse_factor: How often a multiplier is used per inference; with the strategy ``resource`` every layer takes
+            the closest factor that it can have.
         exact: Fail on a single different output; otherwise only report it.
         softmax: ``"chip"`` also writes a project with softmax on the chip and reports how well it agrees. The
             promise of bit-exactness is about the linear outputs.
@@ -220,7 +221,7 @@ def make_firmware(
         if softmax == "chip":
             probabilities, more = _emulated(trained, x, project / SOFTMAX, options, softmax=True)
             agreement = softmax_agreement(probabilities, keras)
-            seconds |= {f"{step} with softmax": time for step, time in more.items()}
+            seconds |= {f"{step} with softmax": spent for step, spent in more.items()}
         mismatches, largest, first = compare(outputs, keras)
         firmware = Firmware(
             trained=trained,

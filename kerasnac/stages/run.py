@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from kerasnac.stages.firmware import Firmware
 
 #: Packages whose versions decide the results of a run.
-PACKAGES = ("kerasnac", "tensorflow", "tf-keras", "qkeras", "tensorflow-model-optimization", "keras-tuner", "pymoo", "hls4ml", "numpy")
+PACKAGES = (
+    "kerasnac",
+    "tensorflow",
+    "tf-keras",
+    "qkeras",
+    "tensorflow-model-optimization",
+    "keras-tuner",
+    "pymoo",
+    "hls4ml",
+    "numpy",
+)
 
 S = TypeVar("S", SearchSettings, TuneSettings, CompressSettings, FirmwareSettings)
 
@@ -55,7 +65,9 @@ class Run:
         RunError: If it holds a run with other data or another seed, or another process uses it.
     """
 
-    def __init__(self, folder: Path | str, data: Dataset, *, seed: int = 0, workers: int | None = None, progress: Progress = silent) -> None:
+    def __init__(
+        self, folder: Path | str, data: Dataset, *, seed: int = 0, workers: int | None = None, progress: Progress = silent
+    ) -> None:
         self.folder = Path(folder).resolve()
         self.data, self.seed, self.progress = data, seed, progress
         self._processes = workers
@@ -89,7 +101,9 @@ class Run:
         _write_table(result.frame(), self.folder / "compress.csv")
         return result
 
-    def convert(self, models: Sequence[Trained], settings: FirmwareSettings | None = None, **options: Any) -> tuple[Firmware, ...]:
+    def convert(
+        self, models: Sequence[Trained], settings: FirmwareSettings | None = None, **options: Any
+    ) -> tuple[Firmware, ...]:
         """Firmware of quantized models, compared with Keras on the test split; see :mod:`kerasnac.stages.firmware`.
 
         Raises:
@@ -144,7 +158,9 @@ class Run:
             before = json.loads(path.read_text(encoding="utf-8"))
             for key, what in (("seed", "another seed"), ("data", "other data")):
                 if before[key] != own[key]:
-                    raise RunError(f"{self.folder} holds a run with {what} ({before[key]}, now {own[key]}): choose another folder")
+                    raise RunError(
+                        f"{self.folder} holds a run with {what} ({before[key]}, now {own[key]}): choose another folder"
+                    )
         else:
             write_json(path, own | {"versions": {name: _version(name) for name in PACKAGES}})
 
@@ -230,7 +246,9 @@ def run_all(settings: RunSettings, folder: Path | str, *, workers: int | None = 
     with Run(folder, data, seed=settings.seed, workers=workers, progress=progress) as run:
         path = folder / SETTINGS
         if path.exists() and load_run(path) != settings:
-            raise RunError(f"{folder} holds a run with other settings ({path}): choose another folder, or resume it with `kerasnac resume {folder}`")
+            raise RunError(
+                f"{folder} holds a run with other settings ({path}): choose another folder, or resume it with `kerasnac resume {folder}`"
+            )
         write_text(path, dump(settings))
         found = run.search(settings.space, settings.search)
         tuned = run.tune(found.select(*settings.tune.select), settings.tune)
@@ -261,7 +279,9 @@ def _claim(folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise EnvironmentProblem(f"cannot write to {folder}: {error.strerror}; choose a folder you may write to with --out") from error
+        raise EnvironmentProblem(
+            f"cannot write to {folder}: {error.strerror}; choose a folder you may write to with --out"
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

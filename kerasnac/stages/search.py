@@ -68,7 +68,9 @@ class SearchResult:
     def select(self, *rules: str) -> tuple[Evaluation, ...]:
         """Points of the front by the rules of :class:`kerasnac.core.selection.Selection`, without repeats."""
         picked = [
-            Selection.parse(rule).pick(self.front, lambda e: e.metrics[self.task.metric], lambda e: e.metrics["bops"], self.task.sense)
+            Selection.parse(rule).pick(
+                self.front, lambda e: e.metrics[self.task.metric], lambda e: e.metrics["bops"], self.task.sense
+            )
             for rule in rules
         ]
         return tuple({e.index: e for e in picked}.values())
@@ -263,12 +265,17 @@ class _Search:
             self._report(made[i])
         return made
 
-    def values(self, made: Sequence[Evaluation], objectives: Sequence[Objective]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def values(
+        self, made: Sequence[Evaluation], objectives: Sequence[Objective]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Losses and constraint violations of evaluations, for NSGA-II."""
         losses = [[o.loss(e.metrics[o.metric]) if e.status == "ok" else UNKNOWN for o in objectives] for e in made]
         # The first constraint is that the candidate can be built at all; no violation of a budget outweighs it.
         violations = [
-            [UNKNOWN if e.status == "infeasible" else 0.0, *(b.violation(e.metrics[b.metric]) if b.metric in e.metrics else 0.0 for b in self.budgets)]
+            [
+                UNKNOWN if e.status == "infeasible" else 0.0,
+                *(b.violation(e.metrics[b.metric]) if b.metric in e.metrics else 0.0 for b in self.budgets),
+            ]
             for e in made
         ]
         # A training that diverged is worse than any other.
@@ -284,7 +291,9 @@ class _Search:
         over = [b for b in self.budgets if b.metric in costs and b.violation(costs[b.metric]) > 0]
         reason = f"{over[0].metric} {costs[over[0].metric]:g} breaks the budget {over[0].budget:g}" if over else ""
         seed = derive_seed(self.seed, "train", candidate.id)
-        return replace(plan, status="over_budget" if over else "ok", candidate=candidate, metrics=costs, seed=seed, reason=reason)
+        return replace(
+            plan, status="over_budget" if over else "ok", candidate=candidate, metrics=costs, seed=seed, reason=reason
+        )
 
     def _training(self, candidate: Candidate) -> Training:
         return self.settings.training.with_(**dict(candidate.training))

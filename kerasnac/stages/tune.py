@@ -126,7 +126,9 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
     return Trained.load(job.folder / "tuned" / job.name)
 
 
-def _run_trial(data: Development, job: TuneJob, key: str, trial: int, training: Training, best: dict[str, Any] | None) -> dict[str, Any]:
+def _run_trial(
+    data: Development, job: TuneJob, key: str, trial: int, training: Training, best: dict[str, Any] | None
+) -> dict[str, Any]:
     """Trains once, saves the model if it is the best so far, then records the trial.
 
     A crash between the two repeats the trial, which saves the same model again.
@@ -141,6 +143,14 @@ def _run_trial(data: Development, job: TuneJob, key: str, trial: int, training: 
     metrics = {data.task.metric: result.metric, "loss": result.loss}
     if best is None or data.task.better(result.metric, best[data.task.metric]):
         Trained(job.name, job.architecture, result.weights, training, metrics, seed).save(job.folder / "tuned" / job.name)
-    record = {"key": key, "model": job.name, "trial": trial, **metrics, "epochs_run": result.epochs, **training.to_dict(), "seconds": result.seconds}
+    record = {
+        "key": key,
+        "model": job.name,
+        "trial": trial,
+        **metrics,
+        "epochs_run": result.epochs,
+        **training.to_dict(),
+        "seconds": result.seconds,
+    }
     job.journal.append(record)
     return record

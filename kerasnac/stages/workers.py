@@ -14,13 +14,16 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
 from kerasnac.core.data import Development
-from kerasnac.errors import RunError
+from kerasnac.errors import KerasnacError, RunError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 #: The data of this worker process: sent once, not with every item.
 _data: Development | None = None
+
+#: Why this worker process cannot work; told with its first item, so that the message reaches the user.
+_problem: KerasnacError | None = None
 
 
 class Workers:
@@ -70,7 +73,7 @@ class Workers:
                 for future in done:
                     yield futures[future], future.result()
         except BrokenProcessPool as error:
-            raise RunError(f"a worker process died ({error}): often a lack of memory; resume with fewer workers") from error
+            raise RunError("a worker process died, often for lack of memory: resume with fewer workers") from error
         finally:
             for future in waiting:
                 future.cancel()
@@ -87,11 +90,14 @@ class Workers:
 
 
 def _start(data: Development, parent: int) -> None:
-    global _data
+    global _data, _problem
     from kerasnac.adapters.keras.runtime import become_worker
 
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    become_worker()
+    try:
+        become_worker()
+    except KerasnacError as problem:
+        _problem = problem
     _data = data
 
 
@@ -103,5 +109,7 @@ def _end_with(parent: int) -> None:
 
 
 def _run(task: Callable[[Development, Item], Result], item: Item) -> Result:
+    if _problem is not None:
+        raise _problem
     assert _data is not None
     return task(_data, item)

@@ -11,7 +11,6 @@ from scipy.special import erf, expit
 
 from kerasnac.core.activations import ACTIVATIONS
 from kerasnac.core.precision import Precision
-from kerasnac.errors import ConversionError
 
 
 def table(fn: str, inputs: Precision, outputs: Precision) -> NDArray[np.float64]:
@@ -74,12 +73,7 @@ class SoftmaxTables:
 
     @cached_property
     def exponentials(self) -> NDArray[np.float64]:
-        """exp(-d) for every raw ``d``.
-
-        Raises:
-            ConversionError: If an entry is so near a rounding boundary that the firmware's float32 may round it the
-                other way.
-        """
+        """exp(-d) for every raw ``d``."""
         return self._rounded(np.exp(-self.difference.grid()))
 
     @cached_property
@@ -89,10 +83,8 @@ class SoftmaxTables:
         return self._rounded(1 / np.maximum(grid, grid[1]))
 
     def _rounded(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        scaled = np.ldexp(np.minimum(values, 2.0), self.entry.fractional)
-        boundary = np.abs(scaled - np.floor(scaled) - 0.5) < scaled * 2.0**-22
-        if np.any(boundary & (scaled < 2**self.entry.bits) & (scaled != np.round(scaled * 2) / 2)):
-            raise ConversionError(f"softmax over {self.inputs}: a table entry lies on a rounding boundary; use another width")
+        """The firmware makes its tables in float32 and rounds them half up."""
+        scaled = np.ldexp(values.astype(np.float32).astype(np.float64), self.entry.fractional)
         return np.ldexp(np.minimum(np.floor(scaled + 0.5), 2**self.entry.bits - 1), -self.entry.fractional)
 
 

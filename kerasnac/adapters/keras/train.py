@@ -89,7 +89,11 @@ def fit_model(
     count = max(1, round(training.data_fraction * len(data.train)))
     x, y = data.train.x[:count], data.train.y[:count]
     compile_model(trained or model, data.task, training, steps=training.epochs * -(-count // training.batch_size))
-    stopping = [] if training.patience is None else [keras.callbacks.EarlyStopping(patience=training.patience, restore_best_weights=True)]
+    stopping = (
+        []
+        if training.patience is None
+        else [keras.callbacks.EarlyStopping(patience=training.patience, restore_best_weights=True)]
+    )
     history = (trained or model).fit(
         x,
         y,
@@ -117,7 +121,11 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int) -
         "sgd": lambda *args, **options: keras.optimizers.SGD(*args, momentum=0.9, **options),
     }
     optimizer = makers[training.optimizer](rate, weight_decay=training.weight_decay or None)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if task.kind == "classification" else keras.losses.MeanSquaredError()
+    loss = (
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        if task.kind == "classification"
+        else keras.losses.MeanSquaredError()
+    )
     model.compile(optimizer, loss)
 
 

@@ -64,7 +64,11 @@ class Choose(Block):
         return tuple(tag if tags.count(tag) == 1 else f"{tag}{i}" for i, tag in enumerate(tags))
 
     def choices(self) -> tuple[Choice, ...]:
-        inner = (Choice(f"{label}.{c.name}", c.values) for label, option in zip(self._labels, self.options, strict=True) for c in option.choices())
+        inner = (
+            Choice(f"{label}.{c.name}", c.values)
+            for label, option in zip(self._labels, self.options, strict=True)
+            for c in option.choices()
+        )
         return (Choice("block", self._labels), *inner)
 
     def combinations(self) -> int:

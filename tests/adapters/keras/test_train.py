@@ -1,0 +1,244 @@
+"""Training, scoring and observing with plain arrays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kerasnac.adapters.keras.build import build, get_weights, set_weights
+from kerasnac.adapters.keras.train import compile_model, fit, fit_model, observe, predict, score
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.data import Dataset, Development, Split
+from kerasnac.core.layers import LayerSpec
+from kerasnac.core.precision import Precision
+from kerasnac.core.training import OPTIMIZERS, SCHEDULES, Training
+
+pytestmark = pytest.mark.usefixtures("keras")
+
+FAST = Training(epochs=2, learning_rate=0.01, batch_size=32)
+
+
+def mlp(inputs: int, outputs: int, *, fn: str = "relu", norm: bool = False) -> Architecture:
+    norms = (LayerSpec.of("batch_norm"),) if norm else ()
+    return Architecture(
+        (inputs,),
+        (LayerSpec.of("dense", units=8), *norms, LayerSpec.of("activation", fn=fn), LayerSpec.of("dense", units=outputs)),
+    )
+
+
+CLASSIFIER, REGRESSOR = mlp(6, 3), mlp(6, 2, norm=True)
+CNN = Architecture(
+    (8, 8, 1),
+    (
+        LayerSpec.of("conv2d", filters=4, kernel=3, padding="valid"),
+        LayerSpec.of("activation", fn="relu"),
+        LayerSpec.of("flatten"),
+        LayerSpec.of("dense", units=2),
+    ),
+)
+QUANTIZED = Architecture(
+    (6,),
+    (
+        replace(LayerSpec.of("dense", units=8), weight=Precision(6, 1), bias=Precision(12, 3)),
+        replace(LayerSpec.of("activation", fn="none"), activation=Precision(8, 4)),
+        replace(LayerSpec.of("activation", fn="gelu"), activation=Precision(8, 4)),
+        replace(LayerSpec.of("dense", units=3), weight=Precision(6, 1), bias=Precision(12, 3)),
+    ),
+    Precision(12, 4),
+)
+
+
+def equal(left: Any, right: Any) -> bool:
+    return left.keys() == right.keys() and all(np.array_equal(left[key], right[key]) for key in left)
+
+
+@pytest.mark.parametrize("architecture", [CLASSIFIER, QUANTIZED], ids=["float", "quantized"])
+def test_one_seed_gives_one_result(architecture: Architecture, vector_classes: Dataset) -> None:
+    training = replace(FAST, dropout=0.2)
+    first, other, again = (fit(architecture, vector_classes.development, training, seed=seed) for seed in (1, 2, 1))
+    assert equal(first.weights, again.weights)
+    assert (first.metric, first.loss) == (again.metric, again.loss)
+    assert not equal(first.weights, other.weights)
+
+
+def test_classification_is_learned(vector_classes: Dataset) -> None:
+    data = vector_classes.development
+    trained = fit(CLASSIFIER, data, replace(FAST, epochs=15), seed=0)
+    assert trained.metric > 0.85
+    assert trained.epochs == 15
+    assert trained.metric == data.task.score(predict(CLASSIFIER, trained.weights, data.validation.x), data.validation.y)
+
+
+def test_regression_is_learned(map_positions: Dataset) -> None:
+    data = map_positions.development
+    centre = data.task.score(np.broadcast_to(data.train.y.mean(axis=0), data.validation.y.shape), data.validation.y)
+    trained = fit(CNN, data, replace(FAST, epochs=12), seed=0)
+    assert trained.metric < 0.5 * centre
+
+
+def test_maps_can_be_classified(map_classes: Dataset) -> None:
+    assert fit(CNN, map_classes.development, replace(FAST, epochs=12), seed=0).metric > 0.85
+
+
+@pytest.mark.parametrize(("name", "architecture"), [("vector_classes", CLASSIFIER), ("vector_values", REGRESSOR)])
+def test_the_loss_is_that_of_keras(name: str, architecture: Architecture, request: pytest.FixtureRequest) -> None:
+    data = request.getfixturevalue(name).development
+    model = build(architecture)
+    compile_model(model, data.task, FAST, steps=1)
+    metric, loss = score(model, data.task, data.validation)
+    assert loss == pytest.approx(model.evaluate(data.validation.x, data.validation.y, verbose=0), rel=1e-5)
+    assert metric == data.task.score(model.predict(data.validation.x, verbose=0), data.validation.y)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_learns_with_every_schedule(optimizer: Any, schedule: Any, vector_values: Dataset) -> None:
+    data = vector_values.development
+    training = Training(epochs=4, learning_rate=0.02, batch_size=32, optimizer=optimizer, schedule=schedule, weight_decay=1e-4)
+    untrained = score(build(REGRESSOR), data.task, data.validation)
+    assert fit(REGRESSOR, data, training, seed=0).metric < 0.8 * untrained[0]
+
+
+def test_the_cosine_schedule_spans_the_training(vector_classes: Dataset) -> None:
+    data = vector_classes.development
+    model = build(CLASSIFIER)
+    fit_model(model, CLASSIFIER, data, replace(FAST, schedule="cosine", data_fraction=0.5))
+    assert int(model.optimizer.iterations) == 8  # 2 epochs of 105 samples, 32 at a time
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01 * (1 + np.cos(np.pi * 7 / 8)) / 2, rel=1e-4)
+
+
+def test_stopping_early_keeps_the_best_weights(keras: Any, vector_classes: Dataset) -> None:
+    data = vector_classes.development
+    losses: list[float] = []
+    recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: losses.append(logs["val_loss"]))
+    training = Training(epochs=40, learning_rate=0.3, batch_size=32, patience=2)
+    trained = fit_model(build(CLASSIFIER), CLASSIFIER, data, training, callbacks=[recorder])
+    assert trained.epochs == len(losses) == int(np.argmin(losses)) + 1 + 2 < 40
+    assert trained.loss == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_patience_keeps_the_best_weights_of_a_training_that_was_not_stopped(keras: Any, vector_classes: Dataset) -> None:
+    data = vector_classes.development
+    losses: list[float] = []
+    recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: losses.append(logs["val_loss"]))
+    trained = fit_model(
+        build(CLASSIFIER),
+        CLASSIFIER,
+        data,
+        Training(epochs=6, learning_rate=0.5, batch_size=32, patience=6),
+        callbacks=[recorder],
+    )
+    assert trained.epochs == 6
+    assert min(losses) < losses[-1]
+    assert trained.loss == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_a_fraction_of_the_data_is_its_beginning(vector_classes: Dataset) -> None:
+    data = vector_classes.development
+    few = len(data.train) // 2
+    shorter = replace(data, train=Split(data.train.x[:few], data.train.y[:few]))
+    assert equal(
+        fit(CLASSIFIER, data, replace(FAST, data_fraction=0.5), seed=0).weights, fit(CLASSIFIER, shorter, FAST, seed=0).weights
+    )
+
+
+def test_training_goes_on_from_given_weights(vector_classes: Dataset) -> None:
+    data = vector_classes.development
+    trained = fit(CLASSIFIER, data, FAST, seed=0)
+    still = fit(CLASSIFIER, data, replace(FAST, epochs=1, learning_rate=1e-12), seed=5, weights=trained.weights)
+    for key, value in trained.weights.items():
+        np.testing.assert_allclose(still.weights[key], value, atol=1e-6)
+
+
+@pytest.mark.parametrize("penalty", [{"weight_decay": 0.5}, {"l1": 0.05}])
+def test_penalties_shrink_the_kernels(penalty: dict[str, float], vector_classes: Dataset) -> None:
+    def size(training: Training) -> float:
+        return float(np.abs(fit(CLASSIFIER, vector_classes.development, training, seed=0).weights["dense_0/kernel"]).mean())
+
+    training = replace(FAST, epochs=4, learning_rate=0.05)
+    assert size(replace(training, **penalty)) < 0.8 * size(training)
+
+
+def test_a_training_that_diverges_has_no_metric(vector_values: Dataset) -> None:
+    trained = fit(
+        mlp(6, 2), vector_values.development, Training(epochs=2, learning_rate=1e30, optimizer="sgd", batch_size=32), seed=0
+    )
+    assert np.isnan(trained.metric)
+    assert not np.isfinite(trained.loss)
+
+
+def test_a_classifier_that_diverges_has_no_accuracy(vector_classes: Dataset) -> None:
+    trained = fit(
+        CLASSIFIER, vector_classes.development, Training(epochs=2, learning_rate=1e38, optimizer="sgd", batch_size=32), seed=0
+    )
+    assert np.isnan(trained.metric)
+
+
+def test_predictions_do_not_depend_on_the_batch() -> None:
+    weights = get_weights(build(CLASSIFIER), CLASSIFIER)
+    x = np.random.default_rng(0).normal(size=(5000, 6)).astype(np.float32)
+    together = predict(CLASSIFIER, weights, x)
+    assert together.shape == (5000, 3)
+    np.testing.assert_allclose(predict(CLASSIFIER, weights, x[4990:]), together[4990:], rtol=1e-5, atol=1e-6)
+
+
+DOUBLING = Architecture(
+    (2,),
+    (
+        LayerSpec.of("dense", units=2),
+        LayerSpec.of("activation", fn="relu"),
+        LayerSpec.of("dense", units=1),
+        LayerSpec.of("activation", fn="tanh"),
+    ),
+)
+DOUBLE = {
+    "dense_0/kernel": np.diag([2.0, -2.0]),
+    "dense_0/bias": np.zeros(2),
+    "dense_1/kernel": np.array([[1.0], [0.0]]),
+    "dense_1/bias": np.array([-1.0]),
+}
+
+
+def test_observed_ranges_by_hand() -> None:
+    x = np.array([[0.0, 0.0], [1.0, 3.0], [-4.0, -1.0]], np.float32)
+    ranges = observe(DOUBLING, DOUBLE, x, saturation=0.0)
+    assert ranges["activation_0"].inputs == (-8.0, 2.0)
+    assert ranges["activation_0"].outputs == (0.0, 2.0)
+    assert ranges["activation_1"].inputs == (-1.0, 1.0)
+    assert ranges["activation_1"].outputs == pytest.approx((-np.tanh(1), np.tanh(1)))
+
+
+def test_saturation_leaves_out_both_tails() -> None:
+    x = np.stack([np.linspace(-1, 1, 2001), np.zeros(2001)], axis=1).astype(np.float32)
+    ranges = observe(DOUBLING, DOUBLE, x, saturation=0.05)
+    # 5 % of all values, which half are zeros, are 10 % of those between -2 and 2.
+    assert ranges["activation_0"].inputs == pytest.approx((-1.6, 1.6), abs=0.01)
+
+
+def test_a_network_without_activations_has_nothing_to_observe() -> None:
+    linear = Architecture((2,), (LayerSpec.of("dense", units=1),))
+    assert (
+        observe(
+            linear,
+            {"dense_0/kernel": np.ones((2, 1)), "dense_0/bias": np.zeros(1)},
+            np.ones((3, 2), np.float32),
+            saturation=0.0,
+        )
+        == {}
+    )
+
+
+def test_training_sees_no_test_data(vector_classes: Dataset) -> None:
+    assert not isinstance(vector_classes.development, Dataset)
+    assert {field for field in Development.__dataclass_fields__ if "test" in field} == set()
+
+
+def test_weights_that_are_read_make_an_equal_model(vector_values: Dataset) -> None:
+    data = vector_values.development
+    trained = fit(REGRESSOR, data, FAST, seed=0)
+    model = build(REGRESSOR)
+    set_weights(model, REGRESSOR, trained.weights)
+    assert score(model, data.task, data.validation) == (trained.metric, trained.loss)

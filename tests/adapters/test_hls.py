@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kerasnac.adapters import csim
+from kerasnac.adapters.csim import compile_project, emulate
+from kerasnac.adapters.hls import convert
+from kerasnac.adapters.keras.train import predict
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.layers import LayerSpec, kind_of
+from kerasnac.core.precision import Precision
+from kerasnac.core.trained import Trained
+from kerasnac.core.training import Training
+from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
+
+PART = "xcvu13p-flga2577-2-e"
+
+
+def layer(kind: str, weight: str = "", bias: str = "", out: str = "", **params: Any) -> LayerSpec:
+    formats = {"weight": weight, "bias": bias, "activation": out}
+    return replace(LayerSpec.of(kind, **params), **{k: Precision.parse(v) for k, v in formats.items() if v})
+
+
+def trained(architecture: Architecture, seed: int = 0) -> Trained:
+    """Random weights that use, and overflow, the range of their formats."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, spec, shape in architecture.walk():
+        for part, weight in kind_of(spec).weights(spec, shape).items():
+            grid = spec.weight if part == "kernel" else spec.bias
+            assert grid is not None
+            weights[f"{name}/{part}"] = (0.6 * grid.maximum * rng.normal(size=weight.shape)).astype(np.float32)
+    return Trained("random", architecture, weights, Training(), {}, seed)
+
+
+def samples(architecture: Architecture, count: int = 1000) -> np.ndarray[Any, Any]:
+    assert architecture.input is not None
+    grid = architecture.input
+    values = np.random.default_rng(1).normal(0, 0.7, (count, *architecture.input_shape)) * grid.maximum
+    return grid.quantize(values).astype(np.float32)
+
+
+SMALL = Architecture(
+    (3,),
+    (
+        layer("dense", "fixed<4,-1>", "fixed<8,2>", units=4),
+        layer("activation", fn="none", out="fixed<5,2>"),
+        layer("activation", fn="gelu", out="fixed<6,2>"),
+        layer("dense", "fixed<4,1>", "fixed<8,2>", units=2),
+    ),
+    Precision.parse("ufixed<6,-1>"),
+)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted, compiled and then moved project."""
+    folder = tmp_path_factory.mktemp("hls") / "before"
+    convert(trained(SMALL), folder=folder, part=PART)
+    compile_project(folder)
+    return folder.rename(folder.with_name("after it moved"))
+
+
+def test_every_type_is_the_one_that_was_asked_for(project: Path) -> None:
+    types = (project / "firmware" / "defines.h").read_text()
+    for expected in ("ap_ufixed<6,-1> input_t", "ap_fixed<4,-1> weight2_t", "ap_fixed<5,2,AP_RND_CONV,AP_SAT,0> layer4_t"):
+        assert f"typedef {expected};" in types
+    assert "model_default_t" not in types
+    assert f"Part: {PART}" in (project / "hls4ml_config.yml").read_text()
+
+
+def test_no_path_of_the_conversion_is_left(project: Path) -> None:
+    texts = [path for path in project.rglob("*") if path.suffix in (".yml", ".sh", ".tcl", ".cpp", ".h", ".json")]
+    assert not [path for path in texts if "/before" in path.read_text(errors="replace")]
+
+
+def test_a_moved_project_still_equals_keras(project: Path) -> None:
+    model, x = trained(SMALL), samples(SMALL)
+    np.testing.assert_array_equal(emulate(project, x), predict(SMALL, model.weights, x))
+
+
+def test_hls4ml_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    convert(trained(SMALL), folder=tmp_path, part=PART)
+    assert capfd.readouterr() == ("", "")
+    assert (tmp_path / "convert.log").is_file()
+
+
+@pytest.mark.parametrize("part", ["xc7z020clg400-1", "xczu7ev-ffvc1156-2-e", "xcu250-figd2104-2L-e", "xck26-sfvc784-2LV-c"])
+def test_parts_are_passed_on(part: str, tmp_path: Path) -> None:
+    convert(trained(SMALL), folder=tmp_path, part=part)
+    assert part in (tmp_path / "project.tcl").read_text()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"part": "zcu102"},
+        {"part": ""},
+        {"part": PART, "reuse_factor": 0},
+        {"part": PART, "strategy": "distributed_arithmetic", "reuse_factor": 2},
+    ],
+)
+def test_impossible_options_are_refused(options: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        convert(trained(SMALL), folder=tmp_path, **options)
+
+
+@pytest.mark.parametrize(("kernel", "wanted", "expected"), [(1, 2, 1), (1, 3, 1), (3, 20, 9), (3, 4, 3)])
+def test_convolutions_get_reuse_factors_that_hls4ml_computes_right(
+    kernel: int, wanted: int, expected: int, tmp_path: Path
+) -> None:
+    convolution = layer("conv2d", "fixed<4,1>", "fixed<8,2>", filters=3, kernel=kernel, padding="same")
+    network = Architecture((3, 3, 1), (convolution,), Precision(6, 2))
+    convert(trained(network), folder=tmp_path, part=PART, strategy="resource", reuse_factor=wanted)
+    factors = re.findall(r"reuse_factor = (\d+);", (tmp_path / "firmware" / "parameters.h").read_text())
+    assert factors
+    assert set(factors) == {str(expected)}
+
+
+def test_a_missing_compiler_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(EnvironmentProblem, match=r"no-such-compiler.*apt install g\+\+"):
+        compile_project(project)
+
+
+def test_a_compile_error_is_quoted(tmp_path: Path) -> None:
+    convert(trained(SMALL), folder=tmp_path, part=PART)
+    source = tmp_path / "firmware" / "kerasnac.cpp"
+    source.write_text(source.read_text() + "\nnot C++;\n")
+    with pytest.raises(ConversionError, match=r"does not compile: firmware/kerasnac\.cpp:\d+:\d+: error: .*compile\.log"):
+        compile_project(tmp_path)
+
+
+def hand_made(folder: Path, body: str) -> Path:
+    """A project whose firmware is some lines of C++."""
+    (folder / "firmware").mkdir()
+    (folder / "source.cpp").write_text(
+        f'#include <cstdlib>\n#include <cstdio>\nextern "C" void f(float *x, float *y) {{ {body} }}\n'
+    )
+    subprocess.run(["g++", "-shared", "-fPIC", "source.cpp", "-o", "firmware/f.so"], cwd=folder, check=True)
+    (folder / csim.INTERFACE).write_text(json.dumps({"inputs": 2, "outputs": 1, "function": "f", "library": "firmware/f.so"}))
+    return folder
+
+
+def test_the_script_needs_neither_the_package_nor_its_environment(tmp_path: Path) -> None:
+    project = hand_made(tmp_path, "y[0] = x[0] - x[1];")
+    script = shutil.copy(csim.__file__, tmp_path / "script.py")
+    np.save(tmp_path / "in.npy", np.array([[3, 1], [1, 3]], np.float32))
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, script, str(project), str(tmp_path / "in.npy"), str(tmp_path / "out.npy")]
+    subprocess.run(command, check=True, env=environment, cwd="/")
+    assert np.load(tmp_path / "out.npy").tolist() == [[2], [-2]]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('fprintf(stderr, "bad reuse factor\\n"); abort();', "stopped by SIGABRT.*bad reuse factor"),
+        ("*(volatile int *)0 = 1;", "stopped by SIGSEGV"),
+        ('fprintf(stderr, "no weights\\n"); exit(1);', "failed with exit code 1: no weights"),
+        ("for (volatile int i = 0;; i++) {}", "did not finish within 2 s"),
+    ],
+)
+def test_a_crash_of_the_firmware_is_an_error_message(body: str, message: str, tmp_path: Path) -> None:
+    project = hand_made(tmp_path, body)
+    with pytest.raises(ConversionError, match=message):
+        emulate(project, np.zeros((3, 2), np.float32), timeout=2)
+
+
+def test_samples_of_the_wrong_size_never_reach_the_firmware(tmp_path: Path) -> None:
+    project = hand_made(tmp_path, "y[0] = 0;")
+    with pytest.raises(ConversionError, match="3 input values per sample; the firmware takes 2"):
+        emulate(project, np.zeros((3, 3), np.float32))
+
+
+#: Input, kernel, bias and activations between two dense layers: the corners of what formats can be.
+CORNERS = [
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("none", "fixed<4,4>")]),
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("none", "fixed<4,7>")]),
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("none", "fixed<4,-2>")]),
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("none", "fixed<2,2>")]),
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("relu", "ufixed<4,4>")]),
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("relu", "ufixed<4,6>")]),
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("relu", "ufixed<4,-2>")]),
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("relu", "ufixed<1,1>")]),
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("none", "fixed<4,6>"), ("leaky_relu", "ufixed<4,6>")]),
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("relu", "ufixed<4,2>"), ("tanh", "fixed<6,1>")]),
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("relu", "ufixed<4,2>"), ("none", "fixed<3,1>"), ("relu", "ufixed<3,0>")]),
+    ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", []),
+    ("fixed<6,3>", "fixed<4,6>", "fixed<8,10>", [("none", "fixed<6,4>")]),
+    ("fixed<6,3>", "fixed<2,2>", "fixed<2,2>", [("none", "fixed<6,4>")]),
+    ("fixed<6,3>", "fixed<2,-3>", "fixed<2,-4>", [("none", "fixed<6,-1>")]),
+    ("fixed<2,2>", "fixed<4,1>", "fixed<8,3>", [("none", "fixed<6,4>")]),
+    ("ufixed<1,1>", "fixed<4,1>", "fixed<8,3>", [("none", "fixed<6,4>")]),
+    ("ufixed<8,8>", "fixed<4,1>", "fixed<8,3>", [("none", "fixed<6,4>")]),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("grid", "weight", "bias", "activations"), CORNERS)
+def test_corner_formats_equal_keras(
+    grid: str, weight: str, bias: str, activations: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    hidden = [layer("activation", fn=fn, out=out) for fn, out in activations]
+    last = layer("dense", "fixed<6,1>", "fixed<8,3>", units=3)
+    network = Architecture((5,), (layer("dense", weight, bias, units=6), *hidden, last), Precision.parse(grid))
+    model, x = trained(network), samples(network)
+    convert(model, folder=tmp_path, part=PART)
+    compile_project(tmp_path)
+    np.testing.assert_array_equal(emulate(tmp_path, x), predict(network, model.weights, x))

@@ -1,0 +1,99 @@
+"""Tiny data, spaces and workers that all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from kerasnac.core.blocks import Choose, Conv, Mlp, Nothing
+from kerasnac.core.data import Dataset, Task, make_dataset
+from kerasnac.core.space import SearchSpace
+
+if TYPE_CHECKING:
+    from kerasnac.stages.workers import Workers
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+settings.register_profile("kerasnac", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("kerasnac")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("-m"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))
+
+
+@pytest.fixture(scope="session")
+def keras() -> Any:
+    """Legacy Keras, on one thread and deterministic."""
+    from kerasnac.adapters.keras.runtime import become_worker, tensorflow
+
+    become_worker()
+    return tensorflow().keras
+
+
+@pytest.fixture(scope="session")
+def vector_classes() -> Dataset:
+    """Three classes of vectors with six features."""
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    centres = rng.normal(size=(3, 6))
+    return make_dataset(centres[y] + 0.5 * rng.normal(size=(300, 6)), y, name="vectors", task=Task("classification", 3), seed=0)
+
+
+@pytest.fixture(scope="session")
+def vector_values() -> Dataset:
+    """Two values that are linear in six features."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(300, 6))
+    return make_dataset(x, x @ rng.normal(size=(6, 2)), name="values", task=Task("regression", 2, unit="mm"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def map_positions() -> Dataset:
+    """The centre of a bright spot on an 8x8 map."""
+    rng = np.random.default_rng(2)
+    y = rng.uniform(2, 5, size=(300, 2))
+    rows, columns = np.mgrid[:8, :8]
+    x = np.exp(-((rows - y[:, :1, None]) ** 2) - (columns - y[:, 1:, None]) ** 2)
+    return make_dataset(x[..., None], y / 8, name="spots", task=Task("regression", 2, scale=8, unit="px"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def map_classes(map_positions: Dataset) -> Dataset:
+    """Whether the bright spot is left or right."""
+    train = map_positions.development.train
+    left = (train.y[:, 1] < np.median(train.y[:, 1])).astype(int)
+    return make_dataset(train.x, left, name="sides", task=Task("classification", 2), seed=0)
+
+
+@pytest.fixture(scope="session")
+def mlp_space() -> SearchSpace:
+    """36 candidates for ``vector_classes``."""
+    return SearchSpace(
+        input=6,
+        outputs=3,
+        blocks=(Mlp(widths=((4, 8, 12), (4, 6, 8)), depth=(1, 2), activation=("relu", "tanh"), shared=True),),
+    )
+
+
+@pytest.fixture(scope="session")
+def conv_space() -> SearchSpace:
+    """Convolutions, or none, before a small MLP for ``map_positions``."""
+    early = Choose(options=(Conv(channels=(2, 4), norm=("none", "batch")), Nothing()), repeat=2)
+    return SearchSpace(input=(8, 8, 1), outputs=2, blocks=(early, Mlp(widths=((4, 8),))))
+
+
+@pytest.fixture(scope="session")
+def workers(vector_classes: Dataset) -> Iterator[Workers]:
+    """Two processes that hold ``vector_classes``."""
+    from kerasnac.stages.workers import Workers
+
+    with Workers(vector_classes.development, 2) as pool:
+        yield pool

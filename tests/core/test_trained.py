@@ -1,0 +1,49 @@
+"""Trained networks on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.layers import LayerSpec
+from kerasnac.core.precision import Precision
+from kerasnac.core.trained import Trained
+from kerasnac.core.training import Training
+from kerasnac.errors import RunError
+
+LAYER = LayerSpec.of("dense", units=2)
+WEIGHTS = {
+    "dense_0/kernel": np.array([[0.1, 0.5], [0.0, -1.0]], np.float32),
+    "dense_0/bias": np.array([1e-30, 2.0], np.float32),
+}
+FLOAT = Trained("toy", Architecture((2,), (LAYER,)), WEIGHTS, Training(epochs=3), {"accuracy": 0.5}, seed=4)
+QUANTIZED = replace(
+    FLOAT, architecture=Architecture((2,), (replace(LAYER, weight=Precision(3, 1), bias=Precision(8, 3)),), Precision(8, 3))
+)
+
+
+@pytest.mark.parametrize("model", [FLOAT, QUANTIZED])
+def test_round_trip(model: Trained, tmp_path: Path) -> None:
+    again = Trained.load(model.save(tmp_path / "model"))
+    assert again == model
+    assert again.weights.keys() == model.weights.keys()
+    for key, value in model.weights.items():
+        np.testing.assert_array_equal(again.weights[key], value)
+        assert again.weights[key].dtype == value.dtype
+
+
+def test_sparsity_and_bops_count_the_zeros_of_the_rounded_kernel() -> None:
+    assert (FLOAT.sparsity, QUANTIZED.sparsity) == (0.25, 0.5)
+    assert QUANTIZED.bops == 4 * (0.5 * 3 * 8 + 3 + 8 + 1)
+
+
+@pytest.mark.parametrize("missing", ["model.json", "weights.npz"])
+def test_an_incomplete_folder_is_refused(missing: str, tmp_path: Path) -> None:
+    folder = FLOAT.save(tmp_path / "model")
+    (folder / missing).unlink()
+    with pytest.raises(RunError, match=f"holds no saved model: .*{missing} is missing"):
+        Trained.load(folder)

@@ -1,0 +1,180 @@
+"""The command line: what it loads, what it says, how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from kerasnac import __version__
+from kerasnac.core.yaml_files import load_run, names
+from kerasnac.faces.cli import main
+
+RUN = """
+name: tiny
+space:
+  input: 4
+  outputs: 2
+  blocks:
+    - {block: mlp, widths: [[3, 4]], activation: [relu, tanh]}
+dataset: {source: npz, path: data.npz}
+search: {population: 2, evaluations: 2, training: {epochs: 1}}
+tune: {select: [best], trials: 2, epochs: 1}
+compress: {bits: [6], iterations: 1, epochs: 1}
+firmware: {select: [best], samples: 20}
+profiles:
+  other: {search: {evaluations: 3}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A tiny run file and its data."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4))
+    np.savez(tmp_path / "data.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RUN)
+    return path
+
+
+def kerasnac(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def complaint(*arguments: str | Path) -> str:
+    """The one line that a command ends with when the user can do something about it."""
+    result = kerasnac(*arguments)
+    assert result.exit_code == 2, result.output
+    assert not result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+class TestHelp:
+    def test_it_loads_nothing_heavy(self) -> None:
+        code = (
+            "import sys\n"
+            "from kerasnac.faces.cli import main\n"
+            "main(['run', '--help'], standalone_mode=False)\n"
+            "print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "--profile" in done.stdout
+        assert "click" in done.stderr.split()
+        assert {"tensorflow", "numpy", "keras", "pandas", "matplotlib", "rich", "pydantic"}.isdisjoint(done.stderr.split())
+
+    def test_commands(self) -> None:
+        result = kerasnac("--help")
+        assert result.exit_code == 0
+        for command in ("run", "resume", "spaces", "doctor"):
+            assert f"\n  {command} " in result.stdout
+
+    def test_version(self) -> None:
+        assert __version__ in kerasnac("--version").stdout
+
+    def test_as_a_module(self) -> None:
+        done = subprocess.run([sys.executable, "-m", "kerasnac", "--version"], capture_output=True, text=True, check=True)
+        assert __version__ in done.stdout
+
+
+class TestSpaces:
+    def test_list(self) -> None:
+        result = kerasnac("spaces")
+        assert result.exit_code == 0
+        assert "bragg_exact" in names()
+        for name in names():
+            assert name in result.stdout
+
+    @pytest.mark.parametrize("name", names())
+    def test_one_by_name(self, name: str) -> None:
+        result = kerasnac("spaces", name)
+        assert result.exit_code == 0
+        assert "genomes" in result.stdout
+        assert "activation" in result.stdout
+
+    def test_one_by_file(self, file: Path) -> None:
+        result = kerasnac("spaces", file)
+        assert result.exit_code == 0
+        assert "relu, tanh" in result.stdout
+
+    def test_unknown_name(self) -> None:
+        assert "bragg_exact" in complaint("spaces", "brag_exact")
+
+
+class TestComplaints:
+    def test_missing_file(self, tmp_path: Path) -> None:
+        assert "no.yaml: No such file or directory" in complaint("run", tmp_path / "no.yaml", "--out", tmp_path / "out")
+
+    def test_unknown_profile(self, file: Path, tmp_path: Path) -> None:
+        line = complaint("run", file, "--profile", "quick", "--out", tmp_path / "out")
+        assert "no profile 'quick'; it has other" in line
+
+    def test_not_yaml(self, file: Path, tmp_path: Path) -> None:
+        file.write_text(RUN.replace("[best]", "[best"))
+        line = complaint("run", file, "--out", tmp_path / "out")
+        assert f"{file}:10: not valid YAML" in line
+
+    def test_unknown_key(self, file: Path, tmp_path: Path) -> None:
+        file.write_text(RUN.replace("evaluations: 2", "evaluation: 2"))
+        assert f"{file}:9: search.evaluation: unknown key" in complaint("run", file, "--out", tmp_path / "out")
+
+    def test_missing_data(self, file: Path, tmp_path: Path) -> None:
+        (tmp_path / "data.npz").unlink()
+        assert "data.npz: there is no such file" in complaint("run", file, "--out", tmp_path / "out")
+
+    def test_space_that_does_not_fit_the_data(self, file: Path, tmp_path: Path) -> None:
+        file.write_text(RUN.replace("input: 4", "input: 5"))
+        assert "(5,)" in complaint("run", file, "--out", tmp_path / "out")
+
+    def test_folder_that_cannot_be_made(self, file: Path, tmp_path: Path) -> None:
+        line = complaint("run", file, "--out", tmp_path / "data.npz" / "out")  # Below a file: not even root may write there.
+        assert "cannot write to" in line
+        assert "--out" in line
+
+    def test_folder_of_a_run_with_other_settings(self, file: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        other = RUN.replace("data.npz", f"{tmp_path}/data.npz").replace("trials: 2", "trials: 3")
+        (out / "run.yaml").write_text(other)
+        assert load_run(out / "run.yaml") != load_run(file)
+        assert "other settings" in complaint("run", file, "--out", out)
+
+    def test_no_compiler(self, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CXX", "no-such-compiler")
+        assert "no-such-compiler" in complaint("run", file, "--out", tmp_path / "out")
+        assert not [*tmp_path.glob("out/*.jsonl")], "something was trained first"
+
+    def test_resume_of_a_folder_without_a_run(self, tmp_path: Path) -> None:
+        assert "run.yaml is missing" in complaint("resume", tmp_path)
+
+    def test_resume_of_nothing(self, tmp_path: Path) -> None:
+        result = kerasnac("resume", tmp_path / "nothing")
+        assert result.exit_code == 2
+        assert "does not exist" in result.stderr
+
+    def test_run_without_a_folder(self, file: Path) -> None:
+        result = kerasnac("run", file)
+        assert result.exit_code == 2
+        assert "--out" in result.stderr
+
+
+def test_run_and_resume(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = kerasnac("run", file, "--out", out, "--workers", "1", "--seed", "3")
+    assert first.exit_code == 0, first.output + str(first.exception)
+    assert "bit-exact: 40 of 40 outputs equal" in first.stdout
+    for name in ("run.yaml", "run.json", "search.jsonl", "search.csv", "search.png", "compress.png", "summary.txt"):
+        assert (out / name).stat().st_size > 0
+    journals = {path: path.read_bytes() for path in out.glob("*.jsonl")}
+    assert len(journals) == 3
+
+    again = kerasnac("resume", out)
+    assert again.exit_code == 0, again.output
+    assert again.stdout == first.stdout
+    assert {path: path.read_bytes() for path in out.glob("*.jsonl")} == journals  # Nothing was computed again.

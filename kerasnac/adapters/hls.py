@@ -15,12 +15,11 @@ from typing import Any, Literal
 from kerasnac.adapters.csim import INTERFACE
 from kerasnac.adapters.keras.build import INPUT, Model, build, set_weights
 from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
-from kerasnac.adapters.keras.table import table
+from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.core.activations import ACTIVATIONS
-from kerasnac.core.architecture import Architecture
+from kerasnac.core.architecture import Architecture, Node
 from kerasnac.core.exactness import KERNEL_KINDS, output_formats
 from kerasnac.core.files import write_json, write_text
-from kerasnac.core.layers import kind_of
 from kerasnac.core.precision import Precision
 from kerasnac.core.trained import Trained
 from kerasnac.core.weights import quantized_weights
@@ -142,8 +141,8 @@ def _layer_config(
     """What hls4ml is told about every layer, by the name that it gives the layer."""
     assert architecture.input is not None
     config: dict[str, Any] = {INPUT: {"Precision": {"result": str(architecture.input)}}}
-    for name, layer, _ in architecture.walk():
-        exact = str(formats[name])
+    for node in architecture.nodes:
+        name, layer, exact = node.name, node.layer, str(formats[node.name])
         if layer.kind in KERNEL_KINDS:
             precision = {"accum": exact, "result": exact, "weight": str(layer.weight), "bias": str(layer.bias)}
             config[name] = {"Precision": precision, "Strategy": strategy, "ReuseFactor": reuse[name]}
@@ -155,9 +154,19 @@ def _layer_config(
             if ACTIVATIONS[str(layer["fn"])].table:
                 precision["table"] = exact
             config[name] = {"Precision": precision}
+        elif layer.kind == "softmax":
+            config[name] = {"Precision": {"result": _rounding(formats[name])}}
+        elif layer.kind == "pool":
+            config[name] = {"Precision": {"result": exact, "accum": str(_pool_sum(node, formats[name]))}}
         else:
-            config[name] = {"Precision": {"result": exact}}
+            config[name] = {"Precision": {"result": exact, "accum": exact}}
     return config
+
+
+def _pool_sum(node: Node, result: Precision) -> Precision:
+    """Room for the sum before a mean divides it, and for the fraction after."""
+    more = math.prod(node.shapes[0][:-1]).bit_length()
+    return Precision(result.bits + more, result.integer + more, result.signed)
 
 
 def _reuse_factors(
@@ -171,13 +180,13 @@ def _reuse_factors(
     """
     chooser = _hls4ml().backends.get_backend(backend)
     factors = {}
-    for name, layer, shape in architecture.walk():
-        products = kind_of(layer).products(layer, shape)
-        if products is not None:
-            possible = chooser.get_valid_reuse_factors(products.inputs, products.outputs)
-            if layer.kind == "conv2d" and io_type == "io_parallel":
-                possible = [factor for factor in possible if factor <= products.inputs]
-            factors[name] = chooser.get_closest_reuse_factor(possible, wanted) if strategy == "resource" else wanted
+    for node in architecture.nodes:
+        if node.layer.kind in KERNEL_KINDS and node.products is not None:
+            inputs = node.products.inputs
+            possible = chooser.get_valid_reuse_factors(inputs, node.products.outputs)
+            if node.layer.kind != "dense" and io_type == "io_parallel":
+                possible = [factor for factor in possible if factor <= inputs]
+            factors[node.name] = chooser.get_closest_reuse_factor(possible, wanted) if strategy == "resource" else wanted
     return factors
 
 
@@ -208,7 +217,7 @@ def _softmax_config(classes: int) -> dict[str, Any]:
 
 @cache
 def _hls4ml() -> ModuleType:
-    """Imports hls4ml and teaches it the table activation."""
+    """Imports hls4ml and teaches it the layers of :mod:`kerasnac.adapters.keras.custom`."""
     tensorflow()
     try:
         with legacy_keras():
@@ -216,7 +225,8 @@ def _hls4ml() -> ModuleType:
             from hls4ml.converters import register_keras_v2_layer_handler
     except ImportError as error:
         raise EnvironmentProblem(f"hls4ml cannot be imported ({error}): pip install kerasnac[all]") from error
-    register_keras_v2_layer_handler("TableActivation", _parse_table)
+    for name, parser in (("TableActivation", _parse_table), ("TableSoftmax", _parse_softmax), ("MatMul", _parse_matmul)):
+        register_keras_v2_layer_handler(name, parser)
     return hls4ml  # type: ignore[no-any-return]
 
 
@@ -235,6 +245,60 @@ def _parse_table(
         "table_data": table(config["fn"], inputs, outputs),
     }
     return layer, list(input_shapes[0])
+
+
+def _parse_softmax(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """hls4ml's parser of ``TableSoftmax``: its stable softmax with the formats of :class:`SoftmaxTables`."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+    from hls4ml.model.types import FixedPrecisionType
+
+    config, (_, *outer, size) = keras_layer["config"], input_shapes[0]
+    tables = SoftmaxTables(Precision.parse(config["inputs"]), size, Precision.parse(config["outputs"]))
+
+    def hls(grid: Precision, *modes: str) -> Any:
+        return FixedPrecisionType(grid.bits, grid.integer, grid.signed, *modes)
+
+    rounding = ("RND", "SAT")
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    layer |= {
+        "class_name": "Softmax",
+        "activation": "softmax",
+        "implementation": "stable",
+        "axis": -1,
+        "n_outer": math.prod(outer),
+        "n_inner": 1,
+        "parallelization_factor": 1,
+        "inp_norm_t": hls(tables.difference),
+        "exp_table_t": hls(tables.entry, *rounding),
+        "exp_table_size": 2**tables.difference.bits,
+        "accum_t": hls(tables.sum),
+        "inv_inp_t": hls(tables.index, *rounding),
+        "inv_table_t": hls(tables.entry, *rounding),
+        "inv_table_size": 2**tables.index.bits,
+    }
+    return layer, list(input_shapes[0])
+
+
+def _parse_matmul(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """hls4ml's parser of ``MatMul``: an einsum."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    (batch, rows, _), (_, *right) = input_shapes
+    transpose = keras_layer["config"]["transpose"]
+    output = [batch, rows, right[0] if transpose else right[1]]
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    layer |= {
+        "class_name": "Einsum",
+        "equation": "ik,jk->ij" if transpose else "ik,kj->ij",
+        "inp0_shape": tuple(input_shapes[0][1:]),
+        "inp1_shape": tuple(input_shapes[1][1:]),
+        "out_shape": tuple(output[1:]),
+    }
+    return layer, output
 
 
 @contextlib.contextmanager

@@ -146,6 +146,21 @@ class Architecture:
         return Architecture(self.input_shape, tuple(layers), input or self.input)
 
     @property
+    def window(self) -> slice:
+        """The part of the first axis that the network uses: all of it, unless the first layer is a window."""
+        first = self.layers[0]
+        if first.kind != "window":
+            return slice(None)
+        start = int(first["start"])  # type: ignore[arg-type]
+        return slice(start, start + int(first["length"]))  # type: ignore[arg-type]
+
+    def without_window(self) -> Architecture:
+        """The network on samples that have been cut to :attr:`window`."""
+        if self.layers[0].kind != "window":
+            return self
+        return Architecture(self.nodes[0].output, self.layers[1:], self.input)
+
+    @property
     def output_shape(self) -> Shape:
         """Shape of one output sample."""
         return self.nodes[-1].output
@@ -159,6 +174,11 @@ class Architecture:
     def quantized(self) -> bool:
         """True if the network has number formats, that is, if it can become firmware."""
         return self.input is not None
+
+    @property
+    def has_widths(self) -> bool:
+        """True if bit widths are part of the architecture: it is trained quantized in the global search already."""
+        return any(name in ("weight_bits", "activation_bits") for layer in self.layers for name, _ in layer.params)
 
     def __str__(self) -> str:
         return " ".join(_short(layer) for layer in self.layers)

@@ -59,9 +59,9 @@ def costs(
     Norms are not counted: batch norms are folded into the layer before them.
 
     Args:
-        architecture: Float or quantized; a layer's own formats win over the default widths.
-        weight_bits: Width of the weights of layers without a format of their own.
-        activation_bits: Width of activations without a format of their own, the input's included.
+        architecture: Float or quantized; a layer's own formats or widths win over the default widths.
+        weight_bits: Width of the weights of layers without their own.
+        activation_bits: Width of activations without their own, the input's included.
         sparsity: Pruned fraction of the kernels, one for all or by layer name.
     """
     rows: list[LayerCost] = []
@@ -72,13 +72,13 @@ def costs(
         layer, products = node.layer, node.products
         if products is not None:
             # A product of activations has the second one in the place of the weights.
-            other = weight_bits if layer.weight is None else layer.weight.bits
+            other = layer.bits("weight_bits", weight_bits) if layer.weight is None else layer.weight.bits
             bits = incoming[1] if len(incoming) == 2 else other
             pruned = sparsity.get(node.name, 0.0) if isinstance(sparsity, Mapping) else sparsity if node.weights else 0.0
             amount = layer_bops(products, bits, incoming[0], pruned)
             rows.append(LayerCost(node.name, node.output, products.macs, bits, incoming[0], pruned, amount))
         unrounded = activation_bits if products is not None else max(incoming)
-        widths.append(unrounded if layer.activation is None else layer.activation.bits)
+        widths.append(layer.bits("activation_bits", unrounded) if layer.activation is None else layer.activation.bits)
     return tuple(rows)
 
 

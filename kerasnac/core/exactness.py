@@ -15,7 +15,7 @@ import numpy as np
 
 from kerasnac.core.activations import ACTIVATIONS
 from kerasnac.core.architecture import Architecture, Node
-from kerasnac.core.layers import LayerSpec
+from kerasnac.core.layers import LayerSpec, Shape
 from kerasnac.core.precision import Precision
 from kerasnac.core.weights import Weights, quantized_weights
 from kerasnac.errors import ConversionError
@@ -27,7 +27,13 @@ FLOAT32_BITS = 24
 KERNEL_KINDS = ("dense", "conv1d", "conv2d")
 
 #: Kinds that give out the very numbers that they get.
-PASSING_KINDS = ("flatten", "reshape", "window")
+PASSING_KINDS = ("flatten", "reshape")
+
+#: Kinds that conversion takes out first, and how.
+REMOVED_KINDS = {
+    "batch_norm": "fold it into the layer before it before quantizing (fold_batch_norm)",
+    "window": "cut it from the samples (without_window); it must be the first layer",
+}
 
 #: Widest input of a table activation: 65,536 entries.
 MAX_TABLE_BITS = 16
@@ -65,17 +71,41 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
     values = _finite(quantized_weights(architecture, weights))
     formats = {-1: architecture.input}
     for i, node in enumerate(architecture.nodes):
-        if node.layer.kind not in _RULES:
-            raise ConversionError(f"{node.name}: {_unsupported(node.layer)}")
+        if node.layer.kind in REMOVED_KINDS:
+            raise ConversionError(f"{node.name}: a {node.layer.kind} is not in the firmware: {REMOVED_KINDS[node.layer.kind]}")
+        if reason := obstacle(node.layer, node.shapes[0]):
+            raise ConversionError(f"{node.name}: {reason}")
         formats[i] = _RULES[node.layer.kind](node, [formats[source] for source in node.inputs], values)
         _check_table_input(node, architecture)
     return {node.name: formats[i] for i, node in enumerate(architecture.nodes)}
 
 
-def _unsupported(layer: LayerSpec) -> str:
-    if layer.kind == "batch_norm":
-        return "a batch norm rounds its products in firmware; fold it into the layer before it before quantizing"
-    return f"no exact firmware is known for layers of kind {layer.kind!r}; leave it out of the search space"
+def obstacle(layer: LayerSpec, shape: Shape) -> str:
+    """Why a layer on inputs of a shape has no exact firmware, whatever its formats; empty if it may have.
+
+    The one list of what cannot be exact, for search spaces and for conversion.
+    """
+    if layer.kind == "layer_norm":
+        return "hls4ml's layer norm differs from Keras in most outputs (0.2 to 0.8 equal); use norm batch, which is folded"
+    if layer.kind == "pool" and layer["op"] == "mean":
+        count = averaged(layer, shape)
+        if count & (count - 1):
+            return f"the mean of {count} values rounds differently in firmware; take it over a power of two, or use max"
+    if layer.kind not in _RULES and layer.kind not in REMOVED_KINDS:
+        return f"no exact firmware is known for layers of kind {layer.kind!r}; leave it out of the search space"
+    return ""
+
+
+def obstacles(architecture: Architecture) -> list[str]:
+    """Every layer of a network that cannot have exact firmware, with the reason."""
+    reasons = ((node.name, obstacle(node.layer, node.shapes[0])) for node in architecture.nodes)
+    return [f"{name}: {reason}" for name, reason in reasons if reason]
+
+
+def averaged(layer: LayerSpec, shape: Shape) -> int:
+    """Number of values in a pooling window."""
+    size, positions = int(layer["size"]), shape[:-1]  # type: ignore[arg-type]
+    return size ** len(positions) if size else math.prod(positions)
 
 
 def _finite(values: Weights) -> Weights:
@@ -133,13 +163,7 @@ def _pool(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision
     (incoming,) = inputs
     if node.layer["op"] == "max":
         return incoming
-    size, positions = int(node.layer["size"]), node.shapes[0][:-1]
-    count = size ** len(positions) if size else math.prod(positions)
-    if count & (count - 1):
-        raise ConversionError(
-            f"{node.name}: the mean of {count} values rounds differently in Keras and in firmware: "
-            "take it over a power of two of them, or use max"
-        )
+    count = averaged(node.layer, node.shapes[0])
     # Keras adds before it divides: the sum, too, must fit.
     _sum(node.name, count * incoming.minimum, count * incoming.maximum, incoming.fractional)
     more = count.bit_length() - 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from kerasnac.core.precision import Precision
 from kerasnac.errors import ConfigError, Infeasible
@@ -27,7 +27,8 @@ class LayerSpec:
 
     Attributes:
         kind: A key of :data:`KINDS`.
-        params: Sorted ``(name, value)`` pairs; read them with ``spec["units"]``.
+        params: Sorted ``(name, value)`` pairs; read them with ``spec["units"]``. ``weight_bits`` and
+            ``activation_bits`` are widths to quantize to, where the width is part of the architecture.
         weight: Format of the kernel; None for a float layer or one without a kernel.
         bias: Format of the bias.
         activation: Format of the output; None for float, or when the accumulator is passed on unrounded.
@@ -51,6 +52,10 @@ class LayerSpec:
             if key == name:
                 return value
         raise KeyError(f"{self.kind} has no parameter {name!r}")
+
+    def bits(self, name: Literal["weight_bits", "activation_bits"], default: int) -> int:
+        """A width that is part of the architecture, or the default where it is not."""
+        return int(dict(self.params).get(name, default))  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
@@ -191,7 +196,9 @@ class Add(Kind):
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         if others != (shape,):
-            raise Infeasible(f"cannot add a branch of shape {others[0]} to shape {shape}: a residual branch must keep its input's shape")
+            raise Infeasible(
+                f"cannot add a branch of shape {others[0]} to shape {shape}: a residual branch must keep its input's shape"
+            )
         return shape
 
 

@@ -51,8 +51,8 @@ def quantize(
         weights: Its trained weights.
         observed: Range of every activation layer, by name.
         input_grid: Format of the network's input.
-        weight_bits: Width of the kernels, at least 2.
-        activation_bits: Width of the activations, at least 2.
+        weight_bits: Width of the kernels, at least 2; a layer's own width wins.
+        activation_bits: Width of the activations, at least 2; a layer's own width wins.
 
     Returns:
         The quantized architecture. Table activations gain a linear layer before them that holds their input grid.
@@ -71,16 +71,16 @@ def quantize(
         fractional[i] = sum(incoming) if node.products else max(incoming)
         chains[name] = (layer,)
         if layer.kind == "activation":
-            *before, out = _activation_formats(layer, observed[name], activation_bits)
+            *before, out = _activation_formats(layer, observed[name], layer.bits("activation_bits", activation_bits))
             inserted = [replace(LayerSpec.of("activation", fn="none"), activation=grid) for grid in before]
             chains[name] = (*inserted, replace(layer, activation=out))
             fractional[i] = out.fractional
         elif layer.kind == "softmax":
-            out = Precision(activation_bits, 0, signed=False)
+            out = Precision(layer.bits("activation_bits", activation_bits), 0, signed=False)
             chains[name] = (replace(layer, activation=out),)
             fractional[i] = out.fractional
         elif f"{name}/kernel" in weights:
-            kernel = kernel_format(weights[f"{name}/kernel"], weight_bits)
+            kernel = kernel_format(weights[f"{name}/kernel"], layer.bits("weight_bits", weight_bits))
             fractional[i] = kernel.fractional + incoming[0]
             chains[name] = (replace(layer, weight=kernel, bias=bias_format(weights[f"{name}/bias"], fractional[i])),)
     return architecture.rewritten(lambda node: chains[node.name], input=input_grid)

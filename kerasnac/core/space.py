@@ -10,14 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, zip_longest
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, TypeAdapter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator, TypeAdapter
 
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.blocks import AnyBlock, Block, Choice, Picks
 from kerasnac.core.blocks.base import Values, as_tuple, flattened
+from kerasnac.core.exactness import obstacle
 from kerasnac.core.layers import LayerSpec, Scalar, Shape, kind_of
 from kerasnac.core.training import Training
 from kerasnac.errors import Infeasible, SpaceError
@@ -70,6 +71,8 @@ class SearchSpace(BaseModel):
         outputs: Units of the output layer (classes or regressed values); a map is flattened before it.
         blocks: The blocks in order.
         training: Hyperparameters that are searched with the architecture: name -> values.
+        firmware: ``exact`` allows nothing that cannot become bit-exact firmware: what never can is an error, what
+            cannot for some shapes makes a candidate infeasible. ``any`` allows everything.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +81,16 @@ class SearchSpace(BaseModel):
     outputs: PositiveInt
     blocks: tuple[AnyBlock, ...] = Field(min_length=1)
     training: Annotated[dict[str, Values[Scalar]], AfterValidator(_known_genes)] = Field(default_factory=dict)
+    firmware: Literal["exact", "any"] = "any"
+
+    @model_validator(mode="after")
+    def _exact_norms_only(self) -> Self:
+        for name, values in self._values.items() if self.firmware == "exact" else ():
+            if name.endswith("norm") and "layer" in values:
+                raise ValueError(
+                    f"block {name}: {obstacle(LayerSpec.of('layer_norm', axes='all'), (1,))}, or declare firmware: any"
+                )
+        return self
 
     @cached_property
     def expanded(self) -> tuple[Block, ...]:
@@ -199,6 +212,8 @@ class SearchSpace(BaseModel):
 
         def placed(layer: LayerSpec) -> LayerSpec:
             inputs = (shapes[len(shapes) + offset] for offset in layer.inputs)
+            if self.firmware == "exact" and (reason := obstacle(layer, shapes[-1])):
+                raise Infeasible(reason)
             shapes.append(kind_of(layer).output_shape(layer, *inputs))
             return layer
 

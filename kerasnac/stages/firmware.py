@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -198,15 +198,20 @@ def make_firmware(
         DataError: If the samples do not fit the network.
         EnvironmentProblem: If the compiler or a package is missing.
     """
-    architecture, folder = trained.architecture, Path(folder).resolve()
-    check_exact(architecture, trained.weights)
-    if len(split) == 0 or split.x.shape[1:] != architecture.input_shape:
-        raise DataError(f"samples of shape {split.x.shape} do not fit {trained.name}: its input is {architecture.input_shape}")
+    folder = Path(folder).resolve()
+    if len(split) == 0 or split.x.shape[1:] != trained.architecture.input_shape:
+        raise DataError(
+            f"samples of shape {split.x.shape} do not fit {trained.name}, whose input is {trained.architecture.input_shape}"
+        )
     if softmax == "chip" and task.kind != "classification":
         raise ConfigError(f"softmax on the chip needs a classification, not a {task.kind}: leave softmax on the host")
+    # A window of a longer readout is cut by whatever feeds the chip: the firmware's input is the window.
+    network = replace(trained, architecture=trained.architecture.without_window())
+    architecture = network.architecture
+    check_exact(architecture, network.weights)
     assert architecture.input is not None  # check_exact has refused a float network
-    x = architecture.input.quantize(split.x).astype(np.float32)
-    keras = predict(architecture, trained.weights, x)
+    x = architecture.input.quantize(split.x[:, trained.architecture.window]).astype(np.float32)
+    keras = predict(architecture, network.weights, x)
     options: dict[str, Any] = {
         "part": part,
         "clock_period": clock_period,
@@ -216,10 +221,10 @@ def make_firmware(
         "reuse_factor": reuse_factor,
     }
     with new_folder(folder) as project, _kept_on_failure(project, folder):
-        outputs, seconds = _emulated(trained, x, project, options)
+        outputs, seconds = _emulated(network, x, project, options)
         agreement = None
         if softmax == "chip":
-            probabilities, more = _emulated(trained, x, project / SOFTMAX, options, softmax=True)
+            probabilities, more = _emulated(network, x, project / SOFTMAX, options, softmax=True)
             agreement = softmax_agreement(probabilities, keras)
             seconds |= {f"{step} with softmax": spent for step, spent in more.items()}
         mismatches, largest, first = compare(outputs, keras)

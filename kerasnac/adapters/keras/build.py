@@ -42,7 +42,9 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0) 
     for i, node in enumerate(architecture.nodes):
         layer, name = node.layer, node.name
         if layer.kind in ("batch_norm", "layer_norm") and architecture.quantized:
-            raise ConversionError(f"{name}: a quantized network has no norms; fold_batch_norm moves batch norms into the layers before them")
+            raise ConversionError(
+                f"{name}: a quantized network has no norms; fold_batch_norm moves batch norms into the layers before them"
+            )
         options = {"kernel_regularizer": keras.regularizers.L1(l1)} if l1 and "kernel" in node.weights else {}
         sources = [tensors[source] for source in node.inputs]
         grid = grids[node.inputs[0]]

@@ -8,12 +8,12 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from kerasnac.core.blocks.base import ActivationValues, Block, Choice, Picks, Values
+from kerasnac.core.blocks.base import ActivationValues, Choice, Picks, Quantizable, Values
 from kerasnac.core.layers import LayerSpec, Shape
 from kerasnac.errors import Infeasible
 
 
-class Attention(Block):
+class Attention(Quantizable):
     """Every position of a map attends to all others; the result is added to the map.
 
     1x1 convolutions make queries, keys and values of a given width; softmax(Q K^T) V, not divided by the root of the
@@ -24,6 +24,8 @@ class Attention(Block):
         width: Choices of the width of queries, keys and values.
         scores: ``softmax``, or ``relu`` for scores that are not normalised.
         activation: Choices of activation after the sum.
+
+    All its layers share one width of kernels and one of activations.
     """
 
     block: Literal["attention"] = "attention"
@@ -32,16 +34,19 @@ class Attention(Block):
     activation: ActivationValues = ("none",)
 
     def choices(self) -> tuple[Choice, ...]:
-        return tuple(Choice(name, getattr(self, name)) for name in ("width", "scores", "activation"))
+        own = (Choice(name, getattr(self, name)) for name in ("width", "scores", "activation"))
+        return (*own, *self.bit_choices())
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) != 3:
             raise Infeasible(f"attention needs a map (rows, columns, channels), got shape {shape}")
-        tokens, width, linear = math.prod(shape[:2]), int(picks["width"]), LayerSpec.of("activation", fn="none")
-        score = (linear, LayerSpec.of("softmax")) if picks["scores"] == "softmax" else (LayerSpec.of("activation", fn="relu"),)
+        weights, bits = self.bits("weight_bits", picks), self.bits("activation_bits", picks)
+        tokens, width = math.prod(shape[:2]), int(picks["width"])  # type: ignore[arg-type]
+        linear, relu = (LayerSpec.of("activation", fn=fn, **bits) for fn in ("none", "relu"))
+        score = (linear, LayerSpec.of("softmax", **bits)) if picks["scores"] == "softmax" else (relu,)
         for i in range(3):
             # Queries, keys and values all read the block's input; each makes three layers.
-            yield LayerSpec.of("conv2d", filters=width, kernel=1, stride=1, padding="valid", inputs=(-1 - 3 * i,))
+            yield LayerSpec.of("conv2d", filters=width, kernel=1, stride=1, padding="valid", inputs=(-1 - 3 * i,), **weights)
             yield linear
             yield LayerSpec.of("reshape", shape=(tokens, width))
         yield LayerSpec.of("matmul", transpose=True, inputs=(-7, -4))
@@ -49,7 +54,7 @@ class Attention(Block):
         yield LayerSpec.of("matmul", transpose=False, inputs=(-1, -2 - len(score)))
         yield linear
         yield LayerSpec.of("reshape", shape=(*shape[:2], width))
-        yield LayerSpec.of("conv2d", filters=shape[2], kernel=1, stride=1, padding="valid")
+        yield LayerSpec.of("conv2d", filters=shape[2], kernel=1, stride=1, padding="valid", **weights)
         yield linear
         yield LayerSpec.of("add", inputs=(-1, -16 - len(score)))
-        yield LayerSpec.of("activation", fn=picks["activation"])
+        yield LayerSpec.of("activation", fn=picks["activation"], **bits)

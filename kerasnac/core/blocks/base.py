@@ -130,20 +130,46 @@ ActivationValues = Values[Annotated[str, AfterValidator(check_activation)]]
 NormValues = Values[Literal["none", "batch", "layer"]]
 
 
-def norm_and_activation(picks: Picks, prefix: str = "", *, axes: Literal["all", "last"] = "all") -> Iterator[LayerSpec]:
-    """The layers that follow a linear one: its norm, then its activation.
+#: Choices of a bit width; None leaves the width to the settings of a run.
+BitValues = Values[Annotated[int, Field(ge=2, le=16)]] | None
 
-    Args:
-        picks: Picks of ``norm`` and ``activation``.
-        prefix: Where these are among the block's choices.
-        axes: What a layer norm normalises over.
+
+class Quantizable(Block):
+    """A block whose bit widths can be genes.
+
+    Attributes:
+        weight_bits: Choices of the width of kernels.
+        activation_bits: Choices of the width of activations.
     """
-    norm = picks[f"{prefix}norm"]
-    if norm == "batch":
-        yield LayerSpec.of("batch_norm")
-    elif norm == "layer":
-        yield LayerSpec.of("layer_norm", axes=axes)
-    yield LayerSpec.of("activation", fn=picks[f"{prefix}activation"])
+
+    weight_bits: BitValues = None
+    activation_bits: BitValues = None
+
+    def bit_choices(self, prefix: str = "") -> tuple[Choice, ...]:
+        """The genes of one layer's widths."""
+        fields = {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
+        return tuple(Choice(f"{prefix}{name}", values) for name, values in fields.items() if values is not None)
+
+    def bits(self, name: Literal["weight_bits", "activation_bits"], picks: Picks) -> dict[str, Scalar]:
+        """The picked width as a layer parameter; empty if it is no gene."""
+        return {} if getattr(self, name) is None else {name: picks[name]}
+
+    def followers(
+        self, picks: Picks, bits: Picks | None = None, *, axes: Literal["all", "last"] = "all"
+    ) -> Iterator[LayerSpec]:
+        """The layers that follow a linear one: its norm, then its activation.
+
+        Args:
+            picks: Picks of ``norm`` and ``activation``.
+            bits: Picks of the widths, where they are not those of norm and activation.
+            axes: What a layer norm normalises over.
+        """
+        norm = picks["norm"]
+        if norm == "batch":
+            yield LayerSpec.of("batch_norm")
+        elif norm == "layer":
+            yield LayerSpec.of("layer_norm", axes=axes)
+        yield LayerSpec.of("activation", fn=picks["activation"], **self.bits("activation_bits", bits or picks))
 
 
 def flattened(shape: Shape) -> Iterator[LayerSpec]:

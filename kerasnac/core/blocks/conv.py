@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from kerasnac.core.blocks.base import ActivationValues, Block, Choice, NormValues, Picks, Values, norm_and_activation
+from kerasnac.core.blocks.base import ActivationValues, Block, Choice, NormValues, Picks, Quantizable, Values
 from kerasnac.core.layers import LayerSpec, Shape
 from kerasnac.errors import Infeasible
 
 
-class Conv(Block):
+class Conv(Quantizable):
     """Convolutions in a row, each with its own channels, kernel, norm and activation.
 
     On (rows, columns, channels) they are 2D, on (steps, channels) 1D.
@@ -38,7 +38,8 @@ class Conv(Block):
 
     def choices(self) -> tuple[Choice, ...]:
         fields = ("channels", "kernel", "stride", "padding", "norm", "activation")
-        return tuple(Choice(f"{i}.{name}", getattr(self, name)) for i in range(self.convolutions) for name in fields)
+        own = [[Choice(f"{i}.{name}", getattr(self, name)) for name in fields] for i in range(self.convolutions)]
+        return tuple(choice for i, choices in enumerate(own) for choice in (*choices, *self.bit_choices(f"{i}.")))
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) not in (2, 3):
@@ -46,8 +47,8 @@ class Conv(Block):
         for i in range(self.convolutions):
             own = picks.within(i)
             geometry = {name: own[name] for name in ("kernel", "stride", "padding")}
-            yield LayerSpec.of(f"conv{len(shape) - 1}d", filters=own["channels"], **geometry)
-            yield from norm_and_activation(own)
+            yield LayerSpec.of(f"conv{len(shape) - 1}d", filters=own["channels"], **geometry, **self.bits("weight_bits", own))
+            yield from self.followers(own)
 
 
 class Pool(Block):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from kerasnac.core.blocks.base import ActivationValues, Block, Choice, NormValues, Picks, Values, flattened, norm_and_activation
+from kerasnac.core.blocks.base import ActivationValues, Choice, NormValues, Picks, Quantizable, Values, flattened
 from kerasnac.core.layers import LayerSpec, Scalar, Shape
 from kerasnac.errors import Infeasible
 
 
-class _Stack(Block):
+class _Stack(Quantizable):
     """Linear layers of chosen widths in a row, each with norm and activation.
 
     Attributes:
@@ -26,7 +26,7 @@ class _Stack(Block):
     """
 
     widths: tuple[Values[PositiveInt], ...] = Field(min_length=1)
-    depth: Values[PositiveInt] | None = None
+    depth: Values[NonNegativeInt] | None = None
     norm: NormValues = ("none",)
     activation: ActivationValues = ("relu",)
     shared: bool = False
@@ -38,36 +38,42 @@ class _Stack(Block):
         return self
 
     @abstractmethod
-    def _linear(self, units: Scalar) -> LayerSpec:
-        """A layer of some units."""
+    def _linear(self, units: Scalar, bits: Mapping[str, Scalar]) -> LayerSpec:
+        """A layer of some units, with the width of its kernel."""
 
     @property
     def _depths(self) -> tuple[int, ...]:
         return self.depth or (len(self.widths),)
 
-    def _prefix(self, index: int) -> str:
-        return "" if self.shared else f"{index}."
-
     def choices(self) -> tuple[Choice, ...]:
         deepest = max(self._depths)
+        kinds = (("norm", self.norm), ("activation", self.activation))
+        scopes = [""] if self.shared else [f"{i}." for i in range(deepest)]
         return (
             Choice("depth", self._depths),
             *(Choice(f"{i}.units", widths) for i, widths in enumerate(self.widths[:deepest])),
-            *(
-                Choice(f"{prefix}{name}", values)
-                for prefix in dict.fromkeys(self._prefix(i) for i in range(deepest))
-                for name, values in (("norm", self.norm), ("activation", self.activation))
-            ),
+            *(Choice(f"{scope}{name}", values) for scope in scopes for name, values in kinds),
+            *(choice for i in range(deepest) for choice in self.bit_choices(f"{i}.")),
         )
 
     def combinations(self) -> int:
+        return self._combinations(more=0)
+
+    def _combinations(self, *, more: int) -> int:
+        """Number of picks, with some more layers whose widths are counted elsewhere."""
         kinds = len(self.norm) * len(self.activation)
-        return sum(math.prod(map(len, self.widths[:depth])) * kinds ** (1 if self.shared else depth) for depth in self._depths)
+        bits = math.prod(len(choice.values) for choice in self.bit_choices())
+        return sum(
+            math.prod(map(len, self.widths[:depth])) * kinds ** min(layers, 1 if self.shared else layers) * bits**layers
+            for depth in self._depths
+            for layers in [depth + more]
+        )
 
     def _stacked(self, picks: Picks, axes: Literal["all", "last"]) -> Iterator[LayerSpec]:
-        for i in range(int(picks["depth"])):
-            yield self._linear(picks[f"{i}.units"])
-            yield from norm_and_activation(picks, self._prefix(i), axes=axes)
+        for i in range(int(picks["depth"])):  # type: ignore[arg-type]
+            own = picks.within(i)
+            yield self._linear(own["units"], self.bits("weight_bits", own))
+            yield from self.followers(picks if self.shared else own, own, axes=axes)
 
 
 class Mlp(_Stack):
@@ -75,8 +81,8 @@ class Mlp(_Stack):
 
     block: Literal["mlp"] = "mlp"
 
-    def _linear(self, units: Scalar) -> LayerSpec:
-        return LayerSpec.of("dense", units=units)
+    def _linear(self, units: Scalar, bits: Mapping[str, Scalar]) -> LayerSpec:
+        return LayerSpec.of("dense", units=units, **bits)
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         yield from flattened(shape)
@@ -97,22 +103,27 @@ class DeepSets(_Stack):
     bottleneck: Values[PositiveInt] | None = None
     aggregate: Values[Literal["mean", "max"]] = ("mean",)
 
-    def _linear(self, units: Scalar) -> LayerSpec:
-        return LayerSpec.of("conv1d", filters=units, kernel=1, stride=1, padding="valid")
+    def _linear(self, units: Scalar, bits: Mapping[str, Scalar]) -> LayerSpec:
+        return LayerSpec.of("conv1d", filters=units, kernel=1, stride=1, padding="valid", **bits)
 
     def choices(self) -> tuple[Choice, ...]:
-        bottleneck = () if self.bottleneck is None else (Choice("bottleneck", self.bottleneck),)
-        return (*super().choices(), *bottleneck, Choice("aggregate", self.aggregate))
+        own = () if self.shared else (Choice("out.norm", self.norm), Choice("out.activation", self.activation))
+        last = () if self.bottleneck is None else (Choice("bottleneck", self.bottleneck), *own, *self.bit_choices("out."))
+        return (*super().choices(), *last, Choice("aggregate", self.aggregate))
 
     def combinations(self) -> int:
-        return super().combinations() * len(self.bottleneck or (0,)) * len(self.aggregate)
+        if self.bottleneck is None:
+            return super().combinations() * len(self.aggregate)
+        return self._combinations(more=1) * len(self.bottleneck) * len(self.aggregate)
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) != 2:
             raise Infeasible(f"deep_sets needs a set (particles, features), got shape {shape}")
         yield from self._stacked(picks, "last")
+        own, activation_bits = picks.within("out"), {}
         if self.bottleneck is not None:
-            yield self._linear(picks["bottleneck"])
-            yield LayerSpec.of("activation", fn="none")
+            activation_bits = self.bits("activation_bits", own)
+            yield self._linear(picks["bottleneck"], self.bits("weight_bits", own))
+            yield from self.followers(picks if self.shared else own, own, axes="last")
         yield LayerSpec.of("pool", op=picks["aggregate"], size=0)
-        yield LayerSpec.of("activation", fn="none")
+        yield LayerSpec.of("activation", fn="none", **activation_bits)

@@ -66,7 +66,7 @@ _PUBLIC = {
     "setup": "adapters.keras.runtime:tensorflow",
 }
 
-__all__ = [*_PUBLIC]  # noqa: PLE0604 - the table is the list
+__all__ = [*_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,6 @@ from kerasnac.core.blocks import Attention, Block, Conv, DeepSets, Mlp
 from kerasnac.core.space import SearchSpace
 from kerasnac.errors import ConfigError
 
-
 _Norm = Literal["none", "batch"]
 
 

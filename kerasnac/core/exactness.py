@@ -102,6 +102,23 @@ def obstacles(architecture: Architecture) -> list[str]:
     return [f"{name}: {reason}" for name, reason in reasons if reason]
 
 
+def verdict(gene: str, value: object) -> str:
+    """What a choice of a search space means for firmware: ``exact``, or what stands in its way.
+
+    Args:
+        gene: Name of the gene; its last part says what is chosen.
+        value: The value.
+    """
+    choice = gene.rsplit(".", 1)[-1]
+    if choice == "norm" and value == "layer":
+        return f"not convertible: {obstacle(LayerSpec.of('layer_norm', axes='all'), (1,))}"
+    if choice in ("op", "aggregate") and value == "mean":
+        return "exact over a power of two of values, else not convertible"
+    if choice.endswith("_bits") and value == 16:
+        return "exact as long as sums fit the 24 bits that Keras adds exactly, else refused with the layer's name"
+    return "exact"
+
+
 def averaged(layer: LayerSpec, shape: Shape) -> int:
     """Number of values in a pooling window."""
     size, positions = int(layer["size"]), shape[:-1]  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from itertools import pairwise, zip_longest
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator, TypeAdapter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, TypeAdapter, model_validator
 
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.blocks import AnyBlock, Block, Choice, Picks
@@ -82,6 +82,12 @@ class SearchSpace(BaseModel):
     blocks: tuple[AnyBlock, ...] = Field(min_length=1)
     training: Annotated[dict[str, Values[Scalar]], AfterValidator(_known_genes)] = Field(default_factory=dict)
     firmware: Literal["exact", "any"] = "any"
+
+    @model_validator(mode="after")
+    def _widths_are_exact(self) -> Self:
+        if self.firmware != "exact" and any(name.endswith("_bits") for name in self._values):
+            raise ValueError("bit widths are genes: candidates are trained quantized; declare firmware: exact")
+        return self
 
     @model_validator(mode="after")
     def _exact_norms_only(self) -> Self:

@@ -75,6 +75,7 @@ def spaces(file: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from kerasnac.core.exactness import verdict
     from kerasnac.core.yaml_files import load_space, names
 
     table = Table()
@@ -86,11 +87,12 @@ def spaces(file: str | None) -> None:
             table.add_row(name, str(space.input), str(space.outputs), str(len(space.genes)), f"{space.size():.2e}")
     else:
         space = load_space(file)
-        table.title = f"{space.size():.3e} genomes, input {space.input}, {space.outputs} outputs"
-        for column in ("gene", "values"):
+        table.title = f"{space.size():.3e} genomes, input {space.input}, {space.outputs} outputs, firmware: {space.firmware}"
+        for column in ("gene", "values", "firmware"):
             table.add_column(column, overflow="fold")
         for gene, values in space.genes.items():
-            table.add_row(gene, ", ".join(map(str, values)))
+            notes = [f"{value}: {note}" for value in values if (note := verdict(gene, value)) != "exact"]
+            table.add_row(gene, ", ".join(map(str, values)), "\n".join(notes) or "exact")
     Console().print(table)
 
 

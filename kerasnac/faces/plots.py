@@ -57,7 +57,7 @@ def compression(result: CompressResult) -> Figure:
         curves.setdefault(
             f"{origin['parent']}, {origin['weight_bits']}-bit weights, {origin['activation_bits']}-bit activations", []
         ).append(model)
-    last = max(model.origin["iteration"] for model in result.models)
+    last = max((model.origin["iteration"] for model in result.models), default=0)
     for number, (label, models) in enumerate(curves.items()):
         color = f"C{number % 10}"
         x, y = [m.bops for m in models], [m.metrics[result.task.metric] for m in models]
@@ -67,7 +67,8 @@ def compression(result: CompressResult) -> Figure:
         axes.axhline(
             parent.metrics[result.task.metric], ls=":", lw=1, color="gray", label="float models" if number == 0 else None
         )
-    axes.legend(fontsize="small")
+    if result.models:
+        axes.legend(fontsize="small")
     return figure
 
 

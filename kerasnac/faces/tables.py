@@ -114,6 +114,7 @@ def firmware(result: Outcome) -> Table:
             equal,
             "yes" if made.bit_exact else "NO",
         )
+    table.caption = "\n".join(f"{name} not converted: {reason}" for name, reason in result.refused.items()) or None
     return table
 
 

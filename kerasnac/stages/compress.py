@@ -12,25 +12,22 @@ import numpy as np
 from kerasnac.adapters.nsga2 import nondominated
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Development, Task
+from kerasnac.core.exactness import obstacles
 from kerasnac.core.journal import Journal
 from kerasnac.core.progress import Progress, Step, silent
-from kerasnac.core.quantization import quantize
 from kerasnac.core.seeding import derive_seed, digest
 from kerasnac.core.selection import Selection
 from kerasnac.core.settings import CompressSettings
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
-from kerasnac.core.weights import Weights, fold_batch_norm
-from kerasnac.errors import TrialError
+from kerasnac.core.weights import Weights
+from kerasnac.errors import ConversionError, TrialError
 from kerasnac.stages.workers import Workers
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from kerasnac.adapters.keras.train import Fit
-
-#: Training samples on which activation ranges are observed.
-CALIBRATION_SAMPLES = 8192
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,15 @@ def compress(
         folder: Run folder.
         seed: Seed of the run.
         progress: Called about every second.
+
+    Raises:
+        ConversionError: If a model has a layer without exact firmware: it cannot be quantized as Keras computes it.
     """
+    for model in models:
+        if reasons := obstacles(model.architecture):
+            raise ConversionError(
+                f"{model.name} cannot be quantized: {reasons[0]}; declare firmware: exact in the space to avoid it"
+            )
     jobs = [CompressJob(model, *bits, settings, seed, folder) for model in models for bits in settings.bits]
     keys = {job.key(data) for job in jobs}
 
@@ -173,19 +178,13 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Trained, ...]:
     Raises:
         TrialError: Whatever a training raises is a bug, and is shown with the architecture.
     """
-    from kerasnac.adapters.keras.train import observe
+    from kerasnac.adapters.keras.train import quantized_start
 
     key, settings = job.key(data), job.settings
     known = {record["iteration"] for record in job.journal.records() if record["key"] == key}
-    architecture, start = fold_batch_norm(job.model.architecture, job.model.weights)
-    observed = observe(architecture, start, data.train.x[:CALIBRATION_SAMPLES], saturation=settings.saturation)
-    quantized = quantize(
-        architecture,
-        start,
-        observed,
-        input_grid=data.input_grid,
-        weight_bits=job.weight_bits,
-        activation_bits=job.activation_bits,
+    widths = {"weight_bits": job.weight_bits, "activation_bits": job.activation_bits}
+    quantized, start = quantized_start(
+        job.model.architecture, job.model.weights, data, **widths, saturation=settings.saturation
     )
     rate = settings.learning_rate or job.model.training.learning_rate / 3
     training = replace(
@@ -199,7 +198,6 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Trained, ...]:
             points.append(Trained.load(saved))
             continue
         fit = _train(data, job, quantized, start, training, points[-1] if points else None, iteration)
-        widths = {"weight_bits": job.weight_bits, "activation_bits": job.activation_bits}
         origin = {"parent": job.model.name, **widths, "iteration": iteration}
         metrics = {data.task.metric: fit.metric, "loss": fit.loss}
         point = Trained(name, quantized, fit.weights, training, metrics, _seed(job, iteration), origin)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kerasnac import datasets
 from kerasnac.core.data import Dataset, Development, Split, Task
 from kerasnac.core.evaluation import Evaluation
+from kerasnac.core.exactness import obstacles
 from kerasnac.core.files import write_json, write_text
 from kerasnac.core.progress import Progress, Step, silent
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, RunSettings, SearchSettings, TuneSettings
@@ -219,6 +220,7 @@ class Outcome:
         compressed: The quantized, pruned models.
         firmware: The converted ones.
         test: Task metric on the whole test split, by model name.
+        refused: Tuned models that cannot have exact firmware, with the reason.
     """
 
     search: SearchResult
@@ -226,6 +228,7 @@ class Outcome:
     compressed: CompressResult
     firmware: tuple[Firmware, ...]
     test: dict[str, float]
+    refused: dict[str, str]
 
 
 def run_all(settings: RunSettings, folder: Path | str, *, workers: int | None = None, progress: Progress = silent) -> Outcome:
@@ -252,13 +255,14 @@ def run_all(settings: RunSettings, folder: Path | str, *, workers: int | None = 
         write_text(path, dump(settings))
         found = run.search(settings.space, settings.search)
         tuned = run.tune(found.select(*settings.tune.select), settings.tune)
-        compressed = run.compress(tuned, settings.compress)
+        refused = {model.name: reasons[0] for model in tuned if (reasons := obstacles(model.architecture))}
+        compressed = run.compress([model for model in tuned if model.name not in refused], settings.compress)
         chosen = compressed.select(*settings.firmware.select)
         # Every choice has been made: from here on, and nowhere before, the test split is used.
         firmware = run.convert(chosen, settings.firmware)
         scored = [*tuned, *chosen]
         test = dict(zip((model.name for model in scored), run.test(scored), strict=True))
-        return Outcome(found, tuned, compressed, firmware, test)
+        return Outcome(found, tuned, compressed, firmware, test, refused)
 
 
 def resume(folder: Path | str, *, workers: int | None = None, progress: Progress = silent) -> Outcome:

@@ -35,6 +35,12 @@ SAMPLING_TRIES = 2000
 #: Generations in a row without a candidate that can be trained, after which the search ends.
 BARREN_GENERATIONS = 10
 
+#: Where widths are genes: those of layers that have none, the output layer for one.
+DEFAULT_WIDTHS = {"weight_bits": 8, "activation_bits": 8}
+
+#: Where widths are genes: fraction of an activation's values that may exceed its format, at each end.
+SATURATION = 1e-3
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -171,19 +177,29 @@ class Job:
 def train_candidate(data: Development, job: Job) -> tuple[dict[str, float], float]:
     """Trains a candidate; runs in a worker.
 
+    A candidate with bit widths is trained in float, then quantized and trained for half as many epochs again; its
+    metrics are those of the quantized network.
+
     Returns:
         Its metrics on validation, and the seconds it took.
 
     Raises:
         TrialError: Whatever goes wrong is a bug, and is shown with the architecture.
     """
-    from kerasnac.adapters.keras.train import fit
+    from kerasnac.adapters.keras.train import fit, quantized_start
 
+    architecture, training = job.candidate.architecture, job.training
     try:
-        result = fit(job.candidate.architecture, data, job.training, seed=job.seed)
+        result = fit(architecture, data, training, seed=job.seed)
+        seconds = result.seconds
+        if architecture.has_widths:
+            quantized, start = quantized_start(architecture, result.weights, data, **DEFAULT_WIDTHS, saturation=SATURATION)
+            gentle = training.with_(epochs=-(-training.epochs // 2), learning_rate=training.learning_rate / 3)
+            result = fit(quantized, data, gentle, seed=job.seed, weights=start)
+            seconds += result.seconds
     except Exception as error:
-        raise TrialError(f"training [{job.candidate.architecture}] with seed {job.seed} failed: {error!r}") from error
-    return {data.task.metric: result.metric, "loss": result.loss}, result.seconds
+        raise TrialError(f"training [{architecture}] with seed {job.seed} failed: {error!r}") from error
+    return {data.task.metric: result.metric, "loss": result.loss}, seconds
 
 
 class _Search:

@@ -14,11 +14,14 @@ from kerasnac.adapters.keras.build import Model, build, get_weights, set_weights
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Development, Split, Task
-from kerasnac.core.quantization import Observed
+from kerasnac.core.quantization import Observed, quantize
 from kerasnac.core.training import Training
-from kerasnac.core.weights import Weights
+from kerasnac.core.weights import Weights, fold_batch_norm
 
 PREDICT_BATCH = 4096
+
+#: Training samples on which activation ranges are observed.
+CALIBRATION_SAMPLES = 8192
 
 
 @dataclass(frozen=True)
@@ -161,3 +164,28 @@ def observe(architecture: Architecture, weights: Weights, x: NDArray[Any], *, sa
     values = keras.Model(model.input, tensors).predict(x, batch_size=PREDICT_BATCH, verbose=0)
     ranges = [tuple(float(q) for q in np.quantile(v, (saturation, 1 - saturation))) for v in values]
     return {name: Observed(before, after) for name, before, after in zip(names, ranges[::2], ranges[1::2], strict=True)}  # type: ignore[arg-type]
+
+
+def quantized_start(
+    architecture: Architecture,
+    weights: Weights,
+    data: Development,
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    saturation: float,
+) -> tuple[Architecture, Weights]:
+    """Where quantization-aware training begins: formats for a trained float network, and its weights with norms folded.
+
+    Args:
+        architecture: Float.
+        weights: Trained.
+        data: Ranges are observed on its training samples.
+        weight_bits: Width of the kernels; a layer's own width wins.
+        activation_bits: Width of the activations; a layer's own width wins.
+        saturation: Fraction of an activation's values that may exceed its format, at each end.
+    """
+    folded, start = fold_batch_norm(architecture, weights)
+    ranges = observe(folded, start, data.train.x[:CALIBRATION_SAMPLES], saturation=saturation)
+    widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+    return quantize(folded, start, ranges, input_grid=data.input_grid, **widths), start

@@ -6,6 +6,7 @@ import contextlib
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,7 +86,7 @@ def convert(
     _check_options(part, strategy, reuse_factor)
     architecture = trained.architecture
     formats = output_formats(architecture, trained.weights)
-    model = build(architecture)
+    model = build(_with_plain_kernels(architecture))
     set_weights(model, architecture, quantized_weights(architecture, trained.weights))
     hls4ml = _hls4ml()
     reuse = _reuse_factors(architecture, backend, io_type, strategy, reuse_factor)
@@ -167,6 +168,15 @@ def _pool_sum(node: Node, result: Precision) -> Precision:
     """Room for the sum before a mean divides it, and for the fraction after."""
     more = math.prod(node.shapes[0][:-1]).bit_length()
     return Precision(result.bits + more, result.integer + more, result.signed)
+
+
+def _with_plain_kernels(architecture: Architecture) -> Architecture:
+    """The same network for weights that are on their grids already, without quantizers for them.
+
+    hls4ml lets the quantizer of a kernel or bias override the format that it is told, and takes
+    ``quantized_bits(b, b)``, which is ``ap_fixed<b, b + 1>``, for ``ap_int<b>``.
+    """
+    return replace(architecture, layers=tuple(replace(layer, weight=None, bias=None) for layer in architecture.layers))
 
 
 def _reuse_factors(

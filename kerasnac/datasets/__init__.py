@@ -1,4 +1,4 @@
-"""Datasets by name: two physics examples, and loaders for arrays and files of your own."""
+"""Datasets by name: simulations, public file layouts, and loaders for arrays and files of your own."""
 
 from __future__ import annotations
 
@@ -7,16 +7,38 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kerasnac.core.data import Dataset
-from kerasnac.datasets.bragg import bragg_peaks
-from kerasnac.datasets.jets import jets
+from kerasnac.datasets.bragg import bragg_peaks, braggnn
+from kerasnac.datasets.digits import digits
+from kerasnac.datasets.jets import hls4ml_jets, jets, particle_jets
 from kerasnac.datasets.loaders import Options, from_arrays, from_csv, from_hdf5, from_npz
+from kerasnac.datasets.qubit import iq_readout, qubit_readout
 from kerasnac.errors import ConfigError
 
-__all__ = ["bragg_peaks", "from_arrays", "from_csv", "from_hdf5", "from_npz", "jets", "load"]
+__all__ = [
+    "bragg_peaks",
+    "braggnn",
+    "digits",
+    "from_arrays",
+    "from_csv",
+    "from_hdf5",
+    "from_npz",
+    "hls4ml_jets",
+    "iq_readout",
+    "jets",
+    "load",
+    "particle_jets",
+    "qubit_readout",
+]
 
 DATASETS: Mapping[str, Callable[..., Dataset]] = {
     "bragg_peaks": bragg_peaks,
+    "qubit_readout": qubit_readout,
+    "digits": digits,
     "jets": jets,
+    "hls4ml_jets": hls4ml_jets,
+    "particle_jets": particle_jets,
+    "braggnn": braggnn,
+    "iq_readout": iq_readout,
     "npz": from_npz,
     "hdf5": from_hdf5,
     "csv": from_csv,
@@ -27,7 +49,7 @@ def load(name: str, /, **options: Any) -> Dataset:
     """Loads a dataset by its name in :data:`DATASETS`, as a configuration file gives it.
 
     Args:
-        name: ``bragg_peaks``, ``jets``, ``npz``, ``hdf5`` or ``csv``.
+        name: ``bragg_peaks``, ``npz`` or another key of that table.
         **options: Arguments of the function that the name stands for.
 
     Returns:

@@ -1,12 +1,17 @@
-"""Simulated Bragg peaks of high-energy diffraction microscopy (HEDM)."""
+"""Bragg peaks of high-energy diffraction microscopy (HEDM), simulated or cut out of detector frames."""
 
 from __future__ import annotations
+
+import warnings
+from pathlib import Path
 
 import numpy as np
 
 from kerasnac.core.data import Array, Dataset, Task, make_dataset
 from kerasnac.core.precision import Precision
-from kerasnac.errors import ConfigError
+from kerasnac.datasets.files import open_hdf5
+from kerasnac.datasets.loaders import located
+from kerasnac.errors import ConfigError, DataError
 
 #: Rows and columns of a patch.
 SIZE = 11
@@ -53,17 +58,63 @@ def bragg_peaks(
     patches, centres = simulate(
         n, seed, offset=offset, fwhm=fwhm, lorentzian=lorentzian, amplitude=amplitude, background=background
     )
-    return make_dataset(
-        _scaled(patches)[..., np.newaxis],
-        centres / SIZE,
-        name="bragg_peaks",
-        task=Task("regression", outputs=2, scale=SIZE, unit="px", names=("row", "col")),
-        seed=seed,
-        input_grid=Precision(input_bits, 0, signed=False),
-        # Scaled pixels never leave [0, 1]. The brightest of each patch is 1 and loses one step of the grid to
-        # saturation, which is harmless: it costs no integer bit that all other values would leave unused.
-        max_saturation=1.0,
-    )
+    return _dataset(patches, centres, "bragg_peaks", seed, input_bits)
+
+
+def braggnn(frames_file: str | Path, peaks_file: str | Path, *, seed: int = 0, input_bits: int = 8) -> Dataset:
+    """Patches of 11 x 11 pixels around the peaks of measured frames; the task is that of :func:`bragg_peaks`.
+
+    Reads the two HDF5 files that BraggNN (https://github.com/lzhengchun/BraggNN) is trained with. As there, patches
+    hold a single peak each: where the second file has the arrays ``npeaks`` and ``deviations``, as the public one
+    does, only peaks with ``npeaks`` 1 and ``deviations`` in [0, 1) are kept. Unlike there, a patch is centred on the
+    nearest pixel instead of the one to the upper left, has no random shift, and is never padded: peaks nearer than
+    5 pixels to the border of the frame are dropped. Only frames with peaks are read, one at a time.
+
+    Args:
+        frames_file: HDF5 file with ``frames`` (frames, rows, cols), any number dtype.
+        peaks_file: HDF5 file with ``peak_row`` and ``peak_col`` (peaks,), in pixels, whole numbers in the middle
+            of a pixel, and ``peak_fidx`` (peaks,), indices of the frames.
+        seed: Seed of the random split.
+        input_bits: Width of the unsigned input grid, which has no integer bits.
+
+    Returns:
+        Samples of shape (11, 11, 1) in [0, 1), each scaled from its own minimum and maximum; labels
+        (row, column) / 11, where the central pixel is (5, 5).
+
+    Raises:
+        ConfigError: If ``input_bits`` is not positive.
+        DataError: If a file or an array is missing, the arrays do not fit together, or too few peaks are left.
+        EnvironmentProblem: If h5py is not installed.
+
+    Warns:
+        UserWarning: With the number of peaks that were dropped, by reason.
+    """
+    row, col, frame = _peaks(peaks_file)
+    with open_hdf5(frames_file, ("frames",)) as (frames,):
+        if frames.ndim != 3 or min(frames.shape[1:]) < SIZE or frames.dtype.kind not in "iuf":
+            raise DataError(
+                f"{frames_file}: frames has shape {frames.shape} and dtype {frames.dtype}; "
+                f"expected numbers (frames, rows, cols) of at least {SIZE} x {SIZE} pixels"
+            )
+        outside = (frame < 0) | (frame >= len(frames))
+        if outside.any():
+            raise DataError(
+                f"{peaks_file}: peak_fidx of peak {outside.argmax()} is {frame[outside.argmax()]}; "
+                f"{frames_file} has the frames 0 to {len(frames) - 1}"
+            )
+        top, left = (np.floor(position + 0.5).astype(np.int64) - SIZE // 2 for position in (row, col))
+        fits = (top >= 0) & (left >= 0) & (top <= frames.shape[1] - SIZE) & (left <= frames.shape[2] - SIZE)
+        _warn_of_dropped(fits, f"are nearer than {SIZE // 2} px to the border", peaks_file)
+        row, col, frame, top, left = (values[fits] for values in (row, col, frame, top, left))
+        patches = np.empty((len(frame), SIZE, SIZE))
+        order = np.argsort(frame, kind="stable")
+        used, first = np.unique(frame[order], return_index=True)
+        for index, here in zip(used, np.split(order, first[1:]), strict=True):
+            windows = np.lib.stride_tricks.sliding_window_view(frames[index], (SIZE, SIZE))
+            patches[here] = windows[top[here], left[here]]
+    centres = np.stack([row - top, col - left], axis=1)
+    with located(peaks_file, f"peaks, frames in {frames_file}"):
+        return _dataset(patches, centres, "braggnn", seed, input_bits)
 
 
 def simulate(
@@ -118,11 +169,55 @@ def simulate(
     return counts, np.stack([row.ravel(), column.ravel()], axis=1)
 
 
+def _peaks(path: str | Path) -> tuple[Array, Array, Array]:
+    """Rows and columns in pixels, float64, and frame indices, int64, of the single peaks of a file."""
+    keys = ("peak_row", "peak_col", "peak_fidx")
+    with open_hdf5(path, keys) as nodes:
+        row, col, frame = (np.asarray(node[()]) for node in nodes)
+        quality = {key: np.asarray(nodes[0].file[key][()]) for key in ("npeaks", "deviations") if key in nodes[0].file}
+    if row.ndim != 1 or not row.shape == col.shape == frame.shape:
+        raise DataError(f"{path}: {', '.join(keys)} have the shapes {row.shape}, {col.shape}, {frame.shape}; expected (peaks,)")
+    for key, values in zip(keys, (row, col, frame), strict=True):
+        if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+            raise DataError(f"{path}: {key} must be finite numbers")
+    if not np.array_equal(frame, np.rint(frame)):
+        raise DataError(f"{path}: peak_fidx must be whole numbers, the indices of the frames")
+    single = np.ones(len(row), bool)
+    for key, values in quality.items():
+        if values.shape != row.shape:
+            raise DataError(f"{path}: {key} has shape {values.shape}; expected one number for each of the {len(row)} peaks")
+        single &= values == 1 if key == "npeaks" else (values >= 0) & (values < 1)
+    _warn_of_dropped(single, "are not alone in their patch or deviate too much (npeaks, deviations)", path)
+    return row[single].astype(np.float64), col[single].astype(np.float64), frame[single].astype(np.int64)
+
+
+def _warn_of_dropped(kept: Array, reason: str, path: str | Path) -> None:
+    if not kept.any():
+        raise DataError(f"{path}: no peak is left, all {len(kept)} {reason}")
+    if not kept.all():
+        warnings.warn(f"{path}: dropped {np.sum(~kept)} of {len(kept)} peaks, which {reason}", stacklevel=3)
+
+
+def _dataset(patches: Array, centres: Array, name: str, seed: int, input_bits: int) -> Dataset:
+    """The dataset of patches (n, 11, 11) and of centres (n, 2) in pixels."""
+    return make_dataset(
+        _scaled(patches)[..., np.newaxis],
+        centres / SIZE,
+        name=name,
+        task=Task("regression", outputs=2, scale=SIZE, unit="px", names=("row", "col")),
+        seed=seed,
+        input_grid=Precision(input_bits, 0, signed=False),
+        # Scaled pixels never leave [0, 1]. The brightest of each patch is 1 and loses one step of the grid to
+        # saturation, which is harmless: it costs no integer bit that all other values would leave unused.
+        max_saturation=1.0,
+    )
+
+
 def _scaled(patches: Array) -> Array:
-    """Every patch mapped to [0, 1] from its own minimum and maximum."""
+    """Every patch mapped to [0, 1] from its own minimum and maximum; a flat one becomes zero."""
     low = patches.min(axis=(1, 2), keepdims=True)
     span = patches.max(axis=(1, 2), keepdims=True) - low
-    scaled: Array = (patches - low) / np.maximum(span, 1)  # counts are whole: only a flat patch spans less; it becomes zero
+    scaled: Array = (patches - low) / np.where(span == 0, 1, span)
     return scaled
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, Unpack
 
 import numpy as np
 
-from kerasnac.core.data import Array, Dataset, Task
-from kerasnac.datasets.loaders import from_file, read_npz
+from kerasnac.core.data import Array, Dataset, Task, make_dataset
+from kerasnac.datasets.files import column, read_arrays, read_npy, read_npz, read_table
+from kerasnac.datasets.loaders import Options, class_indices, from_file, located, plain
 from kerasnac.errors import ConfigError, DataError
 
 #: Jet radius R of the anti-kT clustering.
@@ -15,6 +19,18 @@ RADIUS = 0.8
 
 #: A power of two above log(1 + pT) of the hardest particles (7.4 at 1.6 TeV).
 LOG_PT_SCALE = 8.0
+
+#: Classes of the hls4ml jets in the order of the tutorial's one-hot columns: gluon, light quark, top, W, Z.
+HLS4ML_CLASSES = ("g", "q", "t", "w", "z")
+
+#: Features of the hls4ml jets.
+HLS4ML_FEATURES = 16
+
+#: What the hls4ml tutorial saves.
+_TUTORIAL = ("X_train_val", "y_train_val", "X_test", "y_test")
+
+#: Fraction of all jets that the hls4ml tutorial sets aside for the test.
+_TEST = 0.2
 
 _EXPECTED = "constituents (jets, particles, 3), features (jets, features), label (jets,) and classes (classes,)"
 
@@ -76,9 +92,161 @@ def jets(
     )
 
 
+def hls4ml_jets(
+    path: str | Path,
+    *,
+    samples: int | None = None,
+    validation: float = 0.25,
+    standardize: bool = True,
+    seed: int = 0,
+    input_bits: int = 12,
+) -> Dataset:
+    """Classifies the jets of the hls4ml tutorial by 16 high-level features: gluon, light quark, top, W or Z.
+
+    The 830,000 jets are ``hls4ml_lhc_jets_hlf`` on https://www.openml.org (number 42468); see Duarte et al.,
+    "Fast inference of deep neural networks in FPGAs for particle physics", JINST 13, P07027, 2018.
+
+    Args:
+        path: OpenML's table, ARFF or CSV, with the class ``g``, ``q``, ``t``, ``w`` or ``z`` in the last column; or a
+            folder of ``.npy`` files, or an ``.npz`` file, with what the tutorial saves: ``X_train_val`` and ``X_test``
+            (jets, 16), ``y_train_val`` and ``y_test`` (jets, 5), one-hot in alphabetical order of the classes.
+        samples: Use only that many jets, the first of the table or of ``X_train_val``. ``X_test`` stays whole.
+        validation: Fraction of the jets outside the test split that are for validation, at random.
+        standardize: Shift and scale the features to mean 0 and deviation 1 on the training split.
+        seed: Seed of the split.
+        input_bits: Width of the input grid.
+
+    Returns:
+        Samples of shape (16,). The test split is ``X_test``, or a fifth of the table at random.
+
+    Raises:
+        ConfigError: If ``samples`` is not positive, or ``validation`` is not between 0 and 1.
+        DataError: If the file, an array or a column is missing, or is not as described.
+        EnvironmentProblem: If pandas, which reads the tables, is not installed.
+    """
+    if not 0 < validation < 1:
+        raise ConfigError(f"hls4ml_jets: validation = {validation:g} must be between 0 and 1")
+    test: list[Array] = []
+    if Path(path).is_dir() or zipfile.is_zipfile(path):
+        x, y, *test = _tutorial(path)
+        source = ", ".join(_TUTORIAL)
+    else:
+        x, y = _table(path)
+        source = "features, class"
+    if samples is not None:
+        x, y = _first(x, samples, 0, path, "samples"), y[:samples]
+    split: Callable[[int], tuple[Array, Array, Array]] | None = None
+    if test:
+        split = _given_test(len(x), validation, seed)
+        x, y = (np.concatenate(pair) for pair in zip((x, y), test, strict=True))
+    with located(path, source):
+        return make_dataset(
+            x,
+            y,
+            name="hls4ml_jets",
+            task=Task("classification", len(HLS4ML_CLASSES), names=HLS4ML_CLASSES),
+            seed=seed,
+            fractions=((1 - _TEST) * (1 - validation), (1 - _TEST) * validation, _TEST),
+            standardize=standardize,
+            input_bits=input_bits,
+            split=split,
+        )
+
+
+def particle_jets(
+    path: str | Path,
+    *,
+    x: str = "x",
+    y: str | Path = "y",
+    particles: int = 8,
+    scaling: Literal["none", "physical"] = "none",
+    **options: Unpack[Options],
+) -> Dataset:
+    """Classifies jets by their first particles.
+
+    Args:
+        path: An ``.npz`` file, an HDF5 file or a folder of ``.npy`` files; or one ``.npy`` file with the particles.
+        x: Name of the array of particles (jets, particles, 3), for example the hardest first, zero padded. It does
+            not matter for an ``.npy`` file.
+        y: Name of the array of labels, see :func:`kerasnac.datasets.from_arrays`; for an ``.npy`` file of particles
+            the path of another one.
+        particles: Use this many of the first particles.
+        scaling: ``"physical"`` if the columns are the transverse momentum in GeV and the angles Δη and Δφ to the jet
+            axis, which become log(1 + pT / GeV) / 8 and the angles in units of R = 0.8, as in :func:`jets`;
+            padding stays zero. ``"none"`` leaves the columns as they are.
+        **options: As for :func:`kerasnac.datasets.from_arrays`; the name is by default that of the file.
+
+    Returns:
+        Samples of shape (particles, 3).
+
+    Raises:
+        ConfigError: If ``particles`` is not positive or there is no such scaling; as from_arrays.
+        DataError: If the file or an array is missing, there are too few particles, or the columns cannot be what
+            the scaling takes them for; as from_arrays.
+        EnvironmentProblem: If h5py is needed but not installed.
+    """
+    if scaling not in ("none", "physical"):
+        raise ConfigError(f"particle_jets: scaling {scaling!r} is neither none nor physical")
+    if Path(path).suffix == ".npy":
+        values, labels = read_npy(path), read_npy(y)
+        source = f"labels in {y}"
+    else:
+        values, labels = read_arrays(path, (x, str(y)))
+        source = f"particles {x!r}, labels {str(y)!r}"
+    if values.ndim != 3 or values.shape[2] != 3 or values.dtype.kind not in "iuf":
+        raise DataError(
+            f"{path} ({source}): the particles have shape {values.shape} and dtype {values.dtype}; "
+            "expected numbers (jets, particles, 3)"
+        )
+    values = _first(values, particles, 1, path, "particles")
+    if scaling == "physical":
+        if (values[..., 0] < 0).any() or (np.abs(values[..., 1:]) > np.pi).any():
+            raise DataError(
+                f"{path} ({source}): a first column below 0 or another one beyond ±π is not (pT, Δη, Δφ): use scaling none"
+            )
+        values = _scaled(values)
+    return from_file(path, values, labels, source, **options)
+
+
+def _tutorial(path: str | Path) -> list[Array]:
+    """The arrays that the tutorial saves, with features (jets, 16) and one-hot labels (jets, 5)."""
+    arrays = read_arrays(path, _TUTORIAL)
+    for key, array, width in zip(_TUTORIAL, arrays, (HLS4ML_FEATURES, len(HLS4ML_CLASSES)) * 2, strict=True):
+        if array.ndim != 2 or array.shape[1] != width:
+            raise DataError(f"{path}: {key} has shape {array.shape}; expected (jets, {width})")
+    for first in (0, 2):
+        if len(arrays[first]) != len(arrays[first + 1]):
+            keys = f"{_TUTORIAL[first]} and {_TUTORIAL[first + 1]}"
+            raise DataError(f"{path}: {keys} have {len(arrays[first])} and {len(arrays[first + 1])} jets")
+    return arrays
+
+
+def _table(path: str | Path) -> tuple[Array, Array]:
+    """Features (jets, 16) and class indices (jets,) of OpenML's table."""
+    frame = read_table(path)
+    if len(frame.columns) != HLS4ML_FEATURES + 1:
+        raise DataError(
+            f"{path}: there are {len(frame.columns)} columns; expected {HLS4ML_FEATURES} features and, last, "
+            f"the class ({', '.join(HLS4ML_CLASSES)})"
+        )
+    *features, last = (frame[name] for name in frame.columns)
+    labels = plain(column(last, path, text=True), f"{path}: column {last.name!r}: classes")
+    if labels.dtype.kind != "U":
+        raise DataError(f"{path}: column {last.name!r} holds numbers; expected the classes {', '.join(HLS4ML_CLASSES)}")
+    indices, _ = class_indices(labels, HLS4ML_CLASSES, f"{path}: column {last.name!r}")
+    return np.column_stack([column(feature, path) for feature in features]), indices
+
+
+def _given_test(development: int, validation: float, seed: int) -> Callable[[int], tuple[Array, Array, Array]]:
+    """Splits the first jets at random into training and validation, and leaves all others as the test split."""
+    order = np.random.default_rng(seed).permutation(development)
+    training = round(development * (1 - validation))
+    return lambda count: (order[:training], order[training:], np.arange(development, count))
+
+
 def _first(values: Array, count: int, axis: int, path: str | Path, what: str) -> Array:
     if count < 1:
-        raise ConfigError(f"jets: {what} = {count} must be positive")
+        raise ConfigError(f"{path}: {what} = {count} must be positive")
     if count > values.shape[axis]:
         raise DataError(f"{path}: {what} = {count}, but there are only {values.shape[axis]}")
     return values[:count] if axis == 0 else values[:, :count]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -14,7 +12,8 @@ import numpy as np
 
 from kerasnac.core.data import Array, Dataset, Development, Task, make_dataset
 from kerasnac.core.precision import Precision
-from kerasnac.errors import ConfigError, DataError, EnvironmentProblem
+from kerasnac.datasets.files import column, read_hdf5, read_npz, read_table, require
+from kerasnac.errors import ConfigError, DataError
 
 #: A class with less than this part of the even share of the training samples earns a warning.
 RARE = 1 / 20
@@ -76,12 +75,12 @@ def from_arrays(
     Warns:
         UserWarning: For every class that has less than 1/20 of the even share of the training samples.
     """
-    x, y = _plain(x, f"{name}: samples"), _plain(y, f"{name}: labels")
+    x, y = plain(x, f"{name}: samples"), plain(y, f"{name}: labels")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     kind, names = (task.kind, task.names) if isinstance(task, Task) else (task, ())
     if kind == "classification" and y.dtype.kind == "U":
-        y, names = _class_indices(y, names, name)
+        y, names = class_indices(y, names, name)
     dataset = make_dataset(
         x,
         y,
@@ -135,15 +134,7 @@ def from_hdf5(path: str | Path, *, x: str = "x", y: str = "y", **options: Unpack
         DataError: With the file and the HDF5 dataset that is wrong or missing.
         EnvironmentProblem: If h5py is not installed.
     """
-    h5py = _import("h5py")
-    try:
-        with h5py.File(_existing(path)) as file:
-            _require((x, y), _hdf5_datasets(file, (x, y), h5py), path, "HDF5 dataset")
-            # Strings come out as bytes unless asked for as text.
-            nodes = [file[key].asstr() if h5py.check_string_dtype(file[key].dtype) else file[key] for key in (x, y)]
-            samples, labels = (np.asarray(node[()]) for node in nodes)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read as HDF5 ({error})") from error
+    samples, labels = read_hdf5(path, (x, y))
     return from_file(path, samples, labels, f"samples {x!r}, labels {y!r}", **options)
 
 
@@ -157,7 +148,7 @@ def from_csv(
     """Reads a table with a header, one sample per row.
 
     Args:
-        path: The file, comma separated.
+        path: The file, comma separated or ARFF.
         label: Column of the labels (numbers, or strings for classes), or several columns of numbers.
         features: Columns of the features, all numbers; by default all columns that are not labels.
         **options: As for :func:`from_arrays`; the name is by default that of the file.
@@ -170,45 +161,18 @@ def from_csv(
         DataError: With the file and the column that is missing, has gaps or is not numeric.
         EnvironmentProblem: If pandas is not installed.
     """
-    pandas = _import("pandas")
-    try:
-        frame = pandas.read_csv(_existing(path)).replace([np.inf, -np.inf], np.nan)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({error})") from error
+    frame = read_table(path)
     targets = [label] if isinstance(label, str) else list(label)
-    inputs = [column for column in frame.columns if column not in targets] if features is None else list(features)
-    _require(targets + inputs, list(frame.columns), path, "column")
+    inputs = [name for name in frame.columns if name not in targets] if features is None else list(features)
+    require(targets + inputs, list(frame.columns), path, "column")
     if not targets or not inputs:
         raise DataError(f"{path}: there is no column of {'features' if targets else 'labels'}")
-    for column in inputs:
-        if column in targets:
-            raise DataError(f"{path}: column {column!r} is both a feature and a label")
-    samples = np.column_stack([_column(frame[column], path) for column in inputs])
-    labels = np.column_stack([_column(frame[column], path, text=len(targets) == 1) for column in targets])
+    for name in inputs:
+        if name in targets:
+            raise DataError(f"{path}: column {name!r} is both a feature and a label")
+    samples = np.column_stack([column(frame[name], path) for name in inputs])
+    labels = np.column_stack([column(frame[name], path, text=len(targets) == 1) for name in targets])
     return from_file(path, samples, labels, f"labels {', '.join(targets)}", **options)
-
-
-def read_npz(path: str | Path, keys: Sequence[str]) -> list[Array]:
-    """Reads some arrays of an ``.npz`` file.
-
-    Args:
-        path: The file.
-        keys: Names of the arrays.
-
-    Returns:
-        The arrays, in the order of the keys.
-
-    Raises:
-        DataError: If the file or an array is missing or cannot be read.
-    """
-    if not zipfile.is_zipfile(_existing(path)):
-        raise DataError(f"{path}: is not an npz file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            _require(keys, file.files, path, "array")
-            return [file[key] for key in keys]
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read as npz ({error})") from error
 
 
 def from_file(path: str | Path, x: Array, y: Array, source: str, **options: Unpack[Options]) -> Dataset:
@@ -229,52 +193,58 @@ def from_file(path: str | Path, x: Array, y: Array, source: str, **options: Unpa
         DataError: As :func:`from_arrays`, with the file and the source.
     """
     options.setdefault("name", Path(path).stem)
-    try:
+    with located(path, source):
         return from_arrays(x, y, **options)
+
+
+@contextmanager
+def located(path: str | Path, source: str) -> Iterator[None]:
+    """Puts a file before the message of every :class:`DataError`.
+
+    Args:
+        path: The file.
+        source: Where in the file the arrays are.
+
+    Raises:
+        DataError: Instead of the one that was raised.
+    """
+    try:
+        yield
     except DataError as error:
         raise DataError(f"{path} ({source}): {error}") from error
 
 
-def _existing(path: str | Path) -> Path:
-    if not Path(path).is_file():
-        raise DataError(f"{path}: there is no such file")
-    return Path(path)
+def class_indices(labels: Array, names: tuple[str, ...], name: str) -> tuple[Array, tuple[str, ...]]:
+    """Class indices of text labels, and the names that they index.
+
+    Args:
+        labels: Text, shape (samples,).
+        names: All class names; by default those that there are, sorted.
+        name: Of the dataset, for messages.
+
+    Returns:
+        int64 indices (samples,), and the names.
+
+    Raises:
+        DataError: If a label is none of the names.
+    """
+    found, inverse = np.unique(labels, return_inverse=True)
+    names = names or tuple(found.tolist())
+    for label in found:
+        if label not in names:
+            raise DataError(f"{name}: label {str(label)!r} is none of the classes {', '.join(names)}")
+    return np.array([names.index(label) for label in found])[inverse], names
 
 
-def _import(package: str) -> Any:
-    """Imports a package that only one file format needs."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise EnvironmentProblem(f"this file format needs the package {package}: pip install {package}") from error
-
-
-def _require(wanted: Sequence[str], available: Sequence[str], path: str | Path, what: str) -> None:
-    for key in wanted:
-        if key not in available:
-            raise DataError(f"{path}: there is no {what} {key!r}; there is {', '.join(available) or 'none at all'}")
-
-
-def _hdf5_datasets(file: Any, wanted: Sequence[str], h5py: Any) -> list[str]:
-    """Paths of all HDF5 datasets, and the wanted ones even behind a link, which ``visititems`` does not follow."""
-    found: list[str] = []
-    file.visititems(lambda key, node: found.append(key) if isinstance(node, h5py.Dataset) else None)
-    return found + [key for key in wanted if key not in found and isinstance(file.get(key), h5py.Dataset)]
-
-
-def _column(series: Any, path: str | Path, *, text: bool = False) -> Array:
-    """Values of a table's column without gaps: numbers, or also strings if ``text``."""
-    gaps = series.isna().to_numpy()
-    if gaps.any():
-        where = f"{gaps.sum()} of {len(gaps)} samples, first in sample {gaps.argmax()}"
-        raise DataError(f"{path}: column {series.name!r} is empty or infinite in {where}: fill or drop them")
-    if series.dtype.kind not in "biuf" and not text:
-        raise DataError(f"{path}: column {series.name!r} is not numeric: drop it, or list the columns to use as features")
-    return np.asarray(series)
-
-
-def _plain(values: Any, what: str) -> Array:
+def plain(values: Any, what: str) -> Array:
     """Numbers as they are, booleans as 0 and 1, text of any kind as NumPy text.
+
+    Args:
+        values: Anything NumPy makes an array of.
+        what: What they are, for messages.
+
+    Returns:
+        An array of integers, floats or text.
 
     Raises:
         DataError: If the values are anything else.
@@ -289,16 +259,6 @@ def _plain(values: Any, what: str) -> Array:
     if array.dtype.kind not in "iufU":
         raise DataError(f"{what} have dtype {array.dtype}; expected real numbers")
     return array
-
-
-def _class_indices(labels: Array, names: tuple[str, ...], name: str) -> tuple[Array, tuple[str, ...]]:
-    """Class indices of text labels, and the names that they index."""
-    found, inverse = np.unique(labels, return_inverse=True)
-    names = names or tuple(found.tolist())
-    for label in found:
-        if label not in names:
-            raise DataError(f"{name}: label {str(label)!r} is none of the classes {', '.join(names)}")
-    return np.array([names.index(label) for label in found])[inverse], names
 
 
 def _task(kind: str, outputs: int | None, names: tuple[str, ...], y: Array, name: str) -> Task:

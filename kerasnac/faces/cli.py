@@ -111,8 +111,12 @@ def _show(job: Any, folder: Path) -> None:
     from kerasnac.faces import plots, tables
     from kerasnac.faces.progress import progress_bar
 
-    with progress_bar() as progress:
-        result = job(progress)
+    try:
+        with progress_bar() as progress:
+            result = job(progress)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; `kerasnac resume {folder}` goes on from here", err=True)
+        sys.exit(130)  # as shells have it
     text = tables.as_text(tables.outcome(result))
     (folder / "summary.txt").write_text(text, encoding="utf-8")
     plots.save_all(result, folder)

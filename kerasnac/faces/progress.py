@@ -1,10 +1,11 @@
-"""Progress bars for terminals and notebooks, plain lines for pipes."""
+"""Progress bars for terminals, lines for notebooks and pipes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,7 +25,10 @@ def progress_bar(console: Console | None = None) -> Iterator[Callback]:
         ``with kerasnac.progress_bar() as progress: Run(folder, data, progress=progress).search(space)``
     """
     console = console or Console(stderr=True)
-    if not (console.is_terminal or console.is_jupyter):
+    if console.is_jupyter:
+        yield _Notebook()
+        return
+    if not console.is_terminal:
         yield _Lines(console)
         return
     columns = (
@@ -47,25 +51,50 @@ def progress_bar(console: Console | None = None) -> Iterator[Callback]:
         yield show
 
 
+class _Line:
+    """How far a stage is, in a line; knows when it began."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._started, self._first = 0.0, 0
+
+    def __call__(self, step: Step) -> str:
+        if step.stage != self._stage:
+            self._stage, self._started, self._first = step.stage, time.monotonic(), step.done
+        elapsed = time.monotonic() - self._started
+        fresh, missing = step.done - self._first, step.total - step.done
+        left = f", about {elapsed / fresh * missing:.0f} s left" if fresh and missing else ""
+        return f"{step.stage:9} {step.done}/{step.total} ({elapsed:.0f} s{left}) {step.text}".rstrip()
+
+
 class _Lines:
     """A line now and then, and at the end of every stage."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._stage = ""
-        self._started = self._shown = 0.0
-        self._done = self._first = -1
+        self._console, self._line = console, _Line()
+        self._shown: tuple[str, int] | None = None
+        self._when = 0.0
 
     def __call__(self, step: Step) -> None:
-        now = time.monotonic()
-        if step.stage != self._stage:
-            self._stage, self._started, self._shown, self._done, self._first = step.stage, now, 0.0, -1, step.done
-        finished = step.done == step.total
-        if step.done == self._done or not (finished or now - self._shown > PIPE_SECONDS):
-            return
-        self._shown, self._done = now, step.done
-        elapsed, fresh = now - self._started, step.done - self._first
-        left = "" if finished or not fresh else f", about {elapsed / fresh * (step.total - step.done):.0f} s left"
-        self._console.print(
-            f"{step.stage:9} {step.done}/{step.total} ({elapsed:.0f} s{left}) {step.text}", highlight=False, soft_wrap=True
-        )
+        text, now = self._line(step), time.monotonic()
+        due = step.done == step.total or self._shown is None or self._shown[0] != step.stage or now - self._when > PIPE_SECONDS
+        if due and self._shown != (step.stage, step.done):
+            self._shown, self._when = (step.stage, step.done), now
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Notebook:
+    """One line per stage, kept up to date in its cell: rich's own bars would need ipywidgets."""
+
+    def __init__(self) -> None:
+        self._line = _Line()
+        self._handles: dict[str, Any] = {}
+
+    def __call__(self, step: Step) -> None:
+        from IPython.display import display
+
+        text = {"text/plain": self._line(step)}
+        if step.stage in self._handles:
+            self._handles[step.stage].update(text, raw=True)
+        else:
+            self._handles[step.stage] = display(text, raw=True, display_id=True)  # type: ignore[no-untyped-call]

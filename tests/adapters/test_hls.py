@@ -74,10 +74,26 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_type_is_the_one_that_was_asked_for(project: Path) -> None:
     types = (project / "firmware" / "defines.h").read_text()
-    for expected in ("ap_ufixed<6,-1> input_t", "ap_fixed<4,-1> weight2_t", "ap_fixed<5,2,AP_RND_CONV,AP_SAT,0> layer4_t"):
+    for expected in (
+        "ap_ufixed<6,-1> input_t",
+        "ap_fixed<4,-1> dense_0_weight_t",
+        "ap_fixed<5,2,AP_RND_CONV,AP_SAT,0> layer4_t",
+    ):
         assert f"typedef {expected};" in types
     assert "model_default_t" not in types
     assert f"Part: {PART}" in (project / "hls4ml_config.yml").read_text()
+
+
+def test_the_format_that_hls4ml_misreads_is_kept(tmp_path: Path) -> None:
+    """Left to hls4ml, these would be ap_int<4> and ap_int<8>."""
+    convert(
+        trained(Architecture((2,), (layer("dense", "fixed<4,5>", "fixed<8,9>", units=2),), Precision(6, 3))),
+        folder=tmp_path,
+        part=PART,
+    )
+    types = (tmp_path / "firmware" / "defines.h").read_text()
+    assert "typedef ap_fixed<4,5> " in types
+    assert "typedef ap_fixed<8,9> " in types
 
 
 def test_no_path_of_the_conversion_is_left(project: Path) -> None:
@@ -199,6 +215,7 @@ CORNERS = [
     ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", [("relu", "ufixed<4,2>"), ("none", "fixed<3,1>"), ("relu", "ufixed<3,0>")]),
     ("fixed<6,3>", "fixed<4,1>", "fixed<8,3>", []),
     ("fixed<6,3>", "fixed<4,6>", "fixed<8,10>", [("none", "fixed<6,4>")]),
+    ("fixed<6,3>", "fixed<4,5>", "fixed<8,9>", [("none", "fixed<6,4>")]),
     ("fixed<6,3>", "fixed<2,2>", "fixed<2,2>", [("none", "fixed<6,4>")]),
     ("fixed<6,3>", "fixed<2,-3>", "fixed<2,-4>", [("none", "fixed<6,-1>")]),
     ("fixed<2,2>", "fixed<4,1>", "fixed<8,3>", [("none", "fixed<6,4>")]),

@@ -135,6 +135,11 @@ def test_shapes_along_a_cnn() -> None:
     }
 
 
+def test_rows_and_columns_of_a_map_are_kept_apart() -> None:
+    conv = LayerSpec.of("conv2d", filters=3, kernel=2, padding="valid")
+    assert Architecture((7, 4, 1), (conv, conv)).output_shape == (5, 2, 3)
+
+
 def test_names_of_one_kind_do_not_depend_on_other_kinds() -> None:
     without_norm = replace(CNN, layers=tuple(layer for layer in CNN.layers if layer.kind != "batch_norm"))
     assert [n for n in CNN.names if not n.startswith("batch_norm")] == list(without_norm.names)

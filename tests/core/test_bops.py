@@ -82,6 +82,11 @@ def test_quantized_networks_use_their_own_widths() -> None:
     assert bops(network) == 1024 * (3 * 12 + 3 + 12 + 4) + 2048 * (7 * 5 + 7 + 5 + 6)
 
 
+def test_an_accumulator_that_is_passed_on_counts_at_the_default_width() -> None:
+    linear = Architecture((16,), (JETS.layers[0], JETS.layers[2]), Precision(12, 4))
+    assert [row.activation_bits for row in costs(linear, activation_bits=20)] == [12, 20]
+
+
 def test_sparsity_by_layer() -> None:
     pruned = {"dense_0": 0.5, "dense_3": 1.0}
     rows = costs(JETS, weight_bits=8, activation_bits=8, sparsity=pruned)

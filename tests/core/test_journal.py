@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -125,6 +127,19 @@ def test_several_processes_append_whole_records(tmp_path: Path) -> None:
     records = Journal(path).records()
     for name in range(4):
         assert [r["i"] for r in records if r["writer"] == str(name)] == list(range(40))
+
+
+def test_a_writer_waits_for_readers(tmp_path: Path) -> None:
+    journal = written(tmp_path / "journal.jsonl")
+    writer = threading.Thread(target=journal.append, args=({"index": 3},))
+    with journal.path.open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        writer.start()
+        writer.join(timeout=0.2)
+        assert writer.is_alive()
+        assert reader.read().count(b"\n") == 3
+    writer.join(timeout=10)
+    assert len(journal) == 4
 
 
 def test_pandas_reads_it(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
-"""Simulated Bragg peaks: determinism, scaling, and labels that are where the photons are."""
+"""Bragg peaks: determinism, scaling, labels that are where the photons are, and cutting them out of frames."""
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from kerasnac.core.data import Array
 from kerasnac.core.precision import Precision
-from kerasnac.datasets.bragg import SIZE, bragg_peaks, simulate
-from kerasnac.errors import ConfigError
+from kerasnac.datasets.bragg import SIZE, bragg_peaks, braggnn, simulate
+from kerasnac.errors import ConfigError, DataError
 
 RANGES: dict[str, Any] = {
     "offset": (-1.5, 1.5),
@@ -91,3 +94,90 @@ def test_noise_is_that_of_photons() -> None:
 def test_refused_options(options: Any) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         bragg_peaks(**options)
+
+
+def write_pair(folder: Path, frames: Array, peaks: dict[str, Any]) -> tuple[Path, Path]:
+    for name, arrays in (("frames.h5", {"frames": frames}), ("peaks.h5", peaks)):
+        with h5py.File(folder / name, "w") as file:
+            for key, array in arrays.items():
+                file[key] = array
+    return folder / "frames.h5", folder / "peaks.h5"
+
+
+def measured(peaks: int = 60) -> tuple[Array, dict[str, Any]]:
+    """Frames of 30 x 40 pixels with one narrow peak each, and the positions in random order; two frames are empty."""
+    rng = np.random.default_rng(4)
+    row, col = rng.uniform(4.6, 24.4, peaks), rng.uniform(4.6, 34.4, peaks)
+    frame = rng.permutation(peaks + 2)[:peaks]
+    frames = np.full((peaks + 2, 30, 40), 3.0)
+    distance = (np.arange(30)[:, np.newaxis] - row[:, None, None]) ** 2 + (np.arange(40) - col[:, None, None]) ** 2
+    frames[frame] += 1000 * np.exp(-distance / 4)
+    return frames.astype(np.uint16), {"peak_row": row, "peak_col": col, "peak_fidx": frame.astype(np.uint32)}
+
+
+def test_braggnn_finds_every_peak_at_its_label(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = braggnn(*write_pair(tmp_path, *measured()), input_bits=10)
+    simulated = bragg_peaks(100)
+    assert (dataset.name, dataset.task, dataset.input_shape) == ("braggnn", simulated.task, simulated.input_shape)
+    assert dataset.input_grid == Precision(10, 0, signed=False)
+    for split in (dataset.development.train, dataset.development.validation, dataset.open_test()):
+        assert np.abs(split.y * SIZE - 5).max() <= 0.5 + 1e-5
+        np.testing.assert_allclose(centre_of_mass(split.x[..., 0].astype(np.float64)), split.y * SIZE, atol=0.03)
+        np.testing.assert_array_equal(split.x.min(axis=(1, 2, 3)), 0)
+        np.testing.assert_array_equal(split.x.max(axis=(1, 2, 3)), 1 - 2**-10)
+
+
+def test_braggnn_reads_several_peaks_of_a_frame_and_small_numbers(tmp_path: Path) -> None:
+    """Normalised frames span less than 1, and all peaks may be in one frame."""
+    frames, peaks = measured()
+    top = frames.max(axis=0, keepdims=True) / 2000
+    sizes = braggnn(*write_pair(tmp_path, top, {**peaks, "peak_fidx": np.zeros(60)})).development.train.x
+    np.testing.assert_array_equal(sizes.max(axis=(1, 2, 3)), 1 - 2**-8)
+
+
+def test_braggnn_says_what_it_drops(tmp_path: Path) -> None:
+    frames, peaks = measured()
+    peaks["peak_row"][:2], peaks["peak_col"][2] = [4.4, 24.6], 34.7
+    with pytest.warns(UserWarning, match=r"peaks\.h5: dropped 3 of 60 peaks, which are nearer than 5 px to the border"):
+        dataset = braggnn(*write_pair(tmp_path, frames, peaks))
+    assert len(dataset.development.train) + len(dataset.development.validation) + len(dataset.open_test()) == 57
+    npeaks, deviations = np.ones(60), np.zeros(60)
+    npeaks[3:5], deviations[5:8] = 2, [-1, 1, 0.99]
+    with pytest.warns(UserWarning, match="dropped") as caught:
+        braggnn(*write_pair(tmp_path, frames, {**peaks, "npeaks": npeaks, "deviations": deviations}))
+    assert "dropped 4 of 60 peaks, which are not alone" in str(caught[0].message)
+    assert "dropped 3 of 56 peaks, which are nearer" in str(caught[1].message)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peak_row": np.ones(59)}, r"peaks\.h5: peak_row, peak_col, peak_fidx have the shapes \(59,\), \(60,\), \(60,\)"),
+        ({"peak_col": np.full(60, np.nan)}, r"peaks\.h5: peak_col must be finite numbers"),
+        ({"peak_fidx": np.full(60, 0.5)}, r"peaks\.h5: peak_fidx must be whole numbers"),
+        ({"peak_fidx": np.full(60, 62)}, r"peaks\.h5: peak_fidx of peak 0 is 62; .*frames\.h5 has the frames 0 to 61"),
+        ({"peak_row": np.full(60, 29.0)}, r"peaks\.h5: no peak is left, all 60 are nearer than 5 px"),
+        ({"npeaks": np.full(60, 2)}, r"peaks\.h5: no peak is left, all 60 are not alone"),
+        ({"npeaks": np.ones(3)}, r"peaks\.h5: npeaks has shape \(3,\); expected one number for each of the 60 peaks"),
+        ({"frames": np.ones((62, 30))}, r"frames\.h5: frames has shape \(62, 30\) and dtype float64; expected"),
+        ({"frames": np.ones((62, 30, 10))}, "at least 11 x 11 pixels"),
+        ({"frames": np.full((62, 30, 40), np.nan)}, r"peaks\.h5 \(peaks, frames in .*frames\.h5\): braggnn: sample 0 is NaN"),
+    ],
+)
+def test_refused_pairs(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    frames, peaks = measured()
+    arrays = {"frames": frames, **peaks, **changes}
+    with pytest.raises(DataError, match=message):
+        braggnn(*write_pair(tmp_path, arrays.pop("frames"), arrays))
+
+
+def test_missing_arrays_of_pairs(tmp_path: Path) -> None:
+    frames_file, peaks_file = write_pair(tmp_path, *measured())
+    with pytest.raises(DataError, match=r"peaks\.h5: there is no HDF5 dataset 'frames'; there is peak_col"):
+        braggnn(peaks_file, peaks_file)
+    with pytest.raises(DataError, match=r"frames\.h5: there is no HDF5 dataset 'peak_row'; there is frames"):
+        braggnn(frames_file, frames_file)
+    with pytest.raises(DataError, match="nowhere: there is no such file"):
+        braggnn(frames_file, tmp_path / "nowhere")

@@ -32,6 +32,9 @@ def test_unknown_name_lists_all() -> None:
     [
         ("bragg_peaks", "n, seed, input_bits, offset"),
         ("jets", "path, constituents, samples, standardize, seed, input_bits"),
+        ("qubit_readout", "n, seed, input_bits, samples, period, kappa"),
+        ("braggnn", "frames_file, peaks_file, seed, input_bits"),
+        ("iq_readout", "path, labels, task, outputs, name"),
         ("csv", "path, label, features, task, outputs, name"),
         ("npz", "path, x, y, task, outputs, name, seed, fractions"),
     ],

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from kerasnac import __version__
 from kerasnac.core.yaml_files import load_run, names
 from kerasnac.faces.cli import main
+from kerasnac.stages import run
 
 RUN = """
 name: tiny
@@ -178,3 +179,13 @@ def test_run_and_resume(file: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0, again.output
     assert again.stdout == first.stdout
     assert {path: path.read_bytes() for path in out.glob("*.jsonl")} == journals  # Nothing was computed again.
+
+
+def test_an_interrupted_run_says_how_to_go_on(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_all(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_all", run_all)
+    result = kerasnac("run", file, "--out", tmp_path / "out")
+    assert result.exit_code == 130
+    assert f"kerasnac resume {tmp_path / 'out'}" in result.stderr

@@ -16,6 +16,7 @@ TINY = """
 FOLDER = "run"
 PATCHES = 300
 SEARCH = {"population": 3, "evaluations": 4, "training": {"epochs": 1}}
+CHOOSE = ["within 1000%"]
 TUNE = {"trials": 2, "epochs": 1}
 COMPRESS = {"bits": [6], "iterations": 1, "epochs": 1}
 SAMPLES = 30

@@ -120,7 +120,7 @@ def test_a_search_that_is_killed_ends_the_same(script: Path, tmp_path: Path) -> 
 
 
 def test_a_search_that_is_killed_while_it_trains_ends_the_same(script: Path, tmp_path: Path) -> None:
-    check_kills(script, tmp_path, 1, "real", 3)
+    check_kills(script, tmp_path, 1, "real", 2)
 
 
 @pytest.mark.slow

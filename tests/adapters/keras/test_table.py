@@ -90,7 +90,7 @@ def test_a_model_reads_its_table_at_the_rounded_and_saturated_input(fn: str) -> 
     x = np.array([[-100, -2, -1.97, -0.06, 0, 0.03125, 0.09375, 1.9, 1.99, 100]], np.float32)
     on_grid = np.clip(np.round(x * 16) / 16, -2, 2 - 1 / 16)
     expected = [[round(BY_HAND[fn](v) * 16) / 16 for v in on_grid[0]]]
-    outputs = build(Architecture((10,), layers, Precision(16, 8)))(x).numpy()
+    outputs = build(Architecture((10,), layers, Precision(4, 2)))(x).numpy()
     np.testing.assert_array_equal(outputs, expected)
 
 

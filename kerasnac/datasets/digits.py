@@ -1,0 +1,41 @@
+"""Small images of handwritten digits that come with scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kerasnac.core.data import Dataset, Task, make_dataset
+from kerasnac.core.precision import Precision
+from kerasnac.datasets.files import optional
+
+#: Brightest pixel of the images; the darkest is 0, and all are whole numbers.
+BRIGHTEST = 16
+
+
+def digits(seed: int = 0, *, input_bits: int = 5) -> Dataset:
+    """Images of 8 x 8 pixels with one handwritten digit each; the task is to read it.
+
+    The 1,797 images are those of ``sklearn.datasets.load_digits``, the test part of Alpaydin and Kaynak, "Optical
+    recognition of handwritten digits", UCI Machine Learning Repository. Nothing is downloaded.
+
+    Args:
+        seed: Seed of the random split.
+        input_bits: Width of the unsigned input grid, one of them left of the binary point. 5 bits hold all
+            brightnesses exactly; fewer round them.
+
+    Returns:
+        Samples of shape (8, 8, 1): brightness from 0 to 1 in steps of 1/16; ten classes.
+
+    Raises:
+        ConfigError: If ``input_bits`` is not positive.
+        EnvironmentProblem: If scikit-learn is not installed.
+    """
+    images, labels = optional("sklearn.datasets", "scikit-learn").load_digits(return_X_y=True)
+    return make_dataset(
+        images.reshape(-1, 8, 8, 1) / BRIGHTEST,
+        labels,
+        name="digits",
+        task=Task("classification", 10, names=tuple(map(str, np.unique(labels)))),
+        seed=seed,
+        input_grid=Precision(input_bits, 1, signed=False),
+    )

@@ -1,0 +1,57 @@
+"""The README says what is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kerasnac import SearchSpace
+from kerasnac.core.activations import ACTIVATIONS
+from kerasnac.core.blocks import BLOCKS
+from kerasnac.core.yaml_files import load_space
+from kerasnac.datasets import DATASETS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_spaces_can_be_loaded(text: str, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(text)
+    assert load_space(tmp_path / "space.yaml").genes
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+def test_python_is_python(text: str) -> None:
+    compile(text, "README.md", "exec")
+
+
+def test_the_block_of_your_own_works() -> None:
+    (source,) = (text for text in blocks("python") if "(Block)" in text)
+    names: dict[str, object] = {"__name__": "twins"}
+    exec(source, names)
+    (space,) = re.findall(r"`kn\.(SearchSpace\(.*?\))` uses it", README, re.DOTALL)
+    made = eval(space, names | {"SearchSpace": SearchSpace})
+    assert str(made.decode((1,)).architecture) == "dense-32 relu dense-32 relu dense-5"
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"demo", "test"} <= {*re.findall(r"^make (\w+)", README, re.MULTILINE)}
+    assert set(re.findall(r"[`^]make (\w+)", README)) <= targets
+
+
+@pytest.mark.parametrize("name", [*BLOCKS, *ACTIVATIONS, *DATASETS])
+def test_every_name_of_a_file_is_explained(name: str) -> None:
+    assert f"`{name}`" in README

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from kerasnac.core.layers import LayerSpec, Products, Shape, Weight, kind_of
+from kerasnac.core.layers import LayerSpec, Products, Scalar, Shape, Weight, kind_of
 from kerasnac.core.precision import Precision
 from kerasnac.errors import ConfigError
 
@@ -187,4 +187,9 @@ class Architecture:
 def _short(layer: LayerSpec) -> str:
     if layer.kind == "activation":
         return str(layer["fn"])
-    return "-".join([layer.kind, *(str(value) for _, value in layer.params)])
+    usual = {"padding": "valid", "stride": 1}
+    return "-".join([layer.kind, *(_by(value) for name, value in layer.params if usual.get(name) != value)])
+
+
+def _by(value: Scalar) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -200,10 +200,7 @@ def make_dataset(
             from a split, an empty split, inputs that do not fit the grid.
     """
     x, y = _checked(np.asarray(x), np.asarray(y), name, task)
-    if split is None:
-        parts = _random_split(len(x), fractions, seed, name)
-    else:
-        parts = split(len(x))
+    parts = _random_split(len(x), fractions, seed, name) if split is None else split(len(x))
     if min(len(p) for p in parts) == 0:
         raise DataError(f"{name}: {len(x)} samples leave an empty split ({[len(p) for p in parts]}): give more samples")
     train = x[parts[0]].astype(np.float64)
@@ -246,7 +243,7 @@ def _checked(x: Array, y: Array, name: str, task: Task) -> tuple[Array, Array]:
             bad = ~np.isfinite(array.reshape(len(array), -1).astype(np.float32)).all(axis=1)
         if bad.any():
             raise DataError(
-                f"{name}: {what} {int(np.argmax(bad))} is NaN or infinite ({int(bad.sum())} of {len(array)}): clean or drop them"
+                f"{name}: {what} {int(np.argmax(bad))} is NaN or infinite ({int(bad.sum())} of {len(array)}): drop or mend them"
             )
     if task.kind == "classification":
         if y.ndim == 2 and y.shape[1] == task.outputs and np.all(np.isin(y, (0, 1))) and np.all(y.sum(axis=1) == 1):

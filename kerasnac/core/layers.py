@@ -7,7 +7,7 @@ exactness check read shapes and sizes from here and nowhere else.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -108,6 +108,10 @@ class Products:
         return self.outputs * self.inputs * self.positions
 
 
+def _by(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
 class Kind:
     """What a kind of layer does; the default is a layer without weights that keeps the shape of its one input."""
 
@@ -156,12 +160,13 @@ class Conv(Kind):
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         if len(shape) != self.rank + 1:
-            raise Infeasible(f"{spec.kind} needs {self.rank} axes and channels, got shape {shape}")
+            axes = "(steps, channels)" if self.rank == 1 else "(rows, columns, channels)"
+            raise Infeasible(f"{spec.kind} needs a map {axes}, got shape {shape}")
         kernel, stride, sizes = int(spec["kernel"]), int(spec["stride"]), shape[:-1]
         if spec["padding"] == "same":
             return (*(-(-size // stride) for size in sizes), int(spec["filters"]))
         if kernel > min(sizes):
-            raise Infeasible(f"a kernel of {kernel} is larger than its map {'x'.join(map(str, sizes))}")
+            raise Infeasible(f"{_by([kernel] * self.rank)} kernel is larger than its {_by(sizes)} map")
         return (*((size - kernel) // stride + 1 for size in sizes), int(spec["filters"]))
 
     def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
@@ -259,7 +264,7 @@ class Pool(Kind):
         if size == 0:
             return shape[-1:]
         if size > min(shape[:-1]):
-            raise Infeasible(f"a pooling window of {size} is larger than its map {'x'.join(map(str, shape[:-1]))}")
+            raise Infeasible(f"a pooling window of {size} is larger than its {_by(shape[:-1])} map")
         return (*(axis // size for axis in shape[:-1]), shape[-1])
 
 

@@ -250,7 +250,7 @@ def run_all(settings: RunSettings, folder: Path | str, *, workers: int | None = 
         path = folder / SETTINGS
         if path.exists() and load_run(path) != settings:
             raise RunError(
-                f"{folder} holds a run with other settings ({path}): choose another folder, or resume it with `kerasnac resume {folder}`"
+                f"{folder} holds a run with other settings ({path}): choose another folder, or `kerasnac resume {folder}`"
             )
         write_text(path, dump(settings))
         found = run.search(settings.space, settings.search)

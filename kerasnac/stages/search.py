@@ -241,7 +241,7 @@ class _Search:
         if not found:
             bounds = ", ".join(f"{b.metric} {'<=' if b.sense == 'min' else '>='} {b.budget:g}" for b in self.budgets)
             raise SearchError(
-                f"none of {SAMPLING_TRIES} random candidates keeps the budgets ({bounds}); the closest is over by {closest:.0%}: "
+                f"none of {SAMPLING_TRIES} random candidates keeps the budgets ({bounds}), the closest is {closest:.0%} over: "
                 "raise the budget, or give the space smaller choices"
             )
         return list(found.values())

@@ -18,7 +18,7 @@ from kerasnac.adapters.csim import compile_project, emulate
 from kerasnac.adapters.hls import convert
 from kerasnac.adapters.keras.train import predict
 from kerasnac.core.architecture import Architecture
-from kerasnac.core.layers import LayerSpec, kind_of
+from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
@@ -36,8 +36,9 @@ def trained(architecture: Architecture, seed: int = 0) -> Trained:
     """Random weights that use, and overflow, the range of their formats."""
     rng = np.random.default_rng(seed)
     weights = {}
-    for name, spec, shape in architecture.walk():
-        for part, weight in kind_of(spec).weights(spec, shape).items():
+    for node in architecture.nodes:
+        name, spec = node.name, node.layer
+        for part, weight in node.weights.items():
             grid = spec.weight if part == "kernel" else spec.bias
             assert grid is not None
             weights[f"{name}/{part}"] = (0.6 * grid.maximum * rng.normal(size=weight.shape)).astype(np.float32)
@@ -136,7 +137,7 @@ def test_impossible_options_are_refused(options: Any, tmp_path: Path) -> None:
 def test_convolutions_get_reuse_factors_that_hls4ml_computes_right(
     kernel: int, wanted: int, expected: int, tmp_path: Path
 ) -> None:
-    convolution = layer("conv2d", "fixed<4,1>", "fixed<8,2>", filters=3, kernel=kernel, padding="same")
+    convolution = layer("conv2d", "fixed<4,1>", "fixed<8,2>", filters=3, kernel=kernel, stride=1, padding="same")
     network = Architecture((3, 3, 1), (convolution,), Precision(6, 2))
     convert(trained(network), folder=tmp_path, part=PART, strategy="resource", reuse_factor=wanted)
     factors = re.findall(r"reuse_factor = (\d+);", (tmp_path / "firmware" / "parameters.h").read_text())

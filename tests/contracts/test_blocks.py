@@ -11,8 +11,22 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from kerasnac.core.blocks import BLOCKS, Block, Choose, Conv, Mlp, Nothing, Picks
-from kerasnac.core.layers import KINDS, LayerSpec, Scalar, Shape, kind_of
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.blocks import (
+    BLOCKS,
+    Attention,
+    Block,
+    Choose,
+    Conv,
+    DeepSets,
+    Mlp,
+    Nothing,
+    Picks,
+    Pool,
+    Residual,
+    Window,
+)
+from kerasnac.core.layers import KINDS, LayerSpec, Scalar, Shape
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.yaml_files import dump, load_space
 
@@ -30,6 +44,21 @@ EXAMPLES: Mapping[str, tuple[Block, Shape]] = {
         (6, 6, 1),
     ),
     "none": (Nothing(), (6, 6, 1)),
+    "attention": (Attention(width=(1, 2), scores=("softmax", "relu"), activation=("none", "gelu")), (3, 4, 2)),
+    "deep_sets": (
+        DeepSets(
+            widths=((4, 8), 3),
+            depth=(0, 1, 2),
+            bottleneck=(2, 4),
+            aggregate=("mean", "max"),
+            norm=("none", "batch"),
+            weight_bits=(4, 6),
+        ),
+        (8, 3),
+    ),
+    "pool": (Pool(op=("max", "mean"), size=(0, 2, 3)), (6, 7, 2)),
+    "window": (Window(start=(0, 2), length=(3, 4)), (6, 2)),
+    "residual": (Residual(body=Conv(channels=2, padding="same", kernel=(1, 3)), activation=("relu", "tanh")), (4, 4, 2)),
 }
 
 every_block = pytest.mark.parametrize("tag", EXAMPLES)
@@ -46,9 +75,11 @@ def layers(block: Block, picks: Mapping[str, Scalar], shape: Shape) -> tuple[Lay
     return tuple(block.layers(Picks(picks.__getitem__), shape))
 
 
-def space(tag: str) -> SearchSpace:
+def space(tag: str, repeats: int = 1) -> SearchSpace:
     block, shape = EXAMPLES[tag]
-    return SearchSpace(input=shape, outputs=2, blocks=(block,))
+    firmware = "exact" if any(c.name.endswith("_bits") for c in block.choices()) else "any"
+    blocks = (type(block).model_validate({**block.model_dump(), "repeat": repeats}),)
+    return SearchSpace(input=shape, outputs=2, blocks=blocks, firmware=firmware)
 
 
 def test_every_block_of_the_table_has_an_example() -> None:
@@ -102,10 +133,7 @@ def test_layers_are_a_function_of_picks_and_shape(tag: str) -> None:
 def test_layers_fit_each_other(tag: str) -> None:
     block, shape = EXAMPLES[tag]
     for picks in picks_of(block):
-        current = shape
-        for layer in layers(block, picks, shape):
-            current = kind_of(layer).output_shape(layer, current)
-        assert all(size > 0 for size in current)
+        assert all(size > 0 for node in Architecture(shape, layers(block, picks, shape)).nodes for size in node.output)
 
 
 @every_block
@@ -131,7 +159,7 @@ def test_only_declared_choices_are_read(tag: str) -> None:
 
 
 @every_block
-def test_size_counts_the_different_active_picks(tag: str) -> None:
+def test_combinations_count_the_different_active_picks(tag: str) -> None:
     block, shape = EXAMPLES[tag]
     seen = set()
     for picks in picks_of(block):
@@ -143,14 +171,12 @@ def test_size_counts_the_different_active_picks(tag: str) -> None:
 
         tuple(block.layers(Picks(look_up), shape))
         seen.add(tuple(sorted(read.items())))
-    assert block.size() == len(seen)
+    assert block.combinations() == len(seen)
 
 
 @every_block
 def test_repeats_multiply_the_space(tag: str) -> None:
-    block, shape = EXAMPLES[tag]
-    twice = type(block).model_validate({**block.model_dump(), "repeat": 2})
-    assert SearchSpace(input=shape, outputs=2, blocks=(twice,)).size() == space(tag).size() ** 2
+    assert space(tag, repeats=2).size() == space(tag).size() ** 2
 
 
 @every_block

@@ -26,10 +26,10 @@ MLP = Architecture(
 CNN = Architecture(
     (8, 8, 2),
     (
-        LayerSpec.of("conv2d", filters=4, kernel=3, padding="valid"),
+        LayerSpec.of("conv2d", stride=1, filters=4, kernel=3, padding="valid"),
         LayerSpec.of("batch_norm"),
         LayerSpec.of("activation", fn="gelu"),
-        LayerSpec.of("conv2d", filters=3, kernel=5, padding="same"),
+        LayerSpec.of("conv2d", stride=1, filters=3, kernel=5, padding="same"),
         LayerSpec.of("activation", fn="relu"),
         LayerSpec.of("flatten"),
         LayerSpec.of("dense", units=2),
@@ -42,7 +42,7 @@ layers = st.builds(
     st.one_of(
         st.builds(lambda units: LayerSpec.of("dense", units=units), st.integers(1, 99)),
         st.builds(
-            lambda filters, kernel, padding: LayerSpec.of("conv2d", filters=filters, kernel=kernel, padding=padding),
+            lambda filters, kernel, padding: LayerSpec.of("conv2d", stride=1, filters=filters, kernel=kernel, padding=padding),
             st.integers(1, 9),
             st.integers(1, 5),
             st.sampled_from(("valid", "same")),
@@ -93,8 +93,10 @@ def test_json_is_flat_and_sorted() -> None:
 
 
 def test_the_order_of_keys_in_json_does_not_matter() -> None:
-    shuffled = '{"layers": [{"padding": "same", "kernel": 3, "kind": "conv2d", "filters": 4}], "input_shape": [8, 8, 1]}'
-    plain = Architecture((8, 8, 1), (LayerSpec.of("conv2d", filters=4, kernel=3, padding="same"),))
+    shuffled = (
+        '{"layers": [{"padding": "same", "kernel": 3, "stride": 1, "kind": "conv2d", "filters": 4}], "input_shape": [8, 8, 1]}'
+    )
+    plain = Architecture((8, 8, 1), (LayerSpec.of("conv2d", stride=1, filters=4, kernel=3, padding="same"),))
     assert Architecture.from_json(shuffled) == plain
     assert Architecture.from_json(shuffled).id == plain.id
 
@@ -123,7 +125,7 @@ def test_parameters_of_a_cnn_by_hand() -> None:
 
 
 def test_shapes_along_a_cnn() -> None:
-    inputs = {name: shape for name, _, shape in CNN.walk()}
+    inputs = {node.name: node.shapes[0] for node in CNN.nodes}
     assert inputs == {
         "conv2d_0": (8, 8, 2),
         "batch_norm_0": (6, 6, 4),
@@ -136,7 +138,7 @@ def test_shapes_along_a_cnn() -> None:
 
 
 def test_rows_and_columns_of_a_map_are_kept_apart() -> None:
-    conv = LayerSpec.of("conv2d", filters=3, kernel=2, padding="valid")
+    conv = LayerSpec.of("conv2d", stride=1, filters=3, kernel=2, padding="valid")
     assert Architecture((7, 4, 1), (conv, conv)).output_shape == (5, 2, 3)
 
 
@@ -156,10 +158,14 @@ def test_names_are_unique(architecture: Architecture) -> None:
         ((8, 8, 1), LayerSpec.of("dense", units=3), r"dense needs a vector, got a map of shape \(8, 8, 1\): flatten it first"),
         (
             (8,),
-            LayerSpec.of("conv2d", filters=1, kernel=3, padding="same"),
+            LayerSpec.of("conv2d", stride=1, filters=1, kernel=3, padding="same"),
             r"conv2d needs a map \(rows, columns, channels\), got shape \(8,\)",
         ),
-        ((8, 4, 1), LayerSpec.of("conv2d", filters=1, kernel=5, padding="valid"), "5x5 kernel is larger than its 8x4 map"),
+        (
+            (8, 4, 1),
+            LayerSpec.of("conv2d", stride=1, filters=1, kernel=5, padding="valid"),
+            "5x5 kernel is larger than its 8x4 map",
+        ),
     ],
 )
 def test_layers_that_do_not_fit_say_why(shape: tuple[int, ...], layer: LayerSpec, message: str) -> None:
@@ -168,11 +174,15 @@ def test_layers_that_do_not_fit_say_why(shape: tuple[int, ...], layer: LayerSpec
 
 
 def test_same_padding_fits_a_kernel_larger_than_the_map() -> None:
-    assert Architecture((2, 3, 1), (LayerSpec.of("conv2d", filters=4, kernel=5, padding="same"),)).output_shape == (2, 3, 4)
+    assert Architecture((2, 3, 1), (LayerSpec.of("conv2d", stride=1, filters=4, kernel=5, padding="same"),)).output_shape == (
+        2,
+        3,
+        4,
+    )
 
 
 def test_unknown_kinds_are_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown layer kind 'lstm': one of dense, conv2d"):
+    with pytest.raises(ConfigError, match="unknown layer kind 'lstm': one of dense, conv1d"):
         Architecture((4,), (LayerSpec.of("lstm", units=3),)).output_shape  # noqa: B018 - computed on access
 
 
@@ -182,7 +192,7 @@ def test_a_layer_names_the_parameter_it_lacks() -> None:
 
 
 def test_text_reads_like_a_network() -> None:
-    assert str(CNN) == "conv2d-4-3-valid batch_norm gelu conv2d-3-5-same relu flatten dense-2"
+    assert str(CNN) == "conv2d-4-3 batch_norm gelu conv2d-3-5-same relu flatten dense-2"
 
 
 def test_only_a_network_with_an_input_format_is_quantized() -> None:

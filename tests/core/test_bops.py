@@ -26,7 +26,7 @@ JETS = mlp(16, 64, 32, 32, 5)
 CNN = Architecture(
     (8, 8, 1),
     (
-        LayerSpec.of("conv2d", filters=4, kernel=3, padding="valid"),
+        LayerSpec.of("conv2d", stride=1, filters=4, kernel=3, padding="valid"),
         LayerSpec.of("batch_norm"),
         RELU,
         LayerSpec.of("flatten"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.exactness import check_exact, output_formats
-from kerasnac.core.layers import LayerSpec, kind_of
+from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
 from kerasnac.core.weights import Weights
 from kerasnac.errors import ConversionError
@@ -31,9 +31,9 @@ def network(*layers: LayerSpec, grid: str = "fixed<8,3>", size: int = 4) -> Arch
 def random_weights(architecture: Architecture, seed: int = 0, scale: float = 1.0) -> Weights:
     rng = np.random.default_rng(seed)
     return {
-        f"{name}/{part}": rng.normal(0, scale, weight.shape).astype(np.float32)
-        for name, layer, shape in architecture.walk()
-        for part, weight in kind_of(layer).weights(layer, shape).items()
+        f"{node.name}/{part}": rng.normal(0, scale, weight.shape).astype(np.float32)
+        for node in architecture.nodes
+        for part, weight in node.weights.items()
     }
 
 

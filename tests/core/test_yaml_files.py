@@ -138,7 +138,7 @@ MISTAKES = {
     ),
     "empty list": ("[[8, 16], 4]", "[[], 4]", "[[]", "space.blocks.1.widths.0: an empty list leaves nothing to choose from"),
     "value twice": ("[[8, 16], 4]", "[[8, 8], 4]", "[[8, 8]", "space.blocks.1.widths.0: a value stands twice in [8, 8]"),
-    "unknown block": ("block: mlp", "block: mpl", "mpl", "space.blocks.1: unknown block 'mpl': one of mlp, conv, choose, none"),
+    "unknown block": ("block: mlp", "block: mpl", "mpl", "space.blocks.1: unknown block 'mpl': one of mlp, conv, attention"),
     "no block": ("block: mlp", "blok: mlp", "blok", "space.blocks.1: a block is a mapping with the key block"),
     "unknown nested block": ("block: conv", "block: conf", "conf", "space.blocks.0.options.1: unknown block 'conf'"),
     "wrong value in a nested block": (

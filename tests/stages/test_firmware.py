@@ -16,7 +16,6 @@ from kerasnac.adapters.csim import emulate
 from kerasnac.adapters.keras.train import observe, predict
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Split, Task
-from kerasnac.core.layers import kind_of
 from kerasnac.core.precision import Precision
 from kerasnac.core.quantization import quantize
 from kerasnac.core.space import SearchSpace
@@ -59,8 +58,9 @@ def random_weights(rng: np.random.Generator, architecture: Architecture) -> dict
     """Weights as after a training: kernels of unit gain up to thrice that, some pruned, any batch norm statistics."""
     sparsity = rng.choice([0.0, 0.5, 0.95])
     weights = {}
-    for name, layer, shape in architecture.walk():
-        for part, weight in kind_of(layer).weights(layer, shape).items():
+    for node in architecture.nodes:
+        name = node.name
+        for part, weight in node.weights.items():
             if part == "kernel":
                 scale = rng.uniform(0.5, 3) / np.sqrt(np.prod(weight.shape[:-1]))
                 value = rng.normal(0, scale, weight.shape) * (rng.random(weight.shape) >= sparsity)

@@ -255,7 +255,7 @@ def test_an_impossible_budget_is_refused_before_any_training(
     workers = Instant(fails_after=0)
     with pytest.raises(
         SearchError,
-        match=r"none of .* random candidates keeps the budgets \(bops <= 10\); the closest is over by .*raise the budget",
+        match=r"none of .* random candidates keeps the budgets \(bops <= 10\), the closest is .* over: raise the budget",
     ):
         search(mlp_space, vector_classes, tmp_path, workers, SETTINGS.model_copy(update={"budgets": {"bops": 10.0}}))
     assert not (tmp_path / "search.jsonl").exists()

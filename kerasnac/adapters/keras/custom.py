@@ -17,10 +17,9 @@ def custom() -> SimpleNamespace:
     """The layer classes by name; made on first use because they need TensorFlow."""
     tf = tensorflow()
     register = tf.keras.utils.register_keras_serializable("kerasnac")
-    Layer = tf.keras.layers.Layer
 
     @register
-    class TableActivation(Layer):  # type: ignore[misc, valid-type]
+    class TableActivation(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
         """Looks its input up in a table; the gradient is that of the smooth function.
 
         The input must lie on its grid: the layer before is a quantizer with the same format.
@@ -40,7 +39,7 @@ def custom() -> SimpleNamespace:
             return {**super().get_config(), "fn": self.fn, "inputs": str(self.inputs), "outputs": str(self.outputs)}
 
     @register
-    class TableSoftmax(Layer):  # type: ignore[misc, valid-type]
+    class TableSoftmax(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
         """hls4ml's stable softmax over the last axis, number by number; the gradient is that of the real softmax."""
 
         def __init__(self, inputs: str, outputs: str, **options: Any) -> None:
@@ -64,7 +63,7 @@ def custom() -> SimpleNamespace:
             return {**super().get_config(), "inputs": str(self.inputs), "outputs": str(self.outputs)}
 
     @register
-    class MatMul(Layer):  # type: ignore[misc, valid-type]
+    class MatMul(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
         """Product of two matrices of activations, the second one transposed if asked."""
 
         def __init__(self, transpose: bool, **options: Any) -> None:

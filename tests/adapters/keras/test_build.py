@@ -67,9 +67,9 @@ def random_weights(architecture: Architecture, seed: int = 0) -> dict[str, np.nd
 def quantized(architecture: Architecture, weights: Any, *, weight_bits: int = 6, activation_bits: int = 8) -> Architecture:
     """Formats for activations between -4 and 4."""
     observed = {
-        name: Observed((-4, 4), (-4 if layer["fn"] != "relu" else 0, 4))
-        for name, layer, _ in architecture.walk()
-        if layer.kind == "activation"
+        node.name: Observed((-4, 4), (-4 if node.layer["fn"] != "relu" else 0, 4))
+        for node in architecture.nodes
+        if node.layer.kind == "activation"
     }
     return quantize(architecture, weights, observed, input_grid=INPUT, weight_bits=weight_bits, activation_bits=activation_bits)
 
@@ -83,7 +83,7 @@ def check_model_equals(architecture: Architecture, model: Any) -> None:
     assert [layer.name for layer in layers] == list(architecture.names)
     assert model.input_shape == (None, *architecture.input_shape)
     assert model.output_shape == (None, *architecture.output_shape)
-    assert [tuple(layer.input_shape[1:]) for layer in layers] == [shape for *_, shape in architecture.walk()]
+    assert [tuple(layer.input_shape[1:]) for layer in layers] == [node.shapes[0] for node in architecture.nodes]
     assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == architecture.parameters
 
 
@@ -100,7 +100,9 @@ def test_models_have_the_layers_shapes_and_parameters_of_their_architecture(spac
     assert folded.parameters == small.parameters
     kinds = {layer.name: type(layer).__name__ for layer in quantized_model.layers}
     assert all(
-        kinds[name] == {"dense": "QDense", "conv2d": "QConv2D"}[layer.kind] for name, layer, _ in small.walk() if layer.weight
+        kinds[node.name] == {"dense": "QDense", "conv2d": "QConv2D"}[node.layer.kind]
+        for node in small.nodes
+        if node.layer.weight
     )
 
 
@@ -204,7 +206,7 @@ def integer_network(architecture: Architecture, weights: Any, x: np.ndarray) -> 
     """A quantized MLP of ReLU and linear activations in 64-bit integers."""
     assert architecture.input
     raw, fraction = to_integers(x, architecture.input), architecture.input.bits - architecture.input.integer
-    for name, layer, _ in architecture.walk():
+    for name, layer in zip(architecture.names, architecture.layers, strict=True):
         if layer.weight and layer.bias:
             fractions = (layer.weight.bits - layer.weight.integer + fraction, layer.bias.bits - layer.bias.integer)
             product = raw @ to_integers(weights[f"{name}/kernel"], layer.weight) << max(fractions) - fractions[0]
@@ -258,7 +260,7 @@ def test_qkeras_computes_what_integers_compute(name: str) -> None:
 def test_convolutions_in_qkeras_compute_what_dense_layers_compute() -> None:
     """A kernel as large as its map is a dense layer on the flattened map."""
     formats = {"weight": Precision(5, 1), "bias": Precision(12, 3)}
-    conv = replace(LayerSpec.of("conv2d", filters=4, kernel=3, padding="valid"), **formats)
+    conv = replace(LayerSpec.of("conv2d", stride=1, filters=4, kernel=3, padding="valid"), **formats)
     dense = replace(LayerSpec.of("dense", units=4), **formats)
     rng = np.random.default_rng(0)
     kernel, bias = rng.normal(size=(3, 3, 2, 4)), rng.normal(size=4)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.keras.build import build
+from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import tensorflow
-from kerasnac.adapters.keras.table import table, table_activation
+from kerasnac.adapters.keras.table import table
 from kerasnac.core.activations import ACTIVATIONS
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.layers import LayerSpec
@@ -42,7 +43,7 @@ def test_the_forward_pass_is_the_rounded_function_at_every_grid_point(fn: str, i
     low, high = (-(2 ** (inputs.bits - 1)), 2 ** (inputs.bits - 1)) if inputs.signed else (0, 2**inputs.bits)
     x = np.arange(low, high) * inputs.step
     expected = [min(max(round(BY_HAND[fn](v) / outputs.step) * outputs.step, outputs.minimum), outputs.maximum) for v in x]
-    layer = table_activation()(fn, str(inputs), str(outputs))
+    layer = custom().TableActivation(fn, str(inputs), str(outputs))
     np.testing.assert_array_equal(layer(x.astype(np.float32)).numpy(), expected)
 
 
@@ -60,7 +61,7 @@ def test_a_table_has_an_entry_for_every_bit_pattern(fn: str) -> None:
 def test_the_gradient_is_that_of_the_smooth_function(fn: str) -> None:
     tf = tensorflow()
     x = tf.constant(Precision(10, 4).grid()[[1, 5, 77, 300, 511, 512, 700, 1000, 1023]], tf.float32)
-    layer = table_activation()(fn, "ap_fixed<10,4>", "ap_fixed<4,2>")
+    layer = custom().TableActivation(fn, "ap_fixed<10,4>", "ap_fixed<4,2>")
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = layer(x)
@@ -76,7 +77,7 @@ def test_the_gradient_is_finite_on_the_whole_grid(fn: str) -> None:
     x = tf.constant(Precision(12, 7).grid(), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = table_activation()(fn, "ap_fixed<12,7>", "ap_fixed<6,4>")(x)
+        y = custom().TableActivation(fn, "ap_fixed<12,7>", "ap_fixed<6,4>")(x)
     assert np.isfinite(tape.gradient(y, x).numpy()).all()
 
 
@@ -95,7 +96,7 @@ def test_a_model_reads_its_table_at_the_rounded_and_saturated_input(fn: str) -> 
 
 
 def test_the_layer_survives_its_config(keras: Any) -> None:
-    layer = table_activation()("gelu", "ap_fixed<6,2>", "ap_fixed<7,3>", name="here")
+    layer = custom().TableActivation("gelu", "ap_fixed<6,2>", "ap_fixed<7,3>", name="here")
     again = keras.layers.deserialize(keras.layers.serialize(layer))
     x = Precision(6, 2).grid().astype(np.float32)
     np.testing.assert_array_equal(again(x).numpy(), layer(x).numpy())

@@ -33,7 +33,7 @@ CLASSIFIER, REGRESSOR = mlp(6, 3), mlp(6, 2, norm=True)
 CNN = Architecture(
     (8, 8, 1),
     (
-        LayerSpec.of("conv2d", filters=4, kernel=3, padding="valid"),
+        LayerSpec.of("conv2d", stride=1, filters=4, kernel=3, padding="valid"),
         LayerSpec.of("activation", fn="relu"),
         LayerSpec.of("flatten"),
         LayerSpec.of("dense", units=2),

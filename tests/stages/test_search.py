@@ -278,7 +278,10 @@ def test_unknown_metrics_are_refused_before_any_training(
         ),
         (SearchSpace(input=6, outputs=2, blocks=(Mlp(widths=((4, 8),)),)), "2 outputs, vectors needs 3"),
         (SearchSpace(input=6, outputs=3, blocks=(Mlp(widths=(4, 8)),)), "no choices: give at least one key a list of values"),
-        (SearchSpace(input=6, outputs=3, blocks=(Conv(channels=(1, 2)),)), "none of 1000 random genomes .* conv2d needs a map"),
+        (
+            SearchSpace(input=6, outputs=3, blocks=(Conv(channels=(1, 2)),)),
+            "none of 1000 random genomes .* a convolution needs a map",
+        ),
     ],
 )
 def test_spaces_that_do_not_fit_are_refused(space: SearchSpace, message: str, vector_classes: Dataset, tmp_path: Path) -> None:

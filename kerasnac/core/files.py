@@ -34,9 +34,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
         temporary.chmod(0o755)
+        old = path.with_name(f".{path.name}.old")
+        if path.exists():
+            path.rename(old)  # Not deleted before the new one is in place.
         temporary.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -103,13 +103,8 @@ def bias_format(bias: NDArray[np.float32], fractional: int) -> Precision:
 def _activation_formats(layer: LayerSpec, observed: Observed, bits: int) -> tuple[Precision, ...]:
     """Format of the output, preceded by that of the input for a table activation."""
     fn = ACTIVATIONS[str(layer["fn"])]
-    output = _within_firmware(Precision.covering(*observed.outputs, bits, signed=fn.signed))
+    output = Precision.covering(*observed.outputs, bits, signed=fn.signed)
     if not fn.table:
         return (output,)
     low, high = np.clip(observed.inputs, *fn.reach)
-    return _within_firmware(Precision.covering(float(low), float(high), bits, signed=True)), output
-
-
-def _within_firmware(grid: Precision) -> Precision:
-    """At least one fractional bit: QKeras and hls4ml disagree on activations without any."""
-    return replace(grid, integer=min(grid.integer, grid.bits - 1))
+    return Precision.covering(float(low), float(high), bits, signed=True), output

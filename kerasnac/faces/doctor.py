@@ -192,7 +192,7 @@ def rule4ml(found: dict[str, str]) -> Row:
     return Row(
         "rule4ml",
         "warning",
-        f"optional, not there ({found.get('error')}); without it no resource estimates, all else works",
+        f"optional, not there ({found.get('error')}); no stage of a run needs it",
         f"the CPU build of torch==2.13.0 first, then {INSTALL}",
     )
 

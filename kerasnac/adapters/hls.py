@@ -152,7 +152,7 @@ def _layer_config(
             config[f"{name}_linear"] = {"Precision": {"result": exact}}
         elif layer.kind == "activation":
             precision = {"result": _rounding(formats[name])}
-            if ACTIVATIONS[str(layer["fn"])].table:
+            if ACTIVATIONS[layer["fn"]].table:
                 precision["table"] = exact
             config[name] = {"Precision": precision}
         elif layer.kind == "softmax":

@@ -151,8 +151,8 @@ class Architecture:
         first = self.layers[0]
         if first.kind != "window":
             return slice(None)
-        start = int(first["start"])  # type: ignore[arg-type]
-        return slice(start, start + int(first["length"]))  # type: ignore[arg-type]
+        start = first["start"]
+        return slice(start, start + first["length"])
 
     def without_window(self) -> Architecture:
         """The network on samples that have been cut to :attr:`window`."""

@@ -22,8 +22,8 @@ def _deep_sets(phi: list[int], phi_norm: _Norm, rho: list[int], rho_norm: _Norm)
     """Deep Sets on 8 particles of 3 features and 5 jet classes: phi, whose last width is averaged, then rho; ReLU."""
     *hidden, bottleneck = phi
     widths = hidden or [1]
-    particles = DeepSets(widths=widths, depth=len(hidden), bottleneck=bottleneck, norm=phi_norm, shared=True)  # type: ignore[arg-type]
-    return _network((8, 3), 5, particles, Mlp(widths=rho, norm=rho_norm, shared=True))  # type: ignore[arg-type]
+    particles = DeepSets(widths=widths, depth=len(hidden), bottleneck=bottleneck, norm=phi_norm, shared=True)
+    return _network((8, 3), 5, particles, Mlp(widths=rho, norm=rho_norm, shared=True))
 
 
 def braggnn() -> Architecture:

@@ -121,7 +121,7 @@ def verdict(gene: str, value: object) -> str:
 
 def averaged(layer: LayerSpec, shape: Shape) -> int:
     """Number of values in a pooling window."""
-    size, positions = int(layer["size"]), shape[:-1]  # type: ignore[arg-type]
+    size, positions = layer["size"], shape[:-1]
     return size ** len(positions) if size else math.prod(positions)
 
 
@@ -219,7 +219,7 @@ def _narrowest(low: float, high: float, fractional: int) -> Precision:
 def _activation(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
     """Checks an activation against what comes in; returns its output format."""
     name, layer, (incoming,) = node.name, node.layer, inputs
-    fn, out = ACTIVATIONS[str(layer["fn"])], layer.activation
+    fn, out = ACTIVATIONS[layer["fn"]], layer.activation
     if out is None:
         raise ConversionError(f"{name}: the activation is float in a quantized network; give it a format")
     _check_width(name, out)
@@ -236,7 +236,7 @@ def _activation(node: Node, inputs: Sequence[Precision], values: Weights) -> Pre
 
 def _check_table_input(node: Node, architecture: Architecture) -> None:
     """What reads a table must be fed by a quantizer: an accumulator that is passed on is on no grid Keras knows of."""
-    looks_up = node.layer.kind == "softmax" or (node.layer.kind == "activation" and ACTIVATIONS[str(node.layer["fn"])].table)
+    looks_up = node.layer.kind == "softmax" or (node.layer.kind == "activation" and ACTIVATIONS[node.layer["fn"]].table)
     if not looks_up:
         return
     source = node.inputs[0]

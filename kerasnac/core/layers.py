@@ -43,11 +43,11 @@ class LayerSpec:
     inputs: tuple[int, ...] = PREVIOUS
 
     @classmethod
-    def of(cls, kind: str, *, inputs: tuple[int, ...] = PREVIOUS, **params: Scalar) -> LayerSpec:
+    def of(cls, kind: str, *, inputs: tuple[int, ...] = PREVIOUS, **params: Any) -> LayerSpec:
         """A float layer: ``LayerSpec.of("dense", units=32)``."""
         return cls(kind, tuple(sorted(params.items())), inputs=inputs)
 
-    def __getitem__(self, name: str) -> Scalar:
+    def __getitem__(self, name: str) -> Any:
         for key, value in self.params:
             if key == name:
                 return value
@@ -67,9 +67,9 @@ class LayerSpec:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LayerSpec:
         """Inverse of :meth:`to_dict`."""
-        rest = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        rest: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
         keys = [key for key in ("weight", "bias", "activation") if f"{key}_precision" in rest]
-        formats = {key: Precision.parse(rest.pop(f"{key}_precision")) for key in keys}
+        formats: dict[str, Any] = {key: Precision.parse(rest.pop(f"{key}_precision")) for key in keys}
         return replace(cls.of(rest.pop("kind"), **rest), **formats)
 
 
@@ -138,14 +138,14 @@ class Dense(Kind):
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         if len(shape) != 1:
             raise Infeasible(f"{spec.kind} needs a vector, got a map of shape {shape}: flatten it first")
-        return (int(spec["units"]),)
+        return (spec["units"],)
 
     def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
-        units = int(spec["units"])
+        units = spec["units"]
         return {"kernel": Weight((shape[0], units), prunable=True), "bias": Weight((units,))}
 
     def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
-        return Products(outputs=int(spec["units"]), inputs=shape[0])
+        return Products(outputs=spec["units"], inputs=shape[0])
 
 
 @dataclass(frozen=True)
@@ -162,20 +162,20 @@ class Conv(Kind):
         if len(shape) != self.rank + 1:
             axes = "(steps, channels)" if self.rank == 1 else "(rows, columns, channels)"
             raise Infeasible(f"{spec.kind} needs a map {axes}, got shape {shape}")
-        kernel, stride, sizes = int(spec["kernel"]), int(spec["stride"]), shape[:-1]
+        kernel, stride, sizes = spec["kernel"], spec["stride"], shape[:-1]
         if spec["padding"] == "same":
-            return (*(-(-size // stride) for size in sizes), int(spec["filters"]))
+            return (*(-(-size // stride) for size in sizes), spec["filters"])
         if kernel > min(sizes):
             raise Infeasible(f"{_by([kernel] * self.rank)} kernel is larger than its {_by(sizes)} map")
-        return (*((size - kernel) // stride + 1 for size in sizes), int(spec["filters"]))
+        return (*((size - kernel) // stride + 1 for size in sizes), spec["filters"])
 
     def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
-        kernel, filters = int(spec["kernel"]), int(spec["filters"])
+        kernel, filters = spec["kernel"], spec["filters"]
         return {"kernel": Weight((*[kernel] * self.rank, shape[-1], filters), prunable=True), "bias": Weight((filters,))}
 
     def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
         *positions, filters = self.output_shape(spec, shape)
-        return Products(outputs=filters, inputs=shape[-1] * int(spec["kernel"]) ** self.rank, positions=math.prod(positions))
+        return Products(outputs=filters, inputs=shape[-1] * spec["kernel"] ** self.rank, positions=math.prod(positions))
 
 
 class MatMul(Kind):
@@ -247,8 +247,7 @@ class Reshape(Kind):
     """Gives the same values another ``shape``."""
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
-        target = spec["shape"]
-        assert isinstance(target, tuple)
+        target: Shape = spec["shape"]
         if math.prod(target) != math.prod(shape):
             raise Infeasible(f"cannot reshape {shape} to {target}")
         return target
@@ -258,7 +257,7 @@ class Pool(Kind):
     """Maximum or mean (``op``) over windows of ``size`` positions per axis, without overlap; 0 takes the whole map."""
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
-        size = int(spec["size"])
+        size = spec["size"]
         if len(shape) < 2:
             raise Infeasible(f"{spec.kind} needs a map, got a vector of shape {shape}")
         if size == 0:
@@ -272,7 +271,7 @@ class Window(Kind):
     """The ``length`` first-axis steps from ``start`` on: what the firmware is fed of a longer readout."""
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
-        start, length = int(spec["start"]), int(spec["length"])
+        start, length = spec["start"], spec["length"]
         if start + length > shape[0]:
             raise Infeasible(f"a window of {length} steps from {start} on reaches beyond the {shape[0]} steps there are")
         return (length, *shape[1:])

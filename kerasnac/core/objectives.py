@@ -47,7 +47,7 @@ def resolve(
     Raises:
         ConfigError: If a name is not a metric of this task.
     """
-    senses: dict[str, Sense] = {task.metric: task.sense, **dict.fromkeys(COSTS, "min")}  # type: ignore[dict-item]
+    senses: dict[str, Sense] = {task.metric: task.sense, **dict.fromkeys(COSTS, "min")}
 
     def named(name: str, budget: float | None = None) -> Objective:
         metric = task.metric if name == "metric" else name

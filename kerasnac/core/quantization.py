@@ -102,7 +102,7 @@ def bias_format(bias: NDArray[np.float32], fractional: int) -> Precision:
 
 def _activation_formats(layer: LayerSpec, observed: Observed, bits: int) -> tuple[Precision, ...]:
     """Format of the output, preceded by that of the input for a table activation."""
-    fn = ACTIVATIONS[str(layer["fn"])]
+    fn = ACTIVATIONS[layer["fn"]]
     output = Precision.covering(*observed.outputs, bits, signed=fn.signed)
     if not fn.table:
         return (output,)

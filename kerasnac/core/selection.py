@@ -69,7 +69,7 @@ class Selection:
         enough = np.flatnonzero(good >= limit)
         if not enough.size:
             raise ConfigError(f"no model reaches a metric of {self.value:g}; the best is {sign * good.max():.4g}")
-        return points[enough[np.lexsort((-good[enough], costs[enough]))[0]]]
+        return points[int(enough[np.lexsort((-good[enough], costs[enough]))[0]])]
 
 
 def _knee(good: np.ndarray, costs: np.ndarray) -> int:

@@ -102,13 +102,13 @@ def _conv(node: Node, grid: Precision | None, **options: Any) -> Any:
 
 def _activation(node: Node, grid: Precision | None, **options: Any) -> Any:
     layer = node.layer
-    fn, out = ACTIVATIONS[str(layer["fn"])], layer.activation
+    fn, out = ACTIVATIONS[layer["fn"]], layer.activation
     layers = tensorflow().keras.layers
     if out is None:
         return layers.LeakyReLU(fn.slope, **options) if fn.slope else layers.Activation(fn.keras, **options)
     if fn.table:
         assert grid is not None
-        return custom().TableActivation(str(layer["fn"]), str(grid), str(out), **options)
+        return custom().TableActivation(layer["fn"], str(grid), str(out), **options)
     quantizer = _quantizer(out) if fn.signed else qkeras().quantized_relu(out.bits, out.integer)
     return qkeras().QActivation(quantizer, **options)
 
@@ -131,7 +131,7 @@ def _pool(node: Node, grid: Precision | None, **options: Any) -> Any:
 
 
 def _window(node: Node, grid: Precision | None, **options: Any) -> Any:
-    start = int(node.layer["start"])
+    start = node.layer["start"]
     return tensorflow().keras.layers.Cropping1D((start, node.shapes[0][0] - start - node.output[0]), **options)
 
 

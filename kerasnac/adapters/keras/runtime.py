@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ _swap = threading.RLock()
 
 
 @cache
-def tensorflow() -> ModuleType:
+def tensorflow() -> Any:
     """Imports TensorFlow so that ``tf.keras`` is legacy Keras (tf_keras), which QKeras and TFMOT need.
 
     Raises:
@@ -55,7 +54,7 @@ def _stderr_silenced() -> Iterator[None]:
 
 
 @cache
-def qkeras() -> ModuleType:
+def qkeras() -> Any:
     """Imports QKeras on top of :func:`tensorflow`."""
     tensorflow()
     if not hasattr(np, "product"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,13 +24,13 @@ def table(fn: str, inputs: Precision, outputs: Precision) -> NDArray[np.float64]
     """
     x = inputs.grid()
     slope = ACTIVATIONS[fn].slope
-    values = {
+    functions: Mapping[str, Callable[[], NDArray[np.float64]]] = {
         "leaky_relu": lambda: np.where(x < 0, slope * x, x),
         "gelu": lambda: 0.5 * x * (1 + erf(x / np.sqrt(2))),
         "tanh": lambda: np.tanh(x),
         "sigmoid": lambda: expit(x),
-    }[fn]()
-    return outputs.quantize(values)
+    }
+    return outputs.quantize(functions[fn]())
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class SoftmaxTables:
     def _rounded(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The firmware makes its tables in float32 and rounds them half up."""
         scaled = np.ldexp(values.astype(np.float32).astype(np.float64), self.entry.fractional)
-        return np.ldexp(np.minimum(np.floor(scaled + 0.5), 2**self.entry.bits - 1), -self.entry.fractional)
+        raw: NDArray[np.float64] = np.minimum(np.floor(scaled + 0.5), 2**self.entry.bits - 1)
+        return np.ldexp(raw, -self.entry.fractional)
 
 
 #: Fractional bits of the sum of exponentials when its reciprocal is looked up.

@@ -41,7 +41,7 @@ class Attention(Quantizable):
         if len(shape) != 3:
             raise Infeasible(f"attention needs a map (rows, columns, channels), got shape {shape}")
         weights, bits = self.bits("weight_bits", picks), self.bits("activation_bits", picks)
-        tokens, width = math.prod(shape[:2]), int(picks["width"])  # type: ignore[arg-type]
+        tokens, width = math.prod(shape[:2]), picks["width"]
         linear, relu = (LayerSpec.of("activation", fn=fn, **bits) for fn in ("none", "relu"))
         score = (linear, LayerSpec.of("softmax", **bits)) if picks["scores"] == "softmax" else (relu,)
         for i in range(3):

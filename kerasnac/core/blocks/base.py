@@ -69,7 +69,7 @@ class Picks:
     look_up: Callable[[str], Scalar]
     prefix: str = ""
 
-    def __getitem__(self, name: str) -> Scalar:
+    def __getitem__(self, name: str) -> Any:
         return self.look_up(self.prefix + name)
 
     def within(self, scope: object) -> Picks:
@@ -150,7 +150,7 @@ class Quantizable(Block):
         fields = {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
         return tuple(Choice(f"{prefix}{name}", values) for name, values in fields.items() if values is not None)
 
-    def bits(self, name: Literal["weight_bits", "activation_bits"], picks: Picks) -> dict[str, Scalar]:
+    def bits(self, name: Literal["weight_bits", "activation_bits"], picks: Picks) -> dict[str, Any]:
         """The picked width as a layer parameter; empty if it is no gene."""
         return {} if getattr(self, name) is None else {name: picks[name]}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -38,7 +38,7 @@ class _Stack(Quantizable):
         return self
 
     @abstractmethod
-    def _linear(self, units: Scalar, bits: Mapping[str, Scalar]) -> LayerSpec:
+    def _linear(self, units: Scalar, bits: Mapping[str, Any]) -> LayerSpec:
         """A layer of some units, with the width of its kernel."""
 
     @property
@@ -70,7 +70,7 @@ class _Stack(Quantizable):
         )
 
     def _stacked(self, picks: Picks, axes: Literal["all", "last"]) -> Iterator[LayerSpec]:
-        for i in range(int(picks["depth"])):  # type: ignore[arg-type]
+        for i in range(picks["depth"]):
             own = picks.within(i)
             yield self._linear(own["units"], self.bits("weight_bits", own))
             yield from self.followers(picks if self.shared else own, own, axes=axes)
@@ -81,7 +81,7 @@ class Mlp(_Stack):
 
     block: Literal["mlp"] = "mlp"
 
-    def _linear(self, units: Scalar, bits: Mapping[str, Scalar]) -> LayerSpec:
+    def _linear(self, units: Scalar, bits: Mapping[str, Any]) -> LayerSpec:
         return LayerSpec.of("dense", units=units, **bits)
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
@@ -103,7 +103,7 @@ class DeepSets(_Stack):
     bottleneck: Values[PositiveInt] | None = None
     aggregate: Values[Literal["mean", "max"]] = ("mean",)
 
-    def _linear(self, units: Scalar, bits: Mapping[str, Scalar]) -> LayerSpec:
+    def _linear(self, units: Scalar, bits: Mapping[str, Any]) -> LayerSpec:
         return LayerSpec.of("conv1d", filters=units, kernel=1, stride=1, padding="valid", **bits)
 
     def choices(self) -> tuple[Choice, ...]:
@@ -120,7 +120,7 @@ class DeepSets(_Stack):
         if len(shape) != 2:
             raise Infeasible(f"deep_sets needs a set (particles, features), got shape {shape}")
         yield from self._stacked(picks, "last")
-        own, activation_bits = picks.within("out"), {}
+        own, activation_bits = picks.within("out"), dict[str, Any]()
         if self.bottleneck is not None:
             activation_bits = self.bits("activation_bits", own)
             yield self._linear(picks["bottleneck"], self.bits("weight_bits", own))

@@ -30,6 +30,17 @@ INTERFACE = "emulation.json"
 TAIL = 5
 
 
+def require_compiler() -> None:
+    """Checks that there is a C++ compiler, ``$CXX`` or g++.
+
+    Raises:
+        EnvironmentProblem: If there is none.
+    """
+    compiler = os.environ.get("CXX") or "g++"
+    if shutil.which(shlex.split(compiler)[0]) is None:
+        raise EnvironmentProblem(f"the C++ compiler {compiler!r} is not installed: apt install g++, or set CXX to another one")
+
+
 def compile_project(project: Path, *, timeout: float = 3600.0) -> None:
     """Compiles the emulation of a project with ``$CXX`` (g++ by default); the log is ``compile.log`` in the project.
 
@@ -41,9 +52,7 @@ def compile_project(project: Path, *, timeout: float = 3600.0) -> None:
         EnvironmentProblem: If there is no compiler.
         ConversionError: If it fails or takes too long; quotes the first error.
     """
-    compiler = os.environ.get("CXX") or "g++"
-    if shutil.which(shlex.split(compiler)[0]) is None:
-        raise EnvironmentProblem(f"the C++ compiler {compiler!r} is not installed: apt install g++, or set CXX to another one")
+    require_compiler()
     log = project / "compile.log"
     with log.open("w", encoding="utf-8") as stream:
         done = _wait(["bash", "build_lib.sh"], timeout, cwd=project, stdout=stream, stderr=subprocess.STDOUT)

@@ -83,7 +83,7 @@ def convert(
         ConversionError: If the network has no exact firmware, or hls4ml fails.
         EnvironmentProblem: If hls4ml, or da4ml for its strategy, is missing.
     """
-    _check_options(part, strategy, reuse_factor)
+    check_options(part, strategy, reuse_factor)
     architecture = trained.architecture
     formats = output_formats(architecture, trained.weights)
     model = build(_with_plain_kernels(architecture))
@@ -119,7 +119,13 @@ def convert(
     return graph
 
 
-def _check_options(part: str, strategy: Strategy, reuse_factor: int) -> None:
+def check_options(part: str, strategy: Strategy, reuse_factor: int) -> None:
+    """Checks what a conversion is told, before anything is computed for it.
+
+    Raises:
+        ConfigError: If the part or an option cannot be right.
+        EnvironmentProblem: If a strategy needs a package that is missing.
+    """
     if not _PART.match(part):
         raise ConfigError(f"part {part!r} does not look like an FPGA part: write it in full, like xcvu13p-flga2577-2-e")
     if reuse_factor < 1:

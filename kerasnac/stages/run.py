@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kerasnac import datasets
+from kerasnac.adapters.csim import require_compiler
+from kerasnac.adapters.hls import check_options
 from kerasnac.core.data import Dataset, Development, Split, Task
 from kerasnac.core.evaluation import Evaluation
 from kerasnac.core.exactness import obstacles
@@ -242,8 +244,13 @@ def run_all(settings: RunSettings, folder: Path | str, *, workers: int | None = 
 
     Raises:
         RunError: If the folder holds a run with other settings.
+        EnvironmentProblem: If there is no C++ compiler, or the folder cannot be written.
+        ConfigError, DataError, SpaceError: If the settings cannot work; nothing has been trained then.
     """
     folder = Path(folder)
+    # What the last stage needs is checked before the first one spends hours.
+    require_compiler()
+    check_options(settings.firmware.part, settings.firmware.strategy, settings.firmware.reuse_factor)
     data = datasets.load(settings.dataset.source, **settings.dataset.options)
     check_fit(settings.space, data.development)
     with Run(folder, data, seed=settings.seed, workers=workers, progress=progress) as run:

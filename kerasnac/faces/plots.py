@@ -61,9 +61,9 @@ def compression(result: CompressResult) -> Figure:
     for number, (label, models) in enumerate(curves.items()):
         color = f"C{number % 10}"
         x, y = [m.bops for m in models], [m.metrics[result.task.metric] for m in models]
-        axes.plot(x, y, "-", color=color, lw=0.8, alpha=0.6)
-        opacity: Any = [(m.origin["iteration"] + 1) / (last + 1) for m in models]
-        axes.scatter(x, y, color=color, label=label, alpha=opacity)
+        axes.plot(x, y, "-", color=color, lw=1, label=label)
+        strength: Any = [(m.origin["iteration"] + 1) / (last + 1) for m in models]
+        axes.scatter(x, y, color=color, alpha=strength)
     for number, parent in enumerate(result.parents):
         axes.axhline(
             parent.metrics[result.task.metric], ls=":", lw=1, color="gray", label="float models" if number == 0 else None

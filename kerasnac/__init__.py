@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kerasnac import datasets
     from kerasnac.adapters.keras.build import build
     from kerasnac.adapters.keras.runtime import tensorflow as setup
-    from kerasnac.core import blocks
+    from kerasnac.core import baselines, blocks
     from kerasnac.core.architecture import Architecture
     from kerasnac.core.bops import bops, costs
     from kerasnac.core.data import Dataset, Task
@@ -51,6 +51,7 @@ _PUBLIC = {
     "Task": "core.data:Task",
     "Trained": "core.trained:Trained",
     "Training": "core.training:Training",
+    "baselines": "core.baselines",
     "blocks": "core.blocks",
     "bops": "core.bops:bops",
     "build": "adapters.keras.build:build",

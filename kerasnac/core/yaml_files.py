@@ -42,18 +42,31 @@ def load_run(source: str | Path, *, profile: str | None = None) -> RunSettings:
     path, root = _compose(source)
     data = _plain(path, root)
     profiles = data.pop("profiles", None) or {}
-    if profile is not None:
-        _, line = _found(root, ("profiles", profile))
-        if not isinstance(profiles, Mapping):
-            raise ConfigError(f"{path}:{line}: profiles: expected names and their changes")
-        if profile not in profiles:
-            raise ConfigError(f"{path}:{line}: no profile {profile!r}; it has {', '.join(map(str, profiles)) or 'none'}")
-        if not isinstance(profiles[profile], Mapping):
-            raise ConfigError(f"{path}:{line}: profiles.{profile}: expected keys and values")
-        data = _merged(data, profiles[profile])
-    if isinstance(dataset := data.get("dataset"), dict) and isinstance(dataset.get("path"), str):
-        dataset["path"] = str((path.parent / dataset["path"]).resolve())
-    return _validated(RunSettings, data, path, root, Location() if profile is None else ("profiles", profile))
+    _, line = _found(root, ("profiles", profile or ""))
+    if not isinstance(profiles, Mapping):
+        raise ConfigError(f"{path}:{line}: profiles: expected names and their changes")
+    if profile is not None and profile not in profiles:
+        raise ConfigError(f"{path}:{line}: no profile {profile!r}; it has {', '.join(map(str, profiles)) or 'none'}")
+    # The file and all its profiles are checked, so that a mistake in one does not wait until it is used.
+    plain = _run(data, path, root, Location())
+    versions = {name: _profiled(path, root, data, name, changes) for name, changes in profiles.items()}
+    return plain if profile is None else versions[profile]
+
+
+def _profiled(path: Path, root: yaml.Node, data: Mapping[str, Any], name: str, changes: Any) -> RunSettings:
+    if not isinstance(changes, Mapping):
+        _, line = _found(root, ("profiles", name))
+        raise ConfigError(f"{path}:{line}: profiles.{name}: expected keys and values")
+    return _run(_merged(data, changes), path, root, ("profiles", name))
+
+
+def _run(data: Mapping[str, Any], path: Path, root: yaml.Node, prefix: Location) -> RunSettings:
+    settings = _validated(RunSettings, data, path, root, prefix)
+    place = settings.dataset.options.get("path")
+    if not isinstance(place, str):
+        return settings
+    dataset = settings.dataset.model_copy(update={"path": str((path.parent / place).resolve())})
+    return settings.model_copy(update={"dataset": dataset})
 
 
 def load_space(source: str | Path) -> SearchSpace:

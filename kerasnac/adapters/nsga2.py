@@ -13,7 +13,6 @@ from pymoo.core.duplicate import DuplicateElimination
 from pymoo.core.mutation import Mutation
 from pymoo.core.problem import Problem
 from pymoo.core.termination import NoTermination
-from pymoo.indicators.hv import HV
 from pymoo.problems.static import StaticProblem
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
@@ -74,12 +73,6 @@ def nondominated(losses: NDArray[np.float64]) -> list[int]:
         return []
     front = NonDominatedSorting().do(losses, only_non_dominated_front=True)
     return sorted((int(i) for i in front), key=lambda i: tuple(losses[i]))
-
-
-def hypervolume(losses: NDArray[np.float64], ideal: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """Share of the box between ``ideal`` and ``reference`` that the points dominate, in [0, 1]."""
-    scaled = (losses - ideal) / (reference - ideal)
-    return float(HV(ref_point=np.ones(len(ideal)))(np.clip(scaled, 0.0, 1.0)))
 
 
 class _BlockCrossover(Crossover):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 import warnings
@@ -40,7 +41,10 @@ class Workers:
 
     def __init__(self, data: Development, processes: int | None = None) -> None:
         self.processes = processes or os.cpu_count() or 1
-        self._pool = ProcessPoolExecutor(max_workers=self.processes, initializer=_start, initargs=(data, os.getpid()))
+        # TensorFlow writes a file for every function that it traces, and a process that is ended leaves them behind.
+        self._scratch = tempfile.TemporaryDirectory(prefix="kerasnac-workers-", ignore_cleanup_errors=True)
+        arguments = (data, os.getpid(), self._scratch.name)
+        self._pool = ProcessPoolExecutor(max_workers=self.processes, initializer=_start, initargs=arguments)
 
     def map(
         self,
@@ -81,6 +85,7 @@ class Workers:
     def close(self) -> None:
         """Ends the processes."""
         self._pool.shutdown(wait=True, kill_workers=True)
+        self._scratch.cleanup()
 
     def __enter__(self) -> Workers:
         return self
@@ -89,8 +94,9 @@ class Workers:
         self.close()
 
 
-def _start(data: Development, parent: int) -> None:
+def _start(data: Development, parent: int, scratch: str) -> None:
     global _data, _problem
+    tempfile.tempdir = scratch
     from kerasnac.adapters.keras.runtime import become_worker
 
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kerasnac.adapters.nsga2 import Nsga2, _BlockCrossover, _GeneMutation, hypervolume, nondominated
+from kerasnac.adapters.nsga2 import Nsga2, _BlockCrossover, _GeneMutation, nondominated
 from kerasnac.core.blocks import Choose, Conv, Mlp, Nothing
 from kerasnac.core.space import Candidate, Genome, SearchSpace
 from kerasnac.errors import Infeasible
@@ -174,28 +174,6 @@ def test_crossover_swaps_whole_blocks(seed: int) -> None:
     for block in ROUGH.gene_blocks:
         pair = [tuple(child[0, block]) for child in children]
         assert pair in ([tuple(p[0, block]) for p in parents], [tuple(p[0, block]) for p in parents[::-1]])
-
-
-@pytest.mark.parametrize(
-    ("points", "expected"),
-    [
-        ([(0.0, 0.0)], 1.0),
-        ([(0.5, 0.5)], 0.25),
-        ([(0.0, 0.5), (0.5, 0.0)], 0.75),
-        ([(0.25, 0.75), (0.5, 0.5), (0.75, 0.25)], 0.375),
-        ([(0.5, 0.5), (0.6, 0.6)], 0.25),
-        ([(1.0, 1.0)], 0.0),
-        ([(0.5, 2.0)], 0.0),
-        ([(-1.0, 0.5)], 0.5),
-    ],
-)
-def test_hypervolume_of_known_points(points: list[tuple[float, float]], expected: float) -> None:
-    scaled = np.array(points) * [10, 100] + [5, -100]
-    assert hypervolume(scaled, np.array([5, -100]), np.array([15, 0])) == pytest.approx(expected)
-
-
-def test_hypervolume_in_three_dimensions() -> None:
-    assert hypervolume(np.array([[0.5, 0.5, 0.0]]), np.zeros(3), np.ones(3)) == pytest.approx(0.25)
 
 
 @given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(-5, 5).map(float)))

@@ -5,7 +5,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 # Without PYTHON, the first of these that is new enough.
 PYTHON ?= python3
@@ -23,7 +23,7 @@ test: compiler $(VENV)/.dev ## Run all tests but the slow ones.
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 slow: compiler $(VENV)/.dev ## Run the slow tests.
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.dev ## Check style and types.
 	$(BIN)/ruff check

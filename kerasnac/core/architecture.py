@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from kerasnac.core.layers import LayerSpec, Products, Scalar, Shape, Weight, kind_of
+from kerasnac.core.layers import LayerSpec, Products, Shape, Weight, kind_of
 from kerasnac.core.precision import Precision
 from kerasnac.errors import ConfigError
 
@@ -181,15 +181,13 @@ class Architecture:
         return any(name in ("weight_bits", "activation_bits") for layer in self.layers for name, _ in layer.params)
 
     def __str__(self) -> str:
-        return " ".join(_short(layer) for layer in self.layers)
+        """The layers that do something, in order; who reads whom is left out."""
+        shown = (layer for layer in self.layers if layer.kind != "reshape" and ("fn", "none") not in layer.params)
+        return " ".join(_short(layer) for layer in shown)
 
 
 def _short(layer: LayerSpec) -> str:
     if layer.kind == "activation":
         return str(layer["fn"])
-    usual = {"padding": "valid", "stride": 1}
-    return "-".join([layer.kind, *(_by(value) for name, value in layer.params if usual.get(name) != value)])
-
-
-def _by(value: Scalar) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    usual = {"padding": "valid", "stride": 1, "transpose": layer.kind == "matmul" and layer["transpose"]}
+    return "-".join([layer.kind, *(str(value) for name, value in layer.params if usual.get(name) != value)])

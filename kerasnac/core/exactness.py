@@ -35,7 +35,7 @@ REMOVED_KINDS = {
     "window": "cut it from the samples (without_window); it must be the first layer",
 }
 
-#: Widest input of a table activation: 65,536 entries.
+#: Widest input of a table activation or a softmax: 65,536 entries.
 MAX_TABLE_BITS = 16
 
 
@@ -191,6 +191,8 @@ def _softmax(node: Node, inputs: Sequence[Precision], values: Weights) -> Precis
     out = node.layer.activation
     if out is None or out.signed:
         raise ConversionError(f"{node.name}: softmax needs an unsigned output format in a quantized network, not {out}")
+    _check_width(node.name, out)
+    _check_table(node.name, inputs[0])
     return out
 
 
@@ -224,8 +226,7 @@ def _activation(node: Node, inputs: Sequence[Precision], values: Weights) -> Pre
         raise ConversionError(f"{name}: the activation is float in a quantized network; give it a format")
     _check_width(name, out)
     if fn.table:
-        if incoming.bits > MAX_TABLE_BITS:
-            raise ConversionError(f"{name}: a table over {incoming} is too large; use at most {MAX_TABLE_BITS} bits")
+        _check_table(name, incoming)
     elif out.signed != fn.signed:
         kind = "a signed (ap_fixed)" if fn.signed else "an unsigned (ap_ufixed)"
         raise ConversionError(f"{name}: {layer['fn']} needs {kind} output, not {out}: QKeras computes it so")
@@ -252,6 +253,11 @@ def _check_table_input(node: Node, architecture: Architecture) -> None:
 def _check_width(name: str, grid: Precision) -> None:
     if grid.bits > FLOAT32_BITS:
         raise ConversionError(f"{name}: {grid} has more than the {FLOAT32_BITS} bits that float32 holds in Keras; use fewer")
+
+
+def _check_table(name: str, incoming: Precision) -> None:
+    if incoming.bits > MAX_TABLE_BITS:
+        raise ConversionError(f"{name}: a table over {incoming} is too large; use at most {MAX_TABLE_BITS} bits")
 
 
 def _check_clipping(name: str, out: Precision, incoming: Precision) -> None:

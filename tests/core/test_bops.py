@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasnac.core.architecture import Architecture
+from kerasnac.core.blocks import Attention, Block, Conv, Pool, Window
 from kerasnac.core.bops import bops, costs
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
+from kerasnac.core.space import SearchSpace
 
 RELU = LayerSpec.of("activation", fn="relu")
 
@@ -107,3 +109,57 @@ def test_more_zeros_cost_less(weight: int, activation: int, one: float, other: f
     dense, sparse = (bops(network, weight_bits=weight, activation_bits=activation, sparsity=s) for s in (low, high))
     assert sparse <= dense
     assert sparse > 0
+
+
+def test_a_product_of_activations_has_two_activation_widths() -> None:
+    scores = Architecture((6, 5), (LayerSpec.of("matmul", transpose=True, inputs=(-1, -1)),))
+    (row,) = costs(scores, weight_bits=3, activation_bits=7, sparsity=0.5)
+    assert row.macs == 6 * 6 * 5
+    assert (row.weight_bits, row.activation_bits, row.sparsity) == (7, 7, 0.0)
+    assert row.bops == pytest.approx(180 * (7 * 7 + 7 + 7 + math.log2(5)))
+
+
+def test_the_factors_of_a_product_have_their_own_widths() -> None:
+    narrow = replace(RELU, activation=Precision(4, 2, signed=False))
+    product = Architecture((6, 5), (narrow, LayerSpec.of("matmul", transpose=True, inputs=(-2, -1))), Precision(9, 3))
+    (row,) = costs(product)
+    assert (row.activation_bits, row.weight_bits) == (9, 4)
+
+
+def one(shape: tuple[int, ...], *blocks: Block) -> Architecture:
+    """The one network of a space without choices."""
+    return SearchSpace(input=shape, outputs=2, firmware="exact", blocks=blocks).decode(()).architecture
+
+
+def test_attention_by_hand() -> None:
+    """12 positions of 2 channels, width 5: 3 convolutions, scores, weighted values, projection."""
+    *rows, _ = costs(one((3, 4, 2), Attention(width=5)), weight_bits=4, activation_bits=6)
+    inwards, outwards = 12 * 2 * 5 * (24 + 10 + 1), 12 * 5 * 2 * (24 + 10 + math.log2(5))
+    scores, values = 12 * 12 * 5 * (36 + 12 + math.log2(5)), 12 * 5 * 12 * (36 + 12 + math.log2(12))
+    assert [row.layer for row in rows] == [f"conv2d_{i}" for i in range(3)] + ["matmul_0", "matmul_1", "conv2d_3"]
+    assert [row.bops for row in rows] == pytest.approx([inwards] * 3 + [scores, values, outwards])
+
+
+def test_own_widths_win() -> None:
+    """The block's widths, not the defaults; the input and the output layer have none of their own."""
+    rows = costs(one((3, 4, 2), Attention(width=5, weight_bits=3, activation_bits=2)), weight_bits=9, activation_bits=7)
+    widths = {row.layer: (row.weight_bits, row.activation_bits) for row in rows}
+    assert widths == {
+        **{f"conv2d_{i}": (3, 7) for i in range(3)},
+        "matmul_0": (2, 2),
+        "matmul_1": (2, 2),
+        "conv2d_3": (3, 2),
+        "dense_0": (9, 2),
+    }
+
+
+def test_windows_pools_and_softmax_cost_nothing() -> None:
+    network = one((40, 2), Window(start=4, length=16), Pool(op="mean", size=4))
+    (row,) = costs(network, weight_bits=4, activation_bits=6)
+    assert (row.layer, row.macs) == ("dense_0", 4 * 2 * 2)
+    assert costs(Architecture((3, 4), (LayerSpec.of("softmax"), LayerSpec.of("add", inputs=(-1, -2))))) == ()
+
+
+def test_pools_and_reshapes_pass_the_width_on() -> None:
+    network = one((8, 2), Conv(channels=3, weight_bits=4, activation_bits=5), Pool(op="max", size=2))
+    assert [row.activation_bits for row in costs(network, activation_bits=12)] == [12, 5]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasnac.core.architecture import Architecture
-from kerasnac.core.exactness import check_exact, output_formats
+from kerasnac.core.exactness import check_exact, obstacles, output_formats, verdict
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
 from kerasnac.core.weights import Weights
@@ -164,3 +164,175 @@ def test_weights_that_are_no_numbers_are_refused() -> None:
     weights = random_weights(plain) | {"dense_0/bias": np.array([0.0, np.nan], np.float32)}  # type: ignore[operator]
     with pytest.raises(ConversionError, match="dense_0: dense_0/bias holds NaN"):
         check_exact(plain, weights)
+
+
+def on_maps(*layers: LayerSpec, grid: str = "fixed<8,3>", shape: tuple[int, ...] = (4, 4)) -> Architecture:
+    return Architecture(shape, layers, Precision.parse(grid))
+
+
+def formats_of(architecture: Architecture) -> dict[str, Precision]:
+    return output_formats(architecture, random_weights(architecture))
+
+
+ADD = LayerSpec.of("add", inputs=(-1, -2))
+SCORES = LayerSpec.of("matmul", transpose=True, inputs=(-1, -2))
+SOFTMAX = replace(LayerSpec.of("softmax"), activation=Precision(6, 0, signed=False))
+
+
+def pool(op: str, size: int) -> LayerSpec:
+    return LayerSpec.of("pool", op=op, size=size)
+
+
+def test_a_sum_is_as_fine_as_the_finer_and_as_wide_as_both() -> None:
+    """-8 - 4 to 7.5 + 3.96875."""
+    formats = formats_of(on_maps(activation("none", "fixed<5,4>"), ADD))
+    assert formats["add_0"] == Precision(10, 5)
+
+
+def test_a_product_has_the_fractional_bits_of_both_factors() -> None:
+    """4 products of -4 * -8 to 4 * 32: 128 = 2**7, at steps of 2**-6, with sign."""
+    formats = formats_of(on_maps(activation("none", "fixed<5,4>"), SCORES))
+    assert formats["matmul_0"] == Precision(15, 9)
+
+
+def test_a_maximum_keeps_the_format_and_a_mean_gains_bits() -> None:
+    assert formats_of(on_maps(pool("max", 3)))["pool_0"] == Precision(8, 3)
+    assert formats_of(on_maps(pool("mean", 0)))["pool_0"] == Precision(10, 3)
+    assert formats_of(on_maps(pool("mean", 2), shape=(5, 7, 2)))["pool_0"] == Precision(10, 3)
+    assert formats_of(on_maps(pool("mean", 0), shape=(4, 8, 2)))["pool_0"] == Precision(13, 3)
+
+
+def test_reshaping_passes_formats_on() -> None:
+    passed = formats_of(on_maps(LayerSpec.of("reshape", shape=(2, 8)), LayerSpec.of("flatten")))
+    assert set(passed.values()) == {Precision(8, 3)}
+
+
+#: Network -> the layer that is named, and the remedy.
+REFUSED = {
+    "wide sum": (on_maps(activation("none", "fixed<8,12>"), ADD, grid="fixed<20,3>"), "add_0", "use fewer activation bits"),
+    "wide product": (on_maps(activation("none", "fixed<13,3>"), SCORES, grid="fixed<12,3>"), "matmul_0", "use fewer"),
+    "mean of three": (on_maps(pool("mean", 3)), "pool_0", "take it over a power of two, or use max"),
+    "mean of a map": (on_maps(pool("mean", 0), shape=(3, 4, 2)), "pool_0", "take it over a power of two, or use max"),
+    "mean of 3x3": (on_maps(pool("mean", 3), shape=(4, 4, 2)), "pool_0", "take it over a power of two, or use max"),
+    "wide mean": (on_maps(pool("mean", 4), grid="fixed<24,3>"), "pool_0", "use fewer activation bits"),
+    "float softmax": (on_maps(LayerSpec.of("softmax")), "softmax_0", "needs an unsigned output format"),
+    "signed softmax": (on_maps(replace(SOFTMAX, activation=Precision(6, 1))), "softmax_0", "needs an unsigned output format"),
+    "wide softmax": (on_maps(replace(SOFTMAX, activation=Precision(25, 0, signed=False))), "softmax_0", "use fewer"),
+    "wide scores": (on_maps(SOFTMAX, grid="fixed<17,3>"), "softmax_0", "use at most 16 bits"),
+    "softmax of sums": (
+        on_maps(activation("none", "fixed<4,2>"), SCORES, SOFTMAX),
+        "softmax_0",
+        "put an activation 'none' with a format before it",
+    ),
+    "softmax of a mean": (on_maps(pool("mean", 2), SOFTMAX), "softmax_0", "put an activation 'none' with a format before it"),
+    "softmax of reshaped sums": (
+        network(dense(4), LayerSpec.of("reshape", shape=(2, 2)), SOFTMAX),
+        "softmax_0",
+        "put an activation 'none' with a format before it",
+    ),
+    "table of a sum": (
+        on_maps(activation("none", "fixed<4,2>"), ADD, activation("gelu", "fixed<6,2>")),
+        "activation_1",
+        "put an activation 'none' with a format before it",
+    ),
+    "layer norm": (on_maps(LayerSpec.of("layer_norm", axes="all")), "layer_norm_0", "use norm batch, which is folded"),
+    "window": (on_maps(LayerSpec.of("window", start=0, length=2)), "window_0", "without_window"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals_name_the_layer_and_the_remedy(name: str) -> None:
+    architecture, layer, remedy = REFUSED[name]
+    message = refusal(architecture)
+    assert message.startswith(f"{layer}: ")
+    assert remedy in message
+
+
+def test_softmax_reads_quantized_scores_through_any_reshaping() -> None:
+    scores = activation("none", "fixed<6,3>")
+    network_ = on_maps(scores, SCORES, scores, LayerSpec.of("reshape", shape=(2, 8)), LayerSpec.of("flatten"), SOFTMAX)
+    assert formats_of(network_)["softmax_0"] == SOFTMAX.activation
+    assert formats_of(on_maps(SOFTMAX))["softmax_0"] == SOFTMAX.activation
+
+
+grids = st.builds(
+    lambda bits, integer, signed: Precision(bits, integer, signed), st.integers(2, 12), st.integers(-2, 5), st.booleans()
+)
+
+
+def extremes(rng: np.random.Generator, grid: Precision, shape: tuple[int, ...]) -> np.ndarray:
+    """Half of the samples at both ends of a format, alike or mixed; the others anywhere on its grid."""
+    ends = rng.choice([grid.minimum, grid.maximum], (10, *shape))
+    same = np.stack([np.full(shape, end) for end in (grid.minimum, grid.maximum)])
+    return np.concatenate([same, ends, rng.choice(grid.grid(), (12, *shape))])
+
+
+def sums_in_any_order(rng: np.random.Generator, terms: np.ndarray) -> np.ndarray:
+    """All partial sums over the last axis in a random order, in float32."""
+    return np.cumsum(rng.permuted(terms, axis=-1).astype(np.float32), axis=-1, dtype=np.float32)
+
+
+def assert_holds(grid: Precision, values: np.ndarray) -> None:
+    np.testing.assert_array_equal(grid.quantize(values), values)
+
+
+@given(grids, grids, st.integers(0, 99))
+def test_sums_stay_inside_their_proven_format(left: Precision, right: Precision, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first = replace(LayerSpec.of("activation", fn="none" if right.signed else "relu"), activation=right)
+    with suppress(ConversionError):
+        proven = formats_of(Architecture((4,), (first, ADD), left))["add_0"]
+        a, b = extremes(rng, left, (4,)), extremes(rng, right, (4,))
+        assert_holds(proven, a.astype(np.float32) + b.astype(np.float32))
+        assert_holds(proven, np.array([left.minimum + right.minimum, left.maximum + right.maximum]))
+
+
+@given(grids, grids, st.integers(1, 40), st.booleans(), st.integers(0, 99))
+def test_products_stay_inside_their_proven_format(left: Precision, right: Precision, inner: int, flip: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    second = replace(LayerSpec.of("activation", fn="none" if right.signed else "relu"), activation=right)
+    product = LayerSpec.of("matmul", transpose=True, inputs=(-1, -2) if flip else (-2, -1))
+    with suppress(ConversionError):
+        proven = formats_of(Architecture((1, inner), (second, product), left))["matmul_0"]
+        terms = extremes(rng, left, (inner,))[:, None] * extremes(rng, right, (inner,))[None]
+        partial = sums_in_any_order(rng, terms)
+        assert_holds(proven, partial)
+        np.testing.assert_array_equal(partial[..., -1], terms.sum(axis=-1))
+
+
+@given(grids, st.sampled_from(("max", "mean")), st.integers(0, 5), st.integers(0, 99))
+def test_pools_stay_inside_their_proven_format(grid: Precision, op: str, power: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    size = 2**power
+    proven = formats_of(Architecture((size, 1), (pool(op, size),), grid))["pool_0"]
+    values = extremes(rng, grid, (size,))
+    if op == "max":
+        assert_holds(proven, values.max(axis=-1))
+    else:
+        partial = sums_in_any_order(rng, values)
+        np.testing.assert_array_equal(partial[:, -1], values.sum(axis=-1))
+        assert_holds(proven, partial[:, -1] / np.float32(size))
+
+
+@pytest.mark.parametrize(
+    ("gene", "value", "text"),
+    [
+        ("0.norm", "layer", "not convertible: hls4ml's layer norm"),
+        ("0.norm", "batch", "exact"),
+        ("1.conv.0.weight_bits", 16, "exact as long as sums fit the 24 bits"),
+        ("1.conv.0.weight_bits", 8, "exact"),
+        ("2.op", "mean", "exact over a power of two of values, else not convertible"),
+        ("0.aggregate", "max", "exact"),
+    ],
+)
+def test_verdicts_on_choices(gene: str, value: object, text: str) -> None:
+    assert verdict(gene, value).startswith(text)
+    assert text != "exact" or verdict(gene, value) == "exact"
+
+
+def test_obstacles_are_listed_by_layer() -> None:
+    norm = LayerSpec.of("layer_norm", axes="last")
+    first, second = obstacles(Architecture((6, 3), (norm, pool("max", 2), pool("mean", 3))))
+    assert first.startswith("layer_norm_0: hls4ml's layer norm")
+    assert second.startswith("pool_1: the mean of 3 values")
+    assert obstacles(Architecture((6, 3), (LayerSpec.of("batch_norm"), pool("mean", 2)))) == []

@@ -49,13 +49,13 @@ def custom() -> SimpleNamespace:
         def call(self, x: Any) -> Any:
             tables = SoftmaxTables(self.inputs, x.shape[-1], self.outputs)
             difference = tf.reduce_max(x, axis=-1, keepdims=True) - x
-            exponentials = tf.gather(tf.constant(tables.exponentials, tf.float32), _raw(difference, tables.difference))
+            # Sums and products have more bits than float32: they are exact in float64 only.
+            exponentials = tf.gather(tf.constant(tables.exponentials, tf.float64), _raw(difference, tables.difference))
             total = tf.reduce_sum(exponentials, axis=-1, keepdims=True)
             index = tf.cast(tf.floor(total / tables.index.step + 0.5), tf.int32)  # AP_RND
             index = tf.minimum(index, 2**tables.index.bits - 1)
-            # Two factors of up to 24 bits together: their product is exact in float64 only.
             reciprocal = tf.gather(tf.constant(tables.reciprocals, tf.float64), index)
-            scaled = tf.cast(exponentials, tf.float64) * reciprocal / self.outputs.step
+            scaled = exponentials * reciprocal / self.outputs.step
             rounded = tf.clip_by_value(tf.round(scaled), 0.0, self.outputs.maximum / self.outputs.step)
             return _straight_through(tf.nn.softmax(x), tf.cast(rounded * self.outputs.step, tf.float32))
 

@@ -1,0 +1,257 @@
+"""What every run file that comes with kerasnac promises. A new file is tested without a change here."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kerasnac.adapters.keras.train import observe, predict
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.data import Split, Task
+from kerasnac.core.exactness import obstacles
+from kerasnac.core.precision import Precision
+from kerasnac.core.quantization import quantize
+from kerasnac.core.seeding import generator
+from kerasnac.core.settings import RunSettings
+from kerasnac.core.space import SearchSpace
+from kerasnac.core.trained import Trained
+from kerasnac.core.training import Training
+from kerasnac.core.weights import fold_batch_norm
+from kerasnac.core.yaml_files import dump, load_run, load_space, names
+from kerasnac.errors import ConfigError, ConversionError, Infeasible, SpaceError
+from kerasnac.stages.firmware import Firmware, make_firmware
+
+SAMPLES = 60  # random genomes per space
+PART = "xcvu13p-flga2577-2-e"
+
+
+@cache
+def run_file(name: str) -> RunSettings:
+    return load_run(name)
+
+
+def space_of(name: str) -> SearchSpace:
+    return run_file(name).space
+
+
+EXACT = [name for name in names() if space_of(name).firmware == "exact"]
+every_file = pytest.mark.parametrize("name", names())
+every_exact_file = pytest.mark.parametrize("name", EXACT)
+
+
+def samples(name: str, count: int = SAMPLES) -> list[tuple[int, ...]]:
+    rng = generator(0, "samples of", name)
+    return [space_of(name).sample(rng) for _ in range(count)]
+
+
+def architectures(name: str, count: int = SAMPLES) -> list[Architecture]:
+    """Those of some random genomes that are feasible."""
+    space, made = space_of(name), []
+    for genome in samples(name, count):
+        try:
+            made.append(space.decode(genome).architecture)
+        except Infeasible as reason:
+            assert re.match(r"block \d+ \(\w+\): \w", str(reason))
+    assert made
+    return made
+
+
+@every_file
+def test_the_networks_have_the_shapes_of_the_task(name: str) -> None:
+    space = space_of(name)
+    for architecture in architectures(name):
+        assert architecture.input_shape == space.input
+        assert architecture.output_shape == (space.outputs,)
+        assert architecture.parameters > 0
+        assert architecture.has_widths == any(gene.endswith("_bits") for gene in space.genes)
+
+
+@every_file
+def test_a_candidate_survives_its_genome(name: str) -> None:
+    space = space_of(name)
+    for genome in samples(name, 12):
+        try:
+            candidate = space.decode(genome)
+        except Infeasible:
+            continue
+        again = space.encode(candidate)
+        assert space.decode(again) == candidate
+        assert space.canonical(again) == again
+
+
+@every_file
+def test_canonical_genomes_stay_as_they_are(name: str) -> None:
+    space = space_of(name)
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        genome = tuple(int(gene) for gene in rng.integers(space.cardinalities))
+        once = space.canonical(genome)
+        assert space.canonical(once) == once
+        assert space.active(once) == space.active(genome)
+
+
+@every_file
+def test_architectures_survive_json(name: str) -> None:
+    for architecture in architectures(name, 20):
+        assert Architecture.from_json(architecture.to_json()) == architecture
+
+
+@every_file
+@pytest.mark.parametrize("profile", [None, "quick"])
+def test_the_file_survives_yaml(name: str, profile: str | None, tmp_path: Path) -> None:
+    settings = load_run(name, profile=profile)
+    path = tmp_path / "again.yaml"
+    path.write_text(dump(settings))
+    assert load_run(path) == settings
+    path.write_text(dump(settings.space))
+    assert load_space(path) == settings.space
+
+
+@every_file
+def test_there_is_something_to_search(name: str) -> None:
+    space = space_of(name)
+    different = {architecture.id for architecture in architectures(name)}
+    assert space.size() >= len(different) > 10
+
+
+@every_file
+def test_the_quick_profile_is_the_same_search_but_smaller(name: str) -> None:
+    full, quick = run_file(name), load_run(name, profile="quick")
+    assert quick.space == full.space
+    trainings = [(run.search.evaluations * run.search.training.epochs, run.tune.trials) for run in (full, quick)]
+    assert trainings[1] < trainings[0]
+    assert quick.search.evaluations <= full.search.evaluations
+    assert quick.compress.iterations <= full.compress.iterations
+    assert quick.firmware.samples <= full.firmware.samples
+
+
+@every_exact_file
+def test_nothing_in_an_exact_space_stands_in_the_way_of_firmware(name: str) -> None:
+    assert [obstacles(architecture) for architecture in architectures(name)] == [[]] * len(architectures(name))
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name not in EXACT])
+def test_spaces_that_are_not_exact_hold_what_cannot_be(name: str) -> None:
+    assert any(obstacles(architecture) for architecture in architectures(name))
+
+
+def line_of(path: Path, text: str) -> int:
+    return next(i for i, line in enumerate(path.read_text().splitlines(), 1) if text in line)
+
+
+def test_layer_norms_in_an_exact_space_are_refused_with_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "bragg.yaml"
+    path.write_text(dump(run_file("bragg")).replace("space:\n", "space:\n  firmware: exact\n", 1))
+    with pytest.raises(ConfigError, match=r"layer norm .* use norm batch, which is folded, or declare firmware: any") as caught:
+        load_run(path)
+    assert f"{path}:{line_of(path, 'space:')}: space: block " in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in EXACT if name.endswith("_bits")])
+def test_widths_without_exact_firmware_are_refused_with_their_place(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "bits.yaml"
+    path.write_text(dump(run_file(name)).replace("firmware: exact", "firmware: any", 1))
+    with pytest.raises(ConfigError, match="bit widths are genes: .* declare firmware: exact") as caught:
+        load_run(path)
+    assert f"{path}:{line_of(path, 'space:')}: space: " in str(caught.value)
+
+
+def test_a_candidate_of_one_space_is_not_in_another() -> None:
+    with pytest.raises(SpaceError, match="is not in this space"):
+        space_of("digits").encode(architectures("bragg_exact")[0])
+
+
+def random_weights(rng: np.random.Generator, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
+    """Weights as after a training: kernels of about unit gain, some pruned, any batch norm statistics."""
+    sparsity = rng.choice([0.0, 0.5, 0.9])
+    weights = {}
+    for node in architecture.nodes:
+        for part, weight in node.weights.items():
+            if part == "kernel":
+                scale = rng.uniform(0.5, 2) / np.sqrt(np.prod(weight.shape[:-1]))
+                value = rng.normal(0, scale, weight.shape) * (rng.random(weight.shape) >= sparsity)
+            elif part in ("gamma", "moving_variance"):
+                value = rng.uniform(0.3, 2, weight.shape)
+            else:
+                value = rng.normal(0, 0.3, weight.shape)
+            weights[f"{node.name}/{part}"] = value.astype(np.float32)
+    return weights
+
+
+@dataclass(frozen=True)
+class Case:
+    """A quantized candidate with samples for it."""
+
+    trained: Trained
+    split: Split
+    task: Task
+    bits: tuple[int, int]
+
+    def convert(self, folder: Path) -> Firmware:
+        return make_firmware(self.trained, self.split, self.task, folder=folder, part=PART, exact=False)
+
+
+def random_case(name: str, seed: int, count: int, bits: tuple[int, int] | None = None) -> Case:
+    """A random candidate of a space whose formats fit most of its samples, the rest saturates."""
+    rng = generator(seed, "random case of", name)
+    space, task = space_of(name), Task("classification" if name != "bragg" else "regression", space_of(name).outputs)
+    architecture = space.decode(space.sample_feasible(rng)).architecture
+    bits = bits or (int(rng.integers(2, 11)), int(rng.integers(2, 11)))
+    grid = Precision(int(rng.integers(6, 13)), int(rng.integers(1, 4)))
+    x = grid.quantize(rng.normal(0, grid.maximum / 3, (count, *architecture.input_shape))).astype(np.float32)
+    folded, weights = fold_batch_norm(architecture, random_weights(rng, architecture))
+    observed = observe(folded, weights, x[:200], saturation=1e-2)
+    quantized = quantize(folded, weights, observed, input_grid=grid, weight_bits=bits[0], activation_bits=bits[1])
+    labels = rng.integers(0, space.outputs, count)
+    return Case(Trained(f"{name}_{seed}", quantized, weights, Training(), {}, seed), Split(x, labels), task, bits)
+
+
+def from_environment(name: str, default: int) -> int:
+    return int(os.environ.get(name, default))
+
+
+@pytest.mark.slow
+def test_random_candidates_of_every_exact_space_are_exact_or_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``KERASNAC_CANDIDATES=8`` sets how many per space, ``KERASNAC_CANDIDATES_SEED`` the first seed."""
+    count, first = from_environment("KERASNAC_CANDIDATES", 8), from_environment("KERASNAC_CANDIDATES_SEED", 0)
+    rows: list[str] = []
+    wrong: list[str] = []
+    for name in EXACT:
+        verdicts: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
+        for seed in range(first, first + count):
+            case = random_case(name, seed, 500)
+            head = f"{name} seed {seed} w{case.bits[0]} a{case.bits[1]} [{case.trained.architecture}]"
+            try:
+                firmware = case.convert(tmp_path / f"{name}_{seed}")
+            except ConversionError as error:
+                verdict, line = "refused", f"{head}\n    REFUSED {error}"
+                reasons[re.sub(r"[\d.]+", "#", str(error).split(";")[0])] += 1
+                if "float32" not in str(error):
+                    wrong.append(line)
+            else:
+                verdict = "exact" if firmware.bit_exact else "mismatch"
+                line = f"{head}\n    {firmware.samples} samples, {firmware.verdict}, {dict(firmware.seconds)}"
+                if not firmware.bit_exact:
+                    wrong.append(line)
+            verdicts[verdict] += 1
+            with capsys.disabled():
+                print(line, flush=True)
+        why = "; ".join(f"{number}x {reason}" for reason, number in reasons.items()) or "-"
+        rows.append(
+            f"{name:15}{count:8}{verdicts['exact']:8}{verdicts['refused']:9}{verdicts['mismatch']:11}  {why}"
+        )
+    with capsys.disabled():
+        print(f"\n{'space':15}{'models':>8}{'exact':>8}{'refused':>9}{'mismatches':>11}  reasons", *rows, sep="\n")
+    assert not wrong, "\n".join(wrong)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from kerasnac.core.data import Task
 from kerasnac.stages.run import Outcome
@@ -14,7 +15,9 @@ WIDTH = 140
 
 def outcome(result: Outcome) -> RenderableType:
     """Everything a run found: the front, the tuned and compressed models, the firmware."""
-    return Group(front(result), tuned(result), compressed(result), firmware(result))
+    small = (compressed(result), firmware(result)) if result.firmware else ()
+    refused = (Text(f"{name} stays float: {reason}") for name, reason in result.refused.items())
+    return Group(front(result), tuned(result), *small, *refused)
 
 
 def front(result: Outcome) -> Table:
@@ -114,7 +117,6 @@ def firmware(result: Outcome) -> Table:
             equal,
             "yes" if made.bit_exact else "NO",
         )
-    table.caption = "\n".join(f"{name} not converted: {reason}" for name, reason in result.refused.items()) or None
     return table
 
 

@@ -1,0 +1,222 @@
+"""Attention, sets, residuals, pools, strides and layer norms in Keras and QKeras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kerasnac.adapters.keras.build import build, get_weights, set_weights
+from kerasnac.adapters.keras.custom import custom
+from kerasnac.adapters.keras.runtime import qkeras
+from kerasnac.adapters.keras.train import observe, predict
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.blocks import Attention, Block, Conv, DeepSets, Mlp, Pool, Residual, Window
+from kerasnac.core.layers import Shape
+from kerasnac.core.precision import Precision
+from kerasnac.core.quantization import quantize
+from kerasnac.core.space import SearchSpace
+from kerasnac.core.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON, Weights, fold_batch_norm
+
+pytestmark = pytest.mark.usefixtures("keras")
+
+INPUT = Precision(10, 3)
+
+
+def network(shape: Shape, *blocks: Block) -> Architecture:
+    """The one architecture of a space without choices, with two outputs."""
+    return SearchSpace(input=shape, outputs=2, blocks=blocks).decode(()).architecture
+
+
+def phi(norm: str, aggregate: str) -> DeepSets:
+    return DeepSets(widths=(6,), bottleneck=(4,), norm=norm, aggregate=aggregate, activation="gelu")
+
+
+#: Network -> its parameters by hand.
+NETWORKS: dict[str, tuple[Architecture, int]] = {
+    "attention": (network((3, 4, 2), Attention(width=5)), 3 * (2 * 5 + 5) + 5 * 2 + 2 + 24 * 2 + 2),
+    "relu attention": (network((3, 4, 2), Attention(width=1, scores="relu")), 3 * (2 + 1) + 2 + 2 + 24 * 2 + 2),
+    "deep sets, mean": (network((8, 3), phi("batch", "mean")), 3 * 6 + 6 + 2 * 6 + 6 * 4 + 4 + 2 * 4 + 4 * 2 + 2),
+    "deep sets, max": (network((8, 3), phi("none", "max")), 3 * 6 + 6 + 6 * 4 + 4 + 4 * 2 + 2),
+    "deep sets, layer norm": (network((8, 3), phi("layer", "max")), 3 * 6 + 6 + 2 * 6 + 6 * 4 + 4 + 2 * 4 + 4 * 2 + 2),
+    "residual": (
+        network((4, 5, 3), Residual(body=Conv(channels=3, padding="same", norm="batch"))),
+        3 * 3 * 3 * 3 + 3 + 2 * 3 + 60 * 2 + 2,
+    ),
+    "pools": (network((7, 9, 2), Pool(op="max", size=2), Pool(op="mean", size=2)), 1 * 2 * 2 * 2 + 2),
+    "global pool": (network((4, 4, 3), Pool(op="mean", size=0)), 3 * 2 + 2),
+    "stride": (network((17, 2), Conv(channels=3, kernel=5, stride=4, norm="batch")), 5 * 2 * 3 + 3 + 2 * 3 + 4 * 3 * 2 + 2),
+    "stride, same": (network((17, 2), Conv(channels=3, kernel=5, stride=4, padding="same")), 5 * 2 * 3 + 3 + 5 * 3 * 2 + 2),
+    "stride in 2D": (network((7, 6, 1), Conv(channels=2, kernel=3, stride=2)), 9 * 2 + 2 + 3 * 2 * 2 * 2 + 2),
+    "layer norm of a map": (network((4, 5, 1), Conv(channels=2, norm="layer")), 9 * 2 + 2 + 2 * 2 * 3 * 2 + 12 * 2 + 2),
+    "layer norm of a vector": (network((6,), Mlp(widths=(5,), norm="layer")), 6 * 5 + 5 + 2 * 5 + 5 * 2 + 2),
+    "window": (network((20, 2), Window(start=3, length=9), Pool(op="mean", size=4)), 2 * 2 * 2 + 2),
+}
+every_network = pytest.mark.parametrize("name", NETWORKS)
+EXACT = [name for name in NETWORKS if "layer norm" not in name]
+
+
+def random_weights(architecture: Architecture, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for node in architecture.nodes:
+        for part, weight in node.weights.items():
+            low, high = (0.3, 2) if part in ("gamma", "moving_variance") else (-0.7, 0.7)
+            weights[f"{node.name}/{part}"] = rng.uniform(low, high, weight.shape).astype(np.float32)
+    return weights
+
+
+def samples(architecture: Architecture, count: int = 60) -> np.ndarray:
+    return INPUT.quantize(np.random.default_rng(9).normal(size=(count, *architecture.input_shape))).astype(np.float32)
+
+
+def quantized(name: str, bits: int) -> tuple[Architecture, Weights, Architecture, Weights]:
+    """A network and its quantized form, each with weights."""
+    architecture = NETWORKS[name][0]
+    weights = random_weights(architecture)
+    folded, moved = fold_batch_norm(architecture, weights)
+    observed = observe(folded, moved, samples(architecture), saturation=0)
+    small = quantize(folded, moved, observed, input_grid=INPUT, weight_bits=bits, activation_bits=bits)
+    return architecture, weights, small, moved
+
+
+@every_network
+def test_models_have_the_shapes_and_parameters_of_their_architecture(name: str) -> None:
+    architecture, parameters = NETWORKS[name]
+    model = build(architecture)
+    assert architecture.parameters == parameters
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == parameters
+    for node in architecture.nodes:
+        assert model.get_layer(node.name).output_shape == (None, *node.output)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_quantized_models_have_the_shapes_of_their_architecture(name: str) -> None:
+    _, _, small, _ = quantized(name, 6)
+    model = build(small)
+    for node in small.nodes:
+        assert model.get_layer(node.name).output_shape == (None, *node.output)
+        assert type(model.get_layer(node.name)).__name__.startswith("Q") == (
+            node.layer.kind in ("dense", "conv1d", "conv2d")
+            or (node.layer.kind == "activation" and node.layer["fn"] != "gelu")
+        )
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_at_16_bits_outputs_hardly_change(name: str) -> None:
+    """Errors of 2**-12 per value, a few dozen of them; the tables of a softmax are off by a percent."""
+    architecture, weights, small, moved = quantized(name, 16)
+    x = samples(architecture)
+    real = predict(architecture, weights, x)
+    difference = np.abs(predict(small, moved, x) - real).max()
+    assert difference < (0.1 if name == "attention" else 0.02)
+    assert difference < 0.05 * np.abs(real).max()
+
+
+def numpy_network(architecture: Architecture, weights: Weights, x: np.ndarray) -> np.ndarray:
+    """Float networks of the layers that this file is about, in float64 and without any framework."""
+    outputs = {-1: x.astype(np.float64)}
+    for i, node in enumerate(architecture.nodes):
+        own = {part: weights[f"{node.name}/{part}"].astype(np.float64) for part in node.weights}
+        outputs[i] = _LAYERS[node.layer.kind](node.layer, own, *(outputs[source] for source in node.inputs))
+    return outputs[len(architecture.layers) - 1]
+
+
+def convolution(layer: Any, own: Weights, x: np.ndarray) -> np.ndarray:
+    kernel, stride, rank = own["kernel"], layer["stride"], x.ndim - 2
+    sizes = x.shape[1:-1]
+    if layer["padding"] == "same":
+        needed = [max((-(-size // stride) - 1) * stride + layer["kernel"] - size, 0) for size in sizes]
+        x = np.pad(x, [(0, 0), *((more // 2, more - more // 2) for more in needed), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:rank], axis=tuple(range(1, rank + 1)))
+    windows = windows[(slice(None), *[slice(None, None, stride)] * rank)]  # (batch, positions, channels, kernel)
+    axes = list(range(windows.ndim - rank - 1, windows.ndim))
+    return np.tensordot(windows, np.moveaxis(kernel, rank, 0), (axes, list(range(rank + 1)))) + own["bias"]
+
+
+def pooled(layer: Any, own: Weights, x: np.ndarray) -> np.ndarray:
+    reduce, size, rank = (np.max if layer["op"] == "max" else np.mean), layer["size"], x.ndim - 2
+    if size == 0:
+        return reduce(x, axis=tuple(range(1, rank + 1)))
+    counts = [axis // size for axis in x.shape[1:-1]]
+    x = x[(slice(None), *(slice(count * size) for count in counts))]
+    cut = x.reshape(len(x), *(n for count in counts for n in (count, size)), x.shape[-1])
+    return reduce(cut, axis=tuple(range(2, 2 * rank + 1, 2)))
+
+
+def layer_norm(layer: Any, own: Weights, x: np.ndarray) -> np.ndarray:
+    axes = tuple(range(1, x.ndim)) if layer["axes"] == "all" else (-1,)
+    centred = x - x.mean(axis=axes, keepdims=True)
+    return own["gamma"] * centred / np.sqrt((centred**2).mean(axis=axes, keepdims=True) + LAYER_NORM_EPSILON) + own["beta"]
+
+
+def activated(layer: Any, own: Weights, x: np.ndarray) -> np.ndarray:
+    from scipy.special import erf
+
+    return {"none": x, "relu": np.maximum(x, 0), "gelu": x * (1 + erf(x / np.sqrt(2))) / 2}[layer["fn"]]
+
+
+def softmax(layer: Any, own: Weights, x: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(x)
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+_LAYERS: dict[str, Any] = {
+    "dense": lambda layer, own, x: x @ own["kernel"] + own["bias"],
+    "conv1d": convolution,
+    "conv2d": convolution,
+    "matmul": lambda layer, own, a, b: a @ (b.swapaxes(1, 2) if layer["transpose"] else b),
+    "add": lambda layer, own, a, b: a + b,
+    "batch_norm": lambda layer, own, x: (
+        own["gamma"] * (x - own["moving_mean"]) / np.sqrt(own["moving_variance"] + BATCH_NORM_EPSILON) + own["beta"]
+    ),
+    "layer_norm": layer_norm,
+    "activation": activated,
+    "softmax": softmax,
+    "flatten": lambda layer, own, x: x.reshape(len(x), -1),
+    "reshape": lambda layer, own, x: x.reshape(len(x), *layer["shape"]),
+    "pool": pooled,
+    "window": lambda layer, own, x: x[:, layer["start"] : layer["start"] + layer["length"]],
+}
+
+
+@every_network
+def test_models_compute_what_numpy_computes(name: str) -> None:
+    architecture = NETWORKS[name][0]
+    weights = random_weights(architecture)
+    x = samples(architecture)
+    np.testing.assert_allclose(
+        predict(architecture, weights, x), numpy_network(architecture, weights, x), rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "max"])
+def test_a_set_has_no_order(aggregate: str) -> None:
+    architecture = network((8, 3), phi("batch", aggregate))
+    weights, x = random_weights(architecture), samples(architecture)
+    shuffled = x[:, [3, 0, 7, 5, 1, 6, 2, 4]]
+    np.testing.assert_allclose(predict(architecture, weights, shuffled), predict(architecture, weights, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["attention", "deep sets, mean", "residual"])
+@pytest.mark.parametrize(("form", "suffix"), [("float", "keras"), ("float", "h5"), ("quantized", "h5")])
+def test_saved_models_compute_the_same_when_loaded(name: str, form: str, suffix: str, tmp_path: Path, keras: Any) -> None:
+    """QKeras itself reads no more than h5."""
+    architecture, weights, small, moved = quantized(name, 6)
+    if form == "quantized":
+        architecture, weights = small, moved
+    model = build(architecture)
+    set_weights(model, architecture, weights)
+    path = tmp_path / f"model.{suffix}"
+    model.save(path)
+    objects: dict[str, Any] = {}
+    qkeras().utils._add_supported_quantized_objects(objects)
+    again = keras.models.load_model(path, custom_objects=objects)
+    x = samples(architecture)
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    loaded = get_weights(again, architecture)
+    assert all((loaded[key] == value).all() for key, value in get_weights(model, architecture).items())
+    if name == "attention":
+        assert isinstance(again.get_layer("matmul_0"), custom().MatMul)

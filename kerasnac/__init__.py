@@ -67,7 +67,32 @@ _PUBLIC = {
     "setup": "adapters.keras.runtime:tensorflow",
 }
 
-__all__ = [*_PUBLIC]
+__all__ = [
+    "Architecture",
+    "Dataset",
+    "Firmware",
+    "LayerSpec",
+    "Precision",
+    "Run",
+    "SearchSpace",
+    "Task",
+    "Trained",
+    "Training",
+    "baselines",
+    "blocks",
+    "bops",
+    "build",
+    "costs",
+    "datasets",
+    "load_run",
+    "load_space",
+    "make_firmware",
+    "plots",
+    "progress_bar",
+    "resume",
+    "run_all",
+    "setup",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -134,7 +134,7 @@ def check_options(part: str, strategy: Strategy, reuse_factor: int) -> None:
         if reuse_factor != 1:
             raise ConfigError(f"strategy {strategy} has no multipliers to reuse: set reuse_factor to 1, not {reuse_factor}")
         if find_spec("da4ml") is None:
-            raise EnvironmentProblem(f"strategy {strategy} needs the package da4ml: pip install kerasnac[da4ml]")
+            raise EnvironmentProblem(f"strategy {strategy} needs the package da4ml: pip install da4ml==0.6.0")
 
 
 def _rounding(grid: Precision) -> str:
@@ -240,7 +240,9 @@ def _hls4ml() -> ModuleType:
             import hls4ml
             from hls4ml.converters import register_keras_v2_layer_handler
     except ImportError as error:
-        raise EnvironmentProblem(f"hls4ml cannot be imported ({error}): pip install kerasnac[all]") from error
+        raise EnvironmentProblem(
+            f'hls4ml cannot be imported ({error}): install kerasnac with its dependencies (pip install ".[all]" -c constraints.txt)'
+        ) from error
     for name, parser in (("TableActivation", _parse_table), ("TableSoftmax", _parse_softmax), ("MatMul", _parse_matmul)):
         register_keras_v2_layer_handler(name, parser)
     return hls4ml  # type: ignore[no-any-return]

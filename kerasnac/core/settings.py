@@ -132,7 +132,7 @@ class FirmwareSettings(Settings):
         backend: HLS compiler for which the project is written.
         clock_period: In nanoseconds.
         io_type: ``io_parallel`` or ``io_stream``.
-        strategy: ``latency`` or ``resource``.
+        strategy: ``latency``, ``resource`` or ``distributed_arithmetic`` (adder graphs, with da4ml).
         reuse_factor: Multiplications per multiplier.
         samples: Test samples to compare, at most.
         softmax: ``host`` leaves softmax off the chip; ``chip`` adds it and reports its agreement as well.
@@ -143,7 +143,7 @@ class FirmwareSettings(Settings):
     backend: Literal["Vitis", "Vivado"] = "Vitis"
     clock_period: PositiveFloat = 5.0
     io_type: Literal["io_parallel", "io_stream"] = "io_parallel"
-    strategy: Literal["latency", "resource"] = "latency"
+    strategy: Literal["latency", "resource", "distributed_arithmetic"] = "latency"
     reuse_factor: PositiveInt = 1
     samples: PositiveInt = 2000
     softmax: Literal["host", "chip"] = "host"

@@ -182,6 +182,9 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Trained, ...]:
 
     key, settings = job.key(data), job.settings
     known = {record["iteration"] for record in job.journal.records() if record["key"] == key}
+    folders = [job.folder / "compressed" / f"{job.name}-i{iteration:02d}" for iteration in range(settings.iterations + 1)]
+    if len(known) == len(folders):
+        return tuple(map(Trained.load, folders))
     widths = {"weight_bits": job.weight_bits, "activation_bits": job.activation_bits}
     quantized, start = quantized_start(
         job.model.architecture, job.model.weights, data, **widths, saturation=settings.saturation
@@ -191,19 +194,17 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Trained, ...]:
         job.model.training, epochs=settings.epochs, patience=None, schedule="cosine", learning_rate=rate, data_fraction=1.0
     )
     points: list[Trained] = []
-    for iteration in range(settings.iterations + 1):
-        name = f"{job.name}-i{iteration:02d}"
-        saved = job.folder / "compressed" / name
+    for iteration, folder in enumerate(folders):
         if iteration in known:
-            points.append(Trained.load(saved))
+            points.append(Trained.load(folder))
             continue
         fit = _train(data, job, quantized, start, training, points[-1] if points else None, iteration)
         origin = {"parent": job.model.name, **widths, "iteration": iteration}
         metrics = {data.task.metric: fit.metric, "loss": fit.loss}
-        point = Trained(name, quantized, fit.weights, training, metrics, _seed(job, iteration), origin)
-        point.save(saved)
+        point = Trained(folder.name, quantized, fit.weights, training, metrics, _seed(job, iteration), origin)
+        point.save(folder)
         costs = {"sparsity": point.sparsity, "bops": point.bops, "seconds": fit.seconds}
-        job.journal.append({"key": key, "model": name, **origin, **metrics, **costs})
+        job.journal.append({"key": key, "model": point.name, **origin, **metrics, **costs})
         points.append(point)
     return tuple(points)
 

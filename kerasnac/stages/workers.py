@@ -78,6 +78,10 @@ class Workers:
                     yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise RunError("a worker process died, often for lack of memory: resume with fewer workers") from error
+        except KeyboardInterrupt:
+            waiting.clear()  # The processes are ended; a cancelled future would trip loky over their last words.
+            self.close()
+            raise
         finally:
             for future in waiting:
                 future.cancel()

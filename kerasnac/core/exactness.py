@@ -80,11 +80,18 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
     return {node.name: formats[i] for i, node in enumerate(architecture.nodes)}
 
 
-def obstacle(layer: LayerSpec, shape: Shape) -> str:
+def obstacle(layer: LayerSpec, shape: Shape, *, first: bool = True) -> str:
     """Why a layer on inputs of a shape has no exact firmware, whatever its formats; empty if it may have.
 
     The one list of what cannot be exact, for search spaces and for conversion.
+
+    Args:
+        layer: The layer.
+        shape: Shape of what it reads.
+        first: Whether it is the first layer of the network.
     """
+    if layer.kind == "window" and not first:
+        return "a window is cut from the samples before they reach the firmware; make it the first block"
     if layer.kind == "layer_norm":
         return "hls4ml's layer norm differs from Keras in most outputs (0.2 to 0.8 equal); use norm batch, which is folded"
     if layer.kind == "pool" and layer["op"] == "mean":
@@ -98,7 +105,8 @@ def obstacle(layer: LayerSpec, shape: Shape) -> str:
 
 def obstacles(architecture: Architecture) -> list[str]:
     """Every layer of a network that cannot have exact firmware, with the reason."""
-    reasons = ((node.name, obstacle(node.layer, node.shapes[0])) for node in architecture.nodes)
+    nodes = architecture.nodes
+    reasons = ((node.name, obstacle(node.layer, node.shapes[0], first=node is nodes[0])) for node in nodes)
     return [f"{name}: {reason}" for name, reason in reasons if reason]
 
 

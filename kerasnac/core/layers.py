@@ -272,6 +272,8 @@ class Window(Kind):
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         start, length = spec["start"], spec["length"]
+        if len(shape) != 2:
+            raise Infeasible(f"{spec.kind} needs a readout (steps, channels), got shape {shape}")
         if start + length > shape[0]:
             raise Infeasible(f"a window of {length} steps from {start} on reaches beyond the {shape[0]} steps there are")
         return (length, *shape[1:])

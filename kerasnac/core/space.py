@@ -218,7 +218,7 @@ class SearchSpace(BaseModel):
 
         def placed(layer: LayerSpec) -> LayerSpec:
             inputs = (shapes[len(shapes) + offset] for offset in layer.inputs)
-            if self.firmware == "exact" and (reason := obstacle(layer, shapes[-1])):
+            if self.firmware == "exact" and (reason := obstacle(layer, shapes[-1], first=len(shapes) == 1)):
                 raise Infeasible(reason)
             shapes.append(kind_of(layer).output_shape(layer, *inputs))
             return layer

@@ -31,9 +31,7 @@ def tensorflow() -> Any:
         with _stderr_silenced():
             import tensorflow as tf
     except ImportError as error:
-        raise EnvironmentProblem(
-            f'TensorFlow cannot be imported ({error}): install kerasnac with its dependencies (pip install ".[all]" -c constraints.txt)'
-        ) from error
+        raise EnvironmentProblem(f'TensorFlow cannot be imported ({error}): see "Installing by hand" in the README') from error
     if tf.keras.__name__.startswith("keras.") or not hasattr(tf.keras, "__internal__"):
         raise EnvironmentProblem(
             "TensorFlow was imported under Keras 3 before kerasnac needed it: "

@@ -12,8 +12,9 @@ from kerasnac.core.architecture import Architecture
 from kerasnac.core.exactness import check_exact, obstacles, output_formats, verdict
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
+from kerasnac.core.space import SearchSpace
 from kerasnac.core.weights import Weights
-from kerasnac.errors import ConversionError
+from kerasnac.errors import ConversionError, Infeasible
 
 
 def dense(units: int, weight: str = "fixed<6,1>", bias: str = "fixed<10,3>") -> LayerSpec:
@@ -336,3 +337,15 @@ def test_obstacles_are_listed_by_layer() -> None:
     assert first.startswith("layer_norm_0: hls4ml's layer norm")
     assert second.startswith("pool_1: the mean of 3 values")
     assert obstacles(Architecture((6, 3), (LayerSpec.of("batch_norm"), pool("mean", 2)))) == []
+
+
+def test_a_window_can_only_be_cut_from_the_samples() -> None:
+    window = LayerSpec.of("window", start=1, length=4)
+    assert obstacles(Architecture((6, 3), (window, pool("max", 2)))) == []
+    (reason,) = obstacles(Architecture((6, 3), (window, pool("max", 2), replace(window, params=(("length", 1), ("start", 0))))))
+    assert reason.startswith("window_1: a window is cut from the samples")
+    late = {"block": "window", "start": [0, 1], "length": 2}
+    pooled = {"block": "pool", "op": "max", "size": 2}
+    late_space = SearchSpace.model_validate({"input": [8, 2], "outputs": 2, "firmware": "exact", "blocks": [pooled, late]})
+    with pytest.raises(Infeasible, match=r"block 1 \(window\): a window is cut .* make it the first block"):
+        late_space.decode((0,))

@@ -200,6 +200,12 @@ def test_a_network_without_window_is_used_as_it_is() -> None:
     assert plain.window == slice(None)
 
 
+@pytest.mark.parametrize("shape", [(8,), (8, 8, 1)])
+def test_a_window_needs_a_readout(shape: Shape) -> None:
+    with pytest.raises(Infeasible, match=r"window needs a readout \(steps, channels\), got shape \(8,"):
+        network(shape, Window(start=0, length=4))
+
+
 def test_a_window_keeps_the_input_format() -> None:
     whole = replace(network((20, 2), Window(start=0, length=8)), input=Precision(8, 3))
     assert whole.without_window().input == Precision(8, 3)

@@ -1,0 +1,106 @@
+"""Whole runs of tiny spaces, from samples to firmware, and candidates that are trained quantized."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.data import Dataset
+from kerasnac.core.settings import RunSettings
+from kerasnac.core.space import Candidate, SearchSpace
+from kerasnac.core.training import Training
+from kerasnac.stages.run import Outcome, run_all
+from kerasnac.stages.search import DEFAULT_WIDTHS, SATURATION, Job, train_candidate
+
+
+def tiny_run(folder: Path, shape: tuple[int, ...], block: dict[str, Any], **space: Any) -> Outcome:
+    """A run of one search, one tuned model and one compressed one, on two classes of small samples."""
+    rng = np.random.default_rng(0)
+    y = np.arange(240) % 2
+    x = rng.normal(size=(240, *shape)) * 0.5
+    x[..., 0] += y.reshape(-1, *[1] * (len(shape) - 1)) - 0.5
+    np.savez(folder / "data.npz", x=x, y=y)
+    settings = RunSettings.model_validate(
+        {
+            "name": "tiny",
+            "space": {"input": shape, "outputs": 2, "blocks": [block], **space},
+            "dataset": {"source": "npz", "path": str(folder / "data.npz")},
+            "search": {"population": 2, "evaluations": 2, "training": {"epochs": 1, "batch_size": 32}},
+            "tune": {"select": ["best"], "trials": 1, "epochs": 1},
+            "compress": {"bits": [6], "iterations": 0, "epochs": 1},
+            "firmware": {"select": ["best"], "samples": 40},
+        }
+    )
+    return run_all(settings, folder / "run", workers=1)
+
+
+BLOCKS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "deep_sets": ((4, 3), {"block": "deep_sets", "widths": [[2, 3]], "bottleneck": 2, "norm": "batch", "aggregate": "mean"}),
+    "attention": ((2, 2, 2), {"block": "attention", "width": [1, 2], "activation": "relu"}),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_run_of_graphs_ends_bit_exact(name: str, tmp_path: Path) -> None:
+    shape, block = BLOCKS[name]
+    outcome = tiny_run(tmp_path, shape, block, firmware="exact")
+    assert [evaluation.status for evaluation in outcome.search.evaluations] == ["ok", "ok"]
+    (firmware,) = outcome.firmware
+    assert firmware.bit_exact
+    assert firmware.outputs >= 2 * 20
+    assert {"deep_sets": "pool", "attention": "softmax"}[name] in str(firmware.trained.architecture)
+    assert firmware.metric == firmware.keras_metric
+    assert outcome.refused == {}
+
+
+def test_a_run_of_what_cannot_be_exact_is_reported_and_finishes(tmp_path: Path) -> None:
+    block = {"block": "mlp", "widths": [[2, 3]], "norm": "layer"}
+    outcome = tiny_run(tmp_path, (4,), block)
+    (model,) = outcome.tuned
+    assert list(outcome.refused) == [model.name]
+    assert outcome.refused[model.name].startswith("layer_norm_0: hls4ml's layer norm differs from Keras")
+    assert (outcome.compressed.models, outcome.firmware) == ((), ())
+    assert list(outcome.test) == [model.name]
+
+
+def with_widths(weight_bits: int, activation_bits: int) -> Architecture:
+    block = {
+        "block": "mlp",
+        "widths": [8],
+        "norm": "batch",
+        "activation": "relu",
+        "weight_bits": weight_bits,
+        "activation_bits": activation_bits,
+    }
+    space = SearchSpace.model_validate({"input": 6, "outputs": 3, "firmware": "exact", "blocks": [block]})
+    return space.decode(()).architecture
+
+
+TRAINING = Training(epochs=6, batch_size=16, learning_rate=0.01)
+
+
+def test_a_candidate_with_widths_is_scored_as_it_will_be_quantized(vector_classes: Dataset, keras: Any) -> None:
+    """The same steps by hand: a float training, half as many epochs quantized at a third of the rate."""
+    from kerasnac.adapters.keras.train import fit, quantized_start
+
+    data = vector_classes.development
+    architecture = with_widths(3, 2)
+    metrics, seconds = train_candidate(data, Job(Candidate(architecture), TRAINING, 1))
+    floating = fit(architecture, data, TRAINING, seed=1)
+    quantized, start = quantized_start(architecture, floating.weights, data, **DEFAULT_WIDTHS, saturation=SATURATION)
+    assert [layer.weight.bits for layer in quantized.layers if layer.weight] == [3, 8]
+    assert [layer.activation.bits for layer in quantized.layers if layer.activation] == [2]
+    expected = fit(quantized, data, TRAINING.with_(epochs=3, learning_rate=0.01 / 3), seed=1, weights=start)
+    assert metrics == {"accuracy": expected.metric, "loss": expected.loss}
+    assert metrics["loss"] != floating.loss
+    assert seconds > 0
+
+
+def test_fewer_bits_cost_accuracy(vector_classes: Dataset, keras: Any) -> None:
+    data = vector_classes.development
+    losses = [train_candidate(data, Job(Candidate(with_widths(*bits)), TRAINING, 1))[0]["loss"] for bits in ((8, 8), (2, 2))]
+    assert losses[0] < losses[1]

@@ -109,7 +109,7 @@ class CompressSettings(Settings):
         fraction: Fraction of the remaining weights that each iteration prunes.
         prune_output: Whether the output layer is pruned too.
         epochs: Epochs of every iteration.
-        learning_rate: Initial learning rate, with cosine decay; a third of the tuned one by default, since training
+        learning_rate: Initial learning rate, with cosine decay; half of the tuned one by default, since training
             starts from tuned weights.
         saturation: Fraction of an activation's values that may exceed its format, at each end.
     """

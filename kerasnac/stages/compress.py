@@ -189,7 +189,7 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Trained, ...]:
     quantized, start = quantized_start(
         job.model.architecture, job.model.weights, data, **widths, saturation=settings.saturation
     )
-    rate = settings.learning_rate or job.model.training.learning_rate / 3
+    rate = settings.learning_rate or job.model.training.learning_rate / 2
     training = replace(
         job.model.training, epochs=settings.epochs, patience=None, schedule="cosine", learning_rate=rate, data_fraction=1.0
     )

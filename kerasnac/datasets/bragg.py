@@ -28,7 +28,7 @@ def bragg_peaks(
     offset: Range = (-1.5, 1.5),
     fwhm: Range = (1.5, 4.5),
     lorentzian: Range = (0.0, 1.0),
-    amplitude: Range = (50.0, 5000.0),
+    amplitude: Range = (20.0, 500.0),
     background: Range = (5.0, 50.0),
 ) -> Dataset:
     """Patches of 11 x 11 pixels with one Bragg peak each; the task is to find its centre.
@@ -36,7 +36,8 @@ def bragg_peaks(
     Patches are scaled, and centres divided by the patch size, as in BraggNN (Liu et al., "BraggNN: fast X-ray
     Bragg peak analysis using deep learning", IUCrJ 9, 104, 2022). The metric is the mean distance in pixels.
     The default ranges imitate far-field HEDM: spots a few pixels wide, stretched by mosaicity along a direction
-    that depends on the grain, between barely and very well exposed.
+    that depends on the grain, from barely above the background to well exposed: weak spots are where a centre of
+    mass fails and a network pays.
 
     Args:
         n: Number of patches.

@@ -240,7 +240,7 @@ def _hls4ml() -> ModuleType:
             import hls4ml
             from hls4ml.converters import register_keras_v2_layer_handler
     except ImportError as error:
-        raise EnvironmentProblem(f'hls4ml cannot be imported ({error}): see "Installing by hand" in the README') from error
+        raise EnvironmentProblem(f"hls4ml cannot be imported ({error}): pip install kerasnac with its dependencies") from error
     for name, parser in (("TableActivation", _parse_table), ("TableSoftmax", _parse_softmax), ("MatMul", _parse_matmul)):
         register_keras_v2_layer_handler(name, parser)
     return hls4ml  # type: ignore[no-any-return]

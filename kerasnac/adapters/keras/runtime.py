@@ -31,7 +31,9 @@ def tensorflow() -> Any:
         with _stderr_silenced():
             import tensorflow as tf
     except ImportError as error:
-        raise EnvironmentProblem(f'TensorFlow cannot be imported ({error}): see "Installing by hand" in the README') from error
+        raise EnvironmentProblem(
+            f"TensorFlow cannot be imported ({error}): pip install kerasnac with its dependencies"
+        ) from error
     if tf.keras.__name__.startswith("keras.") or not hasattr(tf.keras, "__internal__"):
         raise EnvironmentProblem(
             "TensorFlow was imported under Keras 3 before kerasnac needed it: "

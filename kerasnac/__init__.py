@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kerasnac.core.space import SearchSpace
     from kerasnac.core.trained import Trained
     from kerasnac.core.training import Training
+    from kerasnac.core.yaml_files import dump as to_yaml
     from kerasnac.core.yaml_files import load_run, load_space
     from kerasnac.faces import plots
     from kerasnac.faces.progress import progress_bar
@@ -65,6 +66,7 @@ _PUBLIC = {
     "resume": "stages.run:resume",
     "run_all": "stages.run:run_all",
     "setup": "adapters.keras.runtime:tensorflow",
+    "to_yaml": "core.yaml_files:dump",
 }
 
 __all__ = [
@@ -92,6 +94,7 @@ __all__ = [
     "resume",
     "run_all",
     "setup",
+    "to_yaml",
 ]
 
 

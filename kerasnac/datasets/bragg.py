@@ -65,7 +65,7 @@ def bragg_peaks(
 def braggnn(frames_file: str | Path, peaks_file: str | Path, *, seed: int = 0, input_bits: int = 8) -> Dataset:
     """Patches of 11 x 11 pixels around the peaks of measured frames; the task is that of :func:`bragg_peaks`.
 
-    Reads the two HDF5 files that BraggNN (https://github.com/lzhengchun/BraggNN) is trained with. As there, patches
+    Reads the two HDF5 files that BraggNN is trained with. As there, patches
     hold a single peak each: where the second file has the arrays ``npeaks`` and ``deviations``, as the public one
     does, only peaks with ``npeaks`` 1 and ``deviations`` in [0, 1) are kept. Unlike there, a patch is centred on the
     nearest pixel instead of the one to the upper left, has no random shift, and is never padded: peaks nearer than

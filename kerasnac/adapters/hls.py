@@ -11,7 +11,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from kerasnac.adapters.csim import INTERFACE
 from kerasnac.adapters.keras.build import INPUT, Model, build, set_weights
@@ -22,13 +22,10 @@ from kerasnac.core.architecture import Architecture, Node
 from kerasnac.core.exactness import KERNEL_KINDS, output_formats
 from kerasnac.core.files import write_json, write_text
 from kerasnac.core.precision import Precision
+from kerasnac.core.settings import Backend, IoType, Strategy
 from kerasnac.core.trained import Trained
 from kerasnac.core.weights import quantized_weights
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
-
-Backend = Literal["Vitis", "Vivado"]
-IoType = Literal["io_parallel", "io_stream"]
-Strategy = Literal["latency", "resource", "distributed_arithmetic"]
 
 #: Name of the project: of its top function and its source files.
 PROJECT = "kerasnac"

@@ -18,7 +18,16 @@ from pydantic import (
 
 from kerasnac.core.selection import Selection
 from kerasnac.core.space import SearchSpace
-from kerasnac.core.training import Training
+from kerasnac.core.training import Schedule, Training
+
+#: HLS compilers that a project can be written for.
+Backend = Literal["Vitis", "Vivado"]
+
+#: Parallel arrays, or one position after the other.
+IoType = Literal["io_parallel", "io_stream"]
+
+#: How kernel layers are implemented.
+Strategy = Literal["latency", "resource", "distributed_arithmetic"]
 
 
 def _selection_text(text: str) -> str:
@@ -79,7 +88,7 @@ class TuneSettings(Settings):
     patience: PositiveInt | None = 5
     learning_rate: tuple[PositiveFloat, PositiveFloat] = (3e-4, 1e-2)
     batch_size: tuple[PositiveInt, ...] = (64, 128, 256, 512)
-    schedule: tuple[Literal["constant", "cosine"], ...] = ("constant", "cosine")
+    schedule: tuple[Schedule, ...] = ("constant", "cosine")
     weight_decay: tuple[PositiveFloat, PositiveFloat] = (1e-6, 1e-2)
     dropout: tuple[NonNegativeFloat, NonNegativeFloat] = (0.0, 0.2)
 
@@ -140,10 +149,10 @@ class FirmwareSettings(Settings):
 
     select: tuple[Rule, ...] = Field(("knee",), min_length=1)
     part: str = "xcvu13p-flga2577-2-e"
-    backend: Literal["Vitis", "Vivado"] = "Vitis"
+    backend: Backend = "Vitis"
     clock_period: PositiveFloat = 5.0
-    io_type: Literal["io_parallel", "io_stream"] = "io_parallel"
-    strategy: Literal["latency", "resource", "distributed_arithmetic"] = "latency"
+    io_type: IoType = "io_parallel"
+    strategy: Strategy = "latency"
     reuse_factor: PositiveInt = 1
     samples: PositiveInt = 2000
     softmax: Literal["host", "chip"] = "host"

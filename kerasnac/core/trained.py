@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,19 @@ class Trained:
     seed: int
     origin: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def _zeros(self) -> tuple[float, dict[str, float]]:
+        return sparsity(self.architecture, self.weights)  # quantizes all weights: once is enough
+
     @property
     def sparsity(self) -> float:
         """Fraction of zero weights in the kernels, after quantization."""
-        return sparsity(self.architecture, self.weights)[0]
+        return self._zeros[0]
 
-    @property
+    @cached_property
     def bops(self) -> float:
         """Bit operations with this network's formats and zeros (32 bits where it is float)."""
-        return bops(self.architecture, sparsity=sparsity(self.architecture, self.weights)[1])
+        return bops(self.architecture, sparsity=self._zeros[1])
 
     def save(self, folder: Path | str) -> Path:
         """Writes ``model.json`` and ``weights.npz``; the folder appears whole or not at all."""

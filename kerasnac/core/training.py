@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from kerasnac.errors import ConfigError
 
-OPTIMIZERS = ("adam", "sgd", "rmsprop", "nadam")
-SCHEDULES = ("constant", "cosine")
+Optimizer = Literal["adam", "sgd", "rmsprop", "nadam"]
+Schedule = Literal["constant", "cosine"]
+OPTIMIZERS, SCHEDULES = get_args(Optimizer), get_args(Schedule)
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Training:
     epochs: int = 5
     learning_rate: float = 1e-3
     batch_size: int = 256
-    optimizer: Literal["adam", "sgd", "rmsprop", "nadam"] = "adam"
-    schedule: Literal["constant", "cosine"] = "constant"
+    optimizer: Optimizer = "adam"
+    schedule: Schedule = "constant"
     weight_decay: float = 0.0
     l1: float = 0.0
     dropout: float = 0.0

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.csim import compile_project, emulate
-from kerasnac.adapters.hls import SOFTMAX_OUTPUT, Backend, IoType, Strategy, convert
+from kerasnac.adapters.hls import SOFTMAX_OUTPUT, convert
 from kerasnac.adapters.keras.train import predict
 from kerasnac.core.data import Split, Task
 from kerasnac.core.exactness import check_exact
 from kerasnac.core.files import new_folder, write_json, write_text
+from kerasnac.core.settings import Backend, IoType, Strategy
 from kerasnac.core.trained import Trained
 from kerasnac.errors import ConfigError, ConversionError, DataError, RunError
 

@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
@@ -30,6 +31,10 @@ IoType = Literal["io_parallel", "io_stream"]
 Strategy = Literal["latency", "resource", "distributed_arithmetic"]
 
 
+#: Width of weights or activations in bits.
+Bits = Annotated[int, Field(ge=2, le=16)]
+
+
 def _selection_text(text: str) -> str:
     Selection.parse(text)
     return text
@@ -43,6 +48,44 @@ class Settings(BaseModel):
     """Frozen, and strict about names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rule4mlSettings(Settings):
+    """What the resource surrogate rule4ml is asked.
+
+    Attributes:
+        strategy: ``latency`` or ``resource``.
+        reuse_factor: Multiplications per multiplier.
+        precision: The one number format of the whole network.
+        hls4ml: Version of hls4ml that the estimate is for.
+        vivado: Version of the vendor's tools that the estimate is for.
+        samples: Monte-Carlo dropout samples, whose spread is recorded; 0 for one deterministic prediction.
+    """
+
+    strategy: Literal["latency", "resource"] = "latency"
+    reuse_factor: PositiveInt = 1
+    precision: str = "ap_fixed<8,3>"
+    hls4ml: str = "1.1.0"
+    vivado: str = "2023.2"
+    samples: NonNegativeInt = 0
+
+
+class AdderGraphSettings(Settings):
+    """How an untrained candidate's adder graph is drawn: with the widths and the sparsity that it is to end with.
+
+    Attributes:
+        weight_bits: Width of the weights; a layer's own width wins.
+        activation_bits: Width of the activations; a layer's own width wins.
+        sparsity: Fraction of the weights that are pruned.
+        stage_levels: Adder levels between two registers.
+        effort: ``fast`` or ``full`` search for common subexpressions.
+    """
+
+    weight_bits: Bits = 6
+    activation_bits: Bits = 6
+    sparsity: float = Field(0.5, ge=0, lt=1)
+    stage_levels: PositiveInt = 5
+    effort: Literal["fast", "full"] = "fast"
 
 
 class SearchSettings(Settings):
@@ -106,7 +149,7 @@ def _width_pair(value: Any) -> Any:
 
 
 #: Weight and activation width; a single number means both.
-Widths = Annotated[tuple[Annotated[int, Field(ge=2, le=16)], Annotated[int, Field(ge=2, le=16)]], BeforeValidator(_width_pair)]
+Widths = Annotated[tuple[Bits, Bits], BeforeValidator(_width_pair)]
 
 
 class CompressSettings(Settings):

@@ -15,7 +15,7 @@ from kerasnac.core.data import Dataset, Task, make_dataset
 from kerasnac.core.space import SearchSpace
 
 if TYPE_CHECKING:
-    from kerasnac.stages.workers import Workers
+    from kerasnac.adapters.workers import LocalWorkers
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 settings.register_profile("kerasnac", derandomize=True, deadline=None, max_examples=60)
@@ -91,9 +91,9 @@ def conv_space() -> SearchSpace:
 
 
 @pytest.fixture(scope="session")
-def workers(vector_classes: Dataset) -> Iterator[Workers]:
+def workers(vector_classes: Dataset) -> Iterator[LocalWorkers]:
     """Two processes that hold ``vector_classes``."""
-    from kerasnac.stages.workers import Workers
+    from kerasnac.adapters.workers import LocalWorkers
 
-    with Workers(vector_classes.development, 2) as pool:
+    with LocalWorkers(vector_classes.development, 2) as pool:
         yield pool

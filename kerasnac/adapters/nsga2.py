@@ -11,8 +11,11 @@ from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.core.crossover import Crossover
 from pymoo.core.duplicate import DuplicateElimination
 from pymoo.core.mutation import Mutation
+from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 from pymoo.core.termination import NoTermination
+from pymoo.indicators.hv import HV
+from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 from pymoo.problems.static import StaticProblem
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
@@ -32,19 +35,22 @@ class Nsga2:
 
     Args:
         space: Where to search.
-        initial: The first generation; its length is the population size.
+        initial: The first generation.
+        size: Size of every other generation, and of the population that survives one.
         objectives: Number of objectives, all minimised.
         constraints: Number of constraints, each kept when it is zero or less.
         seed: Seed of all random choices.
     """
 
-    def __init__(self, space: SearchSpace, initial: Sequence[Genome], *, objectives: int, constraints: int, seed: int) -> None:
+    def __init__(
+        self, space: SearchSpace, initial: Sequence[Genome], *, size: int, objectives: int, constraints: int, seed: int
+    ) -> None:
         self._space = space
         self._unseen = _Unseen(space)
         upper = np.array(space.cardinalities) - 1
         self._problem = Problem(n_var=len(upper), n_obj=objectives, n_ieq_constr=constraints, xl=0, xu=upper, vtype=int)
         self._algorithm = NSGA2(
-            pop_size=len(initial),
+            pop_size=size,
             sampling=np.array(initial, dtype=int),
             crossover=_BlockCrossover(space),
             mutation=_GeneMutation(space),
@@ -73,6 +79,46 @@ def nondominated(losses: NDArray[np.float64]) -> list[int]:
         return []
     front = NonDominatedSorting().do(losses, only_non_dominated_front=True)
     return sorted((int(i) for i in front), key=lambda i: tuple(losses[i]))
+
+
+def fittest(losses: NDArray[np.float64], violations: NDArray[np.float64], count: int) -> list[int]:
+    """Indices of the points that NSGA-II would let survive, in order.
+
+    Args:
+        losses: Values to minimise, shape (points, objectives).
+        violations: Constraint violations, shape (points, constraints), kept when zero or less.
+        count: How many survive.
+    """
+    if count >= len(losses):
+        return list(range(len(losses)))
+    problem = Problem(n_var=1, n_obj=losses.shape[1], n_ieq_constr=violations.shape[1])
+    points = Population.new(F=losses, G=violations, place=np.arange(len(losses)))
+    survivors = RankAndCrowding().do(problem, points, n_survive=count, random_state=np.random.default_rng(0))
+    return sorted(int(place) for place in survivors.get("place"))
+
+
+class Hypervolume:
+    """Hypervolume of points in a box that stays the same for a whole search.
+
+    The box is spanned by the best values of some first points and a reference point; its volume is 1, and points
+    beyond its best corner make the volume larger. What is worse than the reference point counts nothing.
+    (Zitzler and Thiele, PPSN 1998.)
+
+    Args:
+        first: Values to minimise, shape (points, objectives), of the first generation.
+        reference: Reference point, shape (objectives,).
+    """
+
+    def __init__(self, first: NDArray[np.float64], reference: NDArray[np.float64]) -> None:
+        extent = reference - first.min(axis=0)
+        # An objective that nobody in the first generation is better in: any unit does.
+        self._extent = np.where(extent > 0, extent, np.maximum(np.abs(reference), 1.0))
+        self._reference = reference
+        self._volume = HV(ref_point=np.zeros(len(reference)))
+
+    def __call__(self, points: NDArray[np.float64]) -> float:
+        """The hypervolume of points, shape (points, objectives)."""
+        return float(self._volume((points - self._reference) / self._extent))
 
 
 class _BlockCrossover(Crossover):  # type: ignore[misc]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -117,6 +117,33 @@ class Development:
             for array in (split.x, split.y):
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
+
+    def folds(self, count: int) -> Iterator[Development]:
+        """Folds of a cross-validation over the training and validation samples, the same for every caller.
+
+        Stratified by class. The input grid and a standardisation stay those of the training split.
+
+        Args:
+            count: Number of folds, at least 2.
+
+        Yields:
+            The data with each fold in turn for validation, and the others for training.
+
+        Raises:
+            DataError: If a class has fewer samples than there are folds.
+        """
+        from sklearn.model_selection import KFold, StratifiedKFold
+
+        x = np.concatenate([self.train.x, self.validation.x])
+        y = np.concatenate([self.train.y, self.validation.y])
+        fewest = int(np.bincount(y)[np.unique(y)].min()) if self.task.kind == "classification" else len(y)
+        if fewest < count:
+            raise DataError(
+                f"{self.name}: {count} folds need as many samples of every class, one has {fewest}: use fewer folds"
+            )
+        splitter = (StratifiedKFold if self.task.kind == "classification" else KFold)(count, shuffle=True, random_state=0)
+        for train, validation in splitter.split(x, y):
+            yield replace(self, train=Split(x[train], y[train]), validation=Split(x[validation], y[validation]))
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.space import Candidate, Genome
 
-#: ``ok``: trained; ``infeasible``: cannot be built; ``over_budget``: never trained because a cost breaks a budget.
-Status = Literal["ok", "infeasible", "over_budget"]
+#: ``ok``: trained; ``brief``: trained for some epochs only, by successive halving; ``infeasible``: cannot be built;
+#: ``over_budget``: never trained because a cost breaks a budget; ``failed``: its worker processes died.
+Status = Literal["ok", "brief", "infeasible", "over_budget", "failed"]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How carefully a candidate was evaluated; only evaluations of one fidelity are compared.
+
+    Attributes:
+        epochs: Epochs of the training.
+        data_fraction: Fraction of the training samples.
+        folds: Folds of the cross-validation; 1 for none.
+        key: Hash of everything that decides the metrics of a candidate: data, all training settings, seed.
+    """
+
+    epochs: int
+    data_fraction: float
+    folds: int
+    key: str
 
 
 @dataclass(frozen=True)
@@ -24,10 +42,10 @@ class Evaluation:
         status: See :data:`Status`.
         candidate: What the genome decodes to; None if it is infeasible.
         metrics: Values by name; only costs when it was not trained.
-        fidelity: Hash of data, training settings and seed: only equal ones are comparable.
+        fidelity: How carefully it was, or would have been, evaluated.
         seed: Seed of the training.
         seconds: Wall time of the training.
-        reason: Why it was not trained.
+        reason: Why it was not trained, or how its training failed.
     """
 
     index: int
@@ -36,7 +54,7 @@ class Evaluation:
     status: Status
     candidate: Candidate | None
     metrics: Mapping[str, float]
-    fidelity: str
+    fidelity: Fidelity
     seed: int = 0
     seconds: float = 0.0
     reason: str = ""
@@ -57,7 +75,7 @@ class Evaluation:
             **{f"metrics.{name}": value for name, value in self.metrics.items()},
             "seconds": round(self.seconds, 3),
             "seed": self.seed,
-            "fidelity": self.fidelity,
+            **{f"fidelity.{name}": value for name, value in asdict(self.fidelity).items()},
             "reason": self.reason,
             "genome": list(self.genome),
             "training": None if candidate is None else dict(candidate.training),
@@ -71,5 +89,6 @@ class Evaluation:
         if record["architecture"] is not None:
             candidate = Candidate(Architecture.from_dict(record["architecture"]), tuple(sorted(record["training"].items())))
         metrics = {key.removeprefix("metrics."): value for key, value in record.items() if key.startswith("metrics.")}
-        plain = {key: record[key] for key in ("index", "generation", "status", "fidelity", "seed", "seconds", "reason")}
-        return cls(genome=tuple(record["genome"]), candidate=candidate, metrics=metrics, **plain)
+        fidelity = Fidelity(**{field.name: record[f"fidelity.{field.name}"] for field in fields(Fidelity)})
+        plain = {key: record[key] for key in ("index", "generation", "status", "seed", "seconds", "reason")}
+        return cls(genome=tuple(record["genome"]), candidate=candidate, metrics=metrics, fidelity=fidelity, **plain)

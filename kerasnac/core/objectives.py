@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.bops import bops
 from kerasnac.core.data import Sense, Task
+from kerasnac.core.estimators import SOURCES
 from kerasnac.errors import ConfigError
 
-#: Metrics known from the architecture alone, before any training; all are to be minimised.
-COSTS = ("bops", "parameters")
+#: Metrics known before any training; all are to be minimised.
+COSTS = tuple(metric for metrics in SOURCES.values() for metric in metrics)
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Objective:
     def loss(self, value: float) -> float:
         """The value as something to minimise."""
         return -value if self.sense == "max" else value
+
+    def height(self, value: float) -> float:
+        """The loss on the scale on which differences count: costs, which span decades, by their logarithm."""
+        return math.log1p(value) if self.metric in COSTS else self.loss(value)
 
     def violation(self, value: float) -> float:
         """How far a value is beyond the budget, relative to it; zero or less when it is kept."""
@@ -61,8 +67,14 @@ def resolve(
     return objectives, tuple(named(name, bound) for name, bound in budgets.items())
 
 
+def sources(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Keys of :data:`kerasnac.core.estimators.SOURCES` that record any of some metrics."""
+    wanted = set(metrics)
+    return tuple(source for source, recorded in SOURCES.items() if wanted & set(recorded))
+
+
 def cost_metrics(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, float]:
-    """The values of :data:`COSTS` for an untrained architecture at given widths."""
+    """The metrics of the source ``architecture``, for a float architecture at given widths."""
     return {
         "bops": bops(architecture, weight_bits=weight_bits, activation_bits=activation_bits),
         "parameters": architecture.parameters,

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from kerasnac.core.references import Reference
 from kerasnac.core.selection import Selection
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.training import Schedule, Training
@@ -88,26 +89,70 @@ class AdderGraphSettings(Settings):
     effort: Literal["fast", "full"] = "fast"
 
 
+class HalvingSettings(Settings):
+    """Successive halving inside a generation: all candidates are trained briefly, the promising ones in full.
+
+    Attributes:
+        epochs: Epochs of the brief training.
+        keep: Fraction of a generation that is trained in full.
+    """
+
+    epochs: PositiveInt
+    keep: float = Field(0.5, gt=0, lt=1)
+
+
 class SearchSettings(Settings):
     """The global search.
 
     Attributes:
         objectives: Metrics to optimise; ``metric`` is the task metric.
         budgets: Bounds that every answer keeps: metric -> maximum (minimum for accuracy).
+        seeds: Architectures of the first generation, which stand in every table and plot: names of baselines, JSON
+            files, folders of saved models, or architectures.
+        algorithm: ``nsga2``, or ``random`` for a search to compare with.
         population: Size of a generation.
-        evaluations: Candidates to train.
+        evaluations: Candidates to train, at most.
+        max_hours: Wall time after which no generation is begun, counted over all sessions of a resumed search.
+        stagnation: Generations without a gain of hypervolume after which the search ends.
+        reference_point: Hypervolume counts what is better than this point: metric -> value; by default the worst values
+            of the first generation.
         training: How every candidate is trained.
+        folds: Folds of a cross-validation over the training and validation samples; 1 for none.
+        halving: Successive halving; off by default.
         weight_bits: Width at which BOPs are counted.
         activation_bits: As ``weight_bits``.
+        estimators: Sources of costs to record besides those that objectives and budgets need.
+        board: FPGA board or part for which resources are estimated.
+        rule4ml: Settings of the resource surrogate.
+        adder_graph: Settings of the adder graphs.
     """
 
     objectives: tuple[str, ...] = Field(("metric", "bops"), min_length=1)
     budgets: dict[str, float] = Field(default_factory=dict)
+    seeds: tuple[Reference, ...] = ()
+    algorithm: Literal["nsga2", "random"] = "nsga2"
     population: int = Field(20, ge=2)
     evaluations: PositiveInt = 100
+    max_hours: PositiveFloat | None = None
+    stagnation: PositiveInt | None = None
+    reference_point: dict[str, float] = Field(default_factory=dict)
     training: Training = Training(epochs=5)
+    folds: PositiveInt = 1
+    halving: HalvingSettings | None = None
     weight_bits: PositiveInt = 8
     activation_bits: PositiveInt = 8
+    estimators: tuple[Literal["rule4ml", "adder_graph"], ...] = ()
+    board: str = "vu13p"
+    rule4ml: Rule4mlSettings = Rule4mlSettings()
+    adder_graph: AdderGraphSettings = AdderGraphSettings()
+
+    @model_validator(mode="after")
+    def _halving_is_briefer(self) -> SearchSettings:
+        if self.halving and self.halving.epochs >= self.training.epochs:
+            raise ValueError(
+                f"halving: {self.halving.epochs} epochs are not fewer than the {self.training.epochs} of the training"
+            )
+        return self
 
 
 class TuneSettings(Settings):

@@ -161,7 +161,7 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 def _validated(kind: type[M], data: Any, path: Path, root: yaml.Node, prefix: Location) -> M:
     try:
-        return kind.model_validate(data)
+        return kind.model_validate(data, context={"folder": path.parent})
     except ValidationError as error:
         problems = error.errors()
         # An error deep inside makes the lists around it "too short": those echoes say nothing new.

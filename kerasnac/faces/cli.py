@@ -25,6 +25,10 @@ class _Group(click.Group):
 
 _workers = click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores by default.")
 
+_scheduler = click.option(
+    "--scheduler", metavar="ADDRESS", help="Use the workers of the Dask cluster at this address, tcp://host:8786."
+)
+
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
@@ -41,7 +45,16 @@ def main() -> None:
 )
 @click.option("--seed", type=int, help="The run's seed, in place of the file's.")
 @_workers
-def run(file: str, out: Path, profile: str | None, data: Path | None, seed: int | None, workers: int | None) -> None:
+@_scheduler
+def run(
+    file: str,
+    out: Path,
+    profile: str | None,
+    data: Path | None,
+    seed: int | None,
+    workers: int | None,
+    scheduler: str | None,
+) -> None:
     """Run FILE: search, tune, compress, convert, compare.
 
     FILE is a YAML file, or the name of one that comes with kerasnac (`kerasnac spaces` lists them).
@@ -55,17 +68,18 @@ def run(file: str, out: Path, profile: str | None, data: Path | None, seed: int 
         settings = settings.model_copy(update={"seed": seed})
     from kerasnac.stages.run import run_all
 
-    _show(lambda progress: run_all(settings, out, workers=workers, progress=progress), out)
+    _show(lambda progress: run_all(settings, out, workers=workers, scheduler=scheduler, progress=progress), out)
 
 
 @main.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_workers
-def resume(folder: Path, workers: int | None) -> None:
+@_scheduler
+def resume(folder: Path, workers: int | None, scheduler: str | None) -> None:
     """Continue the run in FOLDER where it stopped; nothing computed is computed again."""
     from kerasnac.stages.run import resume as continue_run
 
-    _show(lambda progress: continue_run(folder, workers=workers, progress=progress), folder)
+    _show(lambda progress: continue_run(folder, workers=workers, scheduler=scheduler, progress=progress), folder)
 
 
 @main.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kerasnac.adapters.nsga2 import nondominated
+from kerasnac.adapters.workers import Workers
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Development, Task
 from kerasnac.core.exactness import obstacles
@@ -22,7 +23,6 @@ from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.core.weights import Weights
 from kerasnac.errors import ConversionError, TrialError
-from kerasnac.stages.workers import Workers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,9 +89,7 @@ class CompressResult:
     def select(self, *rules: str) -> tuple[Trained, ...]:
         """Points by the rules of :class:`kerasnac.core.selection.Selection`, for every parent, without repeats."""
         picked = [
-            Selection.parse(rule).pick(
-                self._front(own), lambda m: m.metrics[self.task.metric], lambda m: m.bops, self.task.sense
-            )
+            Selection.parse(rule).pick(self._front(own), _values, metric=self.task.metric, cost="bops", sense=self.task.sense)
             for parent in self.parents
             for rule in rules
             if (own := [m for m in self.models if m.origin["parent"] == parent.name])
@@ -121,6 +119,10 @@ class CompressResult:
         sign = -1 if self.task.sense == "max" else 1
         losses = np.array([[sign * m.metrics[self.task.metric], m.bops] for m in models])
         return tuple(models[i] for i in nondominated(losses))
+
+
+def _values(model: Trained) -> dict[str, float]:
+    return {**model.metrics, "bops": model.bops, "sparsity": model.sparsity, "parameters": model.architecture.parameters}
 
 
 def compress(

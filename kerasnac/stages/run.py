@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kerasnac import datasets
 from kerasnac.adapters.csim import require_compiler
 from kerasnac.adapters.hls import check_options
+from kerasnac.adapters.workers import LocalWorkers, Workers, connect
 from kerasnac.core.data import Dataset, Development, Split, Task
 from kerasnac.core.evaluation import Evaluation
 from kerasnac.core.exactness import obstacles
@@ -26,9 +27,8 @@ from kerasnac.core.trained import Trained
 from kerasnac.core.yaml_files import dump, load_run, load_space
 from kerasnac.errors import EnvironmentProblem, RunError
 from kerasnac.stages.compress import CompressResult, compress
-from kerasnac.stages.search import SearchResult, check_fit, global_search
+from kerasnac.stages.search import SearchResult, check_search, global_search
 from kerasnac.stages.tune import tune
-from kerasnac.stages.workers import Workers
 
 if TYPE_CHECKING:
     from kerasnac.stages.firmware import Firmware
@@ -61,6 +61,7 @@ class Run:
         data: What to train on.
         seed: The one seed of the run.
         workers: Processes; all cores by default.
+        scheduler: Address of a Dask scheduler, whose workers are used instead; they must see the folder, too.
         progress: Called by every stage after a unit of work.
 
     Raises:
@@ -69,11 +70,18 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path | str, data: Dataset, *, seed: int = 0, workers: int | None = None, progress: Progress = silent
+        self,
+        folder: Path | str,
+        data: Dataset,
+        *,
+        seed: int = 0,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        progress: Progress = silent,
     ) -> None:
         self.folder = Path(folder).resolve()
         self.data, self.seed, self.progress = data, seed, progress
-        self._processes = workers
+        self._processes, self._scheduler = workers, scheduler
         self._lock = _claim(self.folder)
         self._describe()
         self._start = SearchSettings().training
@@ -147,7 +155,9 @@ class Run:
 
     @cached_property
     def _workers(self) -> Workers:
-        return Workers(self._development, self._processes)
+        if self._scheduler is not None:
+            return connect(self._development, self._scheduler)
+        return LocalWorkers(self._development, self._processes)
 
     @property
     def _common(self) -> dict[str, Any]:
@@ -233,13 +243,21 @@ class Outcome:
     refused: dict[str, str]
 
 
-def run_all(settings: RunSettings, folder: Path | str, *, workers: int | None = None, progress: Progress = silent) -> Outcome:
+def run_all(
+    settings: RunSettings,
+    folder: Path | str,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = silent,
+) -> Outcome:
     """The whole run of a YAML file, from dataset to firmware; called again on the same folder, it resumes.
 
     Args:
         settings: From :func:`kerasnac.core.yaml_files.load_run`.
         folder: Run folder; ``run.yaml`` in it is all that :func:`resume` needs.
         workers: Processes; all cores by default.
+        scheduler: Address of a Dask scheduler, whose workers are used instead; they must see the folder, too.
         progress: Called after every unit of work.
 
     Raises:
@@ -252,8 +270,8 @@ def run_all(settings: RunSettings, folder: Path | str, *, workers: int | None = 
     require_compiler()
     check_options(settings.firmware.part, settings.firmware.strategy, settings.firmware.reuse_factor)
     data = datasets.load(settings.dataset.source, **settings.dataset.options)
-    check_fit(settings.space, data.development)
-    with Run(folder, data, seed=settings.seed, workers=workers, progress=progress) as run:
+    check_search(settings.space, data.development, settings.search)
+    with Run(folder, data, seed=settings.seed, workers=workers, scheduler=scheduler, progress=progress) as run:
         path = folder / SETTINGS
         if path.exists() and load_run(path) != settings:
             raise RunError(
@@ -272,7 +290,9 @@ def run_all(settings: RunSettings, folder: Path | str, *, workers: int | None = 
         return Outcome(found, tuned, compressed, firmware, test, refused)
 
 
-def resume(folder: Path | str, *, workers: int | None = None, progress: Progress = silent) -> Outcome:
+def resume(
+    folder: Path | str, *, workers: int | None = None, scheduler: str | None = None, progress: Progress = silent
+) -> Outcome:
     """Continues the run of a folder, or reads its results if it is complete.
 
     Raises:
@@ -281,7 +301,7 @@ def resume(folder: Path | str, *, workers: int | None = None, progress: Progress
     path = Path(folder) / SETTINGS
     if not path.exists():
         raise RunError(f"{folder} holds no run: {SETTINGS} is missing")
-    return run_all(load_run(path), folder, workers=workers, progress=progress)
+    return run_all(load_run(path), folder, workers=workers, scheduler=scheduler, progress=progress)
 
 
 def _claim(folder: Path) -> int:

@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.nsga2 import UNKNOWN, Nsga2, nondominated
-from kerasnac.core.architecture import Architecture
+from kerasnac.adapters.nsga2 import Hypervolume, Nsga2, nondominated
+from kerasnac.adapters.workers import Workers
 from kerasnac.core.data import Development, Task
 from kerasnac.core.evaluation import Evaluation
 from kerasnac.core.journal import Journal
-from kerasnac.core.objectives import Objective, cost_metrics, resolve
-from kerasnac.core.progress import Progress, Step, silent
-from kerasnac.core.seeding import derive_seed, digest, generator
+from kerasnac.core.objectives import Objective, resolve
+from kerasnac.core.progress import Progress, silent
+from kerasnac.core.random_search import RandomSearch
+from kerasnac.core.seeding import digest
 from kerasnac.core.selection import Selection
 from kerasnac.core.settings import SearchSettings
-from kerasnac.core.space import Candidate, Genome, SearchSpace
-from kerasnac.core.training import Training
-from kerasnac.errors import Infeasible, SearchError, SpaceError, TrialError
-from kerasnac.stages.workers import Workers
+from kerasnac.core.space import Genome, SearchSpace
+from kerasnac.errors import ConfigError, RunError, SpaceError
+from kerasnac.stages.costs import Costs, estimators
+from kerasnac.stages.evaluate import Evaluator
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Random candidates that are tried to fill the first generation before the budgets are called impossible.
-SAMPLING_TRIES = 2000
-
 #: Generations in a row without a candidate that can be trained, after which the search ends.
 BARREN_GENERATIONS = 10
 
-#: Where widths are genes: those of layers that have none, the output layer for one.
-DEFAULT_WIDTHS = {"weight_bits": 8, "activation_bits": 8}
+#: Settings that say when to stop, and what else to record: they change nothing about the candidates asked for.
+_LIMITS = {"evaluations", "max_hours", "stagnation", "reference_point", "estimators"}
 
-#: Where widths are genes: fraction of an activation's values that may exceed its format, at each end.
-SATURATION = 1e-3
+
+@dataclass(frozen=True)
+class Generation:
+    """Where a search stood after a generation.
+
+    Attributes:
+        number: From 0.
+        asked: Hash of the genomes that were asked for: a resumed search must ask for the same.
+        evaluations: Candidates trained so far.
+        hypervolume: Of the front so far, in units of the box between the best and the reference point; see
+            :class:`kerasnac.adapters.nsga2.Hypervolume`.
+        seconds: Wall time of the generation.
+    """
+
+    number: int
+    asked: str
+    evaluations: int
+    hypervolume: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -47,55 +63,66 @@ class SearchResult:
     """All evaluations of a search, in the order in which they were asked for.
 
     Attributes:
-        evaluations: Trained, infeasible and over-budget candidates.
+        evaluations: Trained and other candidates; see :data:`kerasnac.core.evaluation.Status`.
         objectives: What was optimised.
         budgets: The constraints.
         task: The task of the data.
+        references: Name of every seed architecture -> id of its candidate.
+        generations: The complete generations.
+        stopped: Why the search ended.
     """
 
     evaluations: tuple[Evaluation, ...]
     objectives: tuple[Objective, ...]
     budgets: tuple[Objective, ...]
     task: Task
+    references: Mapping[str, str]
+    generations: tuple[Generation, ...]
+    stopped: str
 
     @property
     def trained(self) -> tuple[Evaluation, ...]:
-        """The candidates that were trained."""
+        """The candidates that were trained in full, all with the same fidelity."""
         return tuple(e for e in self.evaluations if e.status == "ok")
 
     @property
     def front(self) -> tuple[Evaluation, ...]:
         """The Pareto front of the trained candidates that keep all budgets."""
-        kept = [e for e in self.trained if all(b.violation(e.metrics[b.metric]) <= 0 for b in self.budgets)]
-        kept = [e for e in kept if all(np.isfinite(e.metrics[o.metric]) for o in self.objectives)]  # A training may diverge.
-        losses = np.array([[o.loss(e.metrics[o.metric]) for o in self.objectives] for e in kept])
+        kept, losses = _eligible(self.trained, self.objectives, self.budgets)
         return tuple(kept[i] for i in nondominated(losses))
+
+    @property
+    def cost(self) -> str:
+        """The cost in tables, plots and selections: the first objective that is none of the task's, or BOPs."""
+        return next((o.metric for o in self.objectives if o.metric != self.task.metric), "bops")
 
     def select(self, *rules: str) -> tuple[Evaluation, ...]:
         """Points of the front by the rules of :class:`kerasnac.core.selection.Selection`, without repeats."""
-        picked = [
-            Selection.parse(rule).pick(
-                self.front, lambda e: e.metrics[self.task.metric], lambda e: e.metrics["bops"], self.task.sense
-            )
-            for rule in rules
-        ]
+        names = {"metric": self.task.metric, "cost": self.cost}
+        picked = [Selection.parse(rule).pick(self.front, lambda e: e.metrics, **names, sense=self.task.sense) for rule in rules]
         return tuple({e.index: e for e in picked}.values())
 
     def frame(self) -> pd.DataFrame:
-        """One row per evaluation: index, id, status, metrics, architecture, whether it is on the front."""
+        """One row per evaluation: index, id, status, metrics, architecture, whether it is on the front, its fidelity."""
         import pandas as pd
 
         front = {e.index for e in self.front}
+        names = {candidate: name for name, candidate in self.references.items()}
         rows = [
             {
                 "index": e.index,
                 "generation": e.generation,
                 "id": e.candidate.id if e.candidate else None,
+                "reference": names.get(e.key, ""),
                 "status": e.status,
                 "front": e.index in front,
                 **e.metrics,
-                "architecture": str(e.candidate.architecture) if e.candidate else e.reason,
+                "architecture": str(e.candidate.architecture) if e.candidate else "",
+                "reason": e.reason,
                 **(dict(e.candidate.training) if e.candidate else {}),
+                "epochs": e.fidelity.epochs,
+                "data_fraction": e.fidelity.data_fraction,
+                "folds": e.fidelity.folds,
             }
             for e in self.evaluations
         ]
@@ -114,9 +141,11 @@ def global_search(
 ) -> SearchResult:
     """Searches a space for the best trade-offs.
 
-    Everything evaluated is in ``folder/search.jsonl``. A search that was interrupted is resumed by calling it
-    again: NSGA-II is asked from the start and told what the journal knows, which takes milliseconds and gives
-    exactly the genomes of the uninterrupted search, without a pickled state that a new version could not read.
+    Everything evaluated is in ``folder/search.jsonl``, which several searches may share: a candidate that one of
+    them has trained costs the others nothing. A search that was interrupted is resumed by calling it again: the
+    algorithm is asked from the start and told what the journal knows, which takes milliseconds and gives exactly
+    the genomes of the uninterrupted search, without a pickled state that a new version could not read. After every
+    generation ``folder/generations.jsonl`` notes what was asked for, so that a search is never resumed as another.
 
     Args:
         space: Where to search.
@@ -128,34 +157,24 @@ def global_search(
         progress: Called after every evaluation.
 
     Raises:
-        SpaceError: If the space has no choices, no feasible candidate, or other shapes than the data.
+        SpaceError: If the space has no choices, no feasible candidate, or other shapes than the data, if a seed
+            architecture is not in it, or an estimator does not know what it holds.
         ConfigError: If an objective or budget is unknown.
         SearchError: If no random candidate keeps the budgets.
+        RunError: If a folder's search cannot be resumed by this version, or no worker survives a generation.
+        TrialError: If the training of a candidate raises: a bug.
     """
-    check_fit(space, data)
-    objectives, budgets = resolve(settings.objectives, settings.budgets, data.task)
-    search = _Search(space, data, settings, budgets, workers, Journal(folder / "search.jsonl"), seed, progress)
-    algorithm = Nsga2(space, search.first_generation(), objectives=len(objectives), constraints=1 + len(budgets), seed=seed)
-    evaluations: list[Evaluation] = []
-    barren = 0
-    for generation in count():
-        left = settings.evaluations - sum(e.status == "ok" for e in evaluations)
-        genomes = algorithm.ask() if left and barren < BARREN_GENERATIONS else []
-        if not genomes:
-            break  # Done, or every candidate within reach has been asked for.
-        made = search.evaluate(genomes, generation, len(evaluations), left)
-        evaluations += made
-        if len(made) == len(genomes):
-            algorithm.tell(*search.values(made, objectives))
-        barren = 0 if any(e.status == "ok" for e in made) else barren + 1
-    return SearchResult(tuple(evaluations), objectives, budgets, data.task)
+    search = _Search(space, data, settings, workers, folder, seed, progress)
+    return search.run()
 
 
-def check_fit(space: SearchSpace, data: Development) -> None:
-    """Checks a space against data before anything is trained.
+def check_search(space: SearchSpace, data: Development, settings: SearchSettings) -> None:
+    """Checks all that can be wrong with a search before anything is trained.
 
     Raises:
-        SpaceError: If shapes or outputs differ, or there is nothing to choose.
+        SpaceError: If shapes or outputs differ, there is nothing to choose, a seed architecture is not in the space,
+            or an estimator does not know what the space holds.
+        ConfigError: If an objective or a budget is unknown.
     """
     if space.input != data.input_shape:
         raise SpaceError(f"the space takes inputs of shape {space.input}, the samples of {data.name} have {data.input_shape}")
@@ -163,177 +182,174 @@ def check_fit(space: SearchSpace, data: Development) -> None:
         raise SpaceError(f"the space has {space.outputs} outputs, {data.name} needs {data.task.outputs}")
     if not space.genes:
         raise SpaceError("the space has no choices: give at least one key a list of values")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One candidate to train."""
-
-    candidate: Candidate
-    training: Training
-    seed: int
-
-
-def train_candidate(data: Development, job: Job) -> tuple[dict[str, float], float]:
-    """Trains a candidate; runs in a worker.
-
-    A candidate with bit widths is trained in float, then quantized and trained for half as many epochs again; its
-    metrics are those of the quantized network.
-
-    Returns:
-        Its metrics on validation, and the seconds it took.
-
-    Raises:
-        TrialError: Whatever goes wrong is a bug, and is shown with the architecture.
-    """
-    from kerasnac.adapters.keras.train import fit, quantized_start
-
-    architecture, training = job.candidate.architecture, job.training
-    try:
-        result = fit(architecture, data, training, seed=job.seed)
-        seconds = result.seconds
-        if architecture.has_widths:
-            quantized, start = quantized_start(architecture, result.weights, data, **DEFAULT_WIDTHS, saturation=SATURATION)
-            gentle = training.with_(epochs=-(-training.epochs // 2), learning_rate=training.learning_rate / 3)
-            result = fit(quantized, data, gentle, seed=job.seed, weights=start)
-            seconds += result.seconds
-    except Exception as error:
-        raise TrialError(f"training [{architecture}] with seed {job.seed} failed: {error!r}") from error
-    return {data.task.metric: result.metric, "loss": result.loss}, seconds
+    _seeds(space, settings)
+    for estimator in _estimators(data, settings, seed=0):
+        estimator.check(space)
 
 
 class _Search:
-    """The state of one search: what is known, and how a generation is evaluated."""
+    """One search, from the first generation to the last."""
 
     def __init__(
         self,
         space: SearchSpace,
         data: Development,
         settings: SearchSettings,
-        budgets: Sequence[Objective],
         workers: Workers,
-        journal: Journal,
+        folder: Path,
         seed: int,
         progress: Progress,
     ) -> None:
-        self.space, self.data, self.settings, self.budgets = space, data, settings, budgets
-        self.workers, self.journal, self.seed, self.progress = workers, journal, seed, progress
-        self.fidelity = digest(settings.training, data.fingerprint, seed)
-        records = map(Evaluation.from_record, journal.records())
-        self.known = {e.key: e for e in records if e.fidelity == self.fidelity}
-        self.best: float | None = None
-        self.done = 0
-
-    def first_generation(self) -> list[Genome]:
-        """Distinct random candidates that keep the budgets on costs."""
-        rng = generator(self.seed, "first generation")
-        found: dict[str, Genome] = {}
-        closest = np.inf
-        for _ in range(SAMPLING_TRIES):
-            genome = self.space.sample_feasible(rng)
-            candidate = self.space.decode(genome)
-            violation = self._over(self._costs(candidate.architecture))
-            closest = min(closest, violation)
-            if violation <= 0:
-                found.setdefault(candidate.id, genome)
-            if len(found) == self.settings.population:
-                break
-        if not found:
-            bounds = ", ".join(f"{b.metric} {'<=' if b.sense == 'min' else '>='} {b.budget:g}" for b in self.budgets)
-            raise SearchError(
-                f"none of {SAMPLING_TRIES} random candidates keeps the budgets ({bounds}), the closest is {closest:.0%} over: "
-                "raise the budget, or give the space smaller choices"
+        check_search(space, data, settings)
+        self.settings, self.task = settings, data.task
+        self.objectives, self.budgets = resolve(settings.objectives, settings.budgets, data.task)
+        sources = _estimators(data, settings, seed=seed)
+        self.evaluator = Evaluator(
+            space,
+            data,
+            settings,
+            self.objectives,
+            self.budgets,
+            Costs(sources, data, workers, Journal(folder / "costs.jsonl")),
+            workers,
+            Journal(folder / "search.jsonl"),
+            seed,
+            progress,
+        )
+        seeds = _seeds(space, settings)
+        self.references = {name: space.decode(genome).id for name, genome in seeds.items()}
+        first = self.evaluator.first_generation(tuple(seeds.values()))
+        self.algorithm: Nsga2 | RandomSearch
+        if settings.algorithm == "random":
+            self.algorithm = RandomSearch(space, first, size=settings.population, seed=seed)
+        else:
+            self.algorithm = Nsga2(
+                space,
+                first,
+                size=settings.population,
+                objectives=len(self.objectives),
+                constraints=1 + len(self.budgets),
+                seed=seed,
             )
-        return list(found.values())
+        self.log = Journal(folder / "generations.jsonl")
+        same = sorted(settings.model_dump(exclude=_LIMITS).items())
+        self.key = digest(space.model_dump(), same, [s.key for s in sources], data.fingerprint, seed)
+        self.logged = {g.number: g for g in (_logged(r) for r in self.log.records() if r["search"] == self.key)}
+        self.evaluations: list[Evaluation] = []
+        self.generations: list[Generation] = []
+        self.volume: Hypervolume | None = None
 
-    def evaluate(self, genomes: Sequence[Genome], generation: int, first: int, most: int) -> list[Evaluation]:
-        """Evaluates a generation.
-
-        Args:
-            genomes: What NSGA-II asks for.
-            generation: Number of the generation.
-            first: Index of the first evaluation.
-            most: Trainings left; genomes after the last one that may be trained are left out.
-
-        Returns:
-            Evaluations in the order of the genomes.
-        """
-        made: list[Evaluation] = []
-        for genome in genomes:
-            if sum(e.status == "ok" for e in made) == most:
+    def run(self) -> SearchResult:
+        barren = 0
+        for number in count():
+            stopped = self._reason_to_stop(barren)
+            genomes = [] if stopped else self.algorithm.ask()
+            if not genomes:
+                stopped = stopped or "every candidate within reach has been evaluated"
                 break
-            made.append(self._plan(genome, generation, first + len(made)))
-        missing = []
-        for i, plan in enumerate(made):
-            known = self.known.get(plan.key)
-            if plan.status != "ok":
-                self._record(plan, known)
-            elif known is None or known.status != "ok":  # A smaller budget than now may have kept it from training.
-                missing.append(i)
-            else:
-                made[i] = replace(plan, metrics={**known.metrics, **plan.metrics}, seconds=known.seconds)
-                self._report(made[i])
-        jobs = [Job(_candidate(made[i]), self._training(_candidate(made[i])), made[i].seed) for i in missing]
-        for position, (metrics, seconds) in self.workers.map(train_candidate, jobs):
-            i = missing[position]
-            made[i] = replace(made[i], metrics={**metrics, **made[i].metrics}, seconds=seconds)
-            self._record(made[i], None)
-            self._report(made[i])
-        return made
-
-    def values(
-        self, made: Sequence[Evaluation], objectives: Sequence[Objective]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Losses and constraint violations of evaluations, for NSGA-II."""
-        losses = [[o.loss(e.metrics[o.metric]) if e.status == "ok" else UNKNOWN for o in objectives] for e in made]
-        # The first constraint is that the candidate can be built at all; no violation of a budget outweighs it.
-        violations = [
-            [
-                UNKNOWN if e.status == "infeasible" else 0.0,
-                *(b.violation(e.metrics[b.metric]) if b.metric in e.metrics else 0.0 for b in self.budgets),
-            ]
-            for e in made
-        ]
-        # A training that diverged is worse than any other.
-        return np.nan_to_num(losses, nan=UNKNOWN, posinf=UNKNOWN), np.nan_to_num(violations, nan=UNKNOWN, posinf=UNKNOWN)
-
-    def _plan(self, genome: Genome, generation: int, index: int) -> Evaluation:
-        plan = Evaluation(index, generation, genome, "infeasible", None, {}, self.fidelity)
-        try:
-            candidate = self.space.decode(genome)
-        except Infeasible as misfit:
-            return replace(plan, reason=str(misfit))
-        costs = self._costs(candidate.architecture)
-        over = [b for b in self.budgets if b.metric in costs and b.violation(costs[b.metric]) > 0]
-        reason = f"{over[0].metric} {costs[over[0].metric]:g} breaks the budget {over[0].budget:g}" if over else ""
-        seed = derive_seed(self.seed, "train", candidate.id)
-        return replace(
-            plan, status="over_budget" if over else "ok", candidate=candidate, metrics=costs, seed=seed, reason=reason
+            began = time.monotonic()
+            known = self._logged_generation(number, genomes)
+            made = self.evaluator.evaluate(genomes, number, len(self.evaluations), self._left, settled=known is not None)
+            self.evaluations += made
+            barren = 0 if any(e.status == "ok" for e in made) else barren + 1
+            if len(made) < len(genomes):
+                stopped = self._enough
+                break  # The generation is completed when a later call asks for more evaluations.
+            self.algorithm.tell(*self.evaluator.values(made))
+            self._close(number, genomes, known, time.monotonic() - began)
+        return SearchResult(
+            tuple(self.evaluations),
+            self.objectives,
+            self.budgets,
+            self.task,
+            self.references,
+            tuple(self.generations),
+            stopped,
         )
 
-    def _training(self, candidate: Candidate) -> Training:
-        return self.settings.training.with_(**dict(candidate.training))
+    @property
+    def _enough(self) -> str:
+        return f"{self.settings.evaluations} candidates are trained"
 
-    def _costs(self, architecture: Architecture) -> dict[str, float]:
-        return cost_metrics(architecture, weight_bits=self.settings.weight_bits, activation_bits=self.settings.activation_bits)
+    @property
+    def _left(self) -> int:
+        return self.settings.evaluations - sum(e.status == "ok" for e in self.evaluations)
 
-    def _over(self, costs: dict[str, float]) -> float:
-        return max((b.violation(costs[b.metric]) for b in self.budgets if b.metric in costs), default=0.0)
+    def _reason_to_stop(self, barren: int) -> str:
+        volumes = [g.hypervolume for g in self.generations]
+        patience, hours = self.settings.stagnation, self.settings.max_hours
+        if not self._left:
+            return self._enough
+        if barren == BARREN_GENERATIONS:
+            return f"{barren} generations in a row had no candidate that can be trained"
+        if hours is not None and sum(g.seconds for g in self.generations) >= 3600 * hours:
+            return f"{hours:g} hours are over"
+        if patience is not None and len(volumes) > patience and volumes[-1] <= volumes[-1 - patience]:
+            return f"the hypervolume has not grown in {patience} generations"
+        return ""
 
-    def _record(self, evaluation: Evaluation, known: Evaluation | None) -> None:
+    def _logged_generation(self, number: int, genomes: Sequence[Genome]) -> Generation | None:
+        logged = self.logged.get(number)
+        if logged is not None and logged.asked != digest(genomes):
+            raise RunError(
+                f"{self.log.path}: generation {number} asks for other candidates than it did before, with other versions "
+                "of kerasnac or pymoo: install those that run.json names, or copy search.jsonl to a new folder, where a "
+                "new search finds its evaluations"
+            )
+        return logged
+
+    def _close(self, number: int, genomes: Sequence[Genome], known: Generation | None, seconds: float) -> None:
+        """Notes a complete generation."""
+        done = [e for e in self.evaluations if e.status == "ok"]
+        _, heights = _eligible(done, self.objectives, self.budgets)
+        if self.volume is None and len(heights):
+            self.volume = Hypervolume(heights, self._reference_point(heights))
+        volume = self.volume(heights) if self.volume else 0.0
+        self.evaluator.hypervolume = volume
+        taken = seconds if known is None else known.seconds
+        self.generations.append(Generation(number, digest(genomes), len(done), volume, round(taken, 3)))
         if known is None:
-            self.journal.append(evaluation.to_record())
-            self.known[evaluation.key] = evaluation
+            self.log.append({"search": self.key, **asdict(self.generations[-1])})
 
-    def _report(self, evaluation: Evaluation) -> None:
-        task, value = self.data.task, evaluation.metrics[self.data.task.metric]
-        if self.best is None or not np.isfinite(self.best) or task.better(value, self.best):
-            self.best = value
-        self.done += 1
-        text = f"generation {evaluation.generation}, best {task.metric} {self.best:.4f} {task.unit}".rstrip()
-        self.progress(Step("search", self.done, self.settings.evaluations, text))
+    def _reference_point(self, heights: NDArray[np.float64]) -> NDArray[np.float64]:
+        given = _named(self.settings.reference_point, self.task)
+        worst = heights.max(axis=0)
+        return np.array(
+            [o.height(given[o.metric]) if o.metric in given else w for o, w in zip(self.objectives, worst, strict=True)]
+        )
 
 
-def _candidate(evaluation: Evaluation) -> Candidate:
-    assert evaluation.candidate is not None
-    return evaluation.candidate
+def _eligible(
+    trained: Iterable[Evaluation], objectives: Sequence[Objective], budgets: Sequence[Objective]
+) -> tuple[list[Evaluation], NDArray[np.float64]]:
+    """Evaluations that keep all budgets, and the heights of their objectives."""
+    kept = [e for e in trained if all(b.violation(e.metrics[b.metric]) <= 0 for b in budgets)]
+    kept = [e for e in kept if all(np.isfinite(e.metrics[o.metric]) for o in objectives)]  # A training may diverge.
+    return kept, np.array([[o.height(e.metrics[o.metric]) for o in objectives] for e in kept])
+
+
+def _estimators(data: Development, settings: SearchSettings, *, seed: int) -> list[Any]:
+    objectives, budgets = resolve(settings.objectives, settings.budgets, data.task)
+    if unknown := set(_named(settings.reference_point, data.task)) - {o.metric for o in objectives}:
+        raise ConfigError(f"reference_point: {sorted(unknown)[0]!r} is not an objective")
+    return estimators(settings, (o.metric for o in (*objectives, *budgets)), seed=seed)
+
+
+def _named(values: Mapping[str, float], task: Task) -> dict[str, float]:
+    """Values by metric, with the name of the task's metric in place of ``metric``."""
+    return {task.metric if name == "metric" else name: value for name, value in values.items()}
+
+
+def _seeds(space: SearchSpace, settings: SearchSettings) -> dict[str, Genome]:
+    """The seed architectures' genomes by name."""
+    genomes = {}
+    for reference in settings.seeds:
+        try:
+            genomes[reference.name] = space.encode(reference.architecture)
+        except SpaceError as error:
+            raise SpaceError(f"seed {reference.name}: {error}") from None
+    return genomes
+
+
+def _logged(record: Mapping[str, Any]) -> Generation:
+    return Generation(**{name: value for name, value in record.items() if name != "search"})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kerasnac.adapters.workers import Workers
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Development
 from kerasnac.core.evaluation import Evaluation
@@ -17,7 +18,6 @@ from kerasnac.core.settings import TuneSettings
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.errors import TrialError
-from kerasnac.stages.workers import Workers
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def test_a_floor_loads_no_framework(floor: str) -> None:
 
 
 def test_the_search_loads_no_tensorflow_in_the_main_process() -> None:
-    loaded = loaded_after("import kerasnac.stages.search, kerasnac.stages.workers")
+    loaded = loaded_after("import kerasnac.stages.search, kerasnac.adapters.workers")
     assert loaded.isdisjoint(("tensorflow", "keras", "tf_keras", "qkeras", "torch", "hls4ml"))
 
 

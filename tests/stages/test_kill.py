@@ -26,11 +26,11 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.training import Training
 from kerasnac.stages.search import global_search
-from kerasnac.stages.workers import Workers
+from kerasnac.adapters.workers import LocalWorkers
 
 
 class Here:
-    def map(self, task, items):
+    def attempt(self, task, items):
         import time
 
         for index, item in enumerate(items):
@@ -47,7 +47,7 @@ if __name__ == "__main__":
     block = Mlp(widths=((2, 3, 4, 5), (2, 3, 4, 5)), depth=(1, 2), activation=("relu", "tanh"))
     space = SearchSpace(input=3, outputs=3, blocks=(block,))
     settings = SearchSettings(population=4, evaluations=evaluations, training=Training(epochs=1), budgets={"parameters": 50})
-    workers = Workers(data, 1) if real else Here()
+    workers = LocalWorkers(data, 1) if real else Here()
     global_search(space, data, settings, workers=workers, folder=Path(sys.argv[1]))
     if real:
         workers.close()

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from kerasnac.adapters.workers import LocalWorkers
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.blocks import Block, Choice, Conv, Mlp, Picks
 from kerasnac.core.data import Dataset, Development
@@ -28,8 +29,8 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space import Candidate, SearchSpace
 from kerasnac.core.training import Training
 from kerasnac.errors import ConfigError, EnvironmentProblem, RunError, SearchError, SpaceError, TrialError
-from kerasnac.stages.search import Job, SearchResult, global_search, train_candidate
-from kerasnac.stages.workers import Workers
+from kerasnac.stages.candidates import Job, train_candidate
+from kerasnac.stages.search import SearchResult, global_search
 
 SETTINGS = SearchSettings(population=6, evaluations=20, training=Training(epochs=1, batch_size=64))
 TINY = SearchSettings(population=2, evaluations=4, training=Training(epochs=1, batch_size=64))
@@ -43,7 +44,7 @@ class Instant:
         self._accuracy = accuracy or (lambda job: int(hashlib.sha256(f"{job}".encode()).hexdigest()[:6], 16) / 16**6)
         self._left = fails_after
 
-    def map(self, task: Any, items: Sequence[Job], **options: Any) -> Iterator[tuple[int, Any]]:
+    def attempt(self, task: Any, items: Sequence[Job], **options: Any) -> Iterator[tuple[int, Any]]:
         for index in reversed(range(len(items))):
             if self._left is not None:
                 if self._left == 0:
@@ -71,7 +72,7 @@ def without_repeats(evaluations: Sequence[Evaluation]) -> bool:
 
 @pytest.fixture(scope="module")
 def real(
-    mlp_space: SearchSpace, vector_classes: Dataset, workers: Workers, tmp_path_factory: pytest.TempPathFactory
+    mlp_space: SearchSpace, vector_classes: Dataset, workers: LocalWorkers, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[SearchResult, bytes]:
     """A search with two real processes, and its journal."""
     folder = tmp_path_factory.mktemp("real")
@@ -82,7 +83,7 @@ def real(
 def test_a_real_search_is_the_same_on_one_process(
     real: tuple[SearchResult, bytes], mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:
-    with Workers(vector_classes.development, 1) as single:
+    with LocalWorkers(vector_classes.development, 1) as single:
         assert essence(search(mlp_space, vector_classes, tmp_path, single, TINY)) == essence(real[0])
     assert len(real[0].trained) == 4
     assert all(0 <= e.metrics["accuracy"] <= 1 and e.metrics["loss"] > 0 and e.seconds > 0 for e in real[0].trained)
@@ -94,7 +95,7 @@ def test_a_real_search_is_resumed_where_its_journal_was_cut(
     real: tuple[SearchResult, bytes],
     mlp_space: SearchSpace,
     vector_classes: Dataset,
-    workers: Workers,
+    workers: LocalWorkers,
     tmp_path: Path,
 ) -> None:
     result, journal = real
@@ -394,7 +395,9 @@ class Broken(Block):
         yield LayerSpec.of("activation", fn="unheard-of")
 
 
-def test_a_task_that_raises_surfaces_with_its_architecture(vector_classes: Dataset, workers: Workers, tmp_path: Path) -> None:
+def test_a_task_that_raises_surfaces_with_its_architecture(
+    vector_classes: Dataset, workers: LocalWorkers, tmp_path: Path
+) -> None:
     space = SearchSpace(input=6, outputs=3, blocks=(Broken(),))
     with pytest.raises(
         TrialError, match=r"training \[dense-\d unheard-of dense-3\] with seed \d+ failed: KeyError\('unheard-of'\)"
@@ -402,7 +405,7 @@ def test_a_task_that_raises_surfaces_with_its_architecture(vector_classes: Datas
         search(space, vector_classes, tmp_path, workers, TINY)
 
 
-def test_workers_go_on_after_a_task_that_raised(vector_classes: Dataset, workers: Workers) -> None:
+def test_workers_go_on_after_a_task_that_raised(vector_classes: Dataset, workers: LocalWorkers) -> None:
     good = Job(Candidate(Architecture((6,), (LayerSpec.of("dense", units=3),))), Training(epochs=1), seed=0)
     bad = replace(good, candidate=Candidate(Architecture((5,), (LayerSpec.of("dense", units=3),))))
     with pytest.raises(TrialError, match="dense-3"):
@@ -412,7 +415,7 @@ def test_workers_go_on_after_a_task_that_raised(vector_classes: Dataset, workers
     assert set(metrics) == {"accuracy", "loss"}
 
 
-def test_workers_yield_every_item_with_its_index(workers: Workers) -> None:
+def test_workers_yield_every_item_with_its_index(workers: LocalWorkers) -> None:
     ticks: list[int] = []
     results = dict(workers.map(slow_double, [1, 2, 3, 4, 5], tick=lambda: ticks.append(1), seconds=0.05))
     assert results == {i: 2 * (i + 1) for i in range(5)}
@@ -428,8 +431,10 @@ def slow_double(data: Development, item: int) -> int:
 
 def test_a_worker_that_dies_is_reported(vector_classes: Dataset) -> None:
     with (
-        Workers(vector_classes.development, 1) as pool,
-        pytest.raises(RunError, match=r"a worker process died, .*resume with fewer workers"),
+        LocalWorkers(vector_classes.development, 1) as pool,
+        pytest.raises(
+            RunError, match=r"its worker process died, and so did the next one: .*lack of memory: resume with fewer workers"
+        ),
     ):
         list(pool.map(die, [1]))
 
@@ -442,7 +447,7 @@ def test_a_worker_without_tensorflow_says_so(vector_classes: Dataset, tmp_path: 
     (tmp_path / "tensorflow.py").write_text("raise ImportError('no such wheel')")
     monkeypatch.syspath_prepend(tmp_path)
     with (
-        Workers(vector_classes.development, 1) as pool,
+        LocalWorkers(vector_classes.development, 1) as pool,
         pytest.raises(EnvironmentProblem, match=r"TensorFlow cannot be imported .*no such wheel"),
     ):
         list(pool.map(slow_double, [1]))
@@ -467,7 +472,7 @@ PARENT = """
 import os
 import numpy as np
 from kerasnac.core.data import Task, make_dataset
-from kerasnac.stages.workers import Workers
+from kerasnac.adapters.workers import LocalWorkers
 
 def name_and_wait(data, item):
     import time
@@ -476,7 +481,7 @@ def name_and_wait(data, item):
 
 if __name__ == "__main__":
     data = make_dataset(np.eye(40), np.arange(40) % 2, name="toy", task=Task("classification", 2), seed=0)
-    workers = Workers(data.development, 1)
+    workers = LocalWorkers(data.development, 1)
     for _, pid in workers.map(name_and_wait, [0, 1000]):
         print(pid, flush=True)
 """

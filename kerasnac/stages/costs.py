@@ -1,0 +1,80 @@
+"""The costs of candidates before they are trained, each estimated once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kerasnac.adapters.workers import Workers
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.data import Development
+from kerasnac.core.estimators import Estimator
+from kerasnac.core.journal import Journal
+from kerasnac.core.objectives import sources
+from kerasnac.core.settings import SearchSettings
+
+
+def estimators(settings: SearchSettings, metrics: Iterable[str], *, seed: int) -> list[Estimator]:
+    """The estimators that record some metrics, and those that the settings name.
+
+    Raises:
+        ConfigError: If the settings of one are wrong.
+        EnvironmentProblem: If its package is not installed.
+    """
+    wanted = {*sources(metrics), *settings.estimators}
+    made: list[Estimator] = []
+    return made
+
+
+class Costs:
+    """Costs by estimators, in a journal that several searches may share.
+
+    Args:
+        estimators: The sources.
+        data: Development data.
+        workers: Processes.
+        journal: Where estimates are kept.
+    """
+
+    def __init__(self, estimators: Sequence[Estimator], data: Development, workers: Workers, journal: Journal) -> None:
+        self._estimators, self._data, self._workers, self._journal = estimators, data, workers, journal
+        self._known = {(record["id"], record["key"]): _costs(record) for record in journal.records()} if estimators else {}
+
+    def __call__(self, architectures: Sequence[Architecture]) -> list[dict[str, float] | str]:
+        """For each architecture its costs by all estimators, or the reason why one of them has none."""
+        results: list[dict[str, float] | str] = [{} for _ in architectures]
+        for estimator in self._estimators:
+            self._estimate(estimator, architectures)
+            for i, (architecture, before) in enumerate(zip(architectures, results, strict=True)):
+                costs = self._known[architecture.id, estimator.key]
+                results[i] = before if isinstance(before, str) else costs if isinstance(costs, str) else before | costs
+        return results
+
+    def _estimate(self, estimator: Estimator, architectures: Sequence[Architecture]) -> None:
+        missing = list({a.id: a for a in architectures if (a.id, estimator.key) not in self._known}.values())
+        parts = [part for i in range(self._workers.processes) if (part := missing[i :: self._workers.processes])]
+        jobs = [EstimateJob(estimator, tuple(part)) for part in parts]
+        for index, estimates in self._workers.map(estimate, jobs):
+            for architecture, costs in zip(jobs[index].architectures, estimates, strict=True):
+                self._known[architecture.id, estimator.key] = costs
+                values = {"reason": costs} if isinstance(costs, str) else {f"metrics.{name}": v for name, v in costs.items()}
+                self._journal.append({"id": architecture.id, "source": estimator.source, "key": estimator.key, **values})
+
+
+@dataclass(frozen=True)
+class EstimateJob:
+    """Some architectures for one estimator."""
+
+    estimator: Estimator
+    architectures: tuple[Architecture, ...]
+
+
+def estimate(data: Development, job: EstimateJob) -> list[dict[str, float] | str]:
+    """Costs of some architectures; runs in a worker."""
+    return job.estimator.estimate(data, job.architectures)
+
+
+def _costs(record: dict[str, object]) -> dict[str, float] | str:
+    if "reason" in record:
+        return str(record["reason"])
+    return {name.removeprefix("metrics."): float(v) for name, v in record.items() if name.startswith("metrics.")}  # type: ignore[arg-type]

@@ -30,6 +30,7 @@ class LayerCost:
         activation_bits: Width of an input of the layer.
         sparsity: Pruned fraction of the kernel.
         bops: Bit operations.
+        memory: Bits of the layer's weights and biases, zeros included.
     """
 
     layer: str
@@ -39,6 +40,7 @@ class LayerCost:
     activation_bits: int
     sparsity: float
     bops: float
+    memory: int
 
 
 def layer_bops(products: Products, weight_bits: int, activation_bits: int, sparsity: float = 0.0) -> float:
@@ -76,7 +78,9 @@ def costs(
             bits = incoming[1] if len(incoming) == 2 else other
             pruned = sparsity.get(node.name, 0.0) if isinstance(sparsity, Mapping) else sparsity if node.weights else 0.0
             amount = layer_bops(products, bits, incoming[0], pruned)
-            rows.append(LayerCost(node.name, node.output, products.macs, bits, incoming[0], pruned, amount))
+            bias = bits if layer.bias is None else layer.bias.bits
+            memory = sum(math.prod(w.shape) * (bits if w.prunable else bias) for w in node.weights.values())
+            rows.append(LayerCost(node.name, node.output, products.macs, bits, incoming[0], pruned, amount, memory))
         unrounded = activation_bits if products is not None else max(incoming)
         widths.append(layer.bits("activation_bits", unrounded) if layer.activation is None else layer.activation.bits)
     return tuple(rows)

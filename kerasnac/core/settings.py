@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from kerasnac.core.boards import BOARDS, board
 from kerasnac.core.references import Reference
 from kerasnac.core.selection import Selection
 from kerasnac.core.space import SearchSpace
@@ -34,6 +35,14 @@ Strategy = Literal["latency", "resource", "distributed_arithmetic"]
 
 #: Width of weights or activations in bits.
 Bits = Annotated[int, Field(ge=2, le=16)]
+
+
+def _board_name(text: str) -> str:
+    return board(text).name
+
+
+def _part_number(text: str) -> str:
+    return board(text).part if text.lower() in BOARDS else text
 
 
 def _selection_text(text: str) -> str:
@@ -114,8 +123,8 @@ class SearchSettings(Settings):
         evaluations: Candidates to train, at most.
         max_hours: Wall time after which no generation is begun, counted over all sessions of a resumed search.
         stagnation: Generations without a gain of hypervolume after which the search ends.
-        reference_point: Hypervolume counts what is better than this point: metric -> value; by default the worst values
-            of the first generation.
+        reference_point: Hypervolume counts what is better than this point: metric -> value; by default one
+            somewhat beyond the front of the first generation.
         training: How every candidate is trained.
         folds: Folds of a cross-validation over the training and validation samples; 1 for none.
         halving: Successive halving; off by default.
@@ -142,7 +151,7 @@ class SearchSettings(Settings):
     weight_bits: PositiveInt = 8
     activation_bits: PositiveInt = 8
     estimators: tuple[Literal["rule4ml", "adder_graph"], ...] = ()
-    board: str = "vu13p"
+    board: Annotated[str, AfterValidator(_board_name)] = "vu13p"
     rule4ml: Rule4mlSettings = Rule4mlSettings()
     adder_graph: AdderGraphSettings = AdderGraphSettings()
 
@@ -225,7 +234,7 @@ class FirmwareSettings(Settings):
 
     Attributes:
         select: Rules that pick compressed models, of each tuned one.
-        part: FPGA part number.
+        part: FPGA part number, or the name of a board.
         backend: HLS compiler for which the project is written.
         clock_period: In nanoseconds.
         io_type: ``io_parallel`` or ``io_stream``.
@@ -236,7 +245,7 @@ class FirmwareSettings(Settings):
     """
 
     select: tuple[Rule, ...] = Field(("knee",), min_length=1)
-    part: str = "xcvu13p-flga2577-2-e"
+    part: Annotated[str, AfterValidator(_part_number)] = "xcvu13p-flga2577-2-e"
     backend: Backend = "Vitis"
     clock_period: PositiveFloat = 5.0
     io_type: IoType = "io_parallel"

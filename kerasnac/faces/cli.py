@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kerasnac import __version__
 from kerasnac.errors import KerasnacError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kerasnac.core.progress import Progress
+    from kerasnac.core.settings import RunSettings
+    from kerasnac.stages.run import Outcome
+
+Result = TypeVar("Result")
 
 
 class _Group(click.Group):
@@ -36,39 +47,62 @@ def main() -> None:
     """Neural architecture codesign: from a dataset to bit-exact firmware."""
 
 
-@main.command()
-@click.argument("file")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder; everything is written there.")
-@click.option("--profile", help="A section under `profiles` of the file, for example quick.")
-@click.option(
-    "--data", type=click.Path(exists=True, path_type=Path), help="Data file, in place of the dataset's path in the file."
-)
-@click.option("--seed", type=int, help="The run's seed, in place of the file's.")
-@_workers
-@_scheduler
-def run(
-    file: str,
-    out: Path,
-    profile: str | None,
-    data: Path | None,
-    seed: int | None,
-    workers: int | None,
-    scheduler: str | None,
-) -> None:
-    """Run FILE: search, tune, compress, convert, compare.
+def _run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of commands that start a run."""
+    options = (
+        click.argument("file"),
+        click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder; everything is written there."),
+        click.option("--profile", help="A section under `profiles` of the file, for example quick."),
+        click.option(
+            "--data",
+            type=click.Path(exists=True, path_type=Path),
+            help="Data file, in place of the path in the file.",
+        ),
+        click.option("--seed", type=int, help="The run's seed, in place of the file's."),
+        _workers,
+        _scheduler,
+    )
+    return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
-    FILE is a YAML file, or the name of one that comes with kerasnac (`kerasnac spaces` lists them).
-    """
+
+def _settings(file: str, profile: str | None, data: Path | None, seed: int | None) -> RunSettings:
     from kerasnac.core.yaml_files import load_run
 
     settings = load_run(file, profile=profile)
     if data is not None:
         settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"path": str(data.resolve())})})
-    if seed is not None:
-        settings = settings.model_copy(update={"seed": seed})
+    return settings if seed is None else settings.model_copy(update={"seed": seed})
+
+
+@main.command()
+@_run_options
+def run(
+    file: str, out: Path, profile: str | None, data: Path | None, seed: int | None, workers: int | None, scheduler: str | None
+) -> None:
+    """Run FILE: search, tune, compress, convert, compare.
+
+    FILE is a YAML file, or the name of one that comes with kerasnac (`kerasnac spaces` lists them).
+    """
+    settings = _settings(file, profile, data, seed)
     from kerasnac.stages.run import run_all
 
     _show(lambda progress: run_all(settings, out, workers=workers, scheduler=scheduler, progress=progress), out)
+
+
+@main.command()
+@_run_options
+def search(
+    file: str, out: Path, profile: str | None, data: Path | None, seed: int | None, workers: int | None, scheduler: str | None
+) -> None:
+    """Run the global search of FILE alone; `kerasnac resume` goes on with the rest."""
+    settings = _settings(file, profile, data, seed)
+    from kerasnac.faces import plots, tables
+    from kerasnac.stages.run import search_only
+
+    result = _watched(lambda progress: search_only(settings, out, workers=workers, scheduler=scheduler, progress=progress), out)
+    plots.save_search(result, out)
+    _console().print(tables.front(result))
+    click.echo(f"Everything is in {out}: search.csv, search.png, convergence.png; `kerasnac resume {out}` goes on")
 
 
 @main.command()
@@ -118,28 +152,39 @@ def doctor() -> None:
     sys.exit(check())
 
 
-def _show(job: Any, folder: Path) -> None:
+def _show(job: Callable[[Progress], Outcome], folder: Path) -> None:
     """Runs a job with a progress display, then writes and prints its results."""
-    from rich.console import Console
-
     from kerasnac.faces import plots, tables
-    from kerasnac.faces.progress import progress_bar
 
-    try:
-        with progress_bar() as progress:
-            result = job(progress)
-    except KeyboardInterrupt:
-        click.echo(f"stopped; `kerasnac resume {folder}` goes on from here", err=True)
-        sys.exit(130)  # as shells have it
+    result = _watched(job, folder)
     text = tables.as_text(tables.outcome(result))
     (folder / "summary.txt").write_text(text, encoding="utf-8")
     plots.save_all(result, folder)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=tables.WIDTH)  # a pipe has no width of its own
+    console = _console()
     console.print(tables.outcome(result))
     for firmware in result.firmware:
         console.print(f"{firmware.trained.name}: {firmware.verdict}", highlight=False, soft_wrap=True)
     console.print(
         f"Everything is in {folder}: summary.txt, search.png, compress.png, firmware/", highlight=False, soft_wrap=True
     )
+
+
+def _watched(job: Callable[[Progress], Result], folder: Path) -> Result:
+    """Runs a job with a progress display; Ctrl-C says how to go on."""
+    from kerasnac.faces.progress import progress_bar
+
+    try:
+        with progress_bar() as progress:
+            return job(progress)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; `kerasnac resume {folder}` goes on from here", err=True)
+        sys.exit(130)  # as shells have it
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    from kerasnac.faces import tables
+
+    console = Console()
+    return console if console.is_terminal else Console(width=tables.WIDTH)  # a pipe has no width of its own

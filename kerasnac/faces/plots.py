@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from kerasnac.core.data import Task
+from kerasnac.core.evaluation import Evaluation
 from kerasnac.stages.compress import CompressResult
 from kerasnac.stages.run import Outcome
 from kerasnac.stages.search import SearchResult
 
 
 def search(result: SearchResult, *chosen: str) -> Figure:
-    """All trained candidates in the plane of BOPs and task metric, with the Pareto front.
+    """All trained candidates in the plane of cost and task metric, with the Pareto front and the references.
 
     Args:
         result: A global search.
         *chosen: Ids of candidates to mark.
     """
-    figure, axes = _plane(result.task, "global search")
-    metric = result.task.metric
-    trained, front = result.trained, sorted(result.front, key=lambda e: e.metrics["bops"])
-    dots = axes.scatter(
-        [e.metrics["bops"] for e in trained],
-        [e.metrics[metric] for e in trained],
-        c=[e.generation for e in trained],
-        s=18,
-        cmap="viridis",
-    )
+    figure, axes = _plane(result.task, "global search", result.cost)
+    trained, front = result.trained, sorted(result.front, key=lambda e: e.metrics[result.cost])
+
+    def points(evaluations: Sequence[Evaluation]) -> tuple[list[float], list[float]]:
+        return [e.metrics[result.cost] for e in evaluations], [e.metrics[result.task.metric] for e in evaluations]
+
+    dots = axes.scatter(*points(trained), c=[e.generation for e in trained], s=18, cmap="viridis")
     figure.colorbar(dots, ax=axes, label="generation")
-    axes.plot(
-        [e.metrics["bops"] for e in front],
-        [e.metrics[metric] for e in front],
-        "-",
-        color="tab:red",
-        lw=1.2,
-        label="Pareto front",
-    )
-    marked = [e for e in trained if e.candidate and e.candidate.id in chosen]
-    if marked:
+    axes.plot(*points(front), "-", color="tab:red", lw=1.2, label="Pareto front")
+    if marked := [e for e in trained if e.key in chosen]:
         style: dict[str, Any] = {"s": 110, "facecolors": "none", "edgecolors": "black", "label": "chosen"}
-        axes.scatter([e.metrics["bops"] for e in marked], [e.metrics[metric] for e in marked], **style)
+        axes.scatter(*points(marked), **style)
+    for number, (name, candidate) in enumerate(result.references.items()):
+        known = [e for e in trained if e.key == candidate]
+        axes.scatter(*points(known), marker="*", s=160, color=f"C{number + 1}", edgecolors="black", label=name, zorder=3)
+    _zoom(axes, np.array(points(trained)[1]), result.task)
     axes.legend()
+    return figure
+
+
+def convergence(result: SearchResult) -> Figure:
+    """Hypervolume of the front after every generation, over the candidates trained by then."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    x, y = [g.evaluations for g in result.generations], [g.hypervolume for g in result.generations]
+    axes.plot(x, y, ".-")
+    axes.set(xlabel="candidates trained", ylabel="hypervolume", title="convergence of the global search", ylim=(0, None))
+    axes.grid(alpha=0.3)
     return figure
 
 
@@ -75,21 +83,40 @@ def compression(result: CompressResult) -> Figure:
 
 def save_all(result: Outcome, folder: Path) -> list[Path]:
     """Writes the plots of a run as PNG files."""
-    figures = {
-        "search.png": search(result.search, *(model.name for model in result.tuned)),
-        "compress.png": compression(result.compressed),
-    }
+    chosen = (model.name for model in result.tuned)
+    return [*save_search(result.search, folder, *chosen), *_saved({"compress.png": compression(result.compressed)}, folder)]
+
+
+def save_search(result: SearchResult, folder: Path, *chosen: str) -> list[Path]:
+    """Writes the plots of a global search as PNG files."""
+    return _saved({"search.png": search(result, *chosen), "convergence.png": convergence(result)}, folder)
+
+
+def _saved(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=120)
     return [folder / name for name in figures]
 
 
-def _plane(task: Task, title: str) -> tuple[Figure, Axes]:
+def _zoom(axes: Axes, values: NDArray[np.float64], task: Task) -> None:
+    """Leaves the worst few out of sight if they are so far off that the others could not be told apart."""
+    good = values[np.isfinite(values)] * (1 if task.sense == "max" else -1)
+    if not len(good):
+        return
+    low, high = np.quantile(good, 0.1), good.max()
+    floor = low - 0.5 * (high - low)
+    hidden = int((good < floor).sum())
+    if hidden:
+        axes.set_ylim(*sorted(np.array([floor, high + 0.05 * (high - floor)]) * (1 if task.sense == "max" else -1)))
+        axes.annotate(f"{hidden} worse not shown", (0.99, 0.01), xycoords="axes fraction", ha="right", fontsize="small")
+
+
+def _plane(task: Task, title: str, cost: str = "bops") -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     axes.set(
         xscale="log",
-        xlabel="bit operations (BOPs)",
+        xlabel="bit operations (BOPs)" if cost == "bops" else cost.replace("_", " "),
         ylabel=f"validation {task.metric}" + (f" [{task.unit}]" if task.unit else ""),
         title=title,
     )

@@ -8,6 +8,9 @@ from rich.text import Text
 
 from kerasnac.core.data import Task
 from kerasnac.stages.run import Outcome
+from kerasnac.stages.search import SearchResult
+
+_TITLES = {"bops": "BOPs"}
 
 #: Characters in a line where there is no terminal.
 WIDTH = 140
@@ -17,33 +20,42 @@ def outcome(result: Outcome) -> RenderableType:
     """Everything a run found: the front, the tuned and compressed models, the firmware."""
     small = (compressed(result), firmware(result)) if result.firmware else ()
     refused = (Text(f"{name} stays float: {reason}") for name, reason in result.refused.items())
-    return Group(front(result), tuned(result), *small, *refused)
+    chosen = (model.name for model in result.tuned)
+    return Group(front(result.search, *chosen), tuned(result), *small, *refused)
 
 
-def front(result: Outcome) -> Table:
-    """The Pareto front of the global search."""
-    task = result.search.task
-    evaluated = len(result.search.trained)
+def front(result: SearchResult, *chosen: str) -> Table:
+    """The Pareto front of the global search, and the references.
+
+    Args:
+        result: A global search.
+        *chosen: Ids of candidates to mark.
+    """
+    task, front = result.task, result.front
+    costs = list(dict.fromkeys(o.metric for o in (*result.objectives, *result.budgets) if o.metric != task.metric))
+    costs += [cost for cost in ("bops", "parameters") if cost not in costs]
     table = _table(
-        f"Pareto front of the global search ({evaluated} candidates trained)",
+        f"Pareto front of the global search ({len(result.trained)} candidates trained: {result.stopped})",
         "model",
         _heading(task),
-        "BOPs",
-        "parameters",
+        *(_TITLES.get(cost, cost.replace("_", " ")) for cost in costs),
         "architecture",
     )
-    chosen = {model.name for model in result.tuned}
-    for evaluation in result.search.front:
+    names = {candidate: name for name, candidate in result.references.items()}
+    seeds = [e for e in result.evaluations if e.key in names and e not in front]
+    for evaluation in (*front, *seeds):
         assert evaluation.candidate is not None
-        name = evaluation.candidate.id
+        metrics, name = evaluation.metrics, evaluation.candidate.id
+        if name in names:
+            name = names[name] if evaluation in front else f"({names[name]})"
         table.add_row(
-            f"{name} *" if name in chosen else name,
-            f"{evaluation.metrics[task.metric]:.4f}",
-            f"{evaluation.metrics['bops']:,.0f}",
-            f"{evaluation.metrics['parameters']:,.0f}",
+            f"{name} *" if evaluation.candidate.id in chosen else name,
+            f"{metrics[task.metric]:.4f}" if evaluation.status == "ok" else evaluation.status.replace("_", " "),
+            *(f"{metrics[cost]:,.4g}" if metrics[cost] < 1000 else f"{metrics[cost]:,.0f}" for cost in costs),
             str(evaluation.candidate.architecture),
         )
-    table.caption = "* chosen for local search"
+    notes = ["* chosen for local search"] * bool(chosen) + ["() reference, not on the front"] * bool(seeds)
+    table.caption = "; ".join(notes)
     return table
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kerasnac.adapters.workers import Workers
 from kerasnac.core.architecture import Architecture
+from kerasnac.core.boards import board
 from kerasnac.core.data import Development
 from kerasnac.core.estimators import Estimator
 from kerasnac.core.journal import Journal
@@ -23,6 +24,14 @@ def estimators(settings: SearchSettings, metrics: Iterable[str], *, seed: int) -
     """
     wanted = {*sources(metrics), *settings.estimators}
     made: list[Estimator] = []
+    if "rule4ml" in wanted:
+        from kerasnac.adapters.rule4ml import Rule4mlEstimator
+
+        made.append(Rule4mlEstimator(settings.rule4ml, board(settings.board)))
+    if "adder_graph" in wanted:
+        from kerasnac.adapters.adder_graph import AdderGraphEstimator
+
+        made.append(AdderGraphEstimator(settings.adder_graph, board_luts=board(settings.board).lut, seed=seed))
     return made
 
 

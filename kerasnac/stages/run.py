@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -265,19 +266,7 @@ def run_all(
         EnvironmentProblem: If there is no C++ compiler, or the folder cannot be written.
         ConfigError, DataError, SpaceError: If the settings cannot work; nothing has been trained then.
     """
-    folder = Path(folder)
-    # What the last stage needs is checked before the first one spends hours.
-    require_compiler()
-    check_options(settings.firmware.part, settings.firmware.strategy, settings.firmware.reuse_factor)
-    data = datasets.load(settings.dataset.source, **settings.dataset.options)
-    check_search(settings.space, data.development, settings.search)
-    with Run(folder, data, seed=settings.seed, workers=workers, scheduler=scheduler, progress=progress) as run:
-        path = folder / SETTINGS
-        if path.exists() and load_run(path) != settings:
-            raise RunError(
-                f"{folder} holds a run with other settings ({path}): choose another folder, or `kerasnac resume {folder}`"
-            )
-        write_text(path, dump(settings))
+    with _opened(settings, folder, workers=workers, scheduler=scheduler, progress=progress) as run:
         found = run.search(settings.space, settings.search)
         tuned = run.tune(found.select(*settings.tune.select), settings.tune)
         refused = {model.name: reasons[0] for model in tuned if (reasons := obstacles(model.architecture))}
@@ -288,6 +277,40 @@ def run_all(
         scored = [*tuned, *chosen]
         test = dict(zip((model.name for model in scored), run.test(scored), strict=True))
         return Outcome(found, tuned, compressed, firmware, test, refused)
+
+
+@contextmanager
+def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterator[Run]:
+    """A run whose settings are checked and written down; what the last stage needs is checked before the first begins."""
+    folder = Path(folder)
+    require_compiler()
+    check_options(settings.firmware.part, settings.firmware.strategy, settings.firmware.reuse_factor)
+    data = datasets.load(settings.dataset.source, **settings.dataset.options)
+    check_search(settings.space, data.development, settings.search)
+    with Run(folder, data, seed=settings.seed, **options) as run:
+        path = folder / SETTINGS
+        if path.exists() and load_run(path) != settings:
+            raise RunError(
+                f"{folder} holds a run with other settings ({path}): choose another folder, or `kerasnac resume {folder}`"
+            )
+        write_text(path, dump(settings))
+        yield run
+
+
+def search_only(
+    settings: RunSettings,
+    folder: Path | str,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = silent,
+) -> SearchResult:
+    """The global search of a YAML file; :func:`run_all` and :func:`resume` go on from there.
+
+    Args and errors are those of :func:`run_all`.
+    """
+    with _opened(settings, folder, workers=workers, scheduler=scheduler, progress=progress) as run:
+        return run.search(settings.space, settings.search)
 
 
 def resume(

@@ -312,10 +312,12 @@ class _Search:
             self.log.append({"search": self.key, **asdict(self.generations[-1])})
 
     def _reference_point(self, heights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The given one, or else somewhat beyond the ends of the first front: no failed training can be in the scale."""
         given = _named(self.settings.reference_point, self.task)
-        worst = heights.max(axis=0)
+        front = heights[nondominated(heights)]
+        beyond = front.max(axis=0) + 0.1 * np.ptp(front, axis=0)
         return np.array(
-            [o.height(given[o.metric]) if o.metric in given else w for o, w in zip(self.objectives, worst, strict=True)]
+            [o.height(given[o.metric]) if o.metric in given else b for o, b in zip(self.objectives, beyond, strict=True)]
         )
 
 

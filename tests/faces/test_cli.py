@@ -173,7 +173,7 @@ def test_run_and_resume(file: Path, tmp_path: Path) -> None:
     for name in ("run.yaml", "run.json", "search.jsonl", "search.csv", "search.png", "compress.png", "summary.txt"):
         assert (out / name).stat().st_size > 0
     journals = {path: path.read_bytes() for path in out.glob("*.jsonl")}
-    assert len(journals) == 3
+    assert len(journals) == 4
 
     again = kerasnac("resume", out)
     assert again.exit_code == 0, again.output

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from kerasnac import SearchSpace
+from kerasnac import SearchSpace, baselines
 from kerasnac.core.activations import ACTIVATIONS
 from kerasnac.core.blocks import BLOCKS
+from kerasnac.core.settings import SearchSettings
 from kerasnac.core.yaml_files import load_space
 from kerasnac.datasets import DATASETS
 
@@ -21,10 +24,17 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
-def test_spaces_can_be_loaded(text: str, tmp_path: Path) -> None:
+def test_the_space_can_be_loaded(tmp_path: Path) -> None:
+    (text,) = (text for text in blocks("yaml") if text.startswith("space:"))
     (tmp_path / "space.yaml").write_text(text)
     assert load_space(tmp_path / "space.yaml").genes
+
+
+def test_the_settings_of_the_search_are_settings(tmp_path: Path) -> None:
+    (text,) = (text for text in blocks("yaml") if text.startswith("search:"))
+    (tmp_path / "mine.json").write_text(json.dumps(baselines.get("hls4ml_jets").to_dict()))
+    settings = SearchSettings.model_validate(yaml.safe_load(text)["search"], context={"folder": tmp_path})
+    assert [seed.name for seed in settings.seeds] == ["hls4ml_jets", "mine"]
 
 
 @pytest.mark.parametrize("text", blocks("python"))

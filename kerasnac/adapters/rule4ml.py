@@ -1,0 +1,369 @@
+"""Resources and latency of untrained networks, from the surrogate rule4ml (Rahimifar et al., arXiv:2408.05314).
+
+rule4ml 0.2 predicts the report of the HLS compiler for a project of hls4ml with graph networks. It is a guess: it
+sees the sizes of the layers, one bit width, reuse factor and strategy, but neither weights nor clock nor the format's
+integer bits. It is optional, licensed under the GPL 3, and brings PyTorch: nothing of it is imported before the first
+estimate.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.keras.runtime import legacy_keras
+from kerasnac.core.architecture import Architecture, Node
+from kerasnac.core.blocks import Block, Choose, Residual
+from kerasnac.core.boards import RESOURCES, Board
+from kerasnac.core.data import Development
+from kerasnac.core.estimators import SOURCES
+from kerasnac.core.layers import Scalar
+from kerasnac.core.precision import Precision
+from kerasnac.core.seeding import digest
+from kerasnac.core.settings import Rule4mlSettings
+from kerasnac.core.space import SearchSpace
+from kerasnac.errors import ConfigError, EnvironmentProblem, SpaceError
+
+#: Our board -> the one that rule4ml learnt. The Alveo cards carry the dies of the VU13P and VU9P: the same resources.
+BOARDS: Mapping[str, str] = {
+    "alveo-u250": "alveo-u250",
+    "vu13p": "alveo-u250",
+    "alveo-u200": "alveo-u200",
+    "vu9p": "alveo-u200",
+    "zcu102": "zcu102",
+    "pynq-z2": "pynq-z2",
+}
+
+#: Versions that rule4ml distinguishes.
+HLS4ML = ("0.8.1", "1.1.0")
+VIVADO = tuple(f"{year}.{release}" for year in range(2019, 2025) for release in (1, 2))
+
+#: Its training data: widths of 2 to 16 bits, reuse factors of 1 to 4093 and dense layers of up to 128 x 128 weights
+#: (wa-hls4ml, Hawks et al., arXiv:2511.05615; the older data of rule4ml stay within). Not far above that size the
+#: predicted LUTs of a growing network fall, which a search would make use of.
+WIDTHS = (2, 16)
+MAX_REUSE_FACTOR = 4093
+MAX_WEIGHTS = 128 * 128
+
+#: Activations that it tells apart; ``none`` is no layer of the firmware.
+ACTIVATIONS = ("none", "relu", "tanh", "sigmoid")
+
+#: Our kind of layer -> rule4ml's name. It has names for convolutions too, but has only seen streamed ones with reuse
+#: factors of 8192 and more (wa-hls4ml).
+_KINDS = {
+    "dense": "Dense",
+    "activation": "Activation",
+    "softmax": "Activation",
+    "batch_norm": "BatchNormalization",
+    "add": "Add",
+}
+
+#: Blocks that are made of other layers.
+_FOREIGN_BLOCKS = ("conv", "attention", "deep_sets", "pool")
+
+_ONE_WIDTH = "rule4ml sees one precision for the whole network, not the widths of single layers"
+
+_INSTALL = "pip install torch==2.13.0 (the README says how to get the build without CUDA), then pip install 'rule4ml==0.2.*'"
+
+
+class Rule4mlEstimator:
+    """Asks rule4ml for resources, cycles and interval; see :class:`kerasnac.core.estimators.Estimator`.
+
+    Args:
+        settings: What it is asked.
+        board: The board whose resources the percentages are of; one of :data:`BOARDS`.
+
+    Raises:
+        ConfigError: If rule4ml has no estimate for these settings or this board.
+    """
+
+    source = "rule4ml"
+
+    def __init__(self, settings: Rule4mlSettings, board: Board) -> None:
+        self.settings = settings
+        self.board = board
+        self.precision = Precision.parse(settings.precision)
+        _check_settings(settings, board, self.precision)
+
+    @property
+    def key(self) -> str:
+        decisive = {
+            **self.settings.model_dump(),
+            "precision": str(self.precision),
+            "board": BOARDS[self.board.name],
+            "resources": [getattr(self.board, resource) for resource in RESOURCES],
+        }
+        return digest(self.source, sorted(decisive.items()))
+
+    def check(self, space: SearchSpace) -> None:
+        """Refuses a space with choices that the surrogate knows nothing of, before anything is estimated.
+
+        Blocks of a user's own are not looked into: what rule4ml does not know of them makes a candidate infeasible.
+
+        Raises:
+            SpaceError: Naming the choice and the reason.
+            EnvironmentProblem: If rule4ml is missing.
+        """
+        for i, block in enumerate(space.expanded):
+            for inner in _leaves(block):
+                if inner.block in _FOREIGN_BLOCKS:
+                    within = "" if inner is block else f" with {inner.block}"
+                    raise SpaceError(f"block {i} ({block.block}){within}: rule4ml estimates fully connected networks only")
+            for choice in block.choices():
+                for value in choice.values:
+                    if reason := _unknown_choice(choice.name, value):
+                        raise SpaceError(f"block {i} ({block.block}), {choice.name} = {value}: {reason}")
+        _require()
+
+    def estimate(self, data: Development, architectures: Sequence[Architecture]) -> list[dict[str, float] | str]:
+        """Costs of float architectures.
+
+        Every one is predicted on its own. rule4ml can predict many at once, but its graph norm then takes its mean
+        and variance over the layers of all of them: the estimates of a network move by tens of percent with what
+        else is in the batch.
+
+        Returns:
+            For each one the metrics of :data:`SOURCES`, then, with dropout samples, the standard deviation over the
+            samples of each as ``<metric>_spread``; or the reason why it has none.
+        """
+        return [_obstacle(architecture) or self._estimate(_on_a_vector(architecture)) for architecture in architectures]
+
+    def _estimate(self, architecture: Architecture) -> dict[str, float]:
+        features = self._features(architecture)
+        (metrics,) = self._metrics(_predict(features))
+        if self.settings.samples:
+            # Copies of one network share one mean and variance: here a batch is as good as one after the other.
+            copies = features.iloc[[0] * self.settings.samples].reset_index(drop=True)
+            samples = self._metrics(_predict(copies, dropout=True))
+            metrics |= {f"{name}_spread": float(np.std([sample[name] for sample in samples])) for name in metrics}
+        return metrics
+
+    def _features(self, architecture: Architecture) -> Any:
+        """What the graph networks see of a network: a data frame of one row."""
+        package, settings = _rule4ml(), self.settings
+        layers = _layers(architecture, settings.reuse_factor)
+        model = {"precision": str(self.precision), "reuse_factor": settings.reuse_factor, "strategy": settings.strategy}
+        hls = {"model": model, "board": BOARDS[self.board.name]}
+        whole = package.parser.get_global_inputs(layers, hls, hls4ml_version=settings.hls4ml, vivado_version=settings.vivado)
+        any_predictor = next(iter(package.predictors.values()))
+        return package.parser.to_dataframe(
+            meta_data=[],
+            global_inputs=[whole],
+            sequential_inputs=[package.parser.get_layers_data(layers)],
+            global_categorical_maps=any_predictor.global_categorical_maps,
+            sequential_categorical_maps=any_predictor.sequential_categorical_maps,
+            targets=[],
+        )
+
+    def _metrics(self, predicted: Mapping[str, NDArray[Any]]) -> list[dict[str, float]]:
+        """The metrics of :data:`SOURCES` for every row of a prediction.
+
+        The networks predict percentages of rule4ml's own table of boards, which rule4ml turns into numbers: those are
+        taken, and divided by ours, so that a percentage means the same whatever it is an estimate of.
+        """
+        rows = []
+        for i in range(len(predicted["lut"])):
+            row = {name: float(values[i]) for name, values in predicted.items()}
+            percents = [self.board.percent(resource, row[resource]) for resource in RESOURCES]
+            row |= {f"{resource}_percent": share for resource, share in zip(RESOURCES, percents, strict=True)}
+            row["average_percent"] = sum(percents) / len(percents)
+            rows.append({name: row[name] for name in SOURCES["rule4ml"]})
+        return rows
+
+
+def _check_settings(settings: Rule4mlSettings, board: Board, precision: Precision) -> None:
+    """Refuses what rule4ml has never seen."""
+    low, high = WIDTHS
+    if board.name not in BOARDS:
+        raise ConfigError(f"rule4ml does not know the board {board.name}: one of {', '.join(BOARDS)}")
+    if not precision.signed or precision.integer < 0 or not low <= precision.bits <= high:
+        raise ConfigError(
+            f"rule4ml: precision {precision} must be ap_fixed<bits,integer> with {low} to {high} bits and integer >= 0"
+        )
+    if settings.hls4ml not in HLS4ML:
+        raise ConfigError(f"rule4ml does not know hls4ml {settings.hls4ml}: one of {', '.join(HLS4ML)}")
+    if settings.vivado not in VIVADO:
+        raise ConfigError(f"rule4ml does not know vivado {settings.vivado}: one of {', '.join(VIVADO)}")
+    if settings.reuse_factor > MAX_REUSE_FACTOR:
+        raise ConfigError(f"rule4ml: reuse_factor {settings.reuse_factor} is too large: at most {MAX_REUSE_FACTOR}")
+    if settings.samples == 1:
+        raise ConfigError("rule4ml: samples 1 has no spread: take at least 2, or 0 for none")
+
+
+def _leaves(block: Block) -> Iterator[Block]:
+    """The blocks that a block is made of."""
+    if isinstance(block, Choose):
+        for option in block.options:
+            yield from _leaves(option)
+    elif isinstance(block, Residual):
+        yield from _leaves(block.body)
+    else:
+        yield block
+
+
+def _unknown_choice(name: str, value: Scalar) -> str:
+    """Why rule4ml has no estimate for the value of a choice; empty if it may have."""
+    choice = name.rsplit(".", 1)[-1]
+    if choice in ("weight_bits", "activation_bits"):
+        return f"{_ONE_WIDTH}; leave bit widths out of the space"
+    if choice == "activation" and value not in ACTIVATIONS:
+        return f"rule4ml does not know this activation: one of {', '.join(ACTIVATIONS)}"
+    if choice == "norm" and value == "layer":
+        return "rule4ml does not know layer norms: none or batch"
+    return ""
+
+
+def _obstacle(architecture: Architecture) -> str:
+    """Why rule4ml has no estimate for a network; empty if it has."""
+    if architecture.has_widths:
+        return f"rule4ml: {_ONE_WIDTH}"
+    for node in _on_a_vector(architecture).nodes:
+        kind = node.layer.kind
+        if kind not in _KINDS or len(node.output) > 1:
+            return f"rule4ml estimates fully connected networks only: it does not know {node.name} with output {node.output}"
+        if kind == "activation" and node.layer["fn"] not in ACTIVATIONS:
+            return f"rule4ml does not know the activation {node.layer['fn']} of {node.name}"
+        if node.products and node.products.macs > MAX_WEIGHTS:
+            return (
+                f"rule4ml has never seen a layer as large as {node.name}: "
+                f"{node.products.macs} weights, at most {MAX_WEIGHTS} (128 x 128)"
+            )
+    return ""
+
+
+def _on_a_vector(architecture: Architecture) -> Architecture:
+    """The same network on samples that have been cut and flattened, which costs nothing on the chip."""
+    cut = architecture.without_window()
+    if cut.layers[0].kind != "flatten":
+        return cut
+    return Architecture((math.prod(cut.input_shape),), cut.layers[1:])
+
+
+def _layers(architecture: Architecture, reuse_factor: int) -> list[dict[str, Any]]:
+    """The layers as rule4ml's parser of Keras models describes them.
+
+    Not by that parser: it draws random numbers, which TensorFlow refuses when it is deterministic, fails on linear
+    activations, misses the operations of softmax layers, and is run six times over.
+    """
+    shape = (None, *architecture.input_shape)
+    inputs = _layer("InputLayer", shape, shape, reuse_factor)
+    linear = ("fn", "none")  # rule4ml skips these too: it only counts layers of the firmware.
+    return [inputs, *(_described(node, reuse_factor) for node in architecture.nodes if linear not in node.layer.params)]
+
+
+def _described(node: Node, reuse_factor: int) -> dict[str, Any]:
+    kind, weights = node.layer.kind, node.weights.values()
+    layer = _layer(_KINDS[kind], (None, *node.shapes[0]), (None, *node.output), reuse_factor)
+    layer["parameters"] = sum(math.prod(weight.shape) for weight in weights)
+    layer["trainable_parameters"] = sum(math.prod(weight.shape) for weight in weights if weight.trainable)
+    if kind == "dense":
+        (inputs,), (units,) = node.shapes[0], node.output
+        closest = _closest_reuse_factor(inputs, units, reuse_factor)
+        layer |= {"neurons": units, "use_bias": True, "reuse_factor": closest}
+    elif kind == "activation":
+        layer["activation"] = node.layer["fn"]
+    elif kind == "softmax":
+        layer["activation"] = "softmax"
+    return layer
+
+
+def _layer(name: str, inputs: tuple[int | None, ...], outputs: tuple[int | None, ...], reuse_factor: int) -> dict[str, Any]:
+    return {
+        "class_name": name,
+        "input_shape": inputs,
+        "output_shape": outputs,
+        "parameters": 0,
+        "trainable_parameters": 0,
+        "reuse_factor": reuse_factor,
+    }
+
+
+@cache
+def _closest_reuse_factor(inputs: int, outputs: int, wanted: int) -> int:
+    """The reuse factor that hls4ml would take; cached, since rule4ml tries all of them up to the number of weights."""
+    return int(_rule4ml().closest_reuse_factor(inputs, outputs, wanted))
+
+
+def _predict(features: Any, *, dropout: bool = False) -> dict[str, NDArray[Any]]:
+    """Predictions for every row: metric -> numbers, shape (rows,).
+
+    Args:
+        features: A data frame with one row per copy of one network.
+        dropout: Monte-Carlo dropout, with the same masks for every network.
+    """
+    with _reproducible():
+        return {
+            metric: predictor.predict_from_df(features.copy(), mc_dropout=dropout)[:, 0]
+            for metric, predictor in _rule4ml().predictors.items()
+        }
+
+
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """One PyTorch thread and one seed, the user's own put back afterwards."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class _Package:
+    """What is used of rule4ml.
+
+    Attributes:
+        parser: Its module that turns descriptions of layers into features.
+        closest_reuse_factor: Its function of inputs, outputs and the wanted factor.
+        predictors: Metric -> wrapper of the graph network that predicts it.
+    """
+
+    parser: Any
+    closest_reuse_factor: Any
+    predictors: Mapping[str, Any]
+
+
+@cache
+def _rule4ml() -> _Package:
+    """Imports rule4ml and loads its networks, once per process.
+
+    Raises:
+        EnvironmentProblem: If it is missing, or another version.
+    """
+    _require()
+    try:
+        with legacy_keras(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch and tqdm warn about themselves.
+            from rule4ml.models.wrappers import MultiModelWrapper
+            from rule4ml.parsers import data_parser, utils
+    except ImportError as error:
+        raise EnvironmentProblem(f"rule4ml cannot be imported ({error}): {_INSTALL}") from error
+    wrapper = MultiModelWrapper()
+    wrapper.load_default_models()
+    predictors = {label.lower(): predictor for label, predictor in wrapper._models.items()}
+    return _Package(data_parser, utils.get_closest_reuse_factor, predictors)
+
+
+def _require() -> None:
+    """Raises unless rule4ml, and a version whose estimates are known, is installed."""
+    try:
+        version = metadata.version("rule4ml")
+        metadata.version("torch")
+    except metadata.PackageNotFoundError as error:
+        raise EnvironmentProblem(f"rule4ml needs the package {error.name}: {_INSTALL}") from None
+    if not version.startswith("0.2."):
+        raise EnvironmentProblem(f"rule4ml {version} is installed, kerasnac needs 0.2: {_INSTALL}")

@@ -135,7 +135,11 @@ class Rule4mlEstimator:
             For each one the metrics of :data:`SOURCES`, then, with dropout samples, the standard deviation over the
             samples of each as ``<metric>_spread``; or the reason why it has none.
         """
-        return [_obstacle(architecture) or self._estimate(_on_a_vector(architecture)) for architecture in architectures]
+        return [self.estimate_one(architecture) for architecture in architectures]
+
+    def estimate_one(self, architecture: Architecture) -> dict[str, float] | str:
+        """As :meth:`estimate`, for one architecture; the formats of a quantized one are not looked at."""
+        return _obstacle(architecture) or self._estimate(_on_a_vector(architecture))
 
     def _estimate(self, architecture: Architecture) -> dict[str, float]:
         features = self._features(architecture)

@@ -50,10 +50,15 @@ class Trained:
         """Fraction of zero weights in the kernels, after quantization."""
         return self._zeros[0]
 
+    @property
+    def layer_sparsity(self) -> dict[str, float]:
+        """:attr:`sparsity` of every layer with a kernel, by its name."""
+        return self._zeros[1]
+
     @cached_property
     def bops(self) -> float:
         """Bit operations with this network's formats and zeros (32 bits where it is float)."""
-        return bops(self.architecture, sparsity=self._zeros[1])
+        return bops(self.architecture, sparsity=self.layer_sparsity)
 
     def save(self, folder: Path | str) -> Path:
         """Writes ``model.json`` and ``weights.npz``; the folder appears whole or not at all."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from kerasnac import __version__
-from kerasnac.errors import KerasnacError
+from kerasnac.errors import EnvironmentProblem, KerasnacError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from kerasnac.adapters.vendor import VendorReport
     from kerasnac.core.progress import Progress
     from kerasnac.core.settings import RunSettings
     from kerasnac.stages.run import Outcome
@@ -145,11 +146,118 @@ def spaces(file: str | None) -> None:
 
 
 @main.command()
+@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the Verilog and the report.")
+@click.option("--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Samples to simulate.")
+@click.option(
+    "--stage-levels", type=click.IntRange(min=1), default=5, show_default=True, help="Adder levels between two registers."
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    help="Samples: an npy file, or the array x of an npz or HDF5 file; random ones by default.",
+)
+@click.option("--no-synthesis", is_flag=True, help="Simulate only; Yosys need not be installed.")
+def rtl(model: Path, out: Path, samples: int, stage_levels: int, data: Path | None, no_synthesis: bool) -> None:
+    """Write MODEL as Verilog without HLS, simulate it against QKeras and count its LUTs.
+
+    MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, or a firmware folder. Needs
+    Verilator and Yosys.
+    """
+    from rich.console import Console
+
+    from kerasnac.faces import hardware
+    from kerasnac.stages.rtl import load_model, make_rtl, random_samples, read_samples
+
+    trained = load_model(model)
+    x = random_samples(trained.architecture, samples) if data is None else read_samples(data, samples)
+    with Console(stderr=True).status("writing, simulating, synthesising: some minutes for a large network"):
+        made = make_rtl(trained, x, folder=out, stage_levels=stage_levels, synthesise=not no_synthesis)
+    console = _console()
+    console.print(hardware.verilog(made))
+    console.print(f"{made.name}: {made.verdict}", highlight=False, soft_wrap=True)
+    console.print(f"Everything is in {out}: src/, sim/tb.sv, report.txt", highlight=False, soft_wrap=True)
+
+
+@main.command()
+@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--board", default="vu13p", show_default=True, help="Board or part that percentages are of.")
+def costs(model: Path, board: str) -> None:
+    """Show what MODEL costs: by layer, by rule4ml and by its adder graph.
+
+    MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, or a firmware folder.
+    """
+    from kerasnac.faces import hardware
+    from kerasnac.stages.hardware import hardware_costs
+    from kerasnac.stages.rtl import load_model
+
+    found = hardware_costs(load_model(model), board=board)
+    _console().print(hardware.layers(found))
+    _console().print(hardware.estimates(found))
+
+
+@main.group()
+def firmware() -> None:
+    """Firmware folders and the vendor's tools."""
+
+
+@firmware.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def synth(folder: Path) -> None:
+    """Synthesise the firmware in FOLDER with Vitis or Vivado HLS, and Vivado.
+
+    Where these are not on the path, prints the commands to run elsewhere and exits with 2.
+    """
+    from rich.console import Console
+
+    from kerasnac.adapters.vendor import commands, run_vendor
+
+    with Console(stderr=True).status("synthesising: minutes to hours"):
+        report = run_vendor(folder)
+    if report is None:
+        first, *others = commands(folder)
+        click.echo(f"cd {folder.resolve()} && {first}")
+        for command in others:
+            click.echo(f"# with an older version: {command}")
+        click.echo(f"kerasnac firmware import-report {folder}")
+        raise EnvironmentProblem(f"{first.split()[0]} is not on the path; run the commands above where it is")
+    _show_vendor(report, folder)
+
+
+@firmware.command("import-report")
+@click.argument("path", type=click.Path(path_type=Path))
+def import_report(path: Path) -> None:
+    """Show the vendor's reports in PATH: a firmware folder, csynth.xml or vivado_synth.rpt.
+
+    In a firmware folder they are kept as vendor_report.json.
+    """
+    from kerasnac.adapters.vendor import read_reports
+
+    _show_vendor(read_reports(path), path)
+
+
+@main.command()
 def doctor() -> None:
     """Check this machine: versions, compiler, legacy Keras, disk. Exits with 2 if something needed is missing."""
     from kerasnac.faces.doctor import check
 
     sys.exit(check())
+
+
+def _show_vendor(report: VendorReport, path: Path) -> None:
+    """Prints the vendor's reports, and keeps them beside the report of the firmware that they are about."""
+    from kerasnac.adapters.vendor import project_of
+    from kerasnac.core.files import write_json
+    from kerasnac.faces import hardware
+    from kerasnac.stages.firmware import REPORT
+
+    console = _console()
+    console.print(hardware.vendor(report))
+    project = project_of(path)
+    if project is not None and (project / REPORT).is_file():
+        kept = project / "vendor_report.json"
+        write_json(kept, report.to_dict())
+        console.print(f"kept in {kept}", highlight=False, soft_wrap=True)
 
 
 def _show(job: Callable[[Progress], Outcome], folder: Path) -> None:

@@ -107,6 +107,7 @@ def look() -> Iterator[Row]:
         yield from frameworks(needed.result())
         yield compiler()
         yield rule4ml(optional.result())
+        yield from hardware_tools()
         yield from disk()
         yield memory()
 
@@ -195,6 +196,19 @@ def rule4ml(found: dict[str, str]) -> Row:
         f"optional, not there ({found.get('error')}); no stage of a run needs it",
         f"the CPU build of torch==2.13.0 first, then {INSTALL}",
     )
+
+
+def hardware_tools() -> Iterator[Row]:
+    """The optional programs that simulate and synthesise Verilog."""
+    for name, option in (("verilator", "--version"), ("yosys", "-V")):
+        if shutil.which(name) is None:
+            yield Row(name, "warning", "optional, not there; only `kerasnac rtl` needs it", f"apt install {name}")
+            continue
+        done = _run(name, option)
+        if done.returncode == 0:
+            yield Row(name, "ok", _last(done.stdout))
+        else:
+            yield Row(name, "warning", f"optional, does not run: {_last(done.stderr)}", f"apt install --reinstall {name}")
 
 
 def disk() -> Iterator[Row]:

@@ -29,7 +29,7 @@ def estimators(settings: SearchSettings, metrics: Iterable[str], *, seed: int) -
 
         made.append(Rule4mlEstimator(settings.rule4ml, board(settings.board)))
     if "adder_graph" in wanted:
-        from kerasnac.adapters.adder_graph import AdderGraphEstimator
+        from kerasnac.adapters.adder_estimator import AdderGraphEstimator
 
         made.append(AdderGraphEstimator(settings.adder_graph, board_luts=board(settings.board).lut, seed=seed))
     return made

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kerasnac import __version__
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.layers import LayerSpec
+from kerasnac.core.precision import Precision
+from kerasnac.core.trained import Trained
+from kerasnac.core.training import Training
 from kerasnac.core.yaml_files import load_run, names
 from kerasnac.faces.cli import main
 from kerasnac.stages import run
@@ -73,7 +81,7 @@ class TestHelp:
     def test_commands(self) -> None:
         result = kerasnac("--help")
         assert result.exit_code == 0
-        for command in ("run", "resume", "spaces", "doctor"):
+        for command in ("run", "resume", "spaces", "rtl", "firmware", "doctor"):
             assert f"\n  {command} " in result.stdout
 
     def test_version(self) -> None:
@@ -189,3 +197,69 @@ def test_an_interrupted_run_says_how_to_go_on(file: Path, tmp_path: Path, monkey
     result = kerasnac("run", file, "--out", tmp_path / "out")
     assert result.exit_code == 130
     assert f"kerasnac resume {tmp_path / 'out'}" in result.stderr
+
+
+@pytest.fixture
+def quantized() -> Trained:
+    """3 inputs, one output."""
+    weight, grid = Precision(3, 1), Precision(4, 2)
+    dense = replace(LayerSpec.of("dense", units=1), weight=weight, bias=weight)
+    architecture = Architecture((3,), (dense,), input=grid)
+    weights = {
+        f"{architecture.nodes[0].name}/kernel": np.array([[0.5], [-0.25], [0.75]], np.float32),
+        f"{architecture.nodes[0].name}/bias": np.array([0.25], np.float32),
+    }
+    return Trained("tiny", architecture, weights, Training(), {}, 0)
+
+
+class TestRtl:
+    @pytest.mark.skipif(shutil.which("verilator") is None, reason="verilator is not installed")
+    def test_verilog(self, quantized: Trained, tmp_path: Path) -> None:
+        pytest.importorskip("da4ml")
+        model, out = quantized.save(tmp_path / "model"), tmp_path / "verilog"
+        result = kerasnac("rtl", model, "--out", out, "--samples", "30", "--no-synthesis")
+        assert result.exit_code == 0, result.output + str(result.exception)
+        assert "adder graph (estimate)" in result.stdout
+        assert "tiny: bit-exact: 30 of 30 samples equal" in result.stdout
+        assert "Yosys" not in result.stdout
+        np.save(tmp_path / "x.npy", np.ones((5, 4)))
+        assert "do not fit tiny" in complaint("rtl", model, "--out", out, "--data", tmp_path / "x.npy")
+
+    def test_no_model(self, tmp_path: Path) -> None:
+        assert "holds no saved model" in complaint("rtl", tmp_path, "--out", tmp_path / "verilog")
+
+    def test_a_float_model(self, quantized: Trained, tmp_path: Path) -> None:
+        plain = replace(quantized, architecture=replace(quantized.architecture, input=None))
+        model = plain.save(tmp_path / "model")
+        assert "not quantized" in complaint("rtl", model, "--out", tmp_path / "verilog")
+
+    def test_the_folder_holds_something_else(self, quantized: Trained, tmp_path: Path) -> None:
+        model = quantized.save(tmp_path / "model")
+        assert "something else" in complaint("rtl", model, "--out", model)
+
+
+class TestVendor:
+    def test_without_the_tools_it_says_what_to_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "project.tcl").write_text('set backend "vitis"\n')
+        monkeypatch.setenv("PATH", str(tmp_path))
+        result = kerasnac("firmware", "synth", tmp_path)
+        assert result.exit_code == 2
+        assert f"cd {tmp_path} && vitis-run --mode hls --tcl build_prj.tcl\n" in result.stdout
+        assert f"kerasnac firmware import-report {tmp_path}\n" in result.stdout
+        assert "vitis-run is not on the path" in result.stderr
+
+    def test_import(self, tmp_path: Path) -> None:
+        table = ["| Site Type | Used | Fixed | Available | Util% |", "| CLB LUTs* | 1234 | 0 | 10000 | 12.34 |"]
+        (tmp_path / "vivado_synth.rpt").write_text("\n".join([*table, "| CLB Registers | 6 | 0 | 200 | 3.0 |"]))
+        result = kerasnac("firmware", "import-report", tmp_path)
+        assert result.exit_code == 0, result.output
+        assert "1,234 (12.3%)" in result.stdout
+        assert not (tmp_path / "vendor_report.json").exists()  # It is no firmware folder.
+        for name in ("project.tcl", "report.json"):
+            (tmp_path / name).touch()
+        result = kerasnac("firmware", "import-report", tmp_path / "vivado_synth.rpt")
+        assert f"kept in {tmp_path / 'vendor_report.json'}" in result.stdout
+        assert json.loads((tmp_path / "vendor_report.json").read_text())["vivado"]["used"] == {"LUT": 1234, "FF": 6}
+
+    def test_nothing_to_import(self, tmp_path: Path) -> None:
+        assert str(tmp_path) in complaint("firmware", "import-report", tmp_path)

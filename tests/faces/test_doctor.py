@@ -164,6 +164,22 @@ class TestCompiler:
         assert doctor.compiler().state == "missing"
 
 
+class TestHardwareTools:
+    def test_missing_ones_are_optional(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        rows = [*doctor.hardware_tools()]
+        assert [(row.what, row.state) for row in rows] == [("verilator", "warning"), ("yosys", "warning")]
+        assert [row.remedy for row in rows] == ["apt install verilator", "apt install yosys"]
+        assert all("kerasnac rtl" in row.found for row in rows)
+
+    def test_here(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        script(tmp_path / "verilator", "echo Verilator 5.006 2023-01-22")
+        script(tmp_path / "yosys", "exit 1")
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+        found = [(row.state, row.found) for row in doctor.hardware_tools()]
+        assert found == [("ok", "Verilator 5.006 2023-01-22"), ("warning", "optional, does not run: no message")]
+
+
 class TestMachine:
     def test_full_disk(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10e9, 9e9, 1e9))

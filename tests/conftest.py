@@ -75,7 +75,7 @@ def map_classes(map_positions: Dataset) -> Dataset:
 
 @pytest.fixture(scope="session")
 def mlp_space() -> SearchSpace:
-    """36 candidates for ``vector_classes``."""
+    """24 candidates for ``vector_classes``."""
     return SearchSpace(
         input=6,
         outputs=3,

@@ -86,12 +86,13 @@ class AdderGraph:
 
     def costs(self, stage_levels: int, board_luts: int) -> dict[str, float]:
         """The metrics of the source ``adder_graph``; see :data:`kerasnac.core.estimators.SOURCES`."""
+        pipeline = self.pipeline(stage_levels)
         return {
             "adder_luts": self.luts,
             "adder_percent": 100 * self.luts / board_luts,
             "adder_levels": float(self.levels),
-            "adder_stages": float(self.stages(stage_levels)),
-            "adder_registers": float(self.register_bits(stage_levels)),
+            "adder_stages": float(len(pipeline.solutions)),
+            "adder_registers": float(pipeline.reg_bits),
         }
 
     def predict(self, x: NDArray[Any]) -> NDArray[np.float32]:

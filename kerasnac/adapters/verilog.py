@@ -127,10 +127,13 @@ def write_design(graph: AdderGraph, name: str, folder: Path, *, stage_levels: in
         raise ConversionError(f"{name}: every output is always zero, which leaves nothing to build; prune less")
     module = f"nn_{re.sub(r'[^A-Za-z0-9]', '_', name)}"
     RTLModel(pipeline, module, folder, flavor="verilog", print_latency=False).write()
+    simulation = folder / SIMULATION
+    shutil.rmtree(simulation)  # da4ml's binding to C++; the testbench takes its place.
+    simulation.mkdir()
     for contents in (folder / TABLES).glob("*.mem"):
         with contents.open("a", encoding="utf-8") as stream:
             stream.write("\n")  # Verilator 5.006 forgets a last entry without an end of line.
-    shutil.rmtree(folder / SIMULATION)  # da4ml's binding to C++; the testbench takes its place.
+        shutil.copy(contents, simulation)  # The tables' modules name them without a folder.
     return Design(folder, f"{module}_wrapper", inputs, outputs, latency=len(pipeline.solutions))
 
 
@@ -159,11 +162,8 @@ def write_testbench(design: Design, x: NDArray[Any], expected: NDArray[Any]) -> 
             f"which the design cannot give out ({design.outputs})"
         )
     folder = design.folder / SIMULATION
-    folder.mkdir(exist_ok=True)
     for file, port, values in (("inputs.hex", design.inputs, x), ("expected.hex", design.outputs, expected)):
         write_text(folder / file, "".join(f"{word}\n" for word in port.words(values)))
-    for contents in sorted((design.folder / TABLES).glob("*.mem")):
-        shutil.copy(contents, folder)  # The tables' modules name them without a folder.
     testbench = folder / "tb.sv"
     write_text(testbench, _testbench(design, len(x)))
     return testbench

@@ -31,7 +31,10 @@ class RandomSearch:
 
     def ask(self) -> list[Genome]:
         """The next generation; empty when no new candidate is found."""
-        found = self._initial or distinct(lambda: self._space.sample_feasible(self._rng), self._space, self._size, self._seen)
+        first = {self._space.decode(genome).id: genome for genome in self._initial}
+        found = list(first.values()) or distinct(
+            lambda: self._space.sample_feasible(self._rng), self._space, self._size, self._seen
+        )
         self._initial = []
         self._seen.update(self._space.decode(genome).id for genome in found)
         return found

@@ -73,5 +73,5 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} cannot be read as JSON: {error}") from error
     try:
         return {"name": data.get("name", path.stem), "architecture": Architecture.from_dict(data.get("architecture", data))}
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ConfigError) as error:
         raise ConfigError(f"{file} holds no architecture: {error!r}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from kerasnac.adapters.workers import Died, Workers
 from kerasnac.core.data import Development
 from kerasnac.core.evaluation import Evaluation, Fidelity, Status
 from kerasnac.core.journal import Journal
-from kerasnac.core.objectives import Objective, cost_metrics
+from kerasnac.core.objectives import COSTS, Objective, cost_metrics
 from kerasnac.core.progress import Progress, Step
 from kerasnac.core.random_search import distinct
 from kerasnac.core.seeding import derive_seed, digest, generator
@@ -28,8 +28,8 @@ from kerasnac.stages.costs import Costs
 #: Random candidates that are tried to fill the first generation before the budgets are called impossible.
 SAMPLING_TRIES = 2000
 
-#: Statuses that come from a training.
-_TRAINED: tuple[Status, ...] = ("ok", "brief", "failed")
+#: A candidate and the key of a fidelity.
+Trial = tuple[str, str]
 
 
 class Evaluator:
@@ -65,8 +65,9 @@ class Evaluator:
         self._objectives, self._budgets, self._costs = objectives, budgets, costs
         self._workers, self._journal, self._seed, self._progress = workers, journal, seed, progress
         records = list(_evaluations(journal))
-        self._known = {(e.key, e.fidelity.key): e for e in records if e.status in _TRAINED}
-        self._noted = {(e.key, e.fidelity.key) for e in records if e.status not in _TRAINED}
+        self._known = {_trial(e): e for e in records if e.status in ("ok", "brief")}
+        self._failed = {_trial(e): e for e in records if e.status == "failed"}
+        self._noted = {_trial(e) for e in records if e.status in ("infeasible", "over_budget")}
         self._best: float | None = None
         self._done = 0
         #: Hypervolume after the last generation, for the progress display.
@@ -89,7 +90,7 @@ class Evaluator:
             seen.update(plan.key for plan in plans)
             within += [plan.genome for plan in plans if plan.status == "ok"]
             closest = min([closest, *(self._over(plan) for plan in plans)])
-            if len(seeds) + len(within) >= size or len(drawn) < size:
+            if len(drawn) < size or (within and len(seeds) + len(within) >= size):
                 break
             self._progress(Step("search", 0, self._settings.evaluations, f"{tried + size} candidates tried for the budgets"))
         if not within and not any(plan.status == "ok" for plan in self._plans(seeds, generation=0, first=0)):
@@ -101,7 +102,7 @@ class Evaluator:
         return [*seeds, *within[: max(0, size - len(seeds))]]
 
     def evaluate(
-        self, genomes: Sequence[Genome], generation: int, first: int, most: int, *, settled: bool = False
+        self, genomes: Sequence[Genome], generation: int, first: int, most: int, *, failures: Collection[Trial] = ()
     ) -> list[Evaluation]:
         """Evaluates a generation.
 
@@ -110,7 +111,8 @@ class Evaluator:
             generation: Number of the generation.
             first: Index of the first evaluation.
             most: Trainings left; genomes after the last one that may be trained are left out.
-            settled: Whether the generation was completed before: failures in it are then final.
+            failures: What failed when the generation was completed before, which is final then; any other failure that
+                is on record is tried again.
 
         Returns:
             Evaluations in the order of the genomes.
@@ -120,17 +122,19 @@ class Evaluator:
         """
         made = self._plans(genomes, generation, first)
         for plan in made:
-            if plan.status != "ok" and (plan.key, plan.fidelity.key) not in self._noted:
-                self._noted.add((plan.key, plan.fidelity.key))
+            if plan.status != "ok" and _trial(plan) not in self._noted:
+                self._noted.add(_trial(plan))
                 self._journal.append(plan.to_record())
         chosen = [i for i, plan in enumerate(made) if plan.status == "ok"]
         if self._settings.halving:
-            chosen = self._promising(made, chosen, most, settled)
-        elif len(chosen) > most:
-            made, chosen = made[: chosen[most - 1] + 1], chosen[:most]
-        self._train(made, chosen, self._training, "ok", settled)
-        failed = [made[i] for i in chosen if made[i].status == "failed"]
-        if failed and len(failed) == len(chosen):
+            chosen = self._promising(made, chosen, most, failures)
+        while chosen and most > 0:  # Again for those whose workers died.
+            self._train(made, chosen[:most], self._training, "ok", failures)
+            last, most, chosen = chosen[:most][-1], most - sum(made[i].status == "ok" for i in chosen[:most]), chosen[most:]
+        if chosen:
+            made = made[: last + 1]
+        failed = [e for e in made if e.status == "failed"]
+        if len(failed) > 1 and not any(e.status == "ok" for e in made):
             raise RunError(
                 f"no candidate of generation {generation} could be trained. The first, [{_candidate(failed[0]).architecture}]: "
                 f"{failed[0].reason} This is most often a lack of memory: resume with fewer workers"
@@ -187,11 +191,11 @@ class Evaluator:
                 return replace(plan, status="over_budget", reason=reason)
         return plan
 
-    def _promising(self, made: list[Evaluation], chosen: Sequence[int], most: int, settled: bool) -> list[int]:
+    def _promising(self, made: list[Evaluation], chosen: Sequence[int], most: int, failures: Collection[Trial]) -> list[int]:
         """Trains candidates briefly; returns which of them are to be trained in full, and prepares those."""
         assert self._settings.halving is not None
         plans = list(made)
-        self._train(made, chosen, self._training.with_(epochs=self._settings.halving.epochs), "brief", settled)
+        self._train(made, chosen, self._training.with_(epochs=self._settings.halving.epochs), "brief", failures)
         alive = [i for i in chosen if made[i].status == "brief"]
         losses = [[o.height(made[i].metrics[o.metric]) for o in self._objectives] for i in alive]
         violations = [[0.0, *self._violations(made[i])] for i in alive]
@@ -201,33 +205,41 @@ class Evaluator:
             made[i] = plans[i]
         return best
 
-    def _train(self, made: list[Evaluation], chosen: Iterable[int], training: Training, status: Status, settled: bool) -> None:
+    def _train(
+        self, made: list[Evaluation], chosen: Iterable[int], training: Training, status: Status, failures: Collection[Trial]
+    ) -> None:
         """Puts the results of trainings in place of plans, from the journal where it has them."""
         fidelity = self._fidelity(training)
         missing = []
         for i in chosen:
             made[i] = replace(made[i], fidelity=fidelity)
-            known = self._known.get((made[i].key, fidelity.key))
-            if known is None or (known.status == "failed" and not settled):
-                missing.append(i)
+            trial = _trial(made[i])
+            if trial in failures:
+                self._put(made, i, self._failed[trial])
+            elif trial in self._known:
+                # Another search may have called the same training brief, or full.
+                self._put(made, i, replace(self._known[trial], status=status))
             else:
-                self._put(made, i, known)
+                missing.append(i)
         jobs = [self._job(made[i], training) for i in missing]
         for position, result in self._workers.attempt(train_candidate, jobs):
             i = missing[position]
             if isinstance(result, Died):
-                known = replace(made[i], status="failed", reason=result.reason)
+                outcome = replace(made[i], status="failed", reason=result.reason)
+                self._failed[_trial(outcome)] = outcome
             else:
                 metrics, seconds = result
-                known = replace(made[i], status=status, metrics={**metrics, **made[i].metrics}, seconds=seconds)
-            self._journal.append(known.to_record())
-            self._known[known.key, fidelity.key] = known
-            self._put(made, i, known)
+                outcome = replace(made[i], status=status, metrics={**metrics, **made[i].metrics}, seconds=seconds)
+                self._known[_trial(outcome)] = outcome
+            self._journal.append(outcome.to_record())
+            self._put(made, i, outcome)
 
     def _put(self, made: list[Evaluation], i: int, known: Evaluation) -> None:
         # The costs may be of other settings than the known ones; the metrics of the training are the same.
-        metrics = {**known.metrics, **made[i].metrics}
-        made[i] = replace(made[i], status=known.status, metrics=metrics, seconds=known.seconds, reason=known.reason)
+        trained = {name: value for name, value in known.metrics.items() if name.removesuffix("_spread") not in COSTS}
+        made[i] = replace(
+            made[i], status=known.status, metrics={**trained, **made[i].metrics}, seconds=known.seconds, reason=known.reason
+        )
         self._report(made[i])
 
     def _job(self, plan: Evaluation, training: Training) -> Job:
@@ -261,6 +273,10 @@ def _evaluations(journal: Journal) -> Iterable[Evaluation]:
             yield Evaluation.from_record(record)
         except KeyError as error:
             raise RunError(f"{journal.path} is of another version of kerasnac ({error} is missing): start a new run") from None
+
+
+def _trial(evaluation: Evaluation) -> Trial:
+    return evaluation.key, evaluation.fidelity.key
 
 
 def _candidate(evaluation: Evaluation) -> Candidate:

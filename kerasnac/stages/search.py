@@ -26,7 +26,7 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space import Genome, SearchSpace
 from kerasnac.errors import ConfigError, RunError, SpaceError
 from kerasnac.stages.costs import Costs, estimators
-from kerasnac.stages.evaluate import Evaluator
+from kerasnac.stages.evaluate import Evaluator, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +49,7 @@ class Generation:
         hypervolume: Of the front so far, in units of the box between the best and the reference point; see
             :class:`kerasnac.adapters.nsga2.Hypervolume`.
         seconds: Wall time of the generation.
+        failed: The trainings whose workers died: a resumed search must do without them, too.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Generation:
     evaluations: int
     hypervolume: float
     seconds: float
+    failed: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -249,14 +251,16 @@ class _Search:
                 break
             began = time.monotonic()
             known = self._logged_generation(number, genomes)
-            made = self.evaluator.evaluate(genomes, number, len(self.evaluations), self._left, settled=known is not None)
+            made = self.evaluator.evaluate(
+                genomes, number, len(self.evaluations), self._left, failures=known.failed if known else ()
+            )
             self.evaluations += made
             barren = 0 if any(e.status == "ok" for e in made) else barren + 1
             if len(made) < len(genomes):
                 stopped = self._enough
                 break  # The generation is completed when a later call asks for more evaluations.
             self.algorithm.tell(*self.evaluator.values(made))
-            self._close(number, genomes, known, time.monotonic() - began)
+            self._close(number, genomes, made, known, time.monotonic() - began)
         return SearchResult(
             tuple(self.evaluations),
             self.objectives,
@@ -298,7 +302,14 @@ class _Search:
             )
         return logged
 
-    def _close(self, number: int, genomes: Sequence[Genome], known: Generation | None, seconds: float) -> None:
+    def _close(
+        self,
+        number: int,
+        genomes: Sequence[Genome],
+        made: Sequence[Evaluation],
+        known: Generation | None,
+        seconds: float,
+    ) -> None:
         """Notes a complete generation."""
         done = [e for e in self.evaluations if e.status == "ok"]
         _, heights = _eligible(done, self.objectives, self.budgets)
@@ -307,8 +318,9 @@ class _Search:
         volume = self.volume(heights) if self.volume else 0.0
         self.evaluator.hypervolume = volume
         taken = seconds if known is None else known.seconds
-        self.generations.append(Generation(number, digest(genomes), len(done), volume, round(taken, 3)))
-        if known is None:
+        failed = tuple((e.key, e.fidelity.key) for e in made if e.status == "failed")
+        self.generations.append(Generation(number, digest(genomes), len(done), volume, round(taken, 3), failed))
+        if known != self.generations[-1]:
             self.log.append({"search": self.key, **asdict(self.generations[-1])})
 
     def _reference_point(self, heights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -346,6 +358,8 @@ def _seeds(space: SearchSpace, settings: SearchSettings) -> dict[str, Genome]:
     """The seed architectures' genomes by name."""
     genomes = {}
     for reference in settings.seeds:
+        if reference.name in genomes:
+            raise SpaceError(f"seed {reference.name}: another seed has this name")
         try:
             genomes[reference.name] = space.encode(reference.architecture)
         except SpaceError as error:
@@ -354,4 +368,5 @@ def _seeds(space: SearchSpace, settings: SearchSettings) -> dict[str, Genome]:
 
 
 def _logged(record: Mapping[str, Any]) -> Generation:
-    return Generation(**{name: value for name, value in record.items() if name != "search"})
+    plain = {name: value for name, value in record.items() if name not in ("search", "failed")}
+    return Generation(**plain, failed=tuple((key, fidelity) for key, fidelity in record["failed"]))

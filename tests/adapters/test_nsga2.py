@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kerasnac.adapters.nsga2 import Nsga2, _BlockCrossover, _GeneMutation, nondominated
+from kerasnac.adapters.nsga2 import Hypervolume, Nsga2, _BlockCrossover, _GeneMutation, fittest, nondominated
 from kerasnac.core.blocks import Choose, Conv, Mlp, Nothing
 from kerasnac.core.space import Candidate, Genome, SearchSpace
 from kerasnac.errors import Infeasible
@@ -50,7 +51,7 @@ def population(space: SearchSpace, size: int, seed: int = 0) -> list[Genome]:
 
 def run(space: SearchSpace, generations: int, *, size: int = 20, seed: int = 0) -> list[list[Genome]]:
     """The generations that NSGA-II asks for on the toy objectives; misfits are told as such."""
-    algorithm = Nsga2(space, population(space, size), objectives=2, constraints=1, seed=seed)
+    algorithm = Nsga2(space, population(space, size), size=size, objectives=2, constraints=1, seed=seed)
     asked = []
     for _ in range(generations):
         genomes = algorithm.ask()
@@ -113,6 +114,17 @@ def test_no_candidate_is_asked_for_twice(space: SearchSpace) -> None:
 
 def test_the_first_generation_is_the_given_one() -> None:
     assert run(TOY, 1)[0] == population(TOY, 20)
+
+
+@pytest.mark.parametrize("first", [1, 5, 33])
+def test_a_first_generation_of_any_size_is_followed_by_whole_ones(first: int) -> None:
+    algorithm = Nsga2(TOY, population(TOY, first), size=20, objectives=2, constraints=1, seed=0)
+    sizes = []
+    for _ in range(4):
+        genomes = algorithm.ask()
+        sizes.append(len(genomes))
+        algorithm.tell(losses_of(TOY, genomes), np.zeros((len(genomes), 1)))
+    assert sizes == [first, 20, 20, 20]
 
 
 def test_genomes_are_canonical() -> None:
@@ -188,3 +200,135 @@ def test_nondominated_by_brute_force(losses: np.ndarray) -> None:
 
 def test_the_front_of_nothing_is_empty() -> None:
     assert nondominated(np.empty((0, 2))) == []
+
+
+#: Points of small whole numbers, so that many are equal in one objective or in all; violations, of which some are none.
+scores = st.integers(1, 3).flatmap(
+    lambda objectives: st.integers(1, 12).flatmap(
+        lambda points: st.tuples(
+            hnp.arrays(np.float64, (points, objectives), elements=st.integers(0, 5).map(float)),
+            hnp.arrays(np.float64, (points, 2), elements=st.integers(-2, 2).map(float)),
+        )
+    )
+)
+
+
+def violation(row: np.ndarray) -> float:
+    return float(np.maximum(row, 0).sum())
+
+
+@given(scores, st.integers(0, 14))
+def test_the_fittest_are_as_many_as_asked_for_and_always_the_same(
+    given_scores: tuple[np.ndarray, np.ndarray], count: int
+) -> None:
+    losses, violations = given_scores
+    chosen = fittest(losses, violations, count)
+    assert len(chosen) == min(count, len(losses))
+    assert chosen == sorted(set(chosen))
+    np.random.seed(count)
+    assert fittest(losses, violations, count) == chosen
+
+
+@given(scores, st.integers(0, 14))
+def test_the_fittest_are_feasible_first_and_then_nearest_to_it(given_scores: tuple[np.ndarray, np.ndarray], count: int) -> None:
+    losses, violations = given_scores
+    chosen = fittest(losses, violations, count)
+    rest = set(range(len(losses))) - set(chosen)
+    beyond = [violation(row) for row in violations]
+    assert max((beyond[i] for i in chosen), default=0) <= min((beyond[i] for i in rest), default=np.inf)
+
+
+@given(scores, st.integers(1, 14))
+def test_no_point_that_is_left_out_dominates_one_of_the_fittest(
+    given_scores: tuple[np.ndarray, np.ndarray], count: int
+) -> None:
+    losses, _ = given_scores
+    chosen = fittest(losses, np.zeros((len(losses), 1)), count)
+    for out in set(range(len(losses))) - set(chosen):
+        assert not any((losses[out] <= losses[i]).all() and (losses[out] < losses[i]).any() for i in chosen)
+
+
+def test_the_ends_of_a_front_are_among_the_fittest() -> None:
+    front = np.array([(float(i), float((9 - i) ** 2)) for i in range(10)])
+    for count in (2, 3, 5):
+        assert {0, 9} <= set(fittest(front, np.zeros((10, 1)), count))
+
+
+def test_crowded_points_are_left_out_first() -> None:
+    front = np.array([(0.0, 10.0), (4.9, 5.1), (5.0, 5.0), (5.1, 4.9), (10.0, 0.0)])
+    assert 2 not in fittest(front, np.zeros((5, 1)), 4)
+
+
+@pytest.mark.parametrize(
+    ("points", "volume"),
+    [
+        ([(0, 0)], 1.0),
+        ([(2, 5)], 0.25),
+        ([(0, 5)], 0.5),
+        ([(2, 0), (0, 5)], 0.75),
+        ([(1, 5), (3, 0), (2, 2.5)], 0.5625),
+        ([(-4, 0)], 2.0),
+        ([(4, 0)], 0.0),
+        ([(0, 10)], 0.0),
+        ([(9, -90)], 0.0),
+        ([(0, 0), (9, -90)], 1.0),
+    ],
+)
+def test_the_hypervolume_by_hand(points: list[tuple[float, float]], volume: float) -> None:
+    """The box of the first points and the reference is 4 wide and 10 high."""
+    measure = Hypervolume(np.array([(0.0, 5.0), (2.0, 0.0)]), np.array([4.0, 10.0]))
+    assert measure(np.array(points, dtype=float)) == pytest.approx(volume)
+
+
+def test_the_hypervolume_of_one_objective_is_a_length() -> None:
+    measure = Hypervolume(np.array([[-0.5], [-0.9]]), np.array([-0.5]))
+    assert measure(np.array([[-0.7], [-0.6]])) == pytest.approx(0.5)
+
+
+def test_a_reference_that_no_first_point_is_better_than_still_measures() -> None:
+    measure = Hypervolume(np.array([(3.0, 1.0)]), np.array([3.0, 4.0]))
+    assert measure(np.array([(3.0, 1.0)])) == 0
+    assert measure(np.array([(2.0, 1.0)])) == pytest.approx(1 / 3)
+
+
+clouds = st.integers(1, 4).flatmap(
+    lambda objectives: st.integers(1, 8).flatmap(
+        lambda points: hnp.arrays(np.float64, (points, objectives), elements=st.floats(-10, 10, allow_subnormal=False))
+    )
+)
+
+
+def measure_of(cloud: np.ndarray) -> Hypervolume:
+    return Hypervolume(cloud[: (len(cloud) + 1) // 2], np.full(cloud.shape[1], 5.0))
+
+
+@given(clouds, st.data())
+def test_points_never_shrink_the_hypervolume(cloud: np.ndarray, data: st.DataObject) -> None:
+    measure, fewer = measure_of(cloud), data.draw(st.integers(1, len(cloud)))
+    assert measure(cloud) >= measure(cloud[:fewer]) * (1 - 1e-12)
+
+
+@given(clouds, st.randoms(use_true_random=False))
+def test_the_order_of_points_does_not_matter_to_the_hypervolume(cloud: np.ndarray, random: Any) -> None:
+    order = random.sample(range(len(cloud)), len(cloud))
+    assert measure_of(cloud)(cloud[order]) == pytest.approx(measure_of(cloud)(cloud), rel=1e-12, abs=1e-12)
+
+
+@given(clouds, st.data())
+def test_what_is_worse_than_the_reference_in_one_objective_counts_nothing(cloud: np.ndarray, data: st.DataObject) -> None:
+    worse = cloud.copy()
+    worse[:, data.draw(st.integers(0, cloud.shape[1] - 1))] = data.draw(st.floats(5, 50))
+    measure = measure_of(cloud)
+    assert measure(worse) == 0
+    assert measure(np.concatenate([cloud, worse])) == pytest.approx(measure(cloud), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4])
+def test_dominated_points_leave_the_hypervolume_as_it_is(objectives: int) -> None:
+    """To the last digit: a search ends when it has not grown."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        points = rng.random((12, objectives))
+        more = np.concatenate([points, points[rng.integers(12, size=5)] + 0.3 * rng.random((5, objectives))])
+        measure = Hypervolume(points, points.max(axis=0))
+        assert measure(more) == measure(points)

@@ -163,3 +163,64 @@ def test_refused_grid_that_is_too_small() -> None:
 def test_refused_fractions(fractions: Any) -> None:
     with pytest.raises(DataError, match="fractions"):
         build(X, Y, fractions=fractions)
+
+
+def rows(split: Split) -> list[list[float]]:
+    return sorted(np.concatenate([split.x.reshape(len(split), -1), split.y.reshape(len(split), -1)], axis=1).tolist())
+
+
+@settings(max_examples=20)
+@given(st.integers(2, 9), st.integers(60, 90), st.booleans())
+def test_folds_are_a_partition_of_the_training_and_validation_samples(count: int, size: int, regression: bool) -> None:
+    x, y = samples(size)
+    data = (build(x, x[:, :2], POSITION) if regression else build(x, y)).development
+    folds = list(data.folds(count))
+    assert len(folds) == count
+    everything = sorted(rows(data.train) + rows(data.validation))
+    assert sorted(row for fold in folds for row in rows(fold.validation)) == everything
+    for fold in folds:
+        assert sorted(rows(fold.train) + rows(fold.validation)) == everything
+        assert (fold.name, fold.task, fold.input_grid) == (data.name, data.task, data.input_grid)
+        assert fold.train.x.dtype == np.float32
+        assert fold.train.y.dtype == data.train.y.dtype
+    sizes = [len(fold.validation) for fold in folds]
+    assert max(sizes) - min(sizes) <= 1 + (not regression)
+
+
+def test_folds_are_stratified_by_class() -> None:
+    x, _ = samples(300)
+    y = (np.arange(300) % 10 == 0).astype(int)
+    data = build(x, y).development
+    shares = [float(np.mean(fold.validation.y)) for fold in data.folds(5)]
+    everywhere = np.concatenate([data.train.y, data.validation.y])
+    for share in shares:
+        assert abs(share - everywhere.mean()) < 1 / len(everywhere) * 5
+
+
+def test_folds_are_the_same_for_every_caller_and_all_different() -> None:
+    data = build(*samples()).development
+    prints = [[fold.fingerprint for fold in data.folds(4)] for _ in range(2)]
+    assert prints[0] == prints[1]
+    assert len({*prints[0], data.fingerprint}) == 5
+
+
+def test_too_many_folds_are_refused() -> None:
+    x, y = samples(60)
+    y[y == 1] = (np.arange(30) % 6 == 0).astype(int)  # five samples of class 1
+    data = build(x, y, fractions=(0.4, 0.3, 0.3), seed=1).development
+    fewest = int(min(np.bincount(np.concatenate([data.train.y, data.validation.y]))))
+    with pytest.raises(
+        DataError,
+        match=f"toy: {fewest + 1} folds need as many samples of every class, one has {fewest}: use fewer folds",
+    ):
+        list(data.folds(fewest + 1))
+    assert len(list(data.folds(fewest))) == fewest
+    with pytest.raises(DataError, match="toy: 52 folds need as many samples of every class, one has 51"):
+        list(build(x, x, Task("regression", 3)).development.folds(52))
+
+
+def test_folds_hold_no_test_sample() -> None:
+    dataset = build(*samples())
+    test = {sample.tobytes() for sample in dataset.open_test().x}
+    for fold in dataset.development.folds(3):
+        assert test.isdisjoint(sample.tobytes() for split in (fold.train, fold.validation) for sample in split.x)

@@ -8,17 +8,20 @@ from dataclasses import replace
 import pytest
 
 from kerasnac.core.architecture import Architecture
-from kerasnac.core.evaluation import Evaluation
+from kerasnac.core.evaluation import Evaluation, Fidelity
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.space import Candidate
 
 CANDIDATE = Candidate(Architecture((4,), (LayerSpec.of("dense", units=2),)), (("dropout", 0.1), ("optimizer", "adam")))
-TRAINED = Evaluation(3, 1, (0, 2), "ok", CANDIDATE, {"accuracy": 0.1 + 0.2, "bops": 100.0}, "f1d", seed=7, seconds=1.25)
+FULL = Fidelity(epochs=5, data_fraction=0.5, folds=3, key="f1d")
+TRAINED = Evaluation(3, 1, (0, 2), "ok", CANDIDATE, {"accuracy": 0.1 + 0.2, "bops": 100.0}, FULL, seed=7, seconds=1.25)
 OVER = replace(TRAINED, status="over_budget", metrics={"bops": 1e9}, seconds=0.0, reason="bops 1e+09 breaks the budget 1000")
-INFEASIBLE = Evaluation(4, 1, (1, 1), "infeasible", None, {}, "f1d", reason="block 0 (conv): too large")
+BRIEF = replace(TRAINED, status="brief", fidelity=replace(FULL, epochs=1, key="br1"))
+FAILED = replace(TRAINED, status="failed", metrics={"bops": 100.0}, reason="its worker process died")
+INFEASIBLE = Evaluation(4, 1, (1, 1), "infeasible", None, {}, FULL, reason="block 0 (conv): too large")
 
 
-@pytest.mark.parametrize("evaluation", [TRAINED, OVER, INFEASIBLE], ids=lambda e: e.status)
+@pytest.mark.parametrize("evaluation", [TRAINED, BRIEF, FAILED, OVER, INFEASIBLE], ids=lambda e: e.status)
 def test_round_trip_through_json(evaluation: Evaluation) -> None:
     assert Evaluation.from_record(json.loads(json.dumps(evaluation.to_record()))) == evaluation
 
@@ -26,6 +29,8 @@ def test_round_trip_through_json(evaluation: Evaluation) -> None:
 def test_a_record_is_flat_where_tables_want_columns() -> None:
     record = TRAINED.to_record()
     assert (record["id"], record["metrics.bops"], record["status"]) == (CANDIDATE.id, 100.0, "ok")
+    fidelity = {name: record[f"fidelity.{name}"] for name in ("epochs", "data_fraction", "folds", "key")}
+    assert fidelity == {"epochs": 5, "data_fraction": 0.5, "folds": 3, "key": "f1d"}
 
 
 def test_the_key_is_the_candidate_or_else_the_genome() -> None:

@@ -76,6 +76,18 @@ def test_a_record_cut_at_any_byte_loses_only_itself(tmp_path: Path, caplog: pyte
         assert journal.path.read_bytes() == before + b'{"index":3}\n'
 
 
+def test_a_file_cut_at_any_byte_holds_all_records_before_and_takes_new_ones(tmp_path: Path) -> None:
+    journal = written(tmp_path / "journal.jsonl")
+    whole = journal.path.read_bytes()
+    for size in range(len(whole) + 1):
+        journal.path.write_bytes(whole[:size])
+        kept = RECORDS[: whole[:size].count(b"\n")]
+        assert journal.records() == kept
+        assert journal.path.read_bytes() == whole[:size]  # reading repairs nothing
+        journal.append(RECORDS[2])
+        assert journal.records() == [*kept, RECORDS[2]]
+
+
 def test_a_first_record_cut_in_half_leaves_an_empty_journal(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     journal.path.write_bytes(b'{"ind')

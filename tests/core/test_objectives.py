@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Task
 from kerasnac.core.layers import LayerSpec
-from kerasnac.core.objectives import Objective, cost_metrics, resolve
+from kerasnac.core.objectives import COSTS, Objective, cost_metrics, resolve, sources
 from kerasnac.errors import ConfigError
 
 CLASSES, VALUES = Task("classification", 3), Task("regression", 2)
+CLASSES_AND_COSTS, VALUES_AND_COSTS = (resolve(("metric", *COSTS), {}, task)[0] for task in (CLASSES, VALUES))
 numbers = st.floats(-1e6, 1e6)
 
 
@@ -51,6 +52,46 @@ def test_the_better_value_has_the_smaller_loss(left: float, right: float, sense:
     objective = Objective("x", sense)  # type: ignore[arg-type]
     better = left > right if sense == "max" else left < right
     assert better == (objective.loss(left) < objective.loss(right))
+
+
+@given(st.floats(0, 1e12), st.floats(0, 1e12), st.sampled_from((*CLASSES_AND_COSTS, *VALUES_AND_COSTS)))
+def test_heights_are_ordered_as_losses(left: float, right: float, objective: Objective) -> None:
+    losses, heights = ([scale(value) for value in (left, right)] for scale in (objective.loss, objective.height))
+    assert (losses[0] <= losses[1]) <= (heights[0] <= heights[1])
+    if abs(left - right) > 1e-9 * (1 + max(left, right)):
+        assert (losses[0] < losses[1]) == (heights[0] < heights[1])
+
+
+def test_heights_of_costs_are_logarithms_and_of_metrics_the_losses() -> None:
+    assert Objective("bops", "min").height(0) == 0
+    assert Objective("lut", "min").height(1e6) == pytest.approx(2 * Objective("lut", "min").height(999), rel=1e-3)
+    assert Objective("accuracy", "max").height(0.7) == -0.7
+    assert Objective("distance", "min").height(0.7) == 0.7
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ([], ()),
+        (["accuracy", "metric", "distance"], ()),
+        (["bops"], ("architecture",)),
+        (["accuracy", "lut", "bram_percent"], ("rule4ml",)),
+        (["adder_luts", "parameters", "cycles"], ("architecture", "rule4ml", "adder_graph")),
+    ],
+)
+def test_sources_are_those_that_record_a_metric(metrics: list[str], expected: tuple[str, ...]) -> None:
+    assert sources(iter(metrics)) == expected
+
+
+def test_every_cost_has_one_source() -> None:
+    assert len(set(COSTS)) == len(COSTS)
+    assert all(len(sources([metric])) == 1 for metric in COSTS)
+
+
+def test_costs_of_every_source_are_objectives_and_budgets() -> None:
+    objectives, budgets = resolve(COSTS, dict.fromkeys(COSTS, 5.0), VALUES)
+    assert [o.metric for o in objectives] == list(COSTS)
+    assert {b.sense for b in budgets} == {"min"}
 
 
 @given(numbers, numbers, st.sampled_from(("min", "max")))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kerasnac.core.baselines import braggnn
 from kerasnac.core.blocks import Block, Choose, Conv, Mlp, Nothing
-from kerasnac.core.settings import CompressSettings, DatasetSettings, RunSettings, SearchSettings
+from kerasnac.core.references import Reference
+from kerasnac.core.settings import CompressSettings, DatasetSettings, HalvingSettings, RunSettings, SearchSettings
 from kerasnac.core.space import SearchSpace
+from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.core.yaml_files import dump, load_run, load_space, names
 from kerasnac.errors import ConfigError
@@ -154,6 +159,31 @@ MISTAKES = {
         "space.blocks.0: repeat stands on the choose",
     ),
     "one option": ("        - block: none\n", "", "options", "space.blocks.0.options: Tuple should have at least 2 items"),
+    "halving that is not briefer": (
+        "population: 4",
+        "population: 4\n  halving: {epochs: 2}",
+        "search:",
+        "search: halving: 2 epochs are not fewer than the 2 of the training",
+    ),
+    "fraction that is none": (
+        "population: 4",
+        "population: 4\n  halving: {epochs: 1, keep: 1.0}",
+        "halving",
+        "search.halving.keep: Input should be less than 1 (got 1.0)",
+    ),
+    "unknown algorithm": (
+        "population: 4",
+        "population: 4\n  algorithm: greedy",
+        "algorithm",
+        "search.algorithm: Input should be 'nsga2' or 'random' (got 'greedy')",
+    ),
+    "no hours": (
+        "population: 4",
+        "population: 4\n  max_hours: 0",
+        "max_hours",
+        "search.max_hours: Input should be greater than 0 (got 0)",
+    ),
+    "no folds": ("population: 4", "population: 4\n  folds: 0", "folds", "search.folds: Input should be greater than 0 (got 0)"),
     "unknown gene": (
         "learning_rate: [1e-3, 1E-2]",
         "epochs: [1, 2]",
@@ -319,10 +349,60 @@ def test_run_settings_survive_yaml(file: Path, profile: str | None, tmp_path: Pa
     assert load_run(tmp_path / "again.yaml") == run
 
 
+def test_seeds_of_a_run_file_are_relative_to_its_folder(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    network = SearchSpace(input=(8, 8, 1), outputs=2, blocks=(Mlp(widths=(8, 4)),)).decode(()).architecture
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "mine.json").write_text(json.dumps(network.to_dict()))
+    Trained("best", network, {}, Training(), {}, 0).save(tmp_path / "saved")
+    text = f"population: 4\n  seeds: [braggnn, seeds/mine.json, saved, {tmp_path / 'saved' / 'model.json'}]"
+    run = load_run(change(file, "population: 4", text), profile="quick")
+    assert [seed.name for seed in run.search.seeds] == ["braggnn", "mine", "best", "best"]
+    assert [seed.architecture for seed in run.search.seeds] == [braggnn(), network, network, network]
+
+
+def test_seeds_that_are_nowhere_are_named_with_their_line(file: Path) -> None:
+    change(file, "population: 4", "population: 4\n  seeds:\n    - braggnn\n    - bragnn")
+    with pytest.raises(ConfigError) as error:
+        load_run(file)
+    assert str(error.value).startswith(f"{file}:{line_of('- bragnn', file)}: search.seeds.1: ")
+    assert f"{file.parent / 'bragnn'} is neither a JSON file nor a baseline: braggnn, nac_bragg" in str(error.value)
+
+
+def test_seeds_survive_yaml_and_baselines_stay_names(file: Path, tmp_path: Path) -> None:
+    network = SearchSpace(input=(8, 8, 1), outputs=2, blocks=(Mlp(widths=(8, 4)),)).decode(()).architecture
+    (tmp_path / "mine.json").write_text(json.dumps(network.to_dict()))
+    run = load_run(change(file, "population: 4", "population: 4\n  seeds: [nac_bragg, mine.json]"))
+    text = dump(run)
+    (tmp_path / "mine.json").unlink()  # what is dumped holds the architecture itself
+    (tmp_path / "again.yaml").write_text(text)
+    assert load_run(tmp_path / "again.yaml") == run
+    written = yaml.safe_load(text)["search"]["seeds"]
+    assert written == ["nac_bragg", {"name": "mine", "architecture": network.to_dict()}]
+
+
+def test_an_architecture_that_is_called_as_a_baseline_but_differs_is_written_out(tmp_path: Path) -> None:
+    network = SearchSpace(input=(8, 8, 1), outputs=2, blocks=(Mlp(widths=(8, 4)),)).decode(()).architecture
+    seed = Reference(name="braggnn", architecture=network)
+    run = RunSettings(
+        name="made", space=SPACES[1], dataset=DatasetSettings(source="jets"), search=SearchSettings(seeds=(seed,))
+    )
+    (tmp_path / "made.yaml").write_text(dump(run))
+    assert load_run(tmp_path / "made.yaml").search.seeds == (seed,)
+
+
 settings = st.fixed_dictionaries(
     {},
     optional={
         "population": st.integers(2, 99),
+        "algorithm": st.sampled_from(("nsga2", "random")),
+        "max_hours": st.none() | st.floats(1e-3, 1e3),
+        "stagnation": st.none() | st.integers(1, 9),
+        "reference_point": st.dictionaries(st.sampled_from(("bops", "metric")), st.floats(-1e3, 1e9)),
+        "folds": st.integers(1, 9),
+        "halving": st.none() | st.builds(HalvingSettings, epochs=st.integers(1, 4), keep=st.floats(0.01, 0.99)),
+        "seeds": st.lists(st.sampled_from(("braggnn", "hls4ml_jets"))).map(tuple),
         "budgets": st.dictionaries(st.sampled_from(("bops", "parameters")), st.floats(1e-3, 1e9)),
         "training": st.builds(
             Training, learning_rate=st.floats(1e-9, 1), patience=st.none() | st.integers(1, 9), schedule=st.just("cosine")

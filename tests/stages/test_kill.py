@@ -22,7 +22,7 @@ import numpy as np
 
 from kerasnac.core.blocks import Mlp
 from kerasnac.core.data import Task, make_dataset
-from kerasnac.core.settings import SearchSettings
+from kerasnac.core.settings import HalvingSettings, SearchSettings
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.training import Training
 from kerasnac.stages.search import global_search
@@ -46,7 +46,12 @@ if __name__ == "__main__":
     data = make_dataset(x, y, name="toy", task=Task("classification", 3), seed=0).development
     block = Mlp(widths=((2, 3, 4, 5), (2, 3, 4, 5)), depth=(1, 2), activation=("relu", "tanh"))
     space = SearchSpace(input=3, outputs=3, blocks=(block,))
-    settings = SearchSettings(population=4, evaluations=evaluations, training=Training(epochs=1), budgets={"parameters": 50})
+    population = 2 if real else 4
+    settings = SearchSettings(
+        population=population, evaluations=evaluations, training=Training(epochs=1), budgets={"parameters": 50}
+    )
+    if sys.argv[2] == "halving":
+        settings = settings.model_copy(update={"training": Training(epochs=3), "halving": HalvingSettings(epochs=1, keep=0.5)})
     workers = LocalWorkers(data, 1) if real else Here()
     global_search(space, data, settings, workers=workers, folder=Path(sys.argv[1]))
     if real:
@@ -87,8 +92,14 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
     records = [json.loads(line) for line in (folder / "search.jsonl").read_text().splitlines()]
     return sorted(
         ({key: value for key, value in record.items() if key != "seconds"} for record in records),
-        key=lambda record: record["index"],
+        key=lambda record: (record["index"], record["fidelity.epochs"]),
     )
+
+
+def generations(folder: Path) -> list[dict[str, Any]]:
+    """Where the search stood after every generation, without the times."""
+    records = [json.loads(line) for line in (folder / "generations.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
 
 
 def search_with_kills(script: Path, folder: Path, kills: int, *arguments: object) -> int:
@@ -112,11 +123,21 @@ def check_kills(script: Path, tmp_path: Path, kills: int, *arguments: object) ->
     done = search_with_kills(script, tmp_path / "killed", kills, *arguments)
     assert done >= 0.7 * kills
     assert evaluations(tmp_path / "killed") == evaluations(tmp_path / "whole")
-    assert len({record["id"] for record in evaluations(tmp_path / "killed")}) == len(evaluations(tmp_path / "killed"))
+    recorded = [(record["id"], record["fidelity.epochs"]) for record in evaluations(tmp_path / "killed")]
+    assert len(set(recorded)) == len(recorded)
+    assert generations(tmp_path / "killed") == generations(tmp_path / "whole")
+    assert len(generations(tmp_path / "whole")) > 0
 
 
 def test_a_search_that_is_killed_ends_the_same(script: Path, tmp_path: Path) -> None:
     check_kills(script, tmp_path, 4, "instant", 60)
+
+
+def test_a_search_with_halving_that_is_killed_ends_the_same(script: Path, tmp_path: Path) -> None:
+    check_kills(script, tmp_path, 4, "halving", 30)
+    statuses = [record["status"] for record in evaluations(tmp_path / "killed")]
+    assert statuses.count("ok") == 30
+    assert statuses.count("brief") >= 30
 
 
 def test_a_search_that_is_killed_while_it_trains_ends_the_same(script: Path, tmp_path: Path) -> None:
@@ -124,7 +145,7 @@ def test_a_search_that_is_killed_while_it_trains_ends_the_same(script: Path, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "kills", "trained"), [("instant", 30, 150), ("real", 12, 24)])
+@pytest.mark.parametrize(("kind", "kills", "trained"), [("instant", 30, 150), ("halving", 30, 36), ("real", 12, 24)])
 def test_a_search_that_is_killed_many_times_ends_the_same(
     script: Path, tmp_path: Path, kind: str, kills: int, trained: int
 ) -> None:

@@ -13,8 +13,8 @@ from kerasnac.core.data import Dataset
 from kerasnac.core.settings import RunSettings
 from kerasnac.core.space import Candidate, SearchSpace
 from kerasnac.core.training import Training
+from kerasnac.stages.candidates import DEFAULT_WIDTHS, SATURATION, Job, train_candidate
 from kerasnac.stages.run import Outcome, run_all
-from kerasnac.stages.search import DEFAULT_WIDTHS, SATURATION, Job, train_candidate
 
 
 def tiny_run(folder: Path, shape: tuple[int, ...], block: dict[str, Any], **space: Any) -> Outcome:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,52 +12,21 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.workers import LocalWorkers
-from kerasnac.core.architecture import Architecture
 from kerasnac.core.blocks import Block, Choice, Conv, Mlp, Picks
-from kerasnac.core.data import Dataset, Development
+from kerasnac.core.data import Dataset
 from kerasnac.core.evaluation import Evaluation
 from kerasnac.core.journal import Journal
 from kerasnac.core.layers import LayerSpec, Shape
 from kerasnac.core.progress import Step
 from kerasnac.core.settings import SearchSettings
-from kerasnac.core.space import Candidate, SearchSpace
+from kerasnac.core.space import SearchSpace
 from kerasnac.core.training import Training
-from kerasnac.errors import ConfigError, EnvironmentProblem, RunError, SearchError, SpaceError, TrialError
-from kerasnac.stages.candidates import Job, train_candidate
-from kerasnac.stages.search import SearchResult, global_search
+from kerasnac.errors import ConfigError, SearchError, SpaceError, TrialError
+from kerasnac.stages.candidates import Job
+from kerasnac.stages.search import SearchResult
+from tests.stages.instant import SETTINGS, Instant, course, essence, search
 
-SETTINGS = SearchSettings(population=6, evaluations=20, training=Training(epochs=1, batch_size=64))
 TINY = SearchSettings(population=2, evaluations=4, training=Training(epochs=1, batch_size=64))
-
-
-class Instant:
-    """Stands in for the workers: results by a formula, in an order of its own; remembers the jobs."""
-
-    def __init__(self, *, accuracy: Callable[[Job], float] | None = None, fails_after: int | None = None) -> None:
-        self.jobs: list[Job] = []
-        self._accuracy = accuracy or (lambda job: int(hashlib.sha256(f"{job}".encode()).hexdigest()[:6], 16) / 16**6)
-        self._left = fails_after
-
-    def attempt(self, task: Any, items: Sequence[Job], **options: Any) -> Iterator[tuple[int, Any]]:
-        for index in reversed(range(len(items))):
-            if self._left is not None:
-                if self._left == 0:
-                    raise KeyboardInterrupt
-                self._left -= 1
-            self.jobs.append(items[index])
-            accuracy = self._accuracy(items[index])
-            yield index, ({"accuracy": accuracy, "loss": 1 - accuracy}, 0.5)
-
-
-def search(
-    space: SearchSpace, data: Dataset, folder: Path, workers: Any = None, settings: SearchSettings = SETTINGS, **options: Any
-) -> SearchResult:
-    return global_search(space, data.development, settings, workers=workers or Instant(), folder=folder, **options)
-
-
-def essence(result: SearchResult) -> list[Evaluation]:
-    """All but the times, which differ from run to run."""
-    return [replace(e, seconds=0.0) for e in result.evaluations]
 
 
 def without_repeats(evaluations: Sequence[Evaluation]) -> bool:
@@ -160,7 +123,8 @@ def test_an_interrupted_search_is_resumed(
     with pytest.raises(KeyboardInterrupt):
         search(mlp_space, vector_classes, tmp_path / "cut", Instant(fails_after=trained))
     workers = Instant()
-    assert essence(search(mlp_space, vector_classes, tmp_path / "cut", workers)) == essence(whole)
+    resumed = search(mlp_space, vector_classes, tmp_path / "cut", workers)
+    assert (essence(resumed), course(resumed)) == (essence(whole), course(whole))
     assert len(workers.jobs) == 20 - trained
 
 
@@ -376,6 +340,21 @@ def test_rules_pick_points_of_the_front_once(mlp_space: SearchSpace, vector_clas
     assert {e.index for e in picked} <= {e.index for e in result.front}
 
 
+def test_a_rule_with_a_budget_picks_the_best_that_keeps_it(
+    mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
+) -> None:
+    result = search(mlp_space, vector_classes, tmp_path, settings=SETTINGS.model_copy(update={"evaluations": 36}))
+    (chosen,) = result.select("parameters <= 120")
+    within = [e for e in result.front if e.metrics["parameters"] <= 120]
+    assert 1 < len(within) < len(result.front)
+    assert chosen.metrics["accuracy"] == max(e.metrics["accuracy"] for e in within)
+    assert chosen.metrics["parameters"] == max(e.metrics["parameters"] for e in within)
+    with pytest.raises(ConfigError, match=r"no model keeps parameters <= 3; the cheapest needs \d+"):
+        result.select("parameters <= 3")
+    with pytest.raises(ConfigError, match="no 'lut' is recorded to select by; there are accuracy, loss, bops, parameters"):
+        result.select("lut <= 100")
+
+
 def test_what_the_workers_get_holds_no_test_sample(vector_classes: Dataset) -> None:
     sent = pickle.dumps(vector_classes.development)
     assert vector_classes.development.train.x[0].tobytes() in sent
@@ -403,93 +382,3 @@ def test_a_task_that_raises_surfaces_with_its_architecture(
         TrialError, match=r"training \[dense-\d unheard-of dense-3\] with seed \d+ failed: KeyError\('unheard-of'\)"
     ):
         search(space, vector_classes, tmp_path, workers, TINY)
-
-
-def test_workers_go_on_after_a_task_that_raised(vector_classes: Dataset, workers: LocalWorkers) -> None:
-    good = Job(Candidate(Architecture((6,), (LayerSpec.of("dense", units=3),))), Training(epochs=1), seed=0)
-    bad = replace(good, candidate=Candidate(Architecture((5,), (LayerSpec.of("dense", units=3),))))
-    with pytest.raises(TrialError, match="dense-3"):
-        list(workers.map(train_candidate, [bad]))
-    ((index, (metrics, _)),) = workers.map(train_candidate, [good])
-    assert index == 0
-    assert set(metrics) == {"accuracy", "loss"}
-
-
-def test_workers_yield_every_item_with_its_index(workers: LocalWorkers) -> None:
-    ticks: list[int] = []
-    results = dict(workers.map(slow_double, [1, 2, 3, 4, 5], tick=lambda: ticks.append(1), seconds=0.05))
-    assert results == {i: 2 * (i + 1) for i in range(5)}
-    assert len(ticks) > 3
-    assert list(workers.map(slow_double, [])) == []
-
-
-def slow_double(data: Development, item: int) -> int:
-    assert len(data.train) == 210
-    time.sleep(0.1)
-    return 2 * item
-
-
-def test_a_worker_that_dies_is_reported(vector_classes: Dataset) -> None:
-    with (
-        LocalWorkers(vector_classes.development, 1) as pool,
-        pytest.raises(
-            RunError, match=r"its worker process died, and so did the next one: .*lack of memory: resume with fewer workers"
-        ),
-    ):
-        list(pool.map(die, [1]))
-
-
-def die(data: Development, item: int) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_worker_without_tensorflow_says_so(vector_classes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tensorflow.py").write_text("raise ImportError('no such wheel')")
-    monkeypatch.syspath_prepend(tmp_path)
-    with (
-        LocalWorkers(vector_classes.development, 1) as pool,
-        pytest.raises(EnvironmentProblem, match=r"TensorFlow cannot be imported .*no such wheel"),
-    ):
-        list(pool.map(slow_double, [1]))
-
-
-def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    """Otherwise every interrupted run would leave processes behind that hold its data."""
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT)
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout
-    worker = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
-    end = time.monotonic() + 20
-    while is_running(worker) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not is_running(worker)
-
-
-PARENT = """
-import os
-import numpy as np
-from kerasnac.core.data import Task, make_dataset
-from kerasnac.adapters.workers import LocalWorkers
-
-def name_and_wait(data, item):
-    import time
-    time.sleep(item)
-    return os.getpid()
-
-if __name__ == "__main__":
-    data = make_dataset(np.eye(40), np.arange(40) % 2, name="toy", task=Task("classification", 2), seed=0)
-    workers = LocalWorkers(data.development, 1)
-    for _, pid in workers.map(name_and_wait, [0, 1000]):
-        print(pid, flush=True)
-"""
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process exists and is more than an exit code that nobody has collected."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False

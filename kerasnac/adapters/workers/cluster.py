@@ -58,7 +58,7 @@ class ClusterWorkers(Workers):
 
     @property
     def _plugin(self) -> str:
-        return f"kerasnac-{self._fingerprint}"
+        return f"kerasnac-{self._fingerprint}-{self._client.id}"
 
     def _submit(self, task: Task[Item, Result], item: Item) -> Future[Result]:
         future: Future[Result] = self._executor.submit(run, task, item, self._fingerprint)

@@ -1,0 +1,186 @@
+"""The workers of a Dask cluster, which may die, and searches on it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from kerasnac.adapters.workers import Died, LocalWorkers, Workers, base, connect
+from kerasnac.core.data import Dataset, Development
+from kerasnac.core.evaluation import Evaluation
+from kerasnac.core.progress import Step
+from kerasnac.core.settings import SearchSettings
+from kerasnac.core.space import SearchSpace
+from kerasnac.core.training import Training
+from kerasnac.errors import EnvironmentProblem, RunError
+from kerasnac.stages.search import global_search
+
+TINY = SearchSettings(population=2, evaluations=4, training=Training(epochs=1, batch_size=64))
+
+
+@pytest.fixture(scope="module")
+def distributed() -> Iterator[Any]:
+    """Dask; its workers cannot import a test module by name, so that its functions travel whole."""
+    package = pytest.importorskip("distributed")
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield package
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture(scope="module")
+def cluster(distributed: Any) -> Iterator[Any]:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def dask(cluster: Any, vector_classes: Dataset) -> Iterator[Workers]:
+    with connect(vector_classes.development, cluster.scheduler_address) as workers:
+        yield workers
+
+
+def processes(cluster: Any) -> list[int]:
+    return [nanny.pid for nanny in cluster.workers.values()]
+
+
+def add_samples(data: Development, item: int) -> int:
+    if item < 0:
+        raise ZeroDivisionError(f"the item is {item}")
+    return len(data.train) + item
+
+
+def die_once(data: Development, marker: Path) -> str:
+    with marker.open("a") as file:
+        file.write("x")
+    if marker.read_text() == "x":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return marker.name
+
+
+def die_for_odd(data: Development, item: int) -> int:
+    if item % 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 10 * item
+
+
+def holds(fingerprint: str) -> bool:
+    return fingerprint in base._data
+
+
+def test_results_come_back_with_their_index(dask: Workers) -> None:
+    assert sorted(dask.map(add_samples, [1, 2, 3])) == [(0, 211), (1, 212), (2, 213)]
+    assert list(dask.map(add_samples, [])) == []
+    assert dask.processes == 2
+
+
+def test_what_a_task_raises_comes_out_as_it_is_and_workers_go_on(dask: Workers) -> None:
+    with pytest.raises(ZeroDivisionError, match=r"^the item is -1$"):
+        list(dask.map(add_samples, [-1]))
+    assert list(dask.map(add_samples, [5])) == [(0, 215)]
+
+
+def test_a_search_is_the_same_on_processes_and_on_a_cluster_whose_worker_is_killed(
+    dask: Workers,
+    cluster: Any,
+    workers: LocalWorkers,
+    mlp_space: SearchSpace,
+    vector_classes: Dataset,
+    tmp_path: Path,
+) -> None:
+    before, killed = processes(cluster), list[int]()
+
+    def kill_the_first(step: Step) -> None:
+        if not killed:
+            killed.append(before[0])
+            os.kill(before[0], signal.SIGKILL)
+
+    def search(pool: Workers, **options: Any) -> list[Evaluation]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        result = global_search(mlp_space, vector_classes.development, TINY, workers=pool, folder=folder, **options)
+        return [replace(e, seconds=0.0) for e in result.evaluations]
+
+    on_cluster = search(dask, progress=kill_the_first)
+    assert killed
+    assert before[0] not in processes(cluster)
+    with LocalWorkers(vector_classes.development, 1) as single:
+        assert search(single) == search(workers) == on_cluster
+    assert [e.status for e in on_cluster] == ["ok"] * 4
+
+
+def test_an_item_whose_worker_dies_once_gives_its_result(dask: Workers, tmp_path: Path) -> None:
+    marker = tmp_path / "item"
+    assert list(dask.map(die_once, [marker])) == [(0, "item")]
+    assert marker.read_text() == "xx"
+
+
+def test_an_item_that_workers_die_with_is_told_and_the_others_give_results(
+    dask: Workers, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)  # Dask itself would try it on three more workers.
+    results = dict(dask.attempt(die_for_odd, [2, 3, 4]))
+    assert (results[0], results[2]) == (20, 40)
+    assert isinstance(results[1], Died)
+    assert results[1].reason.startswith("its worker process died, and so did the next one: ")
+    assert dict(dask.attempt(die_for_odd, [6])) == {0: 60}
+
+
+def test_workers_that_join_later_get_the_data(dask: Workers, distributed: Any, cluster: Any, vector_classes: Dataset) -> None:
+    with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
+        cluster.scale(3)
+        client.wait_for_workers(3, timeout=60)
+        assert list(client.run(holds, vector_classes.development.fingerprint).values()) == [True] * 3
+        assert dask.processes == 3
+
+
+def test_two_connections_with_the_same_data_do_not_disturb_each_other(
+    distributed: Any, cluster: Any, vector_values: Dataset
+) -> None:
+    data, address = vector_values.development, cluster.scheduler_address
+    with connect(data, address), distributed.Client(address, set_as_default=False) as client:
+        connect(data, address).close()
+        cluster.scale(4)
+        client.wait_for_workers(4, timeout=60)  # Workers that join later get the data, too.
+        assert list(client.run(holds, data.fingerprint).values()) == [True] * 4
+
+
+def test_workers_with_several_threads_are_refused(distributed: Any, vector_classes: Dataset) -> None:
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=":0") as wide,
+        connect(vector_classes.development, wide.scheduler_address) as pool,
+        pytest.raises(EnvironmentProblem, match=r"^the Dask worker \S+ has 2 threads: start the workers with --nthreads 1$"),
+    ):
+        list(pool.map(add_samples, [1]))
+
+
+def test_a_cluster_that_goes_away_is_reported(distributed: Any, vector_classes: Dataset) -> None:
+    """Without workers nothing runs; without a scheduler nothing can."""
+    running = distributed.LocalCluster(n_workers=0, dashboard_address=":0")
+    pool = connect(vector_classes.development, running.scheduler_address)
+    results = pool.attempt(add_samples, [1], tick=running.close, seconds=0.1)
+    with pytest.raises(RunError, match="the workers are gone: resume when they are back"):
+        next(results)
+    pool.close()
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere"])
+def test_an_address_where_nobody_answers_is_named(
+    address: str, distributed: Any, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kerasnac.adapters.workers.cluster.PATIENCE", 0.5)
+    with pytest.raises(EnvironmentProblem, match=rf"^no Dask scheduler answers at {address}: "):
+        connect(vector_classes.development, address)
+
+
+def test_without_dask_it_says_what_to_install(vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "kerasnac.adapters.workers.cluster", raising=False)
+    with pytest.raises(EnvironmentProblem, match=r"^Dask is not installed \(.*\): pip install 'kerasnac\[dask\]'$"):
+        connect(vector_classes.development, "tcp://127.0.0.1:8786")

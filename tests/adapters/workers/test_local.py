@@ -1,0 +1,193 @@
+"""Worker processes on this machine, and what becomes of items whose process dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kerasnac.adapters.workers import Died, LocalWorkers
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.data import Dataset, Development
+from kerasnac.core.layers import LayerSpec
+from kerasnac.core.space import Candidate
+from kerasnac.core.training import Training
+from kerasnac.errors import EnvironmentProblem, RunError, TrialError
+from kerasnac.stages.candidates import Job, train_candidate
+
+
+@pytest.fixture
+def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes without TensorFlow, which takes seconds to start, and whose tasks need none."""
+    (tmp_path / "tensorflow.py").write_text(STAND_IN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+STAND_IN = """
+import sys
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+sys.modules[__name__] = MagicMock(keras=SimpleNamespace(__name__="tf_keras", __internal__=None))
+"""
+
+
+def test_workers_go_on_after_a_task_that_raised(vector_classes: Dataset, workers: LocalWorkers) -> None:
+    good = Job(Candidate(Architecture((6,), (LayerSpec.of("dense", units=3),))), Training(epochs=1), seed=0)
+    bad = replace(good, candidate=Candidate(Architecture((5,), (LayerSpec.of("dense", units=3),))))
+    with pytest.raises(TrialError, match="dense-3"):
+        list(workers.map(train_candidate, [bad]))
+    ((index, (metrics, _)),) = workers.map(train_candidate, [good])
+    assert index == 0
+    assert set(metrics) == {"accuracy", "loss"}
+
+
+def test_workers_yield_every_item_with_its_index(workers: LocalWorkers) -> None:
+    ticks: list[int] = []
+    results = dict(workers.map(slow_double, [1, 2, 3, 4, 5], tick=lambda: ticks.append(1), seconds=0.05))
+    assert results == {i: 2 * (i + 1) for i in range(5)}
+    assert len(ticks) > 3
+    assert list(workers.map(slow_double, [])) == []
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_item_that_two_processes_die_with_is_told_and_the_others_give_results(
+    processes: int, light: None, vector_classes: Dataset
+) -> None:
+    items = [1, 2, POISON, 4, POISON, 6]
+    with LocalWorkers(vector_classes.development, processes) as pool:
+        results = list(pool.attempt(double_unless_poison, items))
+        assert Counter(index for index, _ in results) == dict.fromkeys(range(6), 1)
+        for index, result in results:
+            if items[index] == POISON:
+                assert isinstance(result, Died)
+                assert result.reason.startswith("its worker process died, and so did the next one: ")
+            else:
+                assert result == 2 * items[index]
+        assert dict(pool.attempt(double_unless_poison, [7])) == {0: 14}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_item_whose_process_dies_once_gives_its_result(
+    processes: int, light: None, vector_classes: Dataset, tmp_path: Path
+) -> None:
+    items = [tmp_path / name for name in "abc"]
+    with LocalWorkers(vector_classes.development, processes) as pool:
+        assert sorted(pool.attempt(die_once, items)) == [(0, "a"), (1, "b"), (2, "c")]
+    # One death ends both processes: an item that did not die by itself has run twice as well.
+    assert {len(item.read_text()) for item in items} <= {1, 2}
+    assert len(items[0].read_text()) == 2
+
+
+def test_a_worker_that_dies_is_reported(light: None, vector_classes: Dataset) -> None:
+    with LocalWorkers(vector_classes.development, 1) as pool:
+        with pytest.raises(
+            RunError, match=r"its worker process died, and so did the next one: .*lack of memory: resume with fewer workers"
+        ):
+            list(pool.map(double_unless_poison, [POISON]))
+        assert list(pool.map(double_unless_poison, [1])) == [(0, 2)]
+
+
+def test_what_a_task_raises_comes_out_as_it_is_and_workers_go_on(workers: LocalWorkers) -> None:
+    for run in (workers.map, workers.attempt):
+        with pytest.raises(ZeroDivisionError, match=r"^the item is 0$"):
+            list(run(reciprocal, [0]))
+        assert list(run(reciprocal, [4])) == [(0, 0.25)]
+
+
+def test_results_that_came_before_a_task_raised_are_not_lost(light: None, vector_classes: Dataset) -> None:
+    with LocalWorkers(vector_classes.development, 1) as pool:
+        results = pool.attempt(reciprocal, [4, 2, 0, 1])
+        assert [next(results), next(results)] == [(0, 0.25), (1, 0.5)]
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+        assert list(results) == []
+
+
+POISON = -1
+
+
+def slow_double(data: Development, item: int) -> int:
+    assert len(data.train) == 210
+    time.sleep(0.1)
+    return 2 * item
+
+
+def double_unless_poison(data: Development, item: int) -> int:
+    if item == POISON:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * item
+
+
+def die_once(data: Development, marker: Path) -> str:
+    """Counts in the marker how often it was begun."""
+    with marker.open("a") as file:
+        file.write("x")
+    if marker.name == "a" and marker.read_text() == "x":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return marker.name
+
+
+def reciprocal(data: Development, item: int) -> float:
+    if item == 0:
+        raise ZeroDivisionError("the item is 0")
+    return 1 / item
+
+
+def test_a_worker_without_tensorflow_says_so(vector_classes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('no such wheel')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with (
+        LocalWorkers(vector_classes.development, 1) as pool,
+        pytest.raises(EnvironmentProblem, match=r"TensorFlow cannot be imported .*no such wheel"),
+    ):
+        list(pool.map(slow_double, [1]))
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    """Otherwise every interrupted run would leave processes behind that hold its data."""
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    end = time.monotonic() + 20
+    while is_running(worker) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not is_running(worker)
+
+
+PARENT = """
+import os
+import numpy as np
+from kerasnac.core.data import Task, make_dataset
+from kerasnac.adapters.workers import LocalWorkers
+
+def name_and_wait(data, item):
+    import time
+    time.sleep(item)
+    return os.getpid()
+
+if __name__ == "__main__":
+    data = make_dataset(np.eye(40), np.arange(40) % 2, name="toy", task=Task("classification", 2), seed=0)
+    workers = LocalWorkers(data.development, 1)
+    for _, pid in workers.map(name_and_wait, [0, 1000]):
+        print(pid, flush=True)
+"""
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is more than an exit code that nobody has collected."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,73 @@
+"""Searches without trainings, which the tests of the global search share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kerasnac.adapters.workers import Died
+from kerasnac.core.data import Dataset
+from kerasnac.core.evaluation import Evaluation
+from kerasnac.core.settings import SearchSettings
+from kerasnac.core.space import SearchSpace
+from kerasnac.core.training import Training
+from kerasnac.stages.candidates import Job
+from kerasnac.stages.search import Generation, SearchResult, global_search
+
+SETTINGS = SearchSettings(population=6, evaluations=20, training=Training(epochs=1, batch_size=64))
+
+
+class Instant:
+    """Stands in for the workers: results by a formula, in an order of its own; remembers the jobs."""
+
+    processes = 2
+
+    def __init__(
+        self,
+        *,
+        accuracy: Callable[[Job], float] | None = None,
+        fails_after: int | None = None,
+        dies: Callable[[Job], bool] = lambda job: False,
+    ) -> None:
+        self.jobs: list[Job] = []
+        self._accuracy = accuracy or (lambda job: int(hashlib.sha256(f"{job}".encode()).hexdigest()[:6], 16) / 16**6)
+        self._left = fails_after
+        self._dies = dies
+
+    def attempt(self, task: Any, items: Sequence[Job], **options: Any) -> Iterator[tuple[int, Any]]:
+        for index in reversed(range(len(items))):
+            if self._left is not None:
+                if self._left == 0:
+                    raise KeyboardInterrupt
+                self._left -= 1
+            self.jobs.append(items[index])
+            accuracy = self._accuracy(items[index])
+            yield index, Died("killed.") if self._dies(items[index]) else ({"accuracy": accuracy, "loss": 1 - accuracy}, 0.5)
+
+    def map(self, task: Any, items: Sequence[Any], **options: Any) -> Iterator[tuple[int, Any]]:
+        for index in reversed(range(len(items))):
+            yield index, task(None, items[index])
+
+
+def changed(settings: SearchSettings = SETTINGS, **changes: Any) -> SearchSettings:
+    """Settings with changes, all checked."""
+    return SearchSettings(**{**{name: getattr(settings, name) for name in settings.model_fields_set}, **changes})
+
+
+def search(
+    space: SearchSpace, data: Dataset, folder: Path, workers: Any = None, settings: SearchSettings = SETTINGS, **options: Any
+) -> SearchResult:
+    return global_search(space, data.development, settings, workers=workers or Instant(), folder=folder, **options)
+
+
+def essence(result: SearchResult) -> list[Evaluation]:
+    """All but the times, which differ from run to run."""
+    return [replace(e, seconds=0.0) for e in result.evaluations]
+
+
+def course(result: SearchResult) -> list[Generation]:
+    """The generations without their times."""
+    return [replace(g, seconds=0.0) for g in result.generations]

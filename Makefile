@@ -1,4 +1,5 @@
-# Everything happens in a virtual environment of its own, .venv, made on first use.
+# Everything happens in a virtual environment of its own, .venv, made on first use. The tests of kerasnac rtl need
+# Verilator and Yosys (apt install verilator yosys), and are skipped without.
 #
 #   make demo                      PYTHON=python3.12 make test                  CXX=clang++ make demo
 

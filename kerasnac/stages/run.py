@@ -44,6 +44,8 @@ PACKAGES = (
     "keras-tuner",
     "pymoo",
     "hls4ml",
+    "da4ml",
+    "rule4ml",
     "numpy",
 )
 

@@ -39,27 +39,19 @@ class Costs:
     """Costs by estimators, in a journal that several searches may share.
 
     Args:
-        estimators: The sources.
+        estimators: The sources, the fastest first.
         data: Development data.
         workers: Processes.
         journal: Where estimates are kept.
     """
 
     def __init__(self, estimators: Sequence[Estimator], data: Development, workers: Workers, journal: Journal) -> None:
-        self._estimators, self._data, self._workers, self._journal = estimators, data, workers, journal
+        self.estimators = estimators
+        self._data, self._workers, self._journal = data, workers, journal
         self._known = {(record["id"], record["key"]): _costs(record) for record in journal.records()} if estimators else {}
 
-    def __call__(self, architectures: Sequence[Architecture]) -> list[dict[str, float] | str]:
-        """For each architecture its costs by all estimators, or the reason why one of them has none."""
-        results: list[dict[str, float] | str] = [{} for _ in architectures]
-        for estimator in self._estimators:
-            self._estimate(estimator, architectures)
-            for i, (architecture, before) in enumerate(zip(architectures, results, strict=True)):
-                costs = self._known[architecture.id, estimator.key]
-                results[i] = before if isinstance(before, str) else costs if isinstance(costs, str) else before | costs
-        return results
-
-    def _estimate(self, estimator: Estimator, architectures: Sequence[Architecture]) -> None:
+    def of(self, architectures: Sequence[Architecture], estimator: Estimator) -> list[dict[str, float] | str]:
+        """For each architecture its costs by one of the estimators, or the reason why it has none."""
         missing = list({a.id: a for a in architectures if (a.id, estimator.key) not in self._known}.values())
         parts = [part for i in range(self._workers.processes) if (part := missing[i :: self._workers.processes])]
         jobs = [EstimateJob(estimator, tuple(part)) for part in parts]
@@ -68,6 +60,7 @@ class Costs:
                 self._known[architecture.id, estimator.key] = costs
                 values = {"reason": costs} if isinstance(costs, str) else {f"metrics.{name}": v for name, v in costs.items()}
                 self._journal.append({"id": architecture.id, "source": estimator.source, "key": estimator.key, **values})
+        return [self._known[architecture.id, estimator.key] for architecture in architectures]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ from kerasnac.stages.costs import Costs
 #: Random candidates that are tried to fill the first generation before the budgets are called impossible.
 SAMPLING_TRIES = 2000
 
+#: The same where costs have to be estimated, which takes up to a second each.
+ESTIMATED_TRIES = 400
+
 #: A candidate and the key of a fidelity.
 Trial = tuple[str, str]
 
@@ -83,17 +86,21 @@ class Evaluator:
         size = self._settings.population
         seen = {self._space.decode(genome).id for genome in seeds}
         within: list[Genome] = []
-        closest = np.inf
-        for tried in range(0, SAMPLING_TRIES, size):
+        closest, reason = np.inf, ""
+        tries = ESTIMATED_TRIES if self._costs.estimators else SAMPLING_TRIES
+        for tried in range(0, tries, size):
             drawn = distinct(lambda: self._space.sample_feasible(rng), self._space, size, seen)
             plans = self._plans(drawn, generation=0, first=0)
             seen.update(plan.key for plan in plans)
             within += [plan.genome for plan in plans if plan.status == "ok"]
-            closest = min([closest, *(self._over(plan) for plan in plans)])
+            closest = min([closest, *(self._over(plan) for plan in plans if plan.status == "over_budget")])
+            reason = next((plan.reason for plan in plans if plan.status == "infeasible"), reason)
             if len(drawn) < size or (within and len(seeds) + len(within) >= size):
                 break
             self._progress(Step("search", 0, self._settings.evaluations, f"{tried + size} candidates tried for the budgets"))
         if not within and not any(plan.status == "ok" for plan in self._plans(seeds, generation=0, first=0)):
+            if not np.isfinite(closest):
+                raise SearchError(f"no cost can be estimated for any of {len(seen)} random candidates: {reason}")
             bounds = ", ".join(f"{b.metric} {'<=' if b.sense == 'min' else '>='} {b.budget:g}" for b in self._budgets)
             raise SearchError(
                 f"none of {len(seen)} random candidates keeps the budgets ({bounds}), the closest is {closest:.0%} over: "
@@ -163,14 +170,15 @@ class Evaluator:
     def _plans(self, genomes: Sequence[Genome], generation: int, first: int) -> list[Evaluation]:
         """What is known of genomes before any training; ``ok`` are those to train."""
         plans = [self._decoded(genome, generation, first + i) for i, genome in enumerate(genomes)]
-        # What is over budget by what costs nothing to know is not estimated.
-        open_ = [i for i, plan in enumerate(plans) if plan.status == "ok"]
-        estimates = self._costs([_candidate(plans[i]).architecture for i in open_])
-        for i, costs in zip(open_, estimates, strict=True):
-            if isinstance(costs, str):
-                plans[i] = replace(plans[i], status="infeasible", reason=costs)
-            else:
-                plans[i] = self._budgeted(replace(plans[i], metrics={**plans[i].metrics, **costs}))
+        for estimator in self._costs.estimators:
+            # What is over budget by what is known already is not estimated.
+            left = [i for i, plan in enumerate(plans) if plan.status == "ok"]
+            estimates = self._costs.of([_candidate(plans[i]).architecture for i in left], estimator)
+            for i, costs in zip(left, estimates, strict=True):
+                if isinstance(costs, str):
+                    plans[i] = replace(plans[i], status="infeasible", reason=costs)
+                else:
+                    plans[i] = self._budgeted(replace(plans[i], metrics={**plans[i].metrics, **costs}))
         return plans
 
     def _decoded(self, genome: Genome, generation: int, index: int) -> Evaluation:

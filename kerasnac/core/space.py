@@ -163,8 +163,13 @@ class SearchSpace(BaseModel):
         """
         if isinstance(candidate, Architecture):
             candidate = Candidate(candidate, tuple((name, values[0]) for name, values in sorted(self.training.items())))
+        if candidate.architecture.input_shape != self.input:
+            raise SpaceError(
+                f"the architecture reads samples of shape {candidate.architecture.input_shape}, not {self.input}: "
+                "it is not in this space"
+            )
         training = {f"training.{name}": value for name, value in candidate.training}
-        picks = self._assign(candidate, training) if candidate.architecture.input_shape == self.input else None
+        picks = self._assign(candidate, training)
         known = len(training) == len(self.training) and all(
             value in self._values.get(name, ()) for name, value in training.items()
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from kerasnac.core.data import Split, Task
 from kerasnac.core.exactness import check_exact
 from kerasnac.core.files import new_folder, write_json, write_text
 from kerasnac.core.settings import Backend, IoType, Strategy
+from kerasnac.core.stopwatch import Stopwatch
 from kerasnac.core.trained import Trained
 from kerasnac.errors import ConfigError, ConversionError, DataError, RunError
 
@@ -280,17 +280,14 @@ def _emulated(
     trained: Trained, x: NDArray[np.float32], project: Path, options: Mapping[str, Any], *, softmax: bool = False
 ) -> tuple[NDArray[np.float32], dict[str, float]]:
     """Outputs of a freshly converted project, and the seconds of each step."""
-    seconds: dict[str, float] = {}
-
-    def timed(step: str, action: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
-        result = action()
-        seconds[step] = time.perf_counter() - start
-        return result
-
-    timed("convert", lambda: convert(trained, folder=project, softmax=softmax, **options))
-    timed("compile", lambda: compile_project(project))
-    return timed("emulate", lambda: emulate(project, x)), seconds
+    steps = Stopwatch()
+    with steps("convert"):
+        convert(trained, folder=project, softmax=softmax, **options)
+    with steps("compile"):
+        compile_project(project)
+    with steps("emulate"):
+        outputs = emulate(project, x)
+    return outputs, steps.seconds
 
 
 def _write_evidence(firmware: Firmware, project: Path, x: NDArray[np.float32], keras: NDArray[np.float32]) -> None:

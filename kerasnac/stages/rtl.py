@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from kerasnac.adapters.yosys import Synthesis, require_yosys
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.exactness import check_exact
 from kerasnac.core.files import new_folder, write_json, write_text
+from kerasnac.core.stopwatch import Stopwatch
 from kerasnac.core.trained import Trained
 from kerasnac.datasets.files import read_arrays, read_npy
 from kerasnac.errors import ConversionError, DataError, RunError
@@ -148,7 +147,7 @@ def make_rtl(
     check_exact(architecture, trained.weights)
     assert architecture.input is not None  # check_exact has refused a float network
     x = architecture.input.quantize(samples[:, trained.architecture.window]).astype(np.float32)
-    steps = _Stopwatch()
+    steps = Stopwatch()
     with steps("Keras"):
         keras = predict(architecture, trained.weights, x)
     with steps("adder graph"):
@@ -241,16 +240,3 @@ def random_samples(architecture: Architecture, count: int, *, seed: int = 0) -> 
 def _check_free(folder: Path) -> None:
     if folder.exists() and not (folder.is_dir() and ((folder / REPORT).is_file() or not any(folder.iterdir()))):
         raise RunError(f"{folder} is there already and holds something else than Verilog of kerasnac; choose another folder")
-
-
-class _Stopwatch:
-    """Wall time of named steps."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[step] = time.perf_counter() - start

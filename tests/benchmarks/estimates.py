@@ -3,12 +3,13 @@
 python tests/benchmarks/estimates.py --data jets.npz --out DIR [--models 24]
 
 Draws random networks of a space, trains, quantizes and prunes them at random widths and sparsities, and compares.
-Writes estimates.csv as it goes on; called again, it continues.
+Called again, it continues where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from kerasnac.adapters.verilog import write_design
 from kerasnac.adapters.yosys import synthesise
 from kerasnac.core.boards import board
 from kerasnac.core.data import Development
+from kerasnac.core.files import write_json
 from kerasnac.core.seeding import generator
 from kerasnac.core.settings import AdderGraphSettings, Rule4mlSettings
 from kerasnac.core.trained import Trained
@@ -101,12 +103,19 @@ def trained(data: Development, architecture: kn.Architecture, widths: dict[str, 
 
 
 def synthesised(out: Path, model: Trained, row: dict[str, Any]) -> dict[str, Any]:
+    known = out / "rows" / f"{model.name}.json"
+    if known.exists():
+        found: dict[str, Any] = json.loads(known.read_text())
+        return found
     folder = out / "verilog" / model.name
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     cells = synthesise(write_design(trace(model.architecture, model.weights), model.name, folder, stage_levels=5))
     print(f"{model.name}: {cells.luts} LUT after {time.perf_counter() - start:.0f} s", flush=True)
-    return row | {"yosys": cells.luts, "yosys ff": cells.ffs, "yosys, ms": 1000 * (time.perf_counter() - start)}
+    row |= {"yosys": cells.luts, "yosys ff": cells.ffs, "yosys, ms": 1000 * (time.perf_counter() - start)}
+    known.parent.mkdir(exist_ok=True)
+    write_json(known, row)
+    return row
 
 
 def value(costs: dict[str, float] | str, metric: str) -> float:

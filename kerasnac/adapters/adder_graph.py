@@ -398,6 +398,15 @@ def _looked_up(v: Any, entries: NDArray[np.float64], grid: Precision) -> Any:
     return _constant(reached[0]) if (reached == reached[0]).all() else v.lookup(reached)
 
 
+def require_da4ml() -> None:
+    """Checks that adder graphs can be made.
+
+    Raises:
+        EnvironmentProblem: If da4ml is missing.
+    """
+    _da4ml()
+
+
 @cache
 def _da4ml() -> SimpleNamespace:
     """The parts of da4ml that are used here."""

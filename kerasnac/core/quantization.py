@@ -13,10 +13,14 @@ from kerasnac.core.architecture import Architecture
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
 from kerasnac.core.weights import Weights
-from kerasnac.errors import ConfigError
+from kerasnac.errors import ConfigError, ConversionError
 
 #: Widest bias; it only has to resolve the accumulator it is added to.
 BIAS_BITS = 16
+
+#: Largest exponent of a step or a bound, up or down. QKeras scales by powers of two in float32; beyond 2**110 or so they
+#: become zero or infinity, and what it computes NaN.
+MAX_EXPONENT = 100
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ def quantize(
 
     The split between integer and fractional bits comes from the data: activations cover the observed range,
     kernels take the split with the least squared error, biases resolve their accumulator.
+
+    The number of integer bits follows from the range and not from the width, and may exceed it. So there is a format of
+    every width from 2 bits that holds a finite range, to half a step: too few bits cost resolution, never range. What
+    can fail is found by :func:`check_representable`, and weights that are not finite have no range.
 
     Args:
         architecture: Float, batch norms folded.
@@ -84,6 +92,25 @@ def quantize(
             fractional[i] = kernel.fractional + incoming[0]
             chains[name] = (replace(layer, weight=kernel, bias=bias_format(weights[f"{name}/bias"], fractional[i])),)
     return architecture.rewritten(lambda node: chains[node.name], input=input_grid)
+
+
+def check_representable(architecture: Architecture) -> None:
+    """Raises if QKeras cannot compute with a format in float32: ranges so small or large are those of no working network.
+
+    Args:
+        architecture: Quantized.
+
+    Raises:
+        ConversionError: Naming the layer and the format.
+    """
+    for name, layer in zip(architecture.names, architecture.layers, strict=True):
+        for what in ("weight", "bias", "activation"):
+            grid: Precision | None = getattr(layer, what)
+            if grid and max(abs(grid.integer), abs(grid.fractional)) > MAX_EXPONENT:
+                raise ConversionError(
+                    f"{name}: the observed range of its {what} needs the format {grid}, and float32 cannot scale by "
+                    f"2**{MAX_EXPONENT} or more; train again, with less weight decay or another scale of the data"
+                )
 
 
 def kernel_format(kernel: NDArray[np.float32], bits: int) -> Precision:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from kerasnac.core.boards import BOARDS, board
+from kerasnac.core.estimators import SOURCES
 from kerasnac.core.references import Reference
 from kerasnac.core.selection import Selection
 from kerasnac.core.space import SearchSpace
@@ -32,6 +33,12 @@ IoType = Literal["io_parallel", "io_stream"]
 #: How kernel layers are implemented.
 Strategy = Literal["latency", "resource", "distributed_arithmetic"]
 
+
+#: To which weights a pruning iteration sets back what it keeps.
+Rewind = Literal["start", "early", "keep"]
+
+#: Among which weights the smallest are pruned.
+Ranking = Literal["layer", "global"]
 
 #: Width of weights or activations in bits.
 Bits = Annotated[int, Field(ge=2, le=16)]
@@ -207,26 +214,81 @@ Widths = Annotated[tuple[Bits, Bits], BeforeValidator(_width_pair)]
 
 
 class CompressSettings(Settings):
-    """Quantization-aware training with iterative magnitude pruning.
+    """Quantization-aware training with magnitude pruning, for every precision.
 
     Attributes:
         bits: Widths to train at: a number, or a pair of weight and activation width.
-        iterations: Pruning iterations after the unpruned one.
+        schedule: ``iterative``: each iteration prunes the weights of the one before, and trains again. ``one_shot``: one
+            training for each of ``sparsities``, which prunes gradually.
+        iterations: Pruning iterations after the unpruned one, if iterative.
         fraction: Fraction of the remaining weights that each iteration prunes.
+        sparsities: Sparsities of the pruned kernels after the unpruned training, ascending, if one-shot.
+        rewind: Weights from which an iteration trains what it keeps: those at the ``start`` of the quantization-aware
+            training, those ``early`` in the unpruned one (Frankle et al., arXiv:1912.05671), or ``keep``: those of the
+            iteration before, which is fine-tuning. The learning rate begins anew in every iteration.
+        rewind_epochs: Epochs of the unpruned training after which its weights are ``early``.
+        ranking: ``layer``: every kernel is pruned alike. ``global``: one threshold for the magnitudes of the latent weights
+            of all pruned kernels, without any scale by layer.
         prune_output: Whether the output layer is pruned too.
+        tolerance: A precision ends when the metric has been worse than the tuned float model's by more than this,
+            relatively, for ``patience`` points in a row; such points are recorded, but not on a front. None: none ends.
+        patience: See ``tolerance``.
         epochs: Epochs of every iteration.
         learning_rate: Initial learning rate, with cosine decay; half of the tuned one by default, since training
             starts from tuned weights.
         saturation: Fraction of an activation's values that may exceed its format, at each end.
+        cost: What the front is of, besides the metric, and what rules without a cost of their own mean by cheap.
+        estimators: Sources of costs to record for every point, from its weights, besides what ``cost`` needs.
+        board: FPGA board or part, for ``adder_percent``.
+        stage_levels: Adder levels between two registers of the adder graph.
+        effort: ``fast`` or ``full`` search of the adder graph for common subexpressions.
     """
 
     bits: tuple[Widths, ...] = Field(((8, 8), (6, 6)), min_length=1)
+    schedule: Literal["iterative", "one_shot"] = "iterative"
     iterations: int = Field(5, ge=0, le=40)
     fraction: float = Field(0.2, gt=0, lt=1)
+    sparsities: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((0.5, 0.8), min_length=1)
+    rewind: Rewind = "start"
+    rewind_epochs: PositiveInt = 1
+    ranking: Ranking = "layer"
     prune_output: bool = False
+    tolerance: float | None = Field(None, ge=0)
+    patience: PositiveInt = 2
     epochs: PositiveInt = 5
     learning_rate: PositiveFloat | None = None
     saturation: float = Field(1e-3, ge=0, lt=0.5)
+    cost: Literal["bops", "adder_luts"] = "bops"
+    estimators: tuple[Literal["adder_graph"], ...] = ()
+    board: Annotated[str, AfterValidator(_board_name)] = "vu13p"
+    stage_levels: PositiveInt = 5
+    effort: Literal["fast", "full"] = "fast"
+
+    @property
+    def steps(self) -> int:
+        """Points of a precision after the unpruned one."""
+        return self.iterations if self.schedule == "iterative" else len(self.sparsities)
+
+    @property
+    def adder_graphs(self) -> bool:
+        """Whether every point gets its adder graph."""
+        return bool(self.estimators) or self.cost == "adder_luts"
+
+    def sparsity(self, iteration: int) -> float:
+        """Fraction of the pruned kernels that is pruned in an iteration; 0 is the unpruned one."""
+        if self.schedule == "iterative":
+            return 1 - float((1 - self.fraction) ** iteration)
+        return (0.0, *self.sparsities)[iteration]
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> CompressSettings:
+        if list(self.sparsities) != sorted(set(self.sparsities)):
+            raise ValueError(f"sparsities: {list(self.sparsities)} must ascend")
+        if self.schedule == "one_shot" and self.rewind != "start":
+            raise ValueError(f"rewind: {self.rewind} is for iterations; a one_shot training begins at the start")
+        if self.rewind == "early" and self.rewind_epochs >= self.epochs:
+            raise ValueError(f"rewind_epochs: {self.rewind_epochs} are not fewer than the {self.epochs} epochs")
+        return self
 
 
 class FirmwareSettings(Settings):
@@ -296,3 +358,10 @@ class RunSettings(Settings):
     compress: CompressSettings = CompressSettings()
     firmware: FirmwareSettings = FirmwareSettings()
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _costs_are_recorded(self) -> RunSettings:
+        for rule in self.firmware.select:
+            if Selection.parse(rule).cost in SOURCES["adder_graph"] and not self.compress.adder_graphs:
+                raise ValueError(f"firmware.select: {rule!r} needs compress.estimators: [adder_graph]")
+        return self

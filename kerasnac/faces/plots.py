@@ -57,8 +57,11 @@ def convergence(result: SearchResult) -> Figure:
 
 
 def compression(result: CompressResult) -> Figure:
-    """Task metric against BOPs: one curve per model and width, more opaque with every pruning iteration."""
-    figure, axes = _plane(result.task, "quantization and pruning")
+    """Task metric against the chosen cost: one curve per model and width, more opaque with every pruning iteration.
+
+    Points without this cost, having no exact adder graph, are gaps.
+    """
+    figure, axes = _plane(result.task, "quantization and pruning", result.cost)
     curves: dict[str, list[Any]] = {}
     for model in result.models:
         origin = model.origin
@@ -68,7 +71,7 @@ def compression(result: CompressResult) -> Figure:
     last = max((model.origin["iteration"] for model in result.models), default=0)
     for number, (label, models) in enumerate(curves.items()):
         color = f"C{number % 10}"
-        x, y = [m.bops for m in models], [m.metrics[result.task.metric] for m in models]
+        x, y = [result.values(m).get(result.cost, np.nan) for m in models], [m.metrics[result.task.metric] for m in models]
         axes.plot(x, y, "-", color=color, lw=1, label=label)
         strength: Any = [(m.origin["iteration"] + 1) / (last + 1) for m in models]
         axes.scatter(x, y, color=color, alpha=strength)

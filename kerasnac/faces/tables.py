@@ -93,17 +93,22 @@ def tuned(result: Outcome) -> Table:
 def compressed(result: Outcome) -> Table:
     """The compressed models: those on the front, and those that became firmware."""
     task = result.search.task
-    table = _table("Compressed models (front of metric and BOPs)", "model", _heading(task), "sparsity", "BOPs", "vs 32 bit")
+    cost = result.compressed.cost
+    title = f"Compressed models (front of metric and {_TITLES.get(cost, cost.replace('_', ' '))})"
+    other = () if cost == "bops" else (cost.replace("_", " "),)
+    table = _table(title, "model", _heading(task), "sparsity", "BOPs", "vs 32 bit", *other)
     parents = {model.name: model for model in result.compressed.parents}
     converted = {f.trained.name for f in result.firmware}
     shown = {m.name: m for m in (*result.compressed.front, *(f.trained for f in result.firmware))}
     for model in sorted(shown.values(), key=lambda m: m.bops):
+        values = result.compressed.values(model)
         table.add_row(
             f"{model.name} *" if model.name in converted else model.name,
             f"{model.metrics[task.metric]:.4f}",
             f"{model.sparsity:.1%}",
             f"{model.bops:,.0f}",
             f"{parents[model.origin['parent']].bops / model.bops:.0f}x fewer",
+            *([f"{values[cost]:,.0f}" if cost in values else "none"] if other else []),
         )
     table.caption = "* converted to firmware"
     return table

@@ -1,33 +1,43 @@
-"""Compression: quantization-aware training with iterative magnitude pruning."""
+"""Compression: quantization-aware training with magnitude pruning, for every precision."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerasnac.adapters.adder_graph import require_da4ml, trace
 from kerasnac.adapters.nsga2 import nondominated
 from kerasnac.adapters.workers import Workers
 from kerasnac.core.architecture import Architecture
+from kerasnac.core.boards import board
 from kerasnac.core.data import Development, Task
+from kerasnac.core.estimators import SOURCES
 from kerasnac.core.exactness import obstacles
 from kerasnac.core.journal import Journal
 from kerasnac.core.progress import Progress, Step, silent
+from kerasnac.core.quantization import check_representable
 from kerasnac.core.seeding import derive_seed, digest
 from kerasnac.core.selection import Selection
 from kerasnac.core.settings import CompressSettings
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
-from kerasnac.core.weights import Weights
-from kerasnac.errors import ConversionError, TrialError
+from kerasnac.core.weights import Weights, quantized_weights
+from kerasnac.errors import ConfigError, ConversionError, TrialError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from kerasnac.adapters.keras.train import Fit
+
+log = logging.getLogger("kerasnac")
+
+#: Settings that say how many points there are, and what else to record: they change nothing about a point.
+_LIMITS = {"bits", "iterations", "tolerance", "patience", "cost", "estimators", "board", "stage_levels", "effort"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,20 @@ class CompressJob:
 
     @property
     def name(self) -> str:
-        """Name of the quantized model, without the iteration."""
+        """Name of the quantized model, without the iteration and the way in which it is pruned."""
         return f"{self.model.name}-w{self.weight_bits}a{self.activation_bits}"
+
+    def path(self, point: str) -> Path:
+        """Folder of a point; what is pruned in other ways than by default has names of its own."""
+        settings = self.settings
+        rewind = f"early{settings.rewind_epochs}" if settings.rewind == "early" else settings.rewind
+        others = (way for way in (settings.schedule, rewind, settings.ranking) if way not in ("iterative", "start", "layer"))
+        return self.folder / "compressed" / "-".join((self.name, *others, point))
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Both widths by name."""
+        return {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
 
     @property
     def journal(self) -> Journal:
@@ -63,8 +85,41 @@ class CompressJob:
     def key(self, data: Development) -> str:
         """Hash of all that decides the points: only records with it are this job's."""
         # Other widths of the same run must not change the key: a list of widths can be extended later.
-        shared = self.settings.model_dump(exclude={"bits"})
+        settings = self.settings
+        unread = {"fraction" if settings.schedule == "one_shot" else "sparsities"}
+        unread |= {"rewind_epochs"} if settings.rewind != "early" else set()
+        shared = settings.model_dump(exclude=_LIMITS | unread)
         return digest(self.model, self.weight_bits, self.activation_bits, sorted(shared.items()), self.seed, data.fingerprint)
+
+    @property
+    def graph_key(self) -> str:
+        """Hash of all that decides the adder graph's costs of given weights; empty if none is asked for."""
+        settings = self.settings
+        return digest(settings.board, settings.stage_levels, settings.effort) if settings.adder_graphs else ""
+
+    def length(self, metrics: Sequence[float], task: Task) -> int:
+        """How many points there will be, as far as the metrics of the first ones tell."""
+        settings, beyond = self.settings, 0
+        for count, metric in enumerate(metrics, start=1):
+            beyond = 0 if _tolerated(metric, self.model, settings.tolerance, task) else beyond + 1
+            if beyond == settings.patience:
+                return count
+        return settings.steps + 1
+
+
+@dataclass(frozen=True)
+class Point:
+    """One compressed model, and what is known of it besides.
+
+    Attributes:
+        model: The model.
+        costs: Of its adder graph, if asked for and if there is one.
+        note: What is to be said: why there is no adder graph, why pruning changed nothing.
+    """
+
+    model: Trained
+    costs: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,29 +130,60 @@ class CompressResult:
         models: The quantized, pruned models.
         parents: The tuned float models they come from.
         task: The task of the data.
+        cost: The cost of the front and of rules that name none.
+        tolerance: How much worse than its parent, relatively, a model on the front may be; None for any.
+        costs: Model name -> costs of its adder graph, where there is one.
+        notes: Model name -> what is to be said about it, where there is something.
     """
 
     models: tuple[Trained, ...]
     parents: tuple[Trained, ...]
     task: Task
+    cost: str = "bops"
+    tolerance: float | None = None
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def front(self) -> tuple[Trained, ...]:
-        """Pareto front of validation metric and BOPs over all points."""
-        return self._front(self.models)
+        """Pareto front of validation metric and cost over all points that are within the tolerance."""
+        return self._front([model for parent in self.parents for model in self._kept(parent)], self.cost)
+
+    @property
+    def excluded(self) -> dict[str, str]:
+        """Parents without any point to select, with the reason."""
+        return {p.name: self._reason(p, self.cost) for p in self.parents if not self._front(self._kept(p), self.cost)}
+
+    def values(self, model: Trained) -> dict[str, float]:
+        """All metrics and costs of a point."""
+        own = {"bops": model.bops, "sparsity": model.sparsity, "parameters": model.architecture.parameters}
+        return {**model.metrics, **own, **self.costs.get(model.name, {})}
 
     def select(self, *rules: str) -> tuple[Trained, ...]:
-        """Points by the rules of :class:`kerasnac.core.selection.Selection`, for every parent, without repeats."""
-        picked = [
-            Selection.parse(rule).pick(self._front(own), _values, metric=self.task.metric, cost="bops", sense=self.task.sense)
-            for parent in self.parents
-            for rule in rules
-            if (own := [m for m in self.models if m.origin["parent"] == parent.name])
-        ]
+        """Points by the rules of :class:`kerasnac.core.selection.Selection`, for every parent, without repeats.
+
+        A rule picks from the front of the metric and its own cost, or :attr:`cost` if it has none. Parents that have no
+        point within the tolerance, or none with this cost, are left out.
+
+        Raises:
+            ConfigError: If all parents are left out, saying what is closest, or if a rule picks nothing.
+        """
+        picked, reasons = [], []
+        for parent in self.parents:
+            for rule in rules:
+                selection = Selection.parse(rule)
+                cost = selection.cost or self.cost
+                if front := self._front(self._kept(parent), cost):
+                    names = {"metric": self.task.metric, "cost": cost}
+                    picked.append(selection.pick(front, self.values, **names, sense=self.task.sense))
+                else:
+                    reasons.append(self._reason(parent, cost))
+        if reasons and not picked:
+            raise ConfigError("there is nothing to select: " + "; ".join(dict.fromkeys(reasons)))
         return tuple({model.name: model for model in picked}.values())
 
     def frame(self) -> pd.DataFrame:
-        """One row per point: model, widths, sparsity, metric, BOPs, whether it is on the front."""
+        """One row per point: model, widths, sparsity, metric, costs, whether it is on the front."""
         import pandas as pd
 
         front = {model.name for model in self.front}
@@ -109,20 +195,45 @@ class CompressResult:
                 "bops": model.bops,
                 "parameters": model.architecture.parameters,
                 **model.metrics,
+                **self.costs.get(model.name, {}),
                 "front": model.name in front,
+                **({"note": self.notes[model.name]} if model.name in self.notes else {}),
             }
             for model in self.models
         ]
         return pd.DataFrame(rows)
 
-    def _front(self, models: Sequence[Trained]) -> tuple[Trained, ...]:
+    def _kept(self, parent: Trained) -> list[Trained]:
+        """The points of a parent that are within the tolerance."""
+        own = [m for m in self.models if m.origin["parent"] == parent.name]
+        return [m for m in own if _tolerated(m.metrics[self.task.metric], parent, self.tolerance, self.task)]
+
+    def _front(self, models: Sequence[Trained], cost: str) -> tuple[Trained, ...]:
         sign = -1 if self.task.sense == "max" else 1
-        losses = np.array([[sign * m.metrics[self.task.metric], m.bops] for m in models])
-        return tuple(models[i] for i in nondominated(losses))
+        known = [(model, values) for model in models if cost in (values := self.values(model))]
+        losses = np.array([[sign * values[self.task.metric], values[cost]] for _, values in known])
+        return tuple(known[i][0] for i in nondominated(losses))
+
+    def _reason(self, parent: Trained, cost: str) -> str:
+        """Why a parent has no point to select."""
+        if kept := self._kept(parent):
+            known, note = self.values(kept[0]), self.notes.get(kept[0].name)
+            return f"no {cost!r} is recorded to select by; there are {', '.join(known)}" + (f" ({note})" if note else "")
+        sign, metric = (-1 if self.task.sense == "max" else 1), self.task.metric
+        own = (model for model in self.models if model.origin["parent"] == parent.name)
+        closest = min(own, key=lambda model: np.nan_to_num(sign * model.metrics[metric], nan=np.inf))
+        return (
+            f"no compressed model of {parent.name} is within the tolerance of {self.tolerance:.3g} of its {metric}, "
+            f"{parent.metrics[metric]:.4g}; the closest is {closest.name} with {closest.metrics[metric]:.4g}"
+        )
 
 
-def _values(model: Trained) -> dict[str, float]:
-    return {**model.metrics, "bops": model.bops, "sparsity": model.sparsity, "parameters": model.architecture.parameters}
+def _tolerated(metric: float, parent: Trained, tolerance: float | None, task: Task) -> bool:
+    """Whether a metric is at most so much worse, relatively, than the parent's; NaN never is."""
+    if tolerance is None:
+        return True
+    best, sign = parent.metrics[task.metric], 1 if task.sense == "max" else -1
+    return sign * metric >= sign * best - tolerance * abs(best)
 
 
 def compress(
@@ -150,96 +261,216 @@ def compress(
         progress: Called about every second.
 
     Raises:
-        ConversionError: If a model has a layer without exact firmware: it cannot be quantized as Keras computes it.
+        ConversionError: If a model has a layer without exact firmware, which cannot be quantized as Keras computes it, or
+            weights that are not finite.
+        EnvironmentProblem: If adder graphs are asked for and da4ml is missing.
     """
     for model in models:
-        if reasons := obstacles(model.architecture):
-            raise ConversionError(
-                f"{model.name} cannot be quantized: {reasons[0]}; declare firmware: exact in the space to avoid it"
-            )
+        _check(model)
+    if settings.adder_graphs:
+        require_da4ml()
     jobs = [CompressJob(model, *bits, settings, seed, folder) for model in models for bits in settings.bits]
-    keys = {job.key(data) for job in jobs}
+    by_key = {job.key(data): job for job in jobs}
+    metric = data.task.metric
 
     def tick() -> None:
-        records = [r for r in Journal(folder / "compress.jsonl").records() if r["key"] in keys]
-        text = (
-            f"{records[-1]['model']}: {data.task.metric} {records[-1][data.task.metric]:.4f} {data.task.unit}".rstrip()
-            if records
-            else ""
-        )
-        progress(Step("compress", len(records), len(jobs) * (settings.iterations + 1), text))
+        records = [r for r in Journal(folder / "compress.jsonl").records() if r["key"] in by_key]
+        done: dict[str, dict[int, float]] = {key: {} for key in by_key}
+        for record in records:
+            done[record["key"]][record["iteration"]] = record[metric]
+        lengths = {key: job.length(list(done[key].values()), data.task) for key, job in by_key.items()}
+        count = sum(min(len(done[key]), length) for key, length in lengths.items())
+        text = f"{records[-1]['model']}: {metric} {records[-1][metric]:.4f} {data.task.unit}".rstrip() if records else ""
+        progress(Step("compress", count, sum(lengths.values()), text))
 
     results = dict(workers.map(compress_one, jobs, tick=tick))
     tick()
-    return CompressResult(tuple(m for i in range(len(jobs)) for m in results[i]), tuple(models), data.task)
+    points: list[Point] = [point for i in range(len(jobs)) for point in results[i]]
+    return CompressResult(
+        tuple(point.model for point in points),
+        tuple(models),
+        data.task,
+        settings.cost,
+        settings.tolerance,
+        {point.model.name: point.costs for point in points if point.costs},
+        {point.model.name: point.note for point in points if point.note},
+    )
 
 
-def compress_one(data: Development, job: CompressJob) -> tuple[Trained, ...]:
+def _check(model: Trained) -> None:
+    if reasons := obstacles(model.architecture):
+        raise ConversionError(
+            f"{model.name} cannot be quantized: {reasons[0]}; declare firmware: exact in the space to avoid it"
+        )
+    for key, array in model.weights.items():
+        if not np.isfinite(array).all():
+            raise ConversionError(
+                f"{model.name} cannot be quantized: {key} holds NaN or infinity; train again, with a smaller learning rate"
+            )
+
+
+def compress_one(data: Development, job: CompressJob) -> tuple[Point, ...]:
     """All iterations of one model at one width; runs in a worker.
 
     Raises:
         TrialError: Whatever a training raises is a bug, and is shown with the architecture.
+        ConversionError: If the observed ranges cannot be represented.
     """
+    key = job.key(data)
+    records = {record["iteration"]: record for record in job.journal.records() if record["key"] == key}
+    begin: Begin | None = None
+    points: list[Point] = []
+    while len(points) < job.length([point.model.metrics[data.task.metric] for point in points], data.task):
+        known = records.get(len(points))
+        model = _recorded(job, known) if known else None
+        record = dict(known or {})
+        if model is None:
+            begin = begin or _begin(data, job)
+            model, record = _new(data, job, key, begin, [point.model for point in points])
+        if job.graph_key and record.get("adder_graph") != job.graph_key:
+            record = _costed(job, model, record)
+        if record != known:
+            job.journal.append(record)
+        points.append(_point(job, model, record))
+    return tuple(points)
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Where quantization-aware training begins.
+
+    Attributes:
+        quantized: The network with its formats.
+        weights: Those of the float model, norms folded.
+    """
+
+    quantized: Architecture
+    weights: Weights
+
+
+def _begin(data: Development, job: CompressJob) -> Begin:
     from kerasnac.adapters.keras.train import quantized_start
 
-    key, settings = job.key(data), job.settings
-    known = {record["iteration"] for record in job.journal.records() if record["key"] == key}
-    folders = [job.folder / "compressed" / f"{job.name}-i{iteration:02d}" for iteration in range(settings.iterations + 1)]
-    if len(known) == len(folders):
-        return tuple(map(Trained.load, folders))
-    widths = {"weight_bits": job.weight_bits, "activation_bits": job.activation_bits}
-    quantized, start = quantized_start(
-        job.model.architecture, job.model.weights, data, **widths, saturation=settings.saturation
+    model, saturation = job.model, job.settings.saturation
+    quantized, weights = quantized_start(model.architecture, model.weights, data, **job.widths, saturation=saturation)
+    check_representable(quantized)
+    return Begin(quantized, weights)
+
+
+def _training(job: CompressJob) -> Training:
+    rate = job.settings.learning_rate or job.model.training.learning_rate / 2
+    return replace(
+        job.model.training,
+        epochs=job.settings.epochs,
+        patience=None,
+        schedule="cosine",
+        learning_rate=rate,
+        data_fraction=1.0,
     )
-    rate = settings.learning_rate or job.model.training.learning_rate / 2
-    training = replace(
-        job.model.training, epochs=settings.epochs, patience=None, schedule="cosine", learning_rate=rate, data_fraction=1.0
-    )
-    points: list[Trained] = []
-    for iteration, folder in enumerate(folders):
-        if iteration in known:
-            points.append(Trained.load(folder))
-            continue
-        fit = _train(data, job, quantized, start, training, points[-1] if points else None, iteration)
-        origin = {"parent": job.model.name, **widths, "iteration": iteration}
-        metrics = {data.task.metric: fit.metric, "loss": fit.loss}
-        point = Trained(folder.name, quantized, fit.weights, training, metrics, _seed(job, iteration), origin)
-        point.save(folder)
-        costs = {"sparsity": point.sparsity, "bops": point.bops, "seconds": fit.seconds}
-        job.journal.append({"key": key, "model": point.name, **origin, **metrics, **costs})
-        points.append(point)
-    return tuple(points)
 
 
 def _seed(job: CompressJob, iteration: int) -> int:
     return derive_seed(job.seed, "compress", job.name, iteration)
 
 
-def _train(
-    data: Development,
-    job: CompressJob,
-    quantized: Architecture,
-    start: Weights,
-    training: Training,
-    before: Trained | None,
-    iteration: int,
-) -> Fit:
-    from kerasnac.adapters.keras.train import fit
-    from kerasnac.adapters.pruning import fit_pruned
+def _recorded(job: CompressJob, record: Mapping[str, Any]) -> Trained | None:
+    """The model of a record; None if a call with other settings has saved its own in the same place since."""
+    model = Trained.load(job.path(f"i{record['iteration']:02d}"))
+    recorded = [record.get(name, np.nan) for name in model.metrics]
+    return model if np.array_equal(recorded, list(model.metrics.values()), equal_nan=True) else None
 
-    seed, settings = _seed(job, iteration), job.settings
+
+def _point(job: CompressJob, model: Trained, record: Mapping[str, Any]) -> Point:
+    costs = {name: record[name] for name in SOURCES["adder_graph"] if name in record} if job.graph_key else {}
+    reason = record.get("reason", "") if job.graph_key else ""
+    return Point(model, costs, "; ".join(filter(None, (record.get("note", ""), reason))))
+
+
+def _new(
+    data: Development, job: CompressJob, key: str, begin: Begin, before: Sequence[Trained]
+) -> tuple[Trained, dict[str, Any]]:
+    """Trains and saves the next point; the record is not written yet."""
+    iteration, training = len(before), _training(job)
+    fit = _train(data, job, begin, training, before)
+    path = job.path(f"i{iteration:02d}")
+    origin = {"parent": job.model.name, **job.widths, "iteration": iteration}
+    metrics = {data.task.metric: fit.metric, "loss": fit.loss}
+    model = Trained(path.name, begin.quantized, fit.weights, training, metrics, _seed(job, iteration), origin)
+    model.save(path)
+    costs = {"sparsity": model.sparsity, "bops": model.bops, "seconds": fit.seconds}
+    note = _note(job, begin, iteration)
+    return model, {"key": key, "model": model.name, **origin, **metrics, **costs, **({"note": note} if note else {})}
+
+
+def _note(job: CompressJob, begin: Begin, iteration: int) -> str:
+    """What is to be said of a one-shot target below the zeros of quantization: it is trained, but prunes nothing else."""
+    from kerasnac.adapters.pruning import prunable
+
+    if job.settings.schedule == "iterative" or not iteration:
+        return ""
+    values = quantized_weights(begin.quantized, begin.weights)
+    kernels = prunable(begin.quantized, values, prune_output=job.settings.prune_output)
+    zeros = sum(int(np.sum(k == 0)) for k in kernels.values()) / max(1, sum(k.size for k in kernels.values()))
+    target = job.settings.sparsity(iteration)
+    if target >= zeros:
+        return ""
+    note = f"a sparsity of {target:g} is asked for, but {zeros:.3g} of these weights are zero from the quantization alone"
+    log.warning("%s, iteration %d: %s", job.name, iteration, note)
+    return note
+
+
+def _costed(job: CompressJob, model: Trained, record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with the costs of the adder graph of the model's weights, or the reason why there is none."""
+    settings = job.settings
+    plain = {name: value for name, value in record.items() if name not in (*SOURCES["adder_graph"], "reason")}
     try:
-        if before is None:
-            return fit(quantized, data, training, seed=seed, weights=start)
-        return fit_pruned(
-            quantized,
-            data,
-            training,
-            seed=seed,
-            trained=before.weights,
-            rewind=start,
-            sparsity=1 - (1 - settings.fraction) ** iteration,
-            prune_output=settings.prune_output,
-        )
+        graph = trace(model.architecture, model.weights, effort=settings.effort)
+    except ConversionError as reason:
+        return {**plain, "adder_graph": job.graph_key, "reason": str(reason)}
+    return {**plain, "adder_graph": job.graph_key, **graph.costs(settings.stage_levels, board(settings.board).lut)}
+
+
+def _train(data: Development, job: CompressJob, begin: Begin, training: Training, before: Sequence[Trained]) -> Fit:
+    try:
+        return _fit(data, job, begin, training, before)
     except Exception as error:
-        raise TrialError(f"compressing [{quantized}], {job.name}, iteration {iteration} failed: {error!r}") from error
+        raise TrialError(f"compressing [{begin.quantized}], {job.name}, iteration {len(before)} failed: {error!r}") from error
+
+
+def _fit(data: Development, job: CompressJob, begin: Begin, training: Training, before: Sequence[Trained]) -> Fit:
+    from kerasnac.adapters.keras.train import fit
+    from kerasnac.adapters.pruning import fit_gradually, fit_pruned, fit_unpruned, prunable, targets
+
+    settings, iteration = job.settings, len(before)
+    seed, sparsity, early = _seed(job, iteration), settings.sparsity(iteration), job.path("rewind")
+    if not before and settings.rewind == "early":
+        trained, weights = fit_unpruned(
+            begin.quantized, data, training, seed=seed, start=begin.weights, remember=settings.rewind_epochs
+        )
+        origin = {"parent": job.model.name, **job.widths, "epochs": settings.rewind_epochs}
+        Trained(early.name, begin.quantized, weights, training, {}, seed, origin).save(early)
+        return trained
+    if not before:
+        return fit(begin.quantized, data, training, seed=seed, weights=begin.weights)
+    if settings.schedule == "one_shot":
+        # The unpruned training says which layers can do without how many weights.
+        kernels = prunable(begin.quantized, before[0].weights, prune_output=settings.prune_output)
+        fractions = targets(kernels, sparsity, settings.ranking)
+        return fit_gradually(begin.quantized, data, training, seed=seed, start=begin.weights, fractions=fractions)
+    trained_weights = before[-1].weights
+    rewind = {
+        "start": lambda: begin.weights,
+        "early": lambda: Trained.load(early).weights,
+        "keep": lambda: trained_weights,
+    }[settings.rewind]()
+    return fit_pruned(
+        begin.quantized,
+        data,
+        training,
+        seed=seed,
+        trained=trained_weights,
+        rewind=rewind,
+        sparsity=sparsity,
+        prune_output=settings.prune_output,
+        ranking=settings.ranking,
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kerasnac import datasets
+from kerasnac.adapters.adder_graph import require_da4ml
 from kerasnac.adapters.csim import require_compiler
 from kerasnac.adapters.hls import check_options
 from kerasnac.adapters.workers import LocalWorkers, Workers, connect
@@ -235,7 +236,8 @@ class Outcome:
         compressed: The quantized, pruned models.
         firmware: The converted ones.
         test: Task metric on the whole test split, by model name.
-        refused: Tuned models that cannot have exact firmware, with the reason.
+        refused: Tuned models that have no firmware, with the reason: it would not be exact, or no compressed model of
+            theirs is within the tolerance.
     """
 
     search: SearchResult
@@ -275,6 +277,7 @@ def run_all(
         compressed = run.compress([model for model in tuned if model.name not in refused], settings.compress)
         chosen = compressed.select(*settings.firmware.select)
         # Every choice has been made: from here on, and nowhere before, the test split is used.
+        refused |= compressed.excluded
         firmware = run.convert(chosen, settings.firmware)
         scored = [*tuned, *chosen]
         test = dict(zip((model.name for model in scored), run.test(scored), strict=True))
@@ -289,6 +292,8 @@ def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterat
     check_options(settings.firmware.part, settings.firmware.strategy, settings.firmware.reuse_factor)
     data = datasets.load(settings.dataset.source, **settings.dataset.options)
     check_search(settings.space, data.development, settings.search)
+    if settings.compress.adder_graphs:
+        require_da4ml()
     with Run(folder, data, seed=settings.seed, **options) as run:
         path = folder / SETTINGS
         if path.exists() and load_run(path) != settings:

@@ -16,12 +16,15 @@ from kerasnac.core.boards import BOARDS
 from kerasnac.core.data import Task
 from kerasnac.core.estimators import SOURCES
 from kerasnac.core.objectives import resolve
-from kerasnac.core.settings import SearchSettings
+from kerasnac.core.settings import CompressSettings, SearchSettings
 from kerasnac.core.yaml_files import load_space
 from kerasnac.datasets import DATASETS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+#: Settings of the compression that the docstring alone explains.
+UNSAID = ("learning_rate", "stage_levels", "effort")
 
 
 def blocks(language: str) -> list[str]:
@@ -40,6 +43,13 @@ def test_the_settings_of_the_search_are_settings(text: str, tmp_path: Path) -> N
     settings = SearchSettings.model_validate(yaml.safe_load(text)["search"], context={"folder": tmp_path})
     assert [seed.name for seed in settings.seeds] in (["hls4ml_jets", "mine"], [])
     resolve(settings.objectives, settings.budgets, Task("classification", 5))
+
+
+@pytest.mark.parametrize("text", [text for text in blocks("yaml") if text.startswith("compress:")])
+def test_the_settings_of_the_compression_are_settings(text: str) -> None:
+    settings = CompressSettings.model_validate(yaml.safe_load(text)["compress"])
+    assert settings.adder_graphs
+    assert all(f"`{name}" in README or f"  {name}:" in text for name in CompressSettings.model_fields if name not in UNSAID)
 
 
 def test_boards_and_metrics_are_explained() -> None:

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from kerasnac.faces import plots
     from kerasnac.faces.progress import progress_bar
     from kerasnac.stages.firmware import Firmware, make_firmware
-    from kerasnac.stages.run import Run, resume, run_all
+    from kerasnac.stages.hardware import hardware_costs
+    from kerasnac.stages.rtl import Rtl, make_rtl
+    from kerasnac.stages.run import Run, resume, run_all, search_only
 
 #: Public name -> where it is.
 _PUBLIC = {
@@ -47,6 +49,7 @@ _PUBLIC = {
     "Firmware": "stages.firmware:Firmware",
     "LayerSpec": "core.layers:LayerSpec",
     "Precision": "core.precision:Precision",
+    "Rtl": "stages.rtl:Rtl",
     "Run": "stages.run:Run",
     "SearchSpace": "core.space:SearchSpace",
     "Task": "core.data:Task",
@@ -58,13 +61,16 @@ _PUBLIC = {
     "build": "adapters.keras.build:build",
     "costs": "core.bops:costs",
     "datasets": "datasets",
+    "hardware_costs": "stages.hardware:hardware_costs",
     "load_run": "core.yaml_files:load_run",
     "load_space": "core.yaml_files:load_space",
     "make_firmware": "stages.firmware:make_firmware",
+    "make_rtl": "stages.rtl:make_rtl",
     "plots": "faces.plots",
     "progress_bar": "faces.progress:progress_bar",
     "resume": "stages.run:resume",
     "run_all": "stages.run:run_all",
+    "search_only": "stages.run:search_only",
     "setup": "adapters.keras.runtime:tensorflow",
     "to_yaml": "core.yaml_files:dump",
 }
@@ -75,6 +81,7 @@ __all__ = [
     "Firmware",
     "LayerSpec",
     "Precision",
+    "Rtl",
     "Run",
     "SearchSpace",
     "Task",
@@ -86,13 +93,16 @@ __all__ = [
     "build",
     "costs",
     "datasets",
+    "hardware_costs",
     "load_run",
     "load_space",
     "make_firmware",
+    "make_rtl",
     "plots",
     "progress_bar",
     "resume",
     "run_all",
+    "search_only",
     "setup",
     "to_yaml",
 ]

@@ -152,6 +152,8 @@ def make_rtl(
         keras = predict(architecture, trained.weights, x)
     with steps("adder graph"):
         graph = trace(architecture, trained.weights)
+    with steps("interpreter"):
+        _check_equal(trained.name, graph.predict(x), keras.reshape(len(x), -1))
     with new_folder(folder) as project:
         with steps("Verilog"):
             design = write_design(graph, trained.name, project, stage_levels=stage_levels)
@@ -235,6 +237,18 @@ def random_samples(architecture: Architecture, count: int, *, seed: int = 0) -> 
     values[::4] = corners
     values[:2] = np.array([grid.minimum, grid.maximum]).reshape(2, *[1] * len(shape))[:count]
     return grid.quantize(values).astype(np.float32)
+
+
+def _check_equal(name: str, graph: NDArray[np.float32], keras: NDArray[np.float32]) -> None:
+    """Compares da4ml's integer interpreter with Keras, which takes milliseconds, before minutes go into tools."""
+    different = np.argwhere(graph != keras)
+    if len(different):
+        sample, output = (int(index) for index in different[0])
+        raise ConversionError(
+            f"{name}: the adder graph is NOT bit-exact: {len(different)} of {keras.size} outputs differ (first: sample "
+            f"{sample}, output {output}: Keras {float(keras[sample, output])!r}, adder graph {float(graph[sample, output])!r}); please "
+            "report it, all its formats should be exact"
+        )
 
 
 def _check_free(folder: Path) -> None:

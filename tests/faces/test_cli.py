@@ -189,6 +189,30 @@ def test_run_and_resume(file: Path, tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in out.glob("*.jsonl")} == journals  # Nothing was computed again.
 
 
+def test_a_search_alone_and_the_rest(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    found = kerasnac("search", file, "--out", out, "--workers", "1")
+    assert found.exit_code == 0, found.output + str(found.exception)
+    assert "Pareto front of the global search" in found.stdout
+    assert f"kerasnac resume {out}" in found.stdout
+    for name in ("search.csv", "search.png", "convergence.png", "generations.jsonl"):
+        assert (out / name).stat().st_size > 0
+    assert not (out / "tune.jsonl").exists()
+    searched = (out / "search.jsonl").read_bytes()
+    assert kerasnac("resume", out, "--workers", "1").exit_code == 0
+    assert (out / "tune.jsonl").exists()
+    assert (out / "search.jsonl").read_bytes() == searched
+
+
+def test_a_scheduler_that_is_not_there(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = pytest.importorskip("kerasnac.adapters.workers.cluster")
+    monkeypatch.setattr(cluster, "PATIENCE", 0.2)
+    address = "tcp://127.0.0.1:9"
+    assert f"no Dask scheduler answers at {address}" in complaint(
+        "search", file, "--out", tmp_path / "out", "--scheduler", address
+    )
+
+
 def test_an_interrupted_run_says_how_to_go_on(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_all(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
@@ -210,6 +234,15 @@ def quantized() -> Trained:
         f"{architecture.nodes[0].name}/bias": np.array([0.25], np.float32),
     }
     return Trained("tiny", architecture, weights, Training(), {}, 0)
+
+
+def test_costs(quantized: Trained, tmp_path: Path) -> None:
+    result = kerasnac("costs", quantized.save(tmp_path / "model"), "--board", "pynq-z2")
+    assert result.exit_code == 0, result.output + str(result.exception)
+    assert "tiny, layer by layer" in result.stdout
+    assert "adder_graph" in result.stdout
+    assert "rule4ml" in result.stdout
+    assert "unknown board" in complaint("costs", tmp_path / "model", "--board", "nothing")
 
 
 class TestRtl:

@@ -105,6 +105,10 @@ class TestDesign:
 
         monkeypatch.setattr(stage, "predict", tampered)
         samples = random_samples(trained.architecture, 20)
+        early = r"table: the adder graph is NOT bit-exact: 1 of 40 outputs differ \(first: sample 7, output 1: Keras"
+        with pytest.raises(ConversionError, match=early):
+            make_rtl(trained, samples, folder=tmp_path / "design", synthesise=False)
+        monkeypatch.setattr(stage, "_check_equal", lambda *arguments: None)  # The simulation sees it, too.
         with pytest.raises(ConversionError, match=r"table: NOT bit-exact: 1 of 20 samples differ \(first: sample 7, output 1"):
             make_rtl(trained, samples, folder=tmp_path / "design", synthesise=False)
         assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from kerasnac.core.boards import BOARDS
 from kerasnac.core.data import Task
 from kerasnac.core.estimators import SOURCES
 from kerasnac.core.objectives import resolve
-from kerasnac.core.settings import SearchSettings
+from kerasnac.core.settings import TUNED, SearchSettings, TuneSettings
 from kerasnac.core.yaml_files import load_space
 from kerasnac.datasets import DATASETS
 
@@ -40,6 +40,15 @@ def test_the_settings_of_the_search_are_settings(text: str, tmp_path: Path) -> N
     settings = SearchSettings.model_validate(yaml.safe_load(text)["search"], context={"folder": tmp_path})
     assert [seed.name for seed in settings.seeds] in (["hls4ml_jets", "mine"], [])
     resolve(settings.objectives, settings.budgets, Task("classification", 5))
+
+
+def test_the_settings_of_the_tuning_are_settings(tmp_path: Path) -> None:
+    (text,) = (text for text in blocks("yaml") if text.startswith("tune:"))
+    (tmp_path / "mine.json").write_text(json.dumps(baselines.get("deep_sets_tiny").to_dict()))
+    settings = TuneSettings.model_validate(yaml.safe_load(text)["tune"], context={"folder": tmp_path})
+    assert [baseline.name for baseline in settings.baselines] == ["hls4ml_jets", "mine"]
+    assert {*settings.searched, *settings.fixed} == set(TUNED)
+    assert settings.model_fields_set == set(TuneSettings.model_fields), "every key is shown"
 
 
 def test_boards_and_metrics_are_explained() -> None:

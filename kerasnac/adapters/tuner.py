@@ -64,7 +64,10 @@ class Oracle:
 
     def ask(self) -> dict[str, Any] | None:
         """The next hyperparameters by name, or None if none are left; call :meth:`tell` after every ask."""
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        from threadpoolctl import threadpool_limits
+
+        # One thread: matrices of a handful of trials are too small for more, which cost ten times as much as they save.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore")  # a Gaussian process on a handful of trials often does not converge
             self._trial = self._oracle.create_trial("kerasnac")
         if self._trial.status == "STOPPED":

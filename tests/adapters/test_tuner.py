@@ -86,11 +86,14 @@ def test_a_space_without_choices_is_soon_exhausted() -> None:
 
 def test_a_training_that_diverges_counts_as_the_worst_that_did_not(monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = Oracle(EVERYTHING, START, 0, loss=1.0)
-    told = []
+    told: list[float] = []
     update = oracle._oracle.update_trial
-    monkeypatch.setattr(
-        oracle._oracle, "update_trial", lambda key, metrics: (told.append(metrics["loss"]), update(key, metrics))
-    )
+
+    def listen(trial: str, metrics: dict[str, float]) -> None:
+        told.append(metrics["loss"])
+        update(trial, metrics)
+
+    monkeypatch.setattr(oracle._oracle, "update_trial", listen)
     for loss in (float("nan"), 3.0, float("inf")):
         assert oracle.ask()
         oracle.tell(loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import tempfile
 import warnings
 from typing import Any
@@ -11,6 +12,12 @@ from typing import Any
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.settings import TuneSettings
 from kerasnac.core.training import Training
+
+#: Hyperparameters that are chosen from a list; the others have a range.
+CHOICES = ("batch_size", "schedule", "optimizer")
+
+#: Hyperparameters whose range is logarithmic.
+LOGARITHMIC = ("learning_rate", "weight_decay", "l1")
 
 #: Random trials before the Gaussian process takes over.
 INITIAL_TRIALS = 3
@@ -26,18 +33,19 @@ class Oracle:
         settings: Ranges.
         start: The first proposal, clipped to the ranges.
         seed: Seed of all others.
+        loss: A loss that is known beforehand, of the search's own training.
     """
 
-    def __init__(self, settings: TuneSettings, start: Training, seed: int) -> None:
+    def __init__(self, settings: TuneSettings, start: Training, seed: int, *, loss: float) -> None:
         tensorflow()
         import keras_tuner as kt
 
         space = kt.HyperParameters()
-        space.Float("learning_rate", *settings.learning_rate, sampling="log")
-        space.Choice("batch_size", list(settings.batch_size))
-        space.Choice("schedule", list(settings.schedule))
-        space.Float("weight_decay", *settings.weight_decay, sampling="log")
-        space.Float("dropout", *settings.dropout)
+        for name, values in settings.searched.items():
+            if name in CHOICES:
+                space.Choice(name, list(values))
+            else:
+                space.Float(name, *values, sampling="log" if name in LOGARITHMIC else "linear")
         self._oracle = kt.oracles.BayesianOptimizationOracle(
             objective=kt.Objective("loss", "min"),
             max_trials=settings.trials,
@@ -49,38 +57,43 @@ class Oracle:
         self._scratch = tempfile.TemporaryDirectory(prefix="kerasnac-tuner-")
         self._oracle._set_project_dir(self._scratch.name, "oracle")
         self._trial: Any = None
-        self._start = _clipped(settings, start)
+        self._fixed = settings.fixed
+        self._start = {name: _clipped(name, values, start) for name, values in settings.searched.items()}
         self._started = False
+        self._worst = loss if math.isfinite(loss) else 0.0
 
-    def ask(self) -> dict[str, Any]:
-        """The next hyperparameters by name; call :meth:`tell` after every ask."""
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    def ask(self) -> dict[str, Any] | None:
+        """The next hyperparameters by name, or None if none are left; call :meth:`tell` after every ask."""
+        from threadpoolctl import threadpool_limits
+
+        # One thread: matrices of a handful of trials are too small for more, which cost ten times as much as they save.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore")  # a Gaussian process on a handful of trials often does not converge
             self._trial = self._oracle.create_trial("kerasnac")
+        if self._trial.status == "STOPPED":
+            return None
         if not self._started:
             self._trial.hyperparameters.values = self._start
             self._started = True
-        return dict(self._trial.hyperparameters.values)
+        return {**self._fixed, **self._trial.hyperparameters.values}
 
     def tell(self, loss: float) -> None:
-        """The score of the last ask, to be minimised."""
+        """The score of the last ask, to be minimised; a training that diverged counts as the worst that did not."""
+        if math.isfinite(loss):
+            self._worst = max(self._worst, loss)
+        else:
+            loss = self._worst  # keras-tuner would take an infinite loss for 0, and give up after three that are NaN.
         with contextlib.redirect_stdout(io.StringIO()):
             self._oracle.update_trial(self._trial.trial_id, {"loss": loss})
             self._trial.status = "COMPLETED"
             self._oracle.end_trial(self._trial)
 
 
-def _clipped(settings: TuneSettings, start: Training) -> dict[str, Any]:
-    """The nearest point of the ranges."""
-
-    def within(name: str) -> float:
-        low, high = getattr(settings, name)
-        return float(min(max(getattr(start, name), low), high))
-
-    return {
-        "learning_rate": within("learning_rate"),
-        "batch_size": min(settings.batch_size, key=lambda size: abs(size - start.batch_size)),
-        "schedule": start.schedule if start.schedule in settings.schedule else settings.schedule[0],
-        "weight_decay": within("weight_decay"),
-        "dropout": within("dropout"),
-    }
+def _clipped(name: str, values: tuple[Any, ...], start: Training) -> Any:
+    """The value of a hyperparameter that is nearest to the start's."""
+    own = getattr(start, name)
+    if name == "batch_size":
+        return min(values, key=lambda size: abs(size - own))
+    if name in CHOICES:
+        return own if own in values else values[0]
+    return float(min(max(own, values[0]), values[1]))

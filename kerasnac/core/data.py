@@ -46,6 +46,24 @@ class Task:
         """Whether the metric is to be maximised or minimised."""
         return "max" if self.kind == "classification" else "min"
 
+    def scores(self, outputs: Array, labels: Array) -> NDArray[np.float64]:
+        """The task metric of every sample; their mean is the task metric.
+
+        Args:
+            outputs: Network outputs, shape (samples, outputs): logits or regressed values.
+            labels: Shape (samples,) integers, or (samples, outputs) floats.
+
+        Returns:
+            Shape (samples,): 1 for a right class and 0 for a wrong one, or the Euclidean distance in ``unit``; NaN
+            where an output is not finite.
+        """
+        if self.kind == "classification":
+            values = (np.argmax(outputs, axis=-1) == labels).astype(np.float64)
+        else:
+            difference = np.asarray(outputs, np.float64) - np.asarray(labels, np.float64)
+            values = self.scale * np.linalg.norm(difference, axis=-1)
+        return np.where(np.isfinite(outputs).all(axis=-1), values, np.nan)
+
     def score(self, outputs: Array, labels: Array) -> float:
         """The task metric.
 
@@ -56,12 +74,7 @@ class Task:
         Returns:
             Accuracy in [0, 1], or the mean Euclidean distance in ``unit``; NaN if an output is not finite.
         """
-        if not np.isfinite(outputs).all():
-            return float("nan")
-        if self.kind == "classification":
-            return float(np.mean(np.argmax(outputs, axis=-1) == labels))
-        difference = np.asarray(outputs, np.float64) - np.asarray(labels, np.float64)
-        return float(self.scale * np.mean(np.linalg.norm(difference, axis=-1)))
+        return float(np.mean(self.scores(outputs, labels)))
 
     def better(self, left: float, right: float) -> bool:
         """True if ``left`` is a strictly better metric than ``right``."""
@@ -118,6 +131,19 @@ class Development:
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
 
+    def check_folds(self, count: int) -> None:
+        """Checks that there are enough samples for a cross-validation.
+
+        Raises:
+            DataError: If a class has fewer samples than there are folds.
+        """
+        y = np.concatenate([self.train.y, self.validation.y])
+        fewest = int(np.bincount(y)[np.unique(y)].min()) if self.task.kind == "classification" else len(y)
+        if fewest < count:
+            raise DataError(
+                f"{self.name}: {count} folds need as many samples of every class, one has {fewest}: use fewer folds"
+            )
+
     def folds(self, count: int) -> Iterator[Development]:
         """Folds of a cross-validation over the training and validation samples, the same for every caller.
 
@@ -134,13 +160,9 @@ class Development:
         """
         from sklearn.model_selection import KFold, StratifiedKFold
 
+        self.check_folds(count)
         x = np.concatenate([self.train.x, self.validation.x])
         y = np.concatenate([self.train.y, self.validation.y])
-        fewest = int(np.bincount(y)[np.unique(y)].min()) if self.task.kind == "classification" else len(y)
-        if fewest < count:
-            raise DataError(
-                f"{self.name}: {count} folds need as many samples of every class, one has {fewest}: use fewer folds"
-            )
         splitter = (StratifiedKFold if self.task.kind == "classification" else KFold)(count, shuffle=True, random_state=0)
         for train, validation in splitter.split(x, y):
             yield replace(self, train=Split(x[train], y[train]), validation=Split(x[validation], y[validation]))

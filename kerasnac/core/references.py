@@ -12,6 +12,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     SerializerFunctionWrapHandler,
+    ValidationError,
     ValidationInfo,
     model_serializer,
     model_validator,
@@ -41,6 +42,18 @@ class Reference(BaseModel):
 
     name: str
     architecture: Annotated[Architecture, PlainValidator(_architecture), PlainSerializer(Architecture.to_dict)]
+
+    @classmethod
+    def read(cls, text: str) -> Reference:
+        """A reference by the name of a baseline or by a path.
+
+        Raises:
+            ConfigError: If it is neither, or the file holds no architecture.
+        """
+        try:
+            return cls.model_validate(text)
+        except ValidationError as error:
+            raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
     @model_validator(mode="before")
     @classmethod

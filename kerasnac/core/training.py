@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from kerasnac.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kerasnac.core.data import Task
 
 Optimizer = Literal["adam", "sgd", "rmsprop", "nadam"]
 Schedule = Literal["constant", "cosine"]
@@ -25,6 +28,8 @@ class Training:
         weight_decay: Decoupled weight decay, relative to the learning rate.
         l1: L1 penalty on the kernels.
         dropout: Dropout rate after every hidden activation.
+        label_smoothing: Classification: fraction of every label that is spread over all classes while training
+            (Szegedy et al., arXiv:1512.00567). Losses on validation are those of the plain labels.
         patience: Stop when validation has not improved for this many epochs, and keep the best epoch's
             weights; None trains all epochs and keeps the last weights.
         data_fraction: Fraction of the training samples to use.
@@ -38,6 +43,7 @@ class Training:
     weight_decay: float = 0.0
     l1: float = 0.0
     dropout: float = 0.0
+    label_smoothing: float = 0.0
     patience: int | None = None
     data_fraction: float = 1.0
 
@@ -51,12 +57,22 @@ class Training:
             "weight_decay": self.weight_decay >= 0,
             "l1": self.l1 >= 0,
             "dropout": 0 <= self.dropout < 1,
+            "label_smoothing": 0 <= self.label_smoothing < 1,
             "patience": self.patience is None or self.patience >= 1,
             "data_fraction": 0 < self.data_fraction <= 1,
         }
         for name, valid in checks.items():
             if not valid:
                 raise ConfigError(f"training: {name} = {getattr(self, name)!r} is out of range")
+
+    def check(self, task: Task) -> None:
+        """Checks that a network for this task can be trained so.
+
+        Raises:
+            ConfigError: If labels that are no classes are to be smoothed.
+        """
+        if self.label_smoothing and task.kind != "classification":
+            raise ConfigError("training: label_smoothing is for classification; leave it out for regression")
 
     def with_(self, **changes: Any) -> Self:
         """A copy with some hyperparameters changed.

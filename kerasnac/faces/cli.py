@@ -75,16 +75,39 @@ def _settings(file: str, profile: str | None, data: Path | None, seed: int | Non
     return settings if seed is None else settings.model_copy(update={"seed": seed})
 
 
+def _with_baselines(settings: RunSettings, names: tuple[str, ...]) -> RunSettings:
+    from kerasnac.core.references import Reference
+
+    if not names:
+        return settings
+    baselines = (*settings.tune.baselines, *map(Reference.read, names))
+    return settings.model_copy(update={"tune": settings.tune.model_copy(update={"baselines": baselines})})
+
+
 @main.command()
 @_run_options
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    metavar="NAME",
+    help="A known network to tune and compress as well, besides the file's: a name, or a JSON file. Repeatable.",
+)
 def run(
-    file: str, out: Path, profile: str | None, data: Path | None, seed: int | None, workers: int | None, scheduler: str | None
+    file: str,
+    out: Path,
+    profile: str | None,
+    data: Path | None,
+    seed: int | None,
+    workers: int | None,
+    scheduler: str | None,
+    baselines: tuple[str, ...],
 ) -> None:
     """Run FILE: search, tune, compress, convert, compare.
 
     FILE is a YAML file, or the name of one that comes with kerasnac (`kerasnac spaces` lists them).
     """
-    settings = _settings(file, profile, data, seed)
+    settings = _with_baselines(_settings(file, profile, data, seed), baselines)
     from kerasnac.stages.run import run_all
 
     _show(lambda progress: run_all(settings, out, workers=workers, scheduler=scheduler, progress=progress), out)
@@ -272,9 +295,8 @@ def _show(job: Callable[[Progress], Outcome], folder: Path) -> None:
     console.print(tables.outcome(result))
     for firmware in result.firmware:
         console.print(f"{firmware.trained.name}: {firmware.verdict}", highlight=False, soft_wrap=True)
-    console.print(
-        f"Everything is in {folder}: summary.txt, search.png, compress.png, firmware/", highlight=False, soft_wrap=True
-    )
+    files = "summary.txt, search.png, tune.png, compress.png, firmware/"
+    console.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
 
 
 def _watched(job: Callable[[Progress], Result], folder: Path) -> Result:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kerasnac.core.data import Task
 from kerasnac.core.evaluation import Evaluation
+from kerasnac.core.trained import Trained
 from kerasnac.stages.compress import CompressResult
 from kerasnac.stages.run import Outcome
 from kerasnac.stages.search import SearchResult
@@ -56,6 +57,28 @@ def convergence(result: SearchResult) -> Figure:
     return figure
 
 
+def tuning(models: Sequence[Trained], task: Task) -> Figure:
+    """Task metric of every trial, and the best so far as a line, one colour per model.
+
+    Args:
+        models: Tuned models.
+        task: The task of the data.
+    """
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, model in enumerate(models):
+        color, values = f"C{number % 10}", np.array(model.origin["trials"])
+        axes.plot(values, ".", color=color, alpha=0.5)
+        best = (np.fmax if task.sense == "max" else np.fmin).accumulate(values)  # fmax and fmin leave NaN out
+        axes.step(range(len(values)), best, where="post", color=color, label=model.name)
+    _zoom(axes, np.array([value for model in models for value in model.origin["trials"]]), task)
+    axes.set(xlabel="trial", ylabel=_validation(task), title="tuning of the training (0: as in the search)")
+    axes.grid(alpha=0.3)
+    if models:
+        axes.legend(fontsize="small")
+    return figure
+
+
 def compression(result: CompressResult) -> Figure:
     """Task metric against the chosen cost: one curve per model and width, more opaque with every pruning iteration.
 
@@ -86,8 +109,9 @@ def compression(result: CompressResult) -> Figure:
 
 def save_all(result: Outcome, folder: Path) -> list[Path]:
     """Writes the plots of a run as PNG files."""
-    chosen = (model.name for model in result.tuned)
-    return [*save_search(result.search, folder, *chosen), *_saved({"compress.png": compression(result.compressed)}, folder)]
+    chosen = (model.origin["candidate"] for model in result.tuned)
+    figures = {"tune.png": tuning(result.tuned, result.search.task), "compress.png": compression(result.compressed)}
+    return [*save_search(result.search, folder, *chosen), *_saved(figures, folder)]
 
 
 def save_search(result: SearchResult, folder: Path, *chosen: str) -> list[Path]:
@@ -114,13 +138,17 @@ def _zoom(axes: Axes, values: NDArray[np.float64], task: Task) -> None:
         axes.annotate(f"{hidden} worse not shown", (0.99, 0.01), xycoords="axes fraction", ha="right", fontsize="small")
 
 
+def _validation(task: Task) -> str:
+    return f"validation {task.metric}" + (f" [{task.unit}]" if task.unit else "")
+
+
 def _plane(task: Task, title: str, cost: str = "bops") -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     axes.set(
         xscale="log",
         xlabel="bit operations (BOPs)" if cost == "bops" else cost.replace("_", " "),
-        ylabel=f"validation {task.metric}" + (f" [{task.unit}]" if task.unit else ""),
+        ylabel=_validation(task),
         title=title,
     )
     axes.grid(alpha=0.3)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from kerasnac.core.data import Task
+from kerasnac.core.training import Training
 from kerasnac.stages.run import Outcome
 from kerasnac.stages.search import SearchResult
 
 _TITLES = {"bops": "BOPs"}
+
+#: Heading -> hyperparameter that few tunings search, and how it is shown.
+_FURTHER: dict[str, tuple[str, Callable[[Training], str]]] = {
+    "optimizer": ("optimizer", lambda t: t.optimizer),
+    "L1": ("l1", lambda t: f"{t.l1:.1g}"),
+    "smoothing": ("label_smoothing", lambda t: f"{t.label_smoothing:.2f}"),
+}
 
 #: Characters in a line where there is no terminal.
 WIDTH = 140
@@ -20,7 +30,7 @@ def outcome(result: Outcome) -> RenderableType:
     """Everything a run found: the front, the tuned and compressed models, the firmware."""
     small = (compressed(result), firmware(result)) if result.firmware else ()
     refused = (Text(f"{name} stays float: {reason}") for name, reason in result.refused.items())
-    chosen = (model.name for model in result.tuned)
+    chosen = (model.origin["candidate"] for model in result.tuned)
     return Group(front(result.search, *chosen), tuned(result), *small, *refused)
 
 
@@ -60,33 +70,46 @@ def front(result: SearchResult, *chosen: str) -> Table:
 
 
 def tuned(result: Outcome) -> Table:
-    """The tuned models."""
-    task = result.search.task
+    """The tuned models: what was not searched and has its usual value has no column."""
+    task, usual = result.search.task, Training()
+    mean, deviation = f"{task.metric}_mean", f"{task.metric}_std"
+    repeated = any(mean in model.metrics for model in result.tuned)
+    further = {
+        heading: show
+        for heading, (name, show) in _FURTHER.items()
+        if any(getattr(model.training, name) != getattr(usual, name) for model in result.tuned)
+    }
     table = _table(
         "Tuned models (float)",
         "model",
         _heading(task),
-        "test",
+        *["repeated"] * repeated,
+        "test [95 % interval]",
         "BOPs at 32 bit",
         "rate",
         "schedule",
         "batch",
         "decay",
         "dropout",
+        *further,
     )
     for model in result.tuned:
         t = model.training
         table.add_row(
             model.name,
             f"{model.metrics[task.metric]:.4f}",
-            f"{result.test[model.name]:.4f}",
+            *[f"{model.metrics[mean]:.4f} ± {model.metrics[deviation]:.4f}" if mean in model.metrics else ""] * repeated,
+            str(result.test[model.name]),
             f"{model.bops:,.0f}",
             f"{t.learning_rate:.2g}",
             t.schedule,
             str(t.batch_size),
             f"{t.weight_decay:.1g}",
             f"{t.dropout:.2f}",
+            *(show(t) for show in further.values()),
         )
+    if repeated:
+        table.caption = "repeated: mean ± standard deviation on validation of trainings with further seeds"
     return table
 
 
@@ -120,7 +143,7 @@ def firmware(result: Outcome) -> Table:
     table = _table(
         "Firmware (C++ emulation against QKeras)",
         "model",
-        f"test {_heading(task)}",
+        f"test {_heading(task)} [95 % interval]",
         "samples emulated",
         "outputs equal",
         "bit-exact",
@@ -129,7 +152,7 @@ def firmware(result: Outcome) -> Table:
         equal = f"{made.outputs - made.mismatches:,} of {made.outputs:,}"
         table.add_row(
             made.trained.name,
-            f"{result.test[made.trained.name]:.4f}",
+            str(result.test[made.trained.name]),
             f"{made.samples:,}",
             equal,
             "yes" if made.bit_exact else "NO",

@@ -244,10 +244,11 @@ def _check_equal(name: str, graph: NDArray[np.float32], keras: NDArray[np.float3
     different = np.argwhere(graph != keras)
     if len(different):
         sample, output = (int(index) for index in different[0])
+        expected, got = float(keras[sample, output]), float(graph[sample, output])
         raise ConversionError(
             f"{name}: the adder graph is NOT bit-exact: {len(different)} of {keras.size} outputs differ (first: sample "
-            f"{sample}, output {output}: Keras {float(keras[sample, output])!r}, adder graph {float(graph[sample, output])!r}); please "
-            "report it, all its formats should be exact"
+            f"{sample}, output {output}: Keras {expected!r}, adder graph {got!r}); please report it, all its formats should "
+            "be exact"
         )
 
 

@@ -18,11 +18,13 @@ from kerasnac.adapters.adder_graph import require_da4ml
 from kerasnac.adapters.csim import require_compiler
 from kerasnac.adapters.hls import check_options
 from kerasnac.adapters.workers import LocalWorkers, Workers, connect
+from kerasnac.core.bootstrap import Score, bootstrap
 from kerasnac.core.data import Dataset, Development, Split, Task
 from kerasnac.core.evaluation import Evaluation
 from kerasnac.core.exactness import obstacles
 from kerasnac.core.files import write_json, write_text
 from kerasnac.core.progress import Progress, Step, silent
+from kerasnac.core.seeding import derive_seed
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, RunSettings, SearchSettings, TuneSettings
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.trained import Trained
@@ -30,7 +32,7 @@ from kerasnac.core.yaml_files import dump, load_run, load_space
 from kerasnac.errors import EnvironmentProblem, RunError
 from kerasnac.stages.compress import CompressResult, compress
 from kerasnac.stages.search import SearchResult, check_search, global_search
-from kerasnac.stages.tune import tune
+from kerasnac.stages.tune import check_tune, tune
 
 if TYPE_CHECKING:
     from kerasnac.stages.firmware import Firmware
@@ -107,7 +109,13 @@ class Run:
         return result
 
     def tune(self, chosen: Sequence[Evaluation], settings: TuneSettings | None = None, **options: Any) -> tuple[Trained, ...]:
-        """Tunes the training of points of the last search's front; see :func:`kerasnac.stages.tune.tune`."""
+        """Tunes the training of points of the last search's front; see :func:`kerasnac.stages.tune.tune`.
+
+        Args:
+            chosen: What to tune.
+            settings: All settings.
+            **options: Single settings: ``trials=20``, ``baselines=["braggnn"]``.
+        """
         return tune(chosen, self._start, self._development, _with(settings or TuneSettings(), options), **self._common)
 
     def compress(self, models: Sequence[Trained], settings: CompressSettings | None = None, **options: Any) -> CompressResult:
@@ -135,9 +143,15 @@ class Run:
             self.progress(Step("firmware", len(made), len(jobs), firmware.verdict))
         return tuple(made[i] for i in range(len(jobs)))
 
-    def test(self, models: Sequence[Trained]) -> tuple[float, ...]:
-        """The task metric of models on the whole test split; to be called once, when all choices are made."""
-        jobs = [TestJob(model, self.data.open_test()) for model in models]
+    def test(self, models: Sequence[Trained]) -> tuple[Score, ...]:
+        """The task metric of models on the whole test split; to be called once, when all choices are made.
+
+        Returns:
+            One metric per model with a 95 % confidence interval, from :func:`kerasnac.core.bootstrap.bootstrap`. All
+            models are scored on the same resampled test sets.
+        """
+        seed = derive_seed(self.seed, "bootstrap")
+        jobs = [TestJob(model, self.data.open_test(), seed) for model in models]
         results = dict(self._workers.map(test_one, jobs))
         return tuple(results[i] for i in range(len(jobs)))
 
@@ -214,13 +228,15 @@ class TestJob:
 
     model: Trained
     split: Split
+    seed: int
 
 
-def test_one(data: Development, job: TestJob) -> float:
-    """The task metric of one model on a split; runs in a worker."""
+def test_one(data: Development, job: TestJob) -> Score:
+    """The task metric of one model on a split, with its confidence interval; runs in a worker."""
     from kerasnac.adapters.keras.train import predict
 
-    return data.task.score(predict(job.model.architecture, job.model.weights, job.split.x), job.split.y)
+    outputs = predict(job.model.architecture, job.model.weights, job.split.x)
+    return bootstrap(data.task.scores(outputs, job.split.y), seed=job.seed)
 
 
 test_one.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
@@ -232,10 +248,10 @@ class Outcome:
 
     Attributes:
         search: The global search.
-        tuned: The tuned float models.
+        tuned: The tuned float models, baselines last.
         compressed: The quantized, pruned models.
         firmware: The converted ones.
-        test: Task metric on the whole test split, by model name.
+        test: Task metric on the whole test split with its 95 % confidence interval, by model name.
         refused: Tuned models that have no firmware, with the reason: it would not be exact, or no compressed model of
             theirs is within the tolerance.
     """
@@ -244,7 +260,7 @@ class Outcome:
     tuned: tuple[Trained, ...]
     compressed: CompressResult
     firmware: tuple[Firmware, ...]
-    test: dict[str, float]
+    test: dict[str, Score]
     refused: dict[str, str]
 
 
@@ -294,6 +310,7 @@ def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterat
     check_search(settings.space, data.development, settings.search)
     if settings.compress.adder_graphs:
         require_da4ml()
+    check_tune(data.development, settings.tune)
     with Run(folder, data, seed=settings.seed, **options) as run:
         path = folder / SETTINGS
         if path.exists() and load_run(path) != settings:

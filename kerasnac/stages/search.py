@@ -176,8 +176,9 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
     Raises:
         SpaceError: If shapes or outputs differ, there is nothing to choose, a seed architecture is not in the space,
             or an estimator does not know what the space holds.
-        ConfigError: If an objective or a budget is unknown.
+        ConfigError: If an objective or a budget is unknown, or the training is not for this task.
     """
+    settings.training.check(data.task)
     if space.input != data.input_shape:
         raise SpaceError(f"the space takes inputs of shape {space.input}, the samples of {data.name} have {data.input_shape}")
     if space.outputs != data.task.outputs:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from kerasnac.adapters.workers import Workers
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.data import Development
+from kerasnac.core.data import Development, Task
 from kerasnac.core.evaluation import Evaluation
 from kerasnac.core.journal import Journal
 from kerasnac.core.progress import Progress, Step, silent
+from kerasnac.core.references import Reference
 from kerasnac.core.seeding import derive_seed, digest
 from kerasnac.core.settings import TuneSettings
+from kerasnac.core.space import Candidate
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
-from kerasnac.errors import TrialError
+from kerasnac.errors import ConfigError, DataError, Infeasible, TrialError
+
+if TYPE_CHECKING:
+    from kerasnac.adapters.keras.train import Fit
+
+#: Settings that say which models to tune and how often to repeat the best trial: they change no trial.
+_OTHER = {"select", "baselines", "repeats"}
+
+#: What the journal has of one model: by kind (``trial`` or ``repeat``) and number.
+Records = Mapping[tuple[str, int], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -26,16 +40,16 @@ class TuneJob:
 
     Attributes:
         name: Name of the tuned model.
-        architecture: Float.
-        start: How the global search trained it.
-        start_seed: The seed it used.
+        candidate: The float network; it may have training hyperparameters of its own.
+        start: How the global search trained it, or would have.
+        start_seed: The seed it used, or would have used.
         settings: What to try.
         seed: Seed of the proposals and of all trainings but the first.
         folder: Run folder.
     """
 
     name: str
-    architecture: Architecture
+    candidate: Candidate
     start: Training
     start_seed: int
     settings: TuneSettings
@@ -47,9 +61,30 @@ class TuneJob:
         """Where every trial is recorded."""
         return Journal(self.folder / "tune.jsonl")
 
+    @property
+    def model(self) -> Path:
+        """Where the best trial's model is saved."""
+        return self.folder / "tuned" / self.name
+
     def key(self, data: Development) -> str:
         """Hash of all that decides the trials: only records with it are this job's."""
-        return digest(self.architecture.id, self.start, self.start_seed, self.settings, self.seed, data.fingerprint)
+        settings = sorted(self.settings.model_dump(exclude=_OTHER).items())
+        return digest(self.candidate.id, self.start, self.start_seed, settings, self.seed, data.fingerprint)
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """One trial.
+
+    Attributes:
+        record: What the journal has of it.
+        training: The hyperparameters.
+        seed: Seed of the training.
+    """
+
+    record: Mapping[str, Any]
+    training: Training
+    seed: int
 
 
 def tune(
@@ -63,94 +98,249 @@ def tune(
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[Trained, ...]:
-    """Tunes the training of some evaluated candidates, one process each.
+    """Tunes the training of some evaluated candidates and of baselines, one process each.
 
     The first trial repeats the search's training with its seed, the second uses its settings for the tuning's
-    epochs, then keras-tuner proposes. The best trial on validation wins, so that a tuned model is never worse than
-    the search found it. Trials are recorded in ``folder/tune.jsonl``; calling again resumes.
+    epochs, then keras-tuner proposes, told the loss on validation. The trial with the best task metric on validation
+    wins, so that a tuned model is never worse there than the search found it.
+
+    With folds, trials are scored by their mean over the folds of a cross-validation, and the best settings are
+    trained once more, on the training split, for the model. What is promised then is that the mean over the folds is
+    never worse than that of the search's training; on the one validation split the model may be worse.
+
+    Baselines get the same number of trials, and the first of them with the search's training and the seed that the
+    search would have used. One that is among the chosen ones is tuned once, under its name.
+
+    Trials and repeats are recorded in ``folder/tune.jsonl``; calling again resumes. Repeats train the best trial's
+    settings with further seeds. Their mean and standard deviation (n - 1) become the metrics ``<metric>_mean`` and
+    ``<metric>_std``; the best trial itself is not among them, since it was picked for its metric.
 
     Args:
         chosen: Points of a search's front.
         start: Training settings of that search.
         data: Development data.
-        settings: Ranges and number of trials.
+        settings: Baselines, hyperparameters and number of trials.
         workers: Processes.
         folder: Run folder; models are saved in ``folder/tuned``.
         seed: Seed of the run.
         progress: Called about every second.
 
     Returns:
-        One float model per candidate, in their order.
+        One float model per candidate, in their order, then one per baseline. ``origin`` holds the id of the
+        candidate and the task metric of every trial.
+
+    Raises:
+        ConfigError, DataError: If the settings cannot work with these data; nothing has been trained then.
     """
+    check_tune(data, settings)
     jobs = []
-    for evaluation in chosen:
-        candidate = evaluation.candidate
-        assert candidate is not None
+    for name, candidate, start_seed in _models(chosen, settings.baselines, seed):
+        own = derive_seed(seed, "tune", candidate.id)
         training = start.with_(**dict(candidate.training))
-        own_seed = derive_seed(seed, "tune", candidate.id)
-        jobs.append(TuneJob(candidate.id, candidate.architecture, training, evaluation.seed, settings, own_seed, folder))
+        jobs.append(TuneJob(name, candidate, training, start_seed, settings, own, folder))
     keys = {job.key(data) for job in jobs}
 
     def tick() -> None:
         records = [r for r in Journal(folder / "tune.jsonl").records() if r["key"] in keys]
         text = ""
-        if records:
-            best = (max if data.task.sense == "max" else min)(r[data.task.metric] for r in records)
+        if trials := [r[data.task.metric] for r in records if r["kind"] == "trial"]:
+            best = (max if data.task.sense == "max" else min)(trials)
             text = f"best {data.task.metric} {best:.4f} {data.task.unit}".rstrip()
-        progress(Step("tune", len(records), len(jobs) * settings.trials, text))
+        progress(Step("tune", len(records), len(jobs) * (settings.trials + settings.repeats), text))
 
     results = dict(workers.map(tune_one, jobs, tick=tick))
     tick()
     return tuple(results[i] for i in range(len(jobs)))
 
 
+def check_tune(data: Development, settings: TuneSettings) -> None:
+    """Checks all that can be wrong with a tuning before anything is trained.
+
+    Raises:
+        ConfigError: If labels that are no classes are to be smoothed, or a baseline does not fit the data or has no
+            name of its own.
+        DataError: If there are fewer samples than folds.
+    """
+    if settings.label_smoothing and settings.label_smoothing[1] and data.task.kind != "classification":
+        raise ConfigError("tune.label_smoothing: there are no labels to smooth in a regression; leave it out")
+    if settings.folds > 1:
+        try:
+            data.check_folds(settings.folds)
+        except DataError as error:
+            raise DataError(f"tune.folds: {error}") from None
+    names: dict[str, str] = {}
+    for reference in settings.baselines:
+        problem = _misfit(reference, data)
+        if reference.name in names.values():
+            problem = "another baseline has this name"
+        if same := names.get(reference.architecture.id):
+            problem = f"it is the same network as {same}"
+        if problem:
+            raise ConfigError(f"tune.baselines: {reference.name}: {problem}")
+        names[reference.architecture.id] = reference.name
+
+
+def _misfit(reference: Reference, data: Development) -> str:
+    """Why a baseline cannot be tuned on some data, or nothing."""
+    architecture = reference.architecture
+    if not re.fullmatch(r"\w[\w.-]*", reference.name):
+        return "a name becomes the name of a folder: use letters, digits, _, - and ."
+    if architecture.quantized:
+        return "it is quantized; give a float network"
+    if architecture.input_shape != data.input_shape:
+        return f"it takes inputs of shape {architecture.input_shape}, the samples of {data.name} have {data.input_shape}"
+    try:
+        output = architecture.nodes[-1].output
+    except Infeasible as error:
+        return f"its layers do not fit together: {error}"
+    needed = (data.task.outputs,)
+    return "" if output == needed else f"its outputs have shape {output}, {data.name} needs {needed}"
+
+
+def _models(chosen: Sequence[Evaluation], baselines: Sequence[Reference], seed: int) -> Iterator[tuple[str, Candidate, int]]:
+    """Name, network and the search's seed of everything to tune."""
+    named = {Candidate(reference.architecture).id: reference for reference in baselines}
+    for evaluation in chosen:
+        candidate = evaluation.candidate
+        assert candidate is not None
+        reference = named.pop(candidate.id, None)
+        yield reference.name if reference else candidate.id, candidate, evaluation.seed
+    for key, reference in named.items():
+        yield reference.name, Candidate(reference.architecture), derive_seed(seed, "train", key)
+
+
 def tune_one(data: Development, job: TuneJob) -> Trained:
-    """Runs all trials of one model; runs in a worker.
+    """Runs all trials of one model, and the repeats of the best; runs in a worker.
 
     Raises:
         TrialError: Whatever a trial raises is a bug, and is shown with the architecture.
     """
+    key = job.key(data)
+    known = {(r["kind"], r["number"]): r for r in job.journal.records() if r["key"] == key}
+    metric, trials = data.task.metric, _run_trials(data, job, known)
+    best = _best(data.task, trials)
+    saved = _best_model(data, job, best)
+    metrics = {metric: saved.metrics[metric], "loss": saved.metrics["loss"], **_repeat(data, job, known, best)}
+    origin = {"candidate": job.candidate.id, "trials": [trial.record[metric] for trial in trials]}
+    model = replace(saved, metrics=metrics, origin=origin)
+    if model != saved:
+        model.save(job.model)
+    return model
+
+
+def _run_trials(data: Development, job: TuneJob, known: Records) -> list[TrialRun]:
+    """All trials in their order; those that are known are not trained again."""
     from kerasnac.adapters.tuner import Oracle
 
-    key = job.key(data)
-    known = {record["trial"]: record for record in job.journal.records() if record["key"] == key}
     base = replace(job.start, epochs=job.settings.epochs, patience=job.settings.patience)
-    oracle = Oracle(job.settings, job.start, derive_seed(job.seed, "oracle"))
-    best: dict[str, Any] | None = None
-    for trial in range(job.settings.trials):
-        training = base.with_(**oracle.ask()) if trial else job.start
-        record = known.get(trial) or _run_trial(data, job, key, trial, training, best)
-        if trial:
-            oracle.tell(record["loss"])
-        best = record if best is None or data.task.better(record[data.task.metric], best[data.task.metric]) else best
-    return Trained.load(job.folder / "tuned" / job.name)
+    trials = [_run_trial(data, job, known, [], job.start)]
+    oracle = Oracle(job.settings, job.start, derive_seed(job.seed, "oracle"), loss=trials[0].record["loss"])
+    while len(trials) < job.settings.trials:
+        proposal = oracle.ask()
+        if proposal is None:
+            break  # So few values were given that all have been tried.
+        trials.append(_run_trial(data, job, known, trials, base.with_(**proposal)))
+        oracle.tell(trials[-1].record["loss"])
+    return trials
 
 
 def _run_trial(
-    data: Development, job: TuneJob, key: str, trial: int, training: Training, best: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Trains once, saves the model if it is the best so far, then records the trial.
+    data: Development,
+    job: TuneJob,
+    known: Records,
+    before: Sequence[TrialRun],
+    training: Training,
+) -> TrialRun:
+    """Trains once, or once per fold; saves the model if it is the best so far, then records the trial.
 
     A crash between the two repeats the trial, which saves the same model again.
     """
+    number, folds = len(before), job.settings.folds
+    seed = derive_seed(job.seed, number) if number else job.start_seed
+    if ("trial", number) in known:
+        return TrialRun(known["trial", number], training, seed)
+    fits = [_fit(part, job, training, seed) for part in ([data] if folds == 1 else data.folds(folds))]
+    record = _record(data, job, "trial", number, training, fits)
+    trial = TrialRun(record, training, seed)
+    if folds == 1 and _best(data.task, [*before, trial]) is trial:
+        _trained(data, job, trial, fits[0]).save(job.model)
+    job.journal.append(record)
+    return trial
+
+
+def _best(task: Task, trials: Sequence[TrialRun]) -> TrialRun:
+    """The first of the best trials; one that diverged has no metric, and loses to all others."""
+    best = trials[0]
+    for trial in trials[1:]:
+        value, so_far = trial.record[task.metric], best.record[task.metric]
+        if task.better(value, so_far) or (isnan(so_far) and not isnan(value)):
+            best = trial
+    return best
+
+
+def _best_model(data: Development, job: TuneJob, best: TrialRun) -> Trained:
+    """The model of the best trial: as it was saved, or else trained on the training split.
+
+    It is not there after a cross-validation, or when another tuning in the same folder has saved its own.
+    """
+    architecture = job.candidate.architecture
+    if (job.model / "model.json").exists():
+        model = Trained.load(job.model)
+        if (model.architecture, model.training, model.seed) == (architecture, best.training, best.seed):
+            return model
+    model = _trained(data, job, best, _fit(data, job, best.training, best.seed))
+    model.save(job.model)
+    return model
+
+
+def _repeat(data: Development, job: TuneJob, known: Records, best: TrialRun) -> dict[str, float]:
+    """Trains the best trial's settings with further seeds, on the training split: mean and standard deviation.
+
+    The record of every repeat has those of the repeats so far.
+    """
+    metric = data.task.metric
+    values: list[float] = []
+    spread: dict[str, float] = {}
+    for number in range(1, job.settings.repeats + 1):
+        record, fits = known.get(("repeat", number)), []
+        if record is None:
+            fits = [_fit(data, job, best.training, derive_seed(job.seed, "repeat", number))]
+            record = _record(data, job, "repeat", number, best.training, fits)
+        values.append(record[metric])
+        if number > 1:
+            spread = {f"{metric}_mean": float(np.mean(values)), f"{metric}_std": float(np.std(values, ddof=1))}
+        if fits:
+            job.journal.append({**record, **spread})
+    return spread
+
+
+def _record(data: Development, job: TuneJob, kind: str, number: int, training: Training, fits: Sequence[Fit]) -> dict[str, Any]:
+    """What the journal has of a trial or a repeat: means over the folds, where there are some, with their spread."""
+    metrics = [fit.metric for fit in fits]
+    return {
+        "key": job.key(data),
+        "model": job.name,
+        "kind": kind,
+        "number": number,
+        data.task.metric: float(np.mean(metrics)),
+        "loss": float(np.mean([fit.loss for fit in fits])),
+        **({f"{data.task.metric}_std": float(np.std(metrics, ddof=1))} if len(fits) > 1 else {}),
+        "epochs_run": sum(fit.epochs for fit in fits),
+        **training.to_dict(),
+        "seconds": sum(fit.seconds for fit in fits),
+    }
+
+
+def _trained(data: Development, job: TuneJob, trial: TrialRun, fit: Fit) -> Trained:
+    metrics = {data.task.metric: fit.metric, "loss": fit.loss}
+    return Trained(job.name, job.candidate.architecture, fit.weights, trial.training, metrics, trial.seed)
+
+
+def _fit(data: Development, job: TuneJob, training: Training, seed: int) -> Fit:
     from kerasnac.adapters.keras.train import fit
 
-    seed = job.start_seed if trial == 0 else derive_seed(job.seed, trial)
+    architecture = job.candidate.architecture
     try:
-        result = fit(job.architecture, data, training, seed=seed)
+        return fit(architecture, data, training, seed=seed)
     except Exception as error:
-        raise TrialError(f"tuning [{job.architecture}] with {training} failed: {error!r}") from error
-    metrics = {data.task.metric: result.metric, "loss": result.loss}
-    if best is None or data.task.better(result.metric, best[data.task.metric]):
-        Trained(job.name, job.architecture, result.weights, training, metrics, seed).save(job.folder / "tuned" / job.name)
-    record = {
-        "key": key,
-        "model": job.name,
-        "trial": trial,
-        **metrics,
-        "epochs_run": result.epochs,
-        **training.to_dict(),
-        "seconds": result.seconds,
-    }
-    job.journal.append(record)
-    return record
+        raise TrialError(f"tuning [{architecture}] with {training} failed: {error!r}") from error

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from kerasnac.core.data import Task
 from kerasnac.core.training import Training
 from kerasnac.errors import ConfigError
 
@@ -23,6 +24,8 @@ from kerasnac.errors import ConfigError
         {"l1": -1e-3},
         {"dropout": 1.0},
         {"dropout": -0.1},
+        {"label_smoothing": -0.1},
+        {"label_smoothing": 1.0},
         {"patience": 0},
         {"data_fraction": 0.0},
         {"data_fraction": 1.1},
@@ -38,6 +41,14 @@ def test_values_out_of_range_are_named(wrong: dict[str, float]) -> None:
 
 def test_edges_are_allowed() -> None:
     Training(epochs=1, batch_size=1, dropout=0.0, weight_decay=0.0, l1=0.0, patience=1, data_fraction=1.0)
+
+
+def test_only_labels_of_classes_are_smoothed() -> None:
+    smooth = Training(label_smoothing=0.1)
+    smooth.check(Task("classification", 3))
+    Training().check(Task("regression", 2))
+    with pytest.raises(ConfigError, match="label_smoothing is for classification"):
+        smooth.check(Task("regression", 2))
 
 
 def test_with_changes_a_copy() -> None:

@@ -154,6 +154,14 @@ class TestComplaints:
         assert load_run(out / "run.yaml") != load_run(file)
         assert "other settings" in complaint("run", file, "--out", out)
 
+    def test_unknown_baseline(self, file: Path, tmp_path: Path) -> None:
+        line = complaint("run", file, "--baseline", "alexnet", "--out", tmp_path / "out")
+        assert "alexnet is neither a JSON file nor a baseline: braggnn" in line
+
+    def test_baseline_that_does_not_fit_the_data(self, file: Path, tmp_path: Path) -> None:
+        line = complaint("run", file, "--baseline", "braggnn", "--baseline", "hls4ml_jets", "--out", tmp_path / "out")
+        assert "tune.baselines: braggnn: it takes inputs of shape (11, 11, 1)" in line
+
     def test_no_compiler(self, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CXX", "no-such-compiler")
         assert "no-such-compiler" in complaint("run", file, "--out", tmp_path / "out")
@@ -178,7 +186,7 @@ def test_run_and_resume(file: Path, tmp_path: Path) -> None:
     first = kerasnac("run", file, "--out", out, "--workers", "1", "--seed", "3")
     assert first.exit_code == 0, first.output + str(first.exception)
     assert "bit-exact: 40 of 40 outputs equal" in first.stdout
-    for name in ("run.yaml", "run.json", "search.jsonl", "search.csv", "search.png", "compress.png", "summary.txt"):
+    for name in ("run.yaml", "run.json", "search.jsonl", "search.csv", "search.png", "tune.png", "compress.png", "summary.txt"):
         assert (out / name).stat().st_size > 0
     journals = {path: path.read_bytes() for path in out.glob("*.jsonl")}
     assert len(journals) == 4

@@ -16,7 +16,7 @@ from kerasnac.core.boards import BOARDS
 from kerasnac.core.data import Task
 from kerasnac.core.estimators import SOURCES
 from kerasnac.core.objectives import resolve
-from kerasnac.core.settings import CompressSettings, SearchSettings
+from kerasnac.core.settings import TUNED, CompressSettings, SearchSettings, TuneSettings
 from kerasnac.core.yaml_files import load_space
 from kerasnac.datasets import DATASETS
 
@@ -50,6 +50,15 @@ def test_the_settings_of_the_compression_are_settings(text: str) -> None:
     settings = CompressSettings.model_validate(yaml.safe_load(text)["compress"])
     assert settings.adder_graphs
     assert all(f"`{name}" in README or f"  {name}:" in text for name in CompressSettings.model_fields if name not in UNSAID)
+
+
+def test_the_settings_of_the_tuning_are_settings(tmp_path: Path) -> None:
+    (text,) = (text for text in blocks("yaml") if text.startswith("tune:"))
+    (tmp_path / "mine.json").write_text(json.dumps(baselines.get("deep_sets_tiny").to_dict()))
+    settings = TuneSettings.model_validate(yaml.safe_load(text)["tune"], context={"folder": tmp_path})
+    assert [baseline.name for baseline in settings.baselines] == ["hls4ml_jets", "mine"]
+    assert {*settings.searched, *settings.fixed} == set(TUNED)
+    assert settings.model_fields_set == set(TuneSettings.model_fields), "every key is shown"
 
 
 def test_boards_and_metrics_are_explained() -> None:

@@ -13,11 +13,16 @@ from kerasnac.core.data import Dataset
 from kerasnac.core.settings import RunSettings
 from kerasnac.core.space import Candidate, SearchSpace
 from kerasnac.core.training import Training
+from kerasnac.errors import ConfigError
+from kerasnac.faces.plots import tuning
+from kerasnac.faces.tables import as_text, tuned
 from kerasnac.stages.candidates import DEFAULT_WIDTHS, SATURATION, Job, train_candidate
 from kerasnac.stages.run import Outcome, run_all
 
 
-def tiny_run(folder: Path, shape: tuple[int, ...], block: dict[str, Any], **space: Any) -> Outcome:
+def tiny_run(
+    folder: Path, shape: tuple[int, ...], block: dict[str, Any], tune: dict[str, Any] | None = None, **space: Any
+) -> Outcome:
     """A run of one search, one tuned model and one compressed one, on two classes of small samples."""
     rng = np.random.default_rng(0)
     y = np.arange(240) % 2
@@ -30,7 +35,7 @@ def tiny_run(folder: Path, shape: tuple[int, ...], block: dict[str, Any], **spac
             "space": {"input": shape, "outputs": 2, "blocks": [block], **space},
             "dataset": {"source": "npz", "path": str(folder / "data.npz")},
             "search": {"population": 2, "evaluations": 2, "training": {"epochs": 1, "batch_size": 32}},
-            "tune": {"select": ["best"], "trials": 1, "epochs": 1},
+            "tune": {"select": ["best"], "trials": 1, "epochs": 1} | (tune or {}),
             "compress": {"bits": [6], "iterations": 0, "epochs": 1},
             "firmware": {"select": ["best"], "samples": 40},
         }
@@ -65,6 +70,37 @@ def test_a_run_of_what_cannot_be_exact_is_reported_and_finishes(tmp_path: Path) 
     assert outcome.refused[model.name].startswith("layer_norm_0: hls4ml's layer norm differs from Keras")
     assert (outcome.compressed.models, outcome.firmware) == ((), ())
     assert list(outcome.test) == [model.name]
+
+
+def norms(units: int, inputs: int = 4) -> dict[str, Any]:
+    block = {"block": "mlp", "widths": [units], "norm": "layer"}
+    space = SearchSpace.model_validate({"input": inputs, "outputs": 2, "blocks": [block]})
+    return {"name": "known", "architecture": space.decode(()).architecture.to_dict()}
+
+
+def test_a_baseline_is_tuned_tested_and_shown_like_the_others(tmp_path: Path) -> None:
+    block = {"block": "mlp", "widths": [[2, 3]], "norm": "layer"}
+    outcome = tiny_run(tmp_path, (4,), block, tune={"baselines": [norms(5)], "repeats": 2, "trials": 2})
+    found, known = outcome.tuned
+    assert known.name == "known"
+    assert list(outcome.refused) == list(outcome.test) == [found.name, "known"]
+    assert len(known.origin["trials"]) == len(found.origin["trials"]) == 2
+    assert {"accuracy_mean", "accuracy_std"} <= known.metrics.keys()
+    for score in outcome.test.values():
+        assert 0 <= score.low <= score.value <= score.high <= 1
+    shown = as_text(tuned(outcome))
+    assert f"{known.metrics['accuracy_mean']:.4f} ± {known.metrics['accuracy_std']:.4f}" in shown
+    assert all(str(score) in shown for score in outcome.test.values())
+    assert "smoothing" not in shown
+    (axes,) = tuning(outcome.tuned, outcome.search.task).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [found.name, "known"]
+
+
+def test_a_baseline_that_does_not_fit_is_refused_before_any_training(tmp_path: Path) -> None:
+    block = {"block": "mlp", "widths": [[2, 3]]}
+    with pytest.raises(ConfigError, match=r"tune\.baselines: known: it takes inputs of shape \(5,\)"):
+        tiny_run(tmp_path, (4,), block, tune={"baselines": [norms(5, inputs=5)]})
+    assert not (tmp_path / "run").exists()
 
 
 def with_widths(weight_bits: int, activation_bits: int) -> Architecture:

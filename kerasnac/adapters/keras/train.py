@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ def fit_model(
         model: The model whose weights are read and scored.
         architecture: What it was built from.
         data: The development splits.
-        training: Hyperparameters.
+        training: Hyperparameters; with label smoothing or an L1 penalty, stopping early looks at the plain loss.
         trained: The model to train where it is not the same object (a pruning wrapper that shares its weights).
         callbacks: Keras callbacks.
     """
@@ -95,7 +95,7 @@ def fit_model(
     stopping = (
         []
         if training.patience is None
-        else [keras.callbacks.EarlyStopping(patience=training.patience, restore_best_weights=True)]
+        else [keras.callbacks.EarlyStopping(_monitored(training), patience=training.patience, restore_best_weights=True)]
     )
     history = (trained or model).fit(
         x,
@@ -112,7 +112,12 @@ def fit_model(
 
 
 def compile_model(model: Model, task: Task, training: Training, *, steps: int) -> None:
-    """Compiles a model with the loss of its task; ``steps`` is the length of the learning-rate schedule."""
+    """Compiles a model with the loss of its task; ``steps`` is the length of the learning-rate schedule.
+
+    Raises:
+        ConfigError: If the task cannot be trained so.
+    """
+    training.check(task)
     keras = tensorflow().keras
     rate = training.learning_rate
     if training.schedule == "cosine":
@@ -124,12 +129,29 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int) -
         "sgd": lambda *args, **options: keras.optimizers.SGD(*args, momentum=0.9, **options),
     }
     optimizer = makers[training.optimizer](rate, weight_decay=training.weight_decay or None)
-    loss = (
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        if task.kind == "classification"
-        else keras.losses.MeanSquaredError()
-    )
-    model.compile(optimizer, loss)
+    if task.kind == "classification":
+        plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        metric = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="plain")
+    else:
+        plain, metric = keras.losses.MeanSquaredError(), keras.metrics.MeanSquaredError(name="plain")
+    loss = _smoothed(task.outputs, training.label_smoothing) if training.label_smoothing else plain
+    model.compile(optimizer, loss, metrics=[] if _monitored(training) == "val_loss" else [metric])
+
+
+def _monitored(training: Training) -> str:
+    """What early stopping looks at: the loss without what is added to it while training."""
+    return "val_plain" if training.label_smoothing or training.l1 else "val_loss"
+
+
+def _smoothed(classes: int, smoothing: float) -> Callable[[Any, Any], Any]:
+    """Cross-entropy with smoothed labels, which legacy Keras has for one-hot labels only."""
+    tf = tensorflow()
+
+    def loss(labels: Any, logits: Any) -> Any:
+        one_hot = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
+        return tf.keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
+
+    return loss
 
 
 def score(model: Model, task: Task, split: Split) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from kerasnac.core.data import Dataset, Development, Split
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
 from kerasnac.core.training import OPTIMIZERS, SCHEDULES, Training
+from kerasnac.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -91,6 +92,45 @@ def test_the_loss_is_that_of_keras(name: str, architecture: Architecture, reques
     metric, loss = score(model, data.task, data.validation)
     assert loss == pytest.approx(model.evaluate(data.validation.x, data.validation.y, verbose=0), rel=1e-5)
     assert metric == data.task.score(model.predict(data.validation.x, verbose=0), data.validation.y)
+
+
+class TestLabelSmoothing:
+    def test_the_training_loss_is_that_of_smoothed_labels(self, vector_classes: Dataset) -> None:
+        data = vector_classes.development
+        model = build(CLASSIFIER)
+        compile_model(model, data.task, replace(FAST, label_smoothing=0.2), steps=1)
+        logits = model.predict(data.validation.x, verbose=0).astype(np.float64)
+        log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        labels = 0.8 * np.eye(3)[data.validation.y] + 0.2 / 3
+        smoothed, plain = model.evaluate(data.validation.x, data.validation.y, verbose=0)
+        assert smoothed == pytest.approx(-(labels * log_probability).sum(axis=1).mean(), rel=1e-5)
+        assert plain == pytest.approx(score(model, data.task, data.validation)[1], rel=1e-5)
+        assert smoothed != pytest.approx(plain, rel=1e-3)
+
+    def test_the_loss_that_is_recorded_is_the_plain_one(self, vector_classes: Dataset) -> None:
+        data = vector_classes.development
+        still = replace(FAST, epochs=1, learning_rate=1e-12)
+        smooth, plain = (fit(CLASSIFIER, data, replace(still, label_smoothing=s), seed=0) for s in (0.3, 0.0))
+        assert smooth.loss == pytest.approx(plain.loss, rel=1e-5)
+        trained = [fit(CLASSIFIER, data, replace(FAST, label_smoothing=s), seed=0) for s in (0.3, 0.0)]
+        assert not equal(trained[0].weights, trained[1].weights)
+
+    @pytest.mark.parametrize("penalty", [{"label_smoothing": 0.3}, {"l1": 0.02}])
+    def test_stopping_early_looks_at_the_plain_loss(
+        self, penalty: dict[str, float], keras: Any, vector_classes: Dataset
+    ) -> None:
+        data = vector_classes.development
+        losses: list[float] = []
+        recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: losses.append(logs["val_plain"]))
+        training = Training(epochs=40, learning_rate=0.3, batch_size=32, patience=2, **penalty)  # type: ignore[arg-type]
+        model = build(CLASSIFIER, l1=training.l1)
+        trained = fit_model(model, CLASSIFIER, data, training, callbacks=[recorder])
+        assert trained.epochs == len(losses) == int(np.argmin(losses)) + 1 + 2 < 40
+        assert trained.loss == pytest.approx(min(losses), rel=1e-4)
+
+    def test_a_regression_has_no_labels_to_smooth(self, vector_values: Dataset) -> None:
+        with pytest.raises(ConfigError, match="label_smoothing"):
+            fit(REGRESSOR, vector_values.development, replace(FAST, label_smoothing=0.1), seed=0)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -162,6 +162,7 @@ def write_testbench(design: Design, x: NDArray[Any], expected: NDArray[Any]) -> 
             f"which the design cannot give out ({design.outputs})"
         )
     folder = design.folder / SIMULATION
+    folder.mkdir(exist_ok=True)
     for file, port, values in (("inputs.hex", design.inputs, x), ("expected.hex", design.outputs, expected)):
         write_text(folder / file, "".join(f"{word}\n" for word in port.words(values)))
     testbench = folder / "tb.sv"

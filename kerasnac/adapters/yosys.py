@@ -75,6 +75,7 @@ def synthesise(design: Design, *, timeout: float = 7200.0) -> Synthesis:
     require_yosys()
     # Tables are read from the folder that Yosys runs in: that of the testbench has them.
     folder, log = design.folder / SIMULATION, design.folder / "yosys.log"
+    folder.mkdir(exist_ok=True)
     sources = " ".join(os.path.relpath(source, folder) for source in design.sources)
     script = design.folder / "synth.ys"
     lines = [

@@ -162,7 +162,7 @@ def mixed_precision(
 
         def report(model: Trained, count: int, before: int = number * mixed.evaluations) -> None:
             text = f"{model.name}: {metric} {model.metrics[metric]:.4f} {data.task.unit}".rstrip()
-            progress(Step("mixed precision", before + count, total, text))
+            progress(Step("mixed", before + count, total, text))
 
         try:
             (start,) = replace(compressed, parents=(parent,)).select(mixed.start)

@@ -14,19 +14,23 @@ from pydantic import ValidationError
 from kerasnac.adapters.keras import train
 from kerasnac.adapters.keras.train import fit, observe, quantized_start
 from kerasnac.core.architecture import Architecture
+from kerasnac.core.blocks import Nothing
 from kerasnac.core.data import Dataset
 from kerasnac.core.exactness import check_exact
 from kerasnac.core.journal import Journal
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.progress import Step
-from kerasnac.core.settings import CompressSettings, MixedSettings
+from kerasnac.core.settings import CompressSettings, DatasetSettings, MixedSettings, RunSettings
+from kerasnac.core.space import SearchSpace
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.core.weights import fold_batch_norm
 from kerasnac.core.widths import Widths, WidthSpace, layer_widths, with_widths
+from kerasnac.core.yaml_files import dump, load_run
 from kerasnac.errors import TrialError
 from kerasnac.faces.plots import compression
 from kerasnac.stages import mixed as stage
+from kerasnac.stages import run as run_stage
 from kerasnac.stages.compress import CompressResult, Point
 from kerasnac.stages.mixed import mixed_precision
 from tests.stages.test_compress import Here
@@ -267,6 +271,25 @@ def test_without_settings_nothing_is_done(uniform: CompressResult, vector_classe
     workers: Any = None
     data = vector_classes.development
     assert mixed_precision(uniform, data, CompressSettings(), workers=workers, folder=tmp_path) is uniform
+
+
+def test_a_run_goes_on_to_mixed_precision(
+    uniform: CompressResult, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run_stage, "compress", lambda *arguments, **options: uniform)
+    monkeypatch.setattr(run_stage.Run, "_workers", Here(vector_classes))
+    with run_stage.Run(tmp_path, vector_classes) as run:
+        result = run.compress(uniform.parents, mixed={"evaluations": 1, "epochs": 1, "weight_bits": 5, "activation_bits": 6})
+    assert [m.origin.get("widths") for m in result.models] == [None, dict.fromkeys(LAYERS, 6)]
+    assert (tmp_path / "compress.csv").read_text().count("toy-mixed-") == 1
+
+
+def test_the_settings_survive_yaml(tmp_path: Path) -> None:
+    space = SearchSpace(input=6, outputs=3, blocks=(Nothing(),))
+    compress = CompressSettings(mixed=MixedSettings(weight_bits=(2, 5), start="knee"))
+    run = RunSettings(name="made", space=space, dataset=DatasetSettings(source="digits"), compress=compress)
+    (tmp_path / "made.yaml").write_text(dump(run))
+    assert load_run(tmp_path / "made.yaml") == run
 
 
 @pytest.mark.parametrize(

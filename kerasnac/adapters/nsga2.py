@@ -1,9 +1,9 @@
-"""pymoo's NSGA-II over the genomes of a search space."""
+"""pymoo's NSGA-II over the genomes of a space."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,43 @@ from pymoo.problems.static import StaticProblem
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from kerasnac.core.seeding import derive_seed
-from kerasnac.core.space import Genome, SearchSpace
+from kerasnac.core.space import Genome
 from kerasnac.errors import Infeasible
 
 #: Stands for the objectives of candidates that were not trained; constraint domination never looks at it.
 UNKNOWN = 1e30
+
+#: Draws of a mutation before the last one is taken, whether it changes anything or not.
+TRIES = 20
+
+
+class Point(Protocol):
+    """What a genome stands for."""
+
+    @property
+    def id(self) -> str:
+        """Equal for genomes that mean the same."""
+
+
+class Space(Protocol):
+    """What the algorithm needs of a space; :class:`kerasnac.core.space.SearchSpace` explains all of it."""
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Number of values of every gene, at least 2."""
+
+    @property
+    def gene_blocks(self) -> tuple[slice, ...]:
+        """The stretches of the genome that belong together."""
+
+    def active(self, genome: Sequence[int]) -> tuple[bool, ...]:
+        """Which genes matter."""
+
+    def canonical(self, genome: Sequence[int]) -> Genome:
+        """The genome with inactive genes set to zero."""
+
+    def decode(self, genome: Sequence[int]) -> Point:
+        """What a genome stands for; raises :class:`kerasnac.errors.Infeasible` if nothing."""
 
 
 class Nsga2:
@@ -43,7 +75,7 @@ class Nsga2:
     """
 
     def __init__(
-        self, space: SearchSpace, initial: Sequence[Genome], *, size: int, objectives: int, constraints: int, seed: int
+        self, space: Space, initial: Sequence[Genome], *, size: int, objectives: int, constraints: int, seed: int
     ) -> None:
         self._space = space
         self._unseen = _Unseen(space)
@@ -125,7 +157,7 @@ class Hypervolume:
 class _BlockCrossover(Crossover):  # type: ignore[misc]
     """Swaps whole blocks of genes between two parents, so that a good block stays together."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: Space) -> None:
         super().__init__(n_parents=2, n_offsprings=2)
         self._space = space
 
@@ -143,28 +175,40 @@ class _BlockCrossover(Crossover):  # type: ignore[misc]
 class _GeneMutation(Mutation):  # type: ignore[misc]
     """Gives about one active gene another value, so that the candidate always changes."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: Space) -> None:
         super().__init__()
         self._space = space
 
     def _do(
         self, problem: Problem, genomes: NDArray[np.int_], *args: Any, random_state: np.random.Generator, **kwargs: Any
     ) -> Any:
-        return np.array([self._mutated(tuple(genome), random_state) for genome in genomes.tolist()])
+        return np.array([_mutated(self._space, tuple(genome), random_state) for genome in genomes.tolist()])
 
-    def _mutated(self, genome: Genome, rng: np.random.Generator, tries: int = 20) -> Genome:
-        sizes = np.array(self._space.cardinalities)
-        active: NDArray[np.bool_] = np.array(self._space.active(genome), dtype=bool)
-        before = _key(self._space, genome)
-        changed = self._space.canonical(genome)
-        for _ in range(tries):
-            shifts = np.where(_flips(active, rng), rng.integers(1, sizes), 0)
-            # Inactive genes are drawn anew, so that a layer that the mutation switches on may be any.
-            values = np.where(active, (np.array(genome) + shifts) % sizes, rng.integers(sizes))
-            changed = self._space.canonical(values.tolist())
-            if _feasible(self._space, changed) and _key(self._space, changed) != before:
-                return changed
-        return changed
+
+def mutations(space: Space, genome: Genome, count: int, *, seed: int) -> list[Genome]:
+    """Up to so many different mutations of a genome, fewer where there are not so many."""
+    rng, found = np.random.default_rng(seed), {_key(space, genome): genome}
+    for _ in range(TRIES * count):
+        if len(found) > count:
+            break
+        mutated = _mutated(space, genome, rng)
+        found.setdefault(_key(space, mutated), mutated)
+    return list(found.values())[1:]
+
+
+def _mutated(space: Space, genome: Genome, rng: np.random.Generator) -> Genome:
+    sizes = np.array(space.cardinalities)
+    active: NDArray[np.bool_] = np.array(space.active(genome), dtype=bool)
+    before = _key(space, genome)
+    changed = space.canonical(genome)
+    for _ in range(TRIES):
+        shifts = np.where(_flips(active, rng), rng.integers(1, sizes), 0)
+        # Inactive genes are drawn anew, so that a layer that the mutation switches on may be any.
+        values = np.where(active, (np.array(genome) + shifts) % sizes, rng.integers(sizes))
+        changed = space.canonical(values.tolist())
+        if _feasible(space, changed) and _key(space, changed) != before:
+            return changed
+    return changed
 
 
 def _flips(active: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -175,7 +219,7 @@ def _flips(active: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bo
     return flips
 
 
-def _feasible(space: SearchSpace, genome: Genome) -> bool:
+def _feasible(space: Space, genome: Genome) -> bool:
     try:
         space.decode(genome)
     except Infeasible:
@@ -183,7 +227,7 @@ def _feasible(space: SearchSpace, genome: Genome) -> bool:
     return True
 
 
-def _key(space: SearchSpace, genome: Sequence[int]) -> str:
+def _key(space: Space, genome: Sequence[int]) -> str:
     """The candidate's id, or the canonical genome if it is infeasible."""
     try:
         return space.decode(genome).id
@@ -194,7 +238,7 @@ def _key(space: SearchSpace, genome: Sequence[int]) -> str:
 class _Unseen(DuplicateElimination):  # type: ignore[misc]
     """Drops genomes whose candidate was asked for before, in this generation or in any other."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: Space) -> None:
         super().__init__()
         self._space = space
         self.seen: set[str] = set()

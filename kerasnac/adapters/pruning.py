@@ -20,6 +20,9 @@ from kerasnac.core.weights import Weights
 #: Times that the mask of a gradual pruning is made, about.
 MASKS = 50
 
+#: A step that no training reaches.
+NEVER = 2**62
+
 
 def prunable(architecture: Architecture, weights: Weights, *, prune_output: bool) -> dict[str, NDArray[Any]]:
     """The kernels that are pruned, by layer name.
@@ -153,6 +156,28 @@ def fit_gradually(
     end = half - half % frequency  # The last mask is made at the very end of the schedule: it has the final sparsity.
     schedules = {name: PolynomialDecay(0.0, s, 0, end, frequency=frequency) for name, s in fractions.items()}
     wrapped, _ = _wrapped(model, schedules)
+    return _fit(model, wrapped, architecture, data, training)
+
+
+def fit_masked(architecture: Architecture, data: Development, training: Training, *, seed: int, start: Weights) -> Fit:
+    """Trains a network whose zeros stay zeros.
+
+    Args:
+        architecture: Quantized.
+        data: The development splits.
+        training: Hyperparameters.
+        seed: Seed of the training.
+        start: Weights to start from; the zeros of their kernels are the mask.
+    """
+    from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
+
+    model = _model(architecture, training, seed, start)
+    # A schedule that never begins makes no mask of its own.
+    kernels = prunable(architecture, start, prune_output=True)
+    wrapped, wrappers = _wrapped(model, {name: ConstantSparsity(0.0, begin_step=NEVER) for name in kernels})
+    for wrapper in wrappers:
+        for weight, mask, _ in wrapper.pruning_vars:
+            mask.assign(np.where(weight.numpy() == 0, 0, 1))
     return _fit(model, wrapped, architecture, data, training)
 
 

@@ -282,6 +282,29 @@ def _width_pair(value: Any) -> Any:
 Widths = Annotated[tuple[Bits, Bits], BeforeValidator(_width_pair)]
 
 
+class MixedSettings(Settings):
+    """Search for a width of each layer's own, from a point with the same widths everywhere.
+
+    Attributes:
+        evaluations: Points to train for every model, at most; the starting point, trained as long, is one of them.
+        population: Size of a generation.
+        epochs: Epochs of every point.
+        weight_bits: Widths that a kernel may have, besides that of the starting point.
+        activation_bits: Widths that an activation may have, besides that of the starting point.
+        start: Rule that picks the starting point among those with the same widths everywhere.
+        max_drop: A width is left out for a layer if it alone, without any training, makes the metric of the starting
+            point worse by more than this, relatively; smaller widths are left out with it.
+    """
+
+    evaluations: PositiveInt = 40
+    population: int = Field(10, ge=2)
+    epochs: PositiveInt = 3
+    weight_bits: Values[Bits] = (2, 3, 4, 5, 6, 8)
+    activation_bits: Values[Bits] = (2, 3, 4, 5, 6, 8)
+    start: Rule = "within 2%"
+    max_drop: float = Field(0.25, ge=0)
+
+
 class CompressSettings(Settings):
     """Quantization-aware training with magnitude pruning, for every precision.
 
@@ -311,6 +334,7 @@ class CompressSettings(Settings):
         board: FPGA board or part, for ``adder_percent``.
         stage_levels: Adder levels between two registers of the adder graph.
         effort: ``fast`` or ``full`` search of the adder graph for common subexpressions.
+        mixed: Search for a width of each layer's own, after all that; off by default.
     """
 
     bits: tuple[Widths, ...] = Field(((8, 8), (6, 6)), min_length=1)
@@ -332,6 +356,7 @@ class CompressSettings(Settings):
     board: Annotated[str, AfterValidator(_board_name)] = "vu13p"
     stage_levels: PositiveInt = 5
     effort: Literal["fast", "full"] = "fast"
+    mixed: MixedSettings | None = None
 
     @property
     def steps(self) -> int:
@@ -357,6 +382,12 @@ class CompressSettings(Settings):
             raise ValueError(f"rewind: {self.rewind} is for iterations; a one_shot training begins at the start")
         if self.rewind == "early" and self.rewind_epochs >= self.epochs:
             raise ValueError(f"rewind_epochs: {self.rewind_epochs} are not fewer than the {self.epochs} epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _start_is_recorded(self) -> CompressSettings:
+        if self.mixed and Selection.parse(self.mixed.start).cost in SOURCES["adder_graph"] and not self.adder_graphs:
+            raise ValueError(f"mixed.start: {self.mixed.start!r} needs estimators: [adder_graph]")
         return self
 
 

@@ -82,20 +82,17 @@ def tuning(models: Sequence[Trained], task: Task) -> Figure:
 def compression(result: CompressResult) -> Figure:
     """Task metric against the chosen cost: one curve per model and width, more opaque with every pruning iteration.
 
-    Points without this cost, having no exact adder graph, are gaps.
+    Points of mixed precision are in no order, and no curve. Points without this cost, having no exact adder graph, are gaps.
     """
     figure, axes = _plane(result.task, "quantization and pruning", result.cost)
     curves: dict[str, list[Any]] = {}
     for model in result.models:
-        origin = model.origin
-        curves.setdefault(
-            f"{origin['parent']}, {origin['weight_bits']}-bit weights, {origin['activation_bits']}-bit activations", []
-        ).append(model)
+        curves.setdefault(_curve(model), []).append(model)
     last = max((model.origin["iteration"] for model in result.models), default=0)
     for number, (label, models) in enumerate(curves.items()):
         color = f"C{number % 10}"
         x, y = [result.values(m).get(result.cost, np.nan) for m in models], [m.metrics[result.task.metric] for m in models]
-        axes.plot(x, y, "-", color=color, lw=1, label=label)
+        axes.plot(x, y, "o" if "widths" in models[0].origin else "-", color=color, ms=3, lw=1, label=label)
         strength: Any = [(m.origin["iteration"] + 1) / (last + 1) for m in models]
         axes.scatter(x, y, color=color, alpha=strength)
     for number, parent in enumerate(result.parents):
@@ -105,6 +102,14 @@ def compression(result: CompressResult) -> Figure:
     if result.models:
         axes.legend(fontsize="small")
     return figure
+
+
+def _curve(model: Trained) -> str:
+    """What a point has in common with the others of its curve."""
+    origin = model.origin
+    if "widths" in origin:
+        return f"{origin['parent']}, mixed precision"
+    return f"{origin['parent']}, {origin['weight_bits']}-bit weights, {origin['activation_bits']}-bit activations"
 
 
 def save_all(result: Outcome, folder: Path) -> list[Path]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("kerasnac")
 
 #: Settings that say how many points there are, and what else to record: they change nothing about a point.
-_LIMITS = {"bits", "iterations", "tolerance", "patience", "cost", "estimators", "board", "stage_levels", "effort"}
+_LIMITS = {"bits", "iterations", "tolerance", "patience", "cost", "estimators", "board", "stage_levels", "effort", "mixed"}
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,11 @@ class CompressJob:
         shared = settings.model_dump(exclude=_LIMITS | unread)
         return digest(self.model, self.weight_bits, self.activation_bits, sorted(shared.items()), self.seed, data.fingerprint)
 
-    @property
-    def graph_key(self) -> str:
-        """Hash of all that decides the adder graph's costs of given weights; empty if none is asked for."""
-        settings = self.settings
-        return digest(settings.board, settings.stage_levels, settings.effort) if settings.adder_graphs else ""
-
     def length(self, metrics: Sequence[float], task: Task) -> int:
         """How many points there will be, as far as the metrics of the first ones tell."""
-        settings, beyond = self.settings, 0
+        settings, best, beyond = self.settings, self.model.metrics[task.metric], 0
         for count, metric in enumerate(metrics, start=1):
-            beyond = 0 if _tolerated(metric, self.model, settings.tolerance, task) else beyond + 1
+            beyond = 0 if tolerated(metric, best, settings.tolerance, task) else beyond + 1
             if beyond == settings.patience:
                 return count
         return settings.steps + 1
@@ -124,7 +118,7 @@ class Point:
 
 @dataclass(frozen=True)
 class CompressResult:
-    """All compressed points: one per model, width and pruning iteration.
+    """All compressed points: one per model, width and pruning iteration, and those of mixed precision.
 
     Attributes:
         models: The quantized, pruned models.
@@ -134,6 +128,7 @@ class CompressResult:
         tolerance: How much worse than its parent, relatively, a model on the front may be; None for any.
         costs: Model name -> costs of its adder graph, where there is one.
         notes: Model name -> what is to be said about it, where there is something.
+        unmixed: Parents without points of mixed precision though these were asked for, with the reason.
     """
 
     models: tuple[Trained, ...]
@@ -143,6 +138,7 @@ class CompressResult:
     tolerance: float | None = None
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    unmixed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def front(self) -> tuple[Trained, ...]:
@@ -206,7 +202,8 @@ class CompressResult:
     def _kept(self, parent: Trained) -> list[Trained]:
         """The points of a parent that are within the tolerance."""
         own = [m for m in self.models if m.origin["parent"] == parent.name]
-        return [m for m in own if _tolerated(m.metrics[self.task.metric], parent, self.tolerance, self.task)]
+        best = parent.metrics[self.task.metric]
+        return [m for m in own if tolerated(m.metrics[self.task.metric], best, self.tolerance, self.task)]
 
     def _front(self, models: Sequence[Trained], cost: str) -> tuple[Trained, ...]:
         sign = -1 if self.task.sense == "max" else 1
@@ -220,7 +217,9 @@ class CompressResult:
             known, note = self.values(kept[0]), self.notes.get(kept[0].name)
             return f"no {cost!r} is recorded to select by; there are {', '.join(known)}" + (f" ({note})" if note else "")
         sign, metric = (-1 if self.task.sense == "max" else 1), self.task.metric
-        own = (model for model in self.models if model.origin["parent"] == parent.name)
+        own = [model for model in self.models if model.origin["parent"] == parent.name]
+        if not own:
+            return f"there is no compressed model of {parent.name}"
         closest = min(own, key=lambda model: np.nan_to_num(sign * model.metrics[metric], nan=np.inf))
         return (
             f"no compressed model of {parent.name} is within the tolerance of {self.tolerance:.3g} of its {metric}, "
@@ -228,11 +227,11 @@ class CompressResult:
         )
 
 
-def _tolerated(metric: float, parent: Trained, tolerance: float | None, task: Task) -> bool:
-    """Whether a metric is at most so much worse, relatively, than the parent's; NaN never is."""
+def tolerated(metric: float, best: float, tolerance: float | None, task: Task) -> bool:
+    """Whether a metric is at most so much worse, relatively, than another one; NaN never is."""
     if tolerance is None:
         return True
-    best, sign = parent.metrics[task.metric], 1 if task.sense == "max" else -1
+    sign = 1 if task.sense == "max" else -1
     return sign * metric >= sign * best - tolerance * abs(best)
 
 
@@ -327,11 +326,10 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Point, ...]:
         if model is None:
             begin = begin or _begin(data, job)
             model, record = _new(data, job, key, begin, [point.model for point in points])
-        if job.graph_key and record.get("adder_graph") != job.graph_key:
-            record = _costed(job, model, record)
+        record = costed(job.settings, model, record)
         if record != known:
             job.journal.append(record)
-        points.append(_point(job, model, record))
+        points.append(point(job.settings, model, record))
     return tuple(points)
 
 
@@ -357,16 +355,10 @@ def _begin(data: Development, job: CompressJob) -> Begin:
     return Begin(quantized, weights)
 
 
-def _training(job: CompressJob) -> Training:
-    rate = job.settings.learning_rate or job.model.training.learning_rate / 2
-    return replace(
-        job.model.training,
-        epochs=job.settings.epochs,
-        patience=None,
-        schedule="cosine",
-        learning_rate=rate,
-        data_fraction=1.0,
-    )
+def quantized_training(tuned: Training, settings: CompressSettings, epochs: int) -> Training:
+    """Hyperparameters of quantization-aware training, from those of the float model."""
+    rate = settings.learning_rate or tuned.learning_rate / 2
+    return replace(tuned, epochs=epochs, patience=None, schedule="cosine", learning_rate=rate, data_fraction=1.0)
 
 
 def _seed(job: CompressJob, iteration: int) -> int:
@@ -380,9 +372,10 @@ def _recorded(job: CompressJob, record: Mapping[str, Any]) -> Trained | None:
     return model if np.array_equal(recorded, list(model.metrics.values()), equal_nan=True) else None
 
 
-def _point(job: CompressJob, model: Trained, record: Mapping[str, Any]) -> Point:
-    costs = {name: record[name] for name in SOURCES["adder_graph"] if name in record} if job.graph_key else {}
-    reason = record.get("reason", "") if job.graph_key else ""
+def point(settings: CompressSettings, model: Trained, record: Mapping[str, Any]) -> Point:
+    """A model with what its record says of it besides."""
+    costs = {name: record[name] for name in SOURCES["adder_graph"] if name in record} if settings.adder_graphs else {}
+    reason = record.get("reason", "") if settings.adder_graphs else ""
     return Point(model, costs, "; ".join(filter(None, (record.get("note", ""), reason))))
 
 
@@ -390,7 +383,7 @@ def _new(
     data: Development, job: CompressJob, key: str, begin: Begin, before: Sequence[Trained]
 ) -> tuple[Trained, dict[str, Any]]:
     """Trains and saves the next point; the record is not written yet."""
-    iteration, training = len(before), _training(job)
+    iteration, training = len(before), quantized_training(job.model.training, job.settings, job.settings.epochs)
     fit = _train(data, job, begin, training, before)
     path = job.path(f"i{iteration:02d}")
     origin = {"parent": job.model.name, **job.widths, "iteration": iteration}
@@ -419,15 +412,18 @@ def _note(job: CompressJob, begin: Begin, iteration: int) -> str:
     return note
 
 
-def _costed(job: CompressJob, model: Trained, record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with the costs of the adder graph of the model's weights, or the reason why there is none."""
-    settings = job.settings
+def costed(settings: CompressSettings, model: Trained, record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with the costs of the adder graph of the model's weights, if asked for, or the reason why there is none."""
+    # The key is a hash of all that decides the costs of given weights.
+    key = digest(settings.board, settings.stage_levels, settings.effort)
+    if not settings.adder_graphs or record.get("adder_graph") == key:
+        return dict(record)
     plain = {name: value for name, value in record.items() if name not in (*SOURCES["adder_graph"], "reason")}
     try:
         graph = trace(model.architecture, model.weights, effort=settings.effort)
     except ConversionError as reason:
-        return {**plain, "adder_graph": job.graph_key, "reason": str(reason)}
-    return {**plain, "adder_graph": job.graph_key, **graph.costs(settings.stage_levels, board(settings.board).lut)}
+        return {**plain, "adder_graph": key, "reason": str(reason)}
+    return {**plain, "adder_graph": key, **graph.costs(settings.stage_levels, board(settings.board).lut)}
 
 
 def _train(data: Development, job: CompressJob, begin: Begin, training: Training, before: Sequence[Trained]) -> Fit:

@@ -31,6 +31,7 @@ from kerasnac.core.trained import Trained
 from kerasnac.core.yaml_files import dump, load_run, load_space
 from kerasnac.errors import EnvironmentProblem, RunError
 from kerasnac.stages.compress import CompressResult, compress
+from kerasnac.stages.mixed import mixed_precision
 from kerasnac.stages.search import SearchResult, check_search, global_search
 from kerasnac.stages.tune import check_tune, tune
 
@@ -119,8 +120,13 @@ class Run:
         return tune(chosen, self._start, self._development, _with(settings or TuneSettings(), options), **self._common)
 
     def compress(self, models: Sequence[Trained], settings: CompressSettings | None = None, **options: Any) -> CompressResult:
-        """Quantizes and prunes float models; see :func:`kerasnac.stages.compress.compress`."""
-        result = compress(models, self._development, _with(settings or CompressSettings(), options), **self._common)
+        """Quantizes and prunes float models; see :func:`kerasnac.stages.compress.compress`.
+
+        Mixed precision, if asked for, follows; see :func:`kerasnac.stages.mixed.mixed_precision`.
+        """
+        settings = _with(settings or CompressSettings(), options)
+        result = compress(models, self._development, settings, **self._common)
+        result = mixed_precision(result, self._development, settings, **self._common)
         _write_table(result.frame(), self.folder / "compress.csv")
         return result
 

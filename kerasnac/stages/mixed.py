@@ -182,10 +182,6 @@ def mixed_precision(
     )
 
 
-def _nothing() -> None:
-    """Is done while waiting."""
-
-
 def _space(begin: Begin, data: Development, workers: Workers) -> WidthSpace:
     """The widths that the layers may have, without those that cost too much of the metric alone.
 
@@ -198,7 +194,7 @@ def _space(begin: Begin, data: Development, workers: Workers) -> WidthSpace:
         if node.name in own:
             asked = mixed.weight_bits if has_kernel(node) else mixed.activation_bits
             jobs.append(LayerJob(begin, node.name, tuple(sorted({*asked, own[node.name]}))))
-    widths = dict(workers.map(tolerated_widths, jobs, tick=_nothing))
+    widths = dict(workers.map(tolerated_widths, jobs))
     space = WidthSpace(tuple((job.layer, widths[i]) for i, job in enumerate(jobs)))
     if not space.genes:
         raise ConfigError(
@@ -255,7 +251,7 @@ def _search(
     while len(points) < mixed.evaluations and (genomes := algorithm.ask()):
         jobs = [PointJob(begin, space.decode(genome)) for genome in genomes[: mixed.evaluations - len(points)]]
         made: dict[int, Point] = {}
-        for index, result in workers.map(evaluate_widths, jobs, tick=_nothing):
+        for index, result in workers.map(evaluate_widths, jobs):
             made[index] = result
             report(result.model, len(points) + len(made))
         points += (made[i] for i in range(len(jobs)))

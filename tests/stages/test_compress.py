@@ -46,7 +46,7 @@ class Here:
     def __init__(self, data: Dataset) -> None:
         self._data = data.development
 
-    def map(self, task: Any, items: Sequence[Any], *, tick: Callable[[], None]) -> Iterator[tuple[int, Any]]:
+    def map(self, task: Any, items: Sequence[Any], *, tick: Callable[[], None] = lambda: None) -> Iterator[tuple[int, Any]]:
         for index in reversed(range(len(items))):
             yield index, task(self._data, items[index])
             tick()

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if __name__ != "__main__":  # The script stands on its own, without the package.
+    from kerasnac.adapters.tools import run_program
     from kerasnac.errors import ConversionError, EnvironmentProblem
 
 #: What the script needs to know about a project, in the project's folder: inputs, outputs, function, library.
@@ -55,7 +56,7 @@ def compile_project(project: Path, *, timeout: float = 3600.0) -> None:
     require_compiler()
     log = project / "compile.log"
     with log.open("w", encoding="utf-8") as stream:
-        done = _wait(["bash", "build_lib.sh"], timeout, cwd=project, stdout=stream, stderr=subprocess.STDOUT)
+        done = run_program(["bash", "build_lib.sh"], timeout, cwd=project, stdout=stream, stderr=subprocess.STDOUT)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     if done != 0:
         first = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else _ending(done, timeout))
@@ -82,27 +83,12 @@ def emulate(project: Path, x: NDArray[np.float32], *, timeout: float = 3600.0) -
         # -P: this file's neighbours, a package "keras" among them, must not shadow installed ones.
         command = [sys.executable, "-P", __file__, str(project), str(source), str(target)]
         with log.open("w", encoding="utf-8") as stream:
-            done = _wait(command, timeout, stdout=subprocess.DEVNULL, stderr=stream)
+            done = run_program(command, timeout, stdout=subprocess.DEVNULL, stderr=stream)
         if done != 0:
             tail = " | ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:])
             raise ConversionError(f"the C++ emulation {_ending(done, timeout)}: {tail or 'no error output'}")
         outputs: NDArray[np.float32] = np.load(target)
     return outputs
-
-
-def _wait(command: list[str], timeout: float, **options: object) -> int | None:
-    """Runs a command with its children in a session of their own; the exit code, or None if it was stopped.
-
-    Stopping a shell alone would leave its compiler running.
-    """
-    with subprocess.Popen(command, start_new_session=True, **options) as process:  # type: ignore[call-overload]
-        try:
-            return int(process.wait(timeout))
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ending(code: int | None, timeout: float) -> str:

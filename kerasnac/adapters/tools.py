@@ -40,24 +40,27 @@ def run_tool(command: Sequence[str | Path], *, folder: Path, log: Path, timeout:
     Raises:
         ConversionError: If it takes too long.
     """
-    with (
-        log.open("w", encoding="utf-8") as stream,
-        subprocess.Popen(
-            [str(part) for part in command],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process,
-    ):
+    with log.open("w", encoding="utf-8") as stream:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": stream, "stderr": subprocess.STDOUT}
+        done = run_program([str(part) for part in command], timeout, cwd=folder, **streams)
+    if done is None:
+        raise ConversionError(f"{command[0]} did not finish within {timeout:g} s: {tail(log)}")
+    return done
+
+
+def run_program(command: list[str], timeout: float, **options: object) -> int | None:
+    """Runs a command with its children in a session of their own; the exit code, or None if it was stopped.
+
+    Stopping a shell alone would leave its compiler running.
+    """
+    with subprocess.Popen(command, start_new_session=True, **options) as process:  # type: ignore[call-overload]
         try:
-            return process.wait(timeout)
-        except subprocess.TimeoutExpired as error:
-            raise ConversionError(f"{command[0]} did not finish within {timeout:g} s: {tail(log)}") from error
+            return int(process.wait(timeout))
+        except subprocess.TimeoutExpired:
+            return None
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # Its compilers, too.
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def tail(log: Path) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kerasnac.core.data import Development
+from kerasnac.core.seeding import derive_seed
 from kerasnac.core.space import Candidate
 from kerasnac.core.training import Training
 from kerasnac.errors import TrialError
@@ -17,6 +18,11 @@ DEFAULT_WIDTHS = {"weight_bits": 8, "activation_bits": 8}
 
 #: Where widths are genes: fraction of an activation's values that may exceed its format, at each end.
 SATURATION = 1e-3
+
+
+def training_seed(seed: int, candidate_id: str) -> int:
+    """The seed of a candidate's training in a run with a seed, whoever trains it."""
+    return derive_seed(seed, "train", candidate_id)
 
 
 @dataclass(frozen=True)

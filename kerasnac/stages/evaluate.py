@@ -17,12 +17,12 @@ from kerasnac.core.journal import Journal
 from kerasnac.core.objectives import COSTS, Objective, cost_metrics
 from kerasnac.core.progress import Progress, Step
 from kerasnac.core.random_search import distinct
-from kerasnac.core.seeding import derive_seed, digest, generator
+from kerasnac.core.seeding import digest, generator
 from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space import Candidate, Genome, SearchSpace
 from kerasnac.core.training import Training
 from kerasnac.errors import Infeasible, RunError, SearchError
-from kerasnac.stages.candidates import Job, train_candidate
+from kerasnac.stages.candidates import Job, train_candidate, training_seed
 from kerasnac.stages.costs import Costs
 
 #: Random candidates that are tried to fill the first generation before the budgets are called impossible.
@@ -189,7 +189,7 @@ class Evaluator:
             return replace(plan, reason=str(misfit))
         widths = {"weight_bits": self._settings.weight_bits, "activation_bits": self._settings.activation_bits}
         costs = cost_metrics(candidate.architecture, **widths)
-        seed = derive_seed(self._seed, "train", candidate.id)
+        seed = training_seed(self._seed, candidate.id)
         return self._budgeted(replace(plan, status="ok", candidate=candidate, metrics=costs, seed=seed))
 
     def _budgeted(self, plan: Evaluation) -> Evaluation:

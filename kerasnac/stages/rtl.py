@@ -24,7 +24,7 @@ from kerasnac.core.stopwatch import Stopwatch
 from kerasnac.core.trained import Trained
 from kerasnac.datasets.files import read_arrays, read_npy
 from kerasnac.errors import ConversionError, DataError, RunError
-from kerasnac.stages.firmware import MODEL
+from kerasnac.stages.firmware import MODEL, compare
 
 #: The report in a folder of Verilog.
 REPORT = "rtl.json"
@@ -241,14 +241,12 @@ def random_samples(architecture: Architecture, count: int, *, seed: int = 0) -> 
 
 def _check_equal(name: str, graph: NDArray[np.float32], keras: NDArray[np.float32]) -> None:
     """Compares da4ml's integer interpreter with Keras, which takes milliseconds, before minutes go into tools."""
-    different = np.argwhere(graph != keras)
-    if len(different):
-        sample, output = (int(index) for index in different[0])
-        expected, got = float(keras[sample, output]), float(graph[sample, output])
+    mismatches, _, first = compare(graph, keras)
+    if first is not None:
         raise ConversionError(
-            f"{name}: the adder graph is NOT bit-exact: {len(different)} of {keras.size} outputs differ (first: sample "
-            f"{sample}, output {output}: Keras {expected!r}, adder graph {got!r}); please report it, all its formats should "
-            "be exact"
+            f"{name}: the adder graph is NOT bit-exact: {mismatches} of {keras.size} outputs differ (first: sample "
+            f"{first.sample}, output {first.output}: Keras {first.keras!r}, adder graph {first.firmware!r}); please report "
+            "it, all its formats should be exact"
         )
 
 

@@ -23,6 +23,7 @@ from kerasnac.core.space import Candidate
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.errors import ConfigError, DataError, Infeasible, TrialError
+from kerasnac.stages.candidates import training_seed
 
 if TYPE_CHECKING:
     from kerasnac.adapters.keras.train import Fit
@@ -206,7 +207,7 @@ def _models(chosen: Sequence[Evaluation], baselines: Sequence[Reference], seed: 
         reference = named.pop(candidate.id, None)
         yield reference.name if reference else candidate.id, candidate, evaluation.seed
     for key, reference in named.items():
-        yield reference.name, Candidate(reference.architecture), derive_seed(seed, "train", key)
+        yield reference.name, Candidate(reference.architecture), training_seed(seed, key)
 
 
 def tune_one(data: Development, job: TuneJob) -> Trained:

@@ -80,7 +80,7 @@ class AdderGraphEstimator:
         """The quantized network with drawn weights, which depend on nothing but the seed and the architecture."""
         rng = generator(self.seed, "adder graph", architecture.id)
         weights = {
-            f"{node.name}/{part}": _draw(rng, part, weight, self.settings.sparsity)
+            f"{node.name}/{part}": _draw(rng, part, weight, architecture.sparsities.get(node.name, self.settings.sparsity))
             for node in architecture.nodes
             for part, weight in node.weights.items()
         }

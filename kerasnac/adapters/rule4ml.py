@@ -219,6 +219,8 @@ def _unknown_choice(name: str, value: Scalar) -> str:
     choice = name.rsplit(".", 1)[-1]
     if choice in ("weight_bits", "activation_bits"):
         return f"{_ONE_WIDTH}; leave bit widths out of the space"
+    if choice == "sparsity":
+        return "rule4ml counts all weights, zeros too; leave sparsities out of the space"
     if choice == "activation" and value not in ACTIVATIONS:
         return f"rule4ml does not know this activation: one of {', '.join(ACTIVATIONS)}"
     if choice == "norm" and value == "layer":
@@ -228,8 +230,8 @@ def _unknown_choice(name: str, value: Scalar) -> str:
 
 def _obstacle(architecture: Architecture) -> str:
     """Why rule4ml has no estimate for a network; empty if it has."""
-    if architecture.has_widths:
-        return f"rule4ml: {_ONE_WIDTH}"
+    if architecture.codesigned:
+        return f"rule4ml: {_ONE_WIDTH}, nor their sparsities"
     for node in _on_a_vector(architecture).nodes:
         kind = node.layer.kind
         if kind not in _KINDS or len(node.output) > 1:

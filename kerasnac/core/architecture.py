@@ -15,6 +15,9 @@ from kerasnac.core.layers import LayerSpec, Products, Shape, Weight, kind_of
 from kerasnac.core.precision import Precision
 from kerasnac.errors import ConfigError
 
+#: Layer parameters that say how a layer is to be compressed -> their sign in short descriptions.
+CODESIGNED = {"weight_bits": "w", "activation_bits": "a", "sparsity": "s"}
+
 
 @dataclass(frozen=True)
 class Node:
@@ -176,9 +179,22 @@ class Architecture:
         return self.input is not None
 
     @property
-    def has_widths(self) -> bool:
-        """True if bit widths are part of the architecture: it is trained quantized in the global search already."""
-        return any(name in ("weight_bits", "activation_bits") for layer in self.layers for name, _ in layer.params)
+    def codesigned(self) -> bool:
+        """True if widths or sparsities are part of the architecture: the global search already trains it quantized."""
+        return any(name in CODESIGNED for layer in self.layers for name, _ in layer.params)
+
+    @property
+    def plain(self) -> Architecture:
+        """The network without widths and sparsities in it."""
+        return self.rewritten(
+            lambda node: (replace(node.layer, params=tuple(p for p in node.layer.params if p[0] not in CODESIGNED)),)
+        )
+
+    @property
+    def sparsities(self) -> dict[str, float]:
+        """Fraction of the kernel to prune, by the names of the layers where it is part of the architecture."""
+        known = ((name, dict(layer.params).get("sparsity")) for name, layer in zip(self.names, self.layers, strict=True))
+        return {name: float(value) for name, value in known if isinstance(value, int | float)}
 
     def __str__(self) -> str:
         """The layers that do something, in order; who reads whom is left out."""
@@ -188,6 +204,11 @@ class Architecture:
 
 def _short(layer: LayerSpec) -> str:
     if layer.kind == "activation":
-        return str(layer["fn"])
+        return "-".join([str(layer["fn"]), *_codesigned(layer)])
     usual = {"padding": "valid", "stride": 1, "transpose": layer.kind == "matmul" and layer["transpose"]}
-    return "-".join([layer.kind, *(str(value) for name, value in layer.params if usual.get(name) != value)])
+    plain = [str(value) for name, value in layer.params if name not in CODESIGNED and usual.get(name) != value]
+    return "-".join([layer.kind, *plain, *_codesigned(layer)])
+
+
+def _codesigned(layer: LayerSpec) -> list[str]:
+    return [f"{CODESIGNED[name]}{value:g}" for name, value in layer.params[::-1] if name in CODESIGNED]

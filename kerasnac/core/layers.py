@@ -28,7 +28,8 @@ class LayerSpec:
     Attributes:
         kind: A key of :data:`KINDS`.
         params: Sorted ``(name, value)`` pairs; read them with ``spec["units"]``. ``weight_bits`` and
-            ``activation_bits`` are widths to quantize to, where the width is part of the architecture.
+            ``activation_bits`` are widths to quantize to, and ``sparsity`` is the fraction of the kernel to prune, where
+            they are part of the architecture.
         weight: Format of the kernel; None for a float layer or one without a kernel.
         bias: Format of the bias.
         activation: Format of the output; None for float, or when the accumulator is passed on unrounded.

@@ -74,8 +74,9 @@ def sources(metrics: Iterable[str]) -> tuple[str, ...]:
 
 
 def cost_metrics(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, float]:
-    """The metrics of the source ``architecture``, for a float architecture at given widths."""
+    """The metrics of the source ``architecture``, for a float architecture at given widths; a layer's own ones win."""
+    widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
     return {
-        "bops": bops(architecture, weight_bits=weight_bits, activation_bits=activation_bits),
+        "bops": bops(architecture, **widths, sparsity=architecture.sparsities),
         "parameters": architecture.parameters,
     }

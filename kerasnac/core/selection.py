@@ -15,8 +15,8 @@ from kerasnac.errors import ConfigError
 T = TypeVar("T")
 
 _RULES = (
-    "best, knee, 'within 2%' (cheapest within 2% of the best metric), 'metric 0.65' (cheapest at least that good), "
-    "'bops <= 1e6' (best within a budget, of any recorded cost)"
+    "front (all of it), best, knee, 'within 2%' (cheapest within 2% of the best metric), 'metric 0.65' (cheapest at least "
+    "that good), 'bops <= 1e6' (best within a budget, of any recorded cost)"
 )
 
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+)"
@@ -24,28 +24,29 @@ _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+)"
 
 @dataclass(frozen=True)
 class Selection:
-    """A rule that picks one point of a front.
+    """A rule that picks points of a front.
 
     Attributes:
-        rule: ``best`` metric; ``knee``, the point farthest from the line between the front's ends; ``within`` a
-            relative tolerance of the best metric, the cheapest; ``metric``, the cheapest at least that good;
-            ``budget``, the best metric among those whose cost keeps it: on a front, the nearest to the budget.
+        rule: ``front``, every point of it. All others pick one: ``best`` metric; ``knee``, the point farthest from the line
+            between the front's ends; ``within`` a relative tolerance of the best metric, the cheapest; ``metric``, the
+            cheapest at least that good; ``budget``, the best metric among those whose cost keeps it: on a front, the
+            nearest to the budget.
         value: Tolerance, threshold or budget.
         cost: The cost that the budget is for.
     """
 
-    rule: Literal["best", "knee", "within", "metric", "budget"]
+    rule: Literal["front", "best", "knee", "within", "metric", "budget"]
     value: float = 0.0
     cost: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Selection:
-        """Reads ``best``, ``knee``, ``within 2%``, ``metric 0.65`` or ``bops <= 1e6``.
+        """Reads ``front``, ``best``, ``knee``, ``within 2%``, ``metric 0.65`` or ``bops <= 1e6``.
 
         Raises:
             ConfigError: If the text is none of them.
         """
-        if text in ("best", "knee"):
+        if text in ("front", "best", "knee"):
             return cls(text)  # type: ignore[arg-type]
         if match := re.fullmatch(rf"(\w+)\s*<=\s*{_NUMBER}", text.strip()):
             return cls("budget", float(match[2]), match[1])
@@ -56,8 +57,8 @@ class Selection:
 
     def pick(
         self, points: Sequence[T], value: Callable[[T], Mapping[str, float]], *, metric: str, cost: str, sense: Sense
-    ) -> T:
-        """The point that the rule picks.
+    ) -> tuple[T, ...]:
+        """The points that the rule picks: one, unless it is ``front``.
 
         Args:
             points: A front, or any points.
@@ -71,6 +72,13 @@ class Selection:
         """
         if not points:
             raise ConfigError("there is nothing to select from: the front is empty")
+        if self.rule == "front":
+            return tuple(points)
+        return (self._one(points, value, metric=metric, cost=cost, sense=sense),)
+
+    def _one(
+        self, points: Sequence[T], value: Callable[[T], Mapping[str, float]], *, metric: str, cost: str, sense: Sense
+    ) -> T:
         sign = 1.0 if sense == "max" else -1.0
         good = np.array([sign * value(p)[metric] for p in points])
         costs = np.array([value(p)[cost] for p in points])

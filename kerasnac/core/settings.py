@@ -57,8 +57,17 @@ def _selection_text(text: str) -> str:
     return text
 
 
+def _picks_one(text: str) -> str:
+    if Selection.parse(text).rule == "front":
+        raise ValueError("front picks more than one point")
+    return text
+
+
 #: Text of a selection rule, checked when it is read.
 Rule = Annotated[str, AfterValidator(_selection_text)]
+
+#: The same for a rule that picks one point.
+SingleRule = Annotated[Rule, AfterValidator(_picks_one)]
 
 
 class Settings(BaseModel):
@@ -88,16 +97,19 @@ class Rule4mlSettings(Settings):
 
 
 class AdderGraphSettings(Settings):
-    """How an untrained candidate's adder graph is drawn: with the widths and the sparsity that it is to end with.
+    """Of which weights a candidate's adder graph is made, and how.
 
     Attributes:
+        weights: ``drawn`` before any training, with the widths and the sparsity that the candidate is to end with: what
+            is over a budget is not trained. ``trained`` where widths or sparsities are genes: those that it ends with.
         weight_bits: Width of the weights; a layer's own width wins.
         activation_bits: Width of the activations; a layer's own width wins.
-        sparsity: Fraction of the weights that are pruned.
+        sparsity: Fraction of the weights that are pruned; a layer's own one wins.
         stage_levels: Adder levels between two registers.
         effort: ``fast`` or ``full`` search for common subexpressions.
     """
 
+    weights: Literal["drawn", "trained"] = "drawn"
     weight_bits: Bits = 6
     activation_bits: Bits = 6
     sparsity: float = Field(0.5, ge=0, lt=1)
@@ -117,6 +129,36 @@ class HalvingSettings(Settings):
     keep: float = Field(0.5, gt=0, lt=1)
 
 
+class QuantizedSettings(Settings):
+    """How candidates are trained on after the float training, where widths or sparsities are genes.
+
+    The weights are pruned in the first half of this training.
+
+    Attributes:
+        epochs: Half of those of the float training by default.
+        learning_rate: A third of that of the float training by default.
+        schedule: That of the float training by default.
+    """
+
+    epochs: PositiveInt | None = None
+    learning_rate: PositiveFloat | None = None
+    schedule: Schedule | None = None
+
+    def of(self, training: Training, *, full: int) -> Training:
+        """The training that follows a float one.
+
+        Args:
+            training: The float training, which may be brief.
+            full: Epochs of a float training that is not; a brief one is followed by as much less.
+        """
+        epochs = -(-training.epochs // 2) if self.epochs is None else -(-self.epochs * training.epochs // full)
+        own = {
+            "learning_rate": self.learning_rate or training.learning_rate / 3,
+            "schedule": self.schedule or training.schedule,
+        }
+        return training.with_(epochs=epochs, **own)
+
+
 class SearchSettings(Settings):
     """The global search.
 
@@ -133,10 +175,11 @@ class SearchSettings(Settings):
         reference_point: Hypervolume counts what is better than this point: metric -> value; by default one
             somewhat beyond the front of the first generation.
         training: How every candidate is trained.
+        quantized: How it is trained on, where widths or sparsities are genes.
         folds: Folds of a cross-validation over the training and validation samples; 1 for none.
         halving: Successive halving; off by default.
-        weight_bits: Width at which BOPs are counted.
-        activation_bits: As ``weight_bits``.
+        weight_bits: Width of weights at which BOPs are counted and candidates trained quantized; a layer's own one wins.
+        activation_bits: The same of activations.
         estimators: Sources of costs to record besides those that objectives and budgets need.
         board: FPGA board or part for which resources are estimated.
         rule4ml: Settings of the resource surrogate.
@@ -153,10 +196,11 @@ class SearchSettings(Settings):
     stagnation: PositiveInt | None = None
     reference_point: dict[str, float] = Field(default_factory=dict)
     training: Training = Training(epochs=5)
+    quantized: QuantizedSettings = QuantizedSettings()
     folds: PositiveInt = 1
     halving: HalvingSettings | None = None
-    weight_bits: PositiveInt = 8
-    activation_bits: PositiveInt = 8
+    weight_bits: Annotated[int, Field(ge=2)] = 8
+    activation_bits: Annotated[int, Field(ge=2)] = 8
     estimators: tuple[Literal["rule4ml", "adder_graph"], ...] = ()
     board: Annotated[str, AfterValidator(_board_name)] = "vu13p"
     rule4ml: Rule4mlSettings = Rule4mlSettings()
@@ -301,7 +345,7 @@ class MixedSettings(Settings):
     epochs: PositiveInt = 3
     weight_bits: Values[Bits] = (2, 3, 4, 5, 6, 8)
     activation_bits: Values[Bits] = (2, 3, 4, 5, 6, 8)
-    start: Rule = "within 2%"
+    start: SingleRule = "within 2%"
     max_drop: float = Field(0.25, ge=0)
 
 
@@ -311,7 +355,8 @@ class CompressSettings(Settings):
     Attributes:
         bits: Widths to train at: a number, or a pair of weight and activation width.
         schedule: ``iterative``: each iteration prunes the weights of the one before, and trains again. ``one_shot``: one
-            training for each of ``sparsities``, which prunes gradually.
+            training for each of ``sparsities``, which prunes gradually. ``searched``: one such training, to the sparsities
+            that the search chose for the layers.
         iterations: Pruning iterations after the unpruned one, if iterative.
         fraction: Fraction of the remaining weights that each iteration prunes.
         sparsities: Sparsities of the pruned kernels after the unpruned training, ascending, if one-shot.
@@ -338,7 +383,7 @@ class CompressSettings(Settings):
     """
 
     bits: tuple[Widths, ...] = Field(((8, 8), (6, 6)), min_length=1)
-    schedule: Literal["iterative", "one_shot"] = "iterative"
+    schedule: Literal["iterative", "one_shot", "searched"] = "iterative"
     iterations: int = Field(5, ge=0, le=40)
     fraction: float = Field(0.2, gt=0, lt=1)
     sparsities: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((0.5, 0.8), min_length=1)
@@ -361,7 +406,7 @@ class CompressSettings(Settings):
     @property
     def steps(self) -> int:
         """Points of a precision after the unpruned one."""
-        return self.iterations if self.schedule == "iterative" else len(self.sparsities)
+        return {"iterative": self.iterations, "one_shot": len(self.sparsities), "searched": 0}[self.schedule]
 
     @property
     def adder_graphs(self) -> bool:
@@ -369,7 +414,7 @@ class CompressSettings(Settings):
         return bool(self.estimators) or self.cost == "adder_luts"
 
     def sparsity(self, iteration: int) -> float:
-        """Fraction of the pruned kernels that is pruned in an iteration; 0 is the unpruned one."""
+        """Fraction of the pruned kernels that is pruned in an iteration, where layers have none of their own."""
         if self.schedule == "iterative":
             return 1 - float((1 - self.fraction) ** iteration)
         return (0.0, *self.sparsities)[iteration]
@@ -378,8 +423,8 @@ class CompressSettings(Settings):
     def _schedule_fits(self) -> CompressSettings:
         if list(self.sparsities) != sorted(set(self.sparsities)):
             raise ValueError(f"sparsities: {list(self.sparsities)} must ascend")
-        if self.schedule == "one_shot" and self.rewind != "start":
-            raise ValueError(f"rewind: {self.rewind} is for iterations; a one_shot training begins at the start")
+        if self.schedule != "iterative" and self.rewind != "start":
+            raise ValueError(f"rewind: {self.rewind} is for iterations; a {self.schedule} training begins at the start")
         if self.rewind == "early" and self.rewind_epochs >= self.epochs:
             raise ValueError(f"rewind_epochs: {self.rewind_epochs} are not fewer than the {self.epochs} epochs")
         return self

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, TypeAdapter, model_validator
 
-from kerasnac.core.architecture import Architecture
+from kerasnac.core.architecture import CODESIGNED, Architecture
 from kerasnac.core.blocks import AnyBlock, Block, Choice, Picks
-from kerasnac.core.blocks.base import Values, as_tuple, flattened
+from kerasnac.core.blocks.base import Kernel, Values, as_tuple, flattened
 from kerasnac.core.exactness import obstacle
 from kerasnac.core.layers import LayerSpec, Scalar, Shape, kind_of
 from kerasnac.core.training import Training
@@ -70,6 +70,7 @@ class SearchSpace(BaseModel):
         input: Shape of one sample, channels last; a single number means a vector.
         outputs: Units of the output layer (classes or regressed values); a map is flattened before it.
         blocks: The blocks in order.
+        output_layer: Width and sparsity of the output layer's kernel, where they are searched.
         training: Hyperparameters that are searched with the architecture: name -> values.
         firmware: ``exact`` allows nothing that cannot become bit-exact firmware: what never can is an error, what
             cannot for some shapes makes a candidate infeasible. ``any`` allows everything.
@@ -80,13 +81,14 @@ class SearchSpace(BaseModel):
     input: Annotated[tuple[PositiveInt, ...], BeforeValidator(as_tuple)]
     outputs: PositiveInt
     blocks: tuple[AnyBlock, ...] = Field(min_length=1)
+    output_layer: Kernel = Kernel()
     training: Annotated[dict[str, Values[Scalar]], AfterValidator(_known_genes)] = Field(default_factory=dict)
     firmware: Literal["exact", "any"] = "any"
 
     @model_validator(mode="after")
     def _widths_are_exact(self) -> Self:
-        if self.firmware != "exact" and any(name.endswith("_bits") for name in self._values):
-            raise ValueError("bit widths are genes: candidates are trained quantized; declare firmware: exact")
+        if self.firmware != "exact" and self.codesigned:
+            raise ValueError("bit widths or sparsities are genes: candidates are trained quantized; declare firmware: exact")
         return self
 
     @model_validator(mode="after")
@@ -105,8 +107,15 @@ class SearchSpace(BaseModel):
 
     @cached_property
     def _all_choices(self) -> tuple[tuple[str, Choice], ...]:
-        named = [(f"{i}.{c.name}", c) for i, block in enumerate(self.expanded) for c in block.choices()]
-        return (*named, *((f"training.{name}", Choice(name, values)) for name, values in self.training.items()))
+        blocks = ((f"{i}.{c.name}", c) for i, block in enumerate(self.expanded) for c in block.choices())
+        output = ((f"output_layer.{c.name}", c) for c in self.output_layer.kernel_choices())
+        training = ((f"training.{name}", Choice(name, values)) for name, values in self.training.items())
+        return (*blocks, *output, *training)
+
+    @property
+    def codesigned(self) -> bool:
+        """True if widths or sparsities are chosen with the architecture: candidates are trained quantized."""
+        return any(name.rsplit(".", 1)[-1] in CODESIGNED for name in self._values)
 
     @cached_property
     def _values(self) -> Mapping[str, tuple[Scalar, ...]]:
@@ -119,7 +128,7 @@ class SearchSpace(BaseModel):
 
     @cached_property
     def gene_blocks(self) -> tuple[slice, ...]:
-        """The stretches of the genome that belong together: one per block, then one for the training."""
+        """The stretches of the genome that belong together: one per block, then output layer and training."""
         owners = [name.split(".", 1)[0] for name in self.genes]
         starts = [i for i, owner in enumerate(owners) if i == 0 or owner != owners[i - 1]]
         return tuple(slice(a, b) for a, b in pairwise([*starts, len(owners)]))
@@ -202,7 +211,8 @@ class SearchSpace(BaseModel):
 
     def size(self) -> int:
         """Number of canonical genomes if all blocks fit together: counts only active genes."""
-        return math.prod(block.combinations() for block in self.expanded) * math.prod(map(len, self.training.values()))
+        others = [*self.training.values(), *(choice.values for choice in self.output_layer.kernel_choices())]
+        return math.prod(block.combinations() for block in self.expanded) * math.prod(map(len, others))
 
     def _picks(self, genome: Sequence[int]) -> dict[str, Scalar]:
         if len(genome) != len(self.genes):
@@ -234,7 +244,7 @@ class SearchSpace(BaseModel):
             except Infeasible as reason:
                 raise Infeasible(f"block {i} ({block.block}): {reason}") from None
         yield from map(placed, flattened(shapes[-1]))
-        yield LayerSpec.of("dense", units=self.outputs)
+        yield LayerSpec.of("dense", units=self.outputs, **self.output_layer.picked_kernel(Picks(look_up, "output_layer.")))
 
     def _assign(self, target: Candidate, assigned: dict[str, Scalar]) -> dict[str, Scalar] | None:
         """Picks that give the target, found depth first over the genes in the order in which they are read."""

@@ -58,7 +58,9 @@ class Trained:
     @cached_property
     def bops(self) -> float:
         """Bit operations with this network's formats and zeros (32 bits where it is float)."""
-        return bops(self.architecture, sparsity=self.layer_sparsity)
+        # A float network is one of 32 bits, whatever it is going to be quantized to.
+        network = self.architecture if self.architecture.quantized else self.architecture.plain
+        return bops(network, sparsity=self.layer_sparsity)
 
     def save(self, folder: Path | str) -> Path:
         """Writes ``model.json`` and ``weights.npz``; the folder appears whole or not at all."""

@@ -106,3 +106,25 @@ class WidthSpace:
     def encode(self, widths: Mapping[str, int]) -> Genome:
         """The genome of widths by layer name, which must be among the choices."""
         return tuple(values.index(widths[name]) for name, values in self.genes.items())
+
+    def descent(self, widths: Mapping[str, int], drop: Mapping[tuple[str, int], float]) -> list[Genome]:
+        """The genomes on the way from some widths to the narrowest, the least sensitive layers first.
+
+        Args:
+            widths: Where to begin, by layer name.
+            drop: How much worse the network is with a layer of a width, by layer name and width: of every step, the
+                layer is narrowed whose next width has the smallest one.
+
+        Returns:
+            One genome per step, without the beginning.
+        """
+        now, way = dict(widths), []
+        while steps := [
+            (drop[name, lower[-1]], name, lower[-1])
+            for name, values in self.genes.items()
+            if (lower := [bits for bits in values if bits < now[name]])
+        ]:
+            _, name, bits = min(steps, key=lambda step: step[0])
+            now[name] = bits
+            way.append(self.encode(now))
+        return way

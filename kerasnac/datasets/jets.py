@@ -43,6 +43,7 @@ def jets(
     standardize: bool = True,
     seed: int = 0,
     input_bits: int = 12,
+    max_saturation: float = 1e-3,
 ) -> Dataset:
     """Classifies jets by what they come from: gluon, light quark, W, Z or top.
 
@@ -56,6 +57,8 @@ def jets(
             a fixed scaling instead, which leaves the padding at zero.
         seed: Seed of the random split; the file has no official one.
         input_bits: Width of the input grid.
+        max_saturation: Fraction of the values that may be clipped to the grid's range: features with long tails gain
+            resolution by it.
 
     Returns:
         Samples of shape (features,), or (constituents, 3): log(1 + pT / GeV) / 8 and the angles Δη and Δφ in
@@ -89,6 +92,7 @@ def jets(
         seed=seed,
         standardize=standardize and constituents is None,
         input_bits=input_bits,
+        max_saturation=max_saturation,
     )
 
 

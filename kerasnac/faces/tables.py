@@ -133,7 +133,8 @@ def compressed(result: Outcome) -> Table:
             f"{parents[model.origin['parent']].bops / model.bops:.0f}x fewer",
             *([f"{values[cost]:,.0f}" if cost in values else "none"] if other else []),
         )
-    table.caption = "* converted to firmware"
+    unmixed = (f"no mixed precision of {name}: {reason}" for name, reason in result.compressed.unmixed.items())
+    table.caption = "\n".join(["* converted to firmware", *unmixed])
     return table
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Development
 from kerasnac.core.seeding import derive_seed
+from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.space import Candidate
 from kerasnac.core.training import Training
-from kerasnac.errors import TrialError
+from kerasnac.core.weights import Weights
+from kerasnac.errors import ConversionError, TrialError
 
-#: Where widths are genes: those of layers that have none, the output layer for one.
-DEFAULT_WIDTHS = {"weight_bits": 8, "activation_bits": 8}
-
-#: Where widths are genes: fraction of an activation's values that may exceed its format, at each end.
+#: Fraction of an activation's values that may exceed the format of a quantized candidate, at each end.
 SATURATION = 1e-3
 
 
@@ -26,55 +26,108 @@ def training_seed(seed: int, candidate_id: str) -> int:
 
 
 @dataclass(frozen=True)
+class Codesign:
+    """How a candidate whose widths or sparsities are genes is trained on, quantized.
+
+    Attributes:
+        training: How.
+        weight_bits: Width of the kernels of layers without a width of their own, the output layer for one.
+        activation_bits: Width of their activations.
+        graph: Settings of the adder graph of the trained weights; None for no graph.
+        board_luts: LUTs of the whole board, for ``adder_percent``.
+    """
+
+    training: Training
+    weight_bits: int = 8
+    activation_bits: int = 8
+    graph: AdderGraphSettings | None = None
+    board_luts: int = 1
+
+
+@dataclass(frozen=True)
 class Job:
     """One candidate to train.
 
     Attributes:
         candidate: What to train.
-        training: How.
+        training: How, in float.
         seed: Seed of every training of it.
         folds: Folds of a cross-validation; 1 trains once, on the training split.
+        codesign: How it is trained on; None for a candidate without widths and sparsities.
     """
 
     candidate: Candidate
     training: Training
     seed: int
     folds: int = 1
+    codesign: Codesign | None = None
 
 
-def train_candidate(data: Development, job: Job) -> tuple[dict[str, float], float]:
+@dataclass(frozen=True)
+class Result:
+    """What a training gave.
+
+    Attributes:
+        metrics: On validation, and costs of the trained weights.
+        seconds: Wall time.
+        reason: Why there are no such costs, if they were asked for: the candidate is infeasible.
+    """
+
+    metrics: Mapping[str, float]
+    seconds: float
+    reason: str = ""
+
+
+def train_candidate(data: Development, job: Job) -> Result:
     """Trains a candidate; runs in a worker.
 
-    A candidate with bit widths is trained in float, then quantized and trained for half as many epochs again; its
-    metrics are those of the quantized network. With folds, metrics are means over them, and the standard deviation
-    of the task metric is another metric, ``<metric>_std``.
-
-    Returns:
-        Its metrics on validation, and the seconds it took.
+    A candidate with widths or sparsities is trained in float, then quantized and trained on while its weights are
+    pruned; its metrics are those of the quantized network. With folds, metrics are means over them, and the standard
+    deviation of the task metric is another metric, ``<metric>_std``.
 
     Raises:
         TrialError: Whatever goes wrong is a bug, and is shown with the architecture.
     """
     parts: Iterable[Development] = [data] if job.folds == 1 else data.folds(job.folds)
     try:
-        results = np.array([_train(part, job) for part in parts])
+        results = [_train(part, job) for part in parts]
     except Exception as error:
         raise TrialError(f"training [{job.candidate.architecture}] with seed {job.seed} failed: {error!r}") from error
-    metric, loss, _ = results.mean(axis=0)
-    spread = {f"{data.task.metric}_std": float(results[:, 0].std(ddof=1))} if job.folds > 1 else {}
-    return {data.task.metric: float(metric), "loss": float(loss), **spread}, float(results[:, 2].sum())
+    seconds = sum(result.seconds for result in results)
+    known = set.intersection(*(set(result.metrics) for result in results))
+    metrics = {name: float(np.mean([r.metrics[name] for r in results])) for name in results[0].metrics if name in known}
+    if job.folds > 1:
+        metrics[f"{data.task.metric}_std"] = float(np.std([r.metrics[data.task.metric] for r in results], ddof=1))
+    return Result(metrics, seconds, next((result.reason for result in results if result.reason), ""))
 
 
-def _train(data: Development, job: Job) -> tuple[float, float, float]:
-    """Task metric, loss and seconds of one training."""
+def _train(data: Development, job: Job) -> Result:
     from kerasnac.adapters.keras.train import fit, quantized_start
+    from kerasnac.adapters.pruning import fit_gradually
 
-    architecture, training = job.candidate.architecture, job.training
-    result = fit(architecture, data, training, seed=job.seed)
-    seconds = result.seconds
-    if architecture.has_widths:
-        quantized, start = quantized_start(architecture, result.weights, data, **DEFAULT_WIDTHS, saturation=SATURATION)
-        gentle = training.with_(epochs=-(-training.epochs // 2), learning_rate=training.learning_rate / 3)
-        result = fit(quantized, data, gentle, seed=job.seed, weights=start)
+    architecture = job.candidate.architecture
+    result = fit(architecture, data, job.training, seed=job.seed)
+    seconds, costs, reason = result.seconds, dict[str, float](), ""
+    if job.codesign is not None:
+        own = job.codesign
+        widths = {"weight_bits": own.weight_bits, "activation_bits": own.activation_bits}
+        quantized, start = quantized_start(architecture, result.weights, data, **widths, saturation=SATURATION)
+        if fractions := quantized.sparsities:
+            result = fit_gradually(quantized, data, own.training, seed=job.seed, start=start, fractions=fractions)
+        else:
+            result = fit(quantized, data, own.training, seed=job.seed, weights=start)
         seconds += result.seconds
-    return result.metric, result.loss, seconds
+        if own.graph is not None:
+            try:
+                costs = _graph_costs(quantized, result.weights, own.graph, own.board_luts)
+            except ConversionError as obstacle:
+                reason = str(obstacle)
+    return Result({data.task.metric: result.metric, "loss": result.loss, **costs}, seconds, reason)
+
+
+def _graph_costs(
+    architecture: Architecture, weights: Weights, settings: AdderGraphSettings, board_luts: int
+) -> dict[str, float]:
+    from kerasnac.adapters.adder_graph import trace
+
+    return trace(architecture, weights, effort=settings.effort).costs(settings.stage_levels, board_luts)

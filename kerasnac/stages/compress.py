@@ -86,7 +86,8 @@ class CompressJob:
         """Hash of all that decides the points: only records with it are this job's."""
         # Other widths of the same run must not change the key: a list of widths can be extended later.
         settings = self.settings
-        unread = {"fraction" if settings.schedule == "one_shot" else "sparsities"}
+        read = {"iterative": "fraction", "one_shot": "sparsities"}
+        unread = {"fraction", "sparsities"} - {read.get(settings.schedule, "")}
         unread |= {"rewind_epochs"} if settings.rewind != "early" else set()
         shared = settings.model_dump(exclude=_LIMITS | unread)
         return digest(self.model, self.weight_bits, self.activation_bits, sorted(shared.items()), self.seed, data.fingerprint)
@@ -164,14 +165,15 @@ class CompressResult:
         Raises:
             ConfigError: If all parents are left out, saying what is closest, or if a rule picks nothing.
         """
-        picked, reasons = [], []
+        picked: list[Trained] = []
+        reasons: list[str] = []
         for parent in self.parents:
             for rule in rules:
                 selection = Selection.parse(rule)
                 cost = selection.cost or self.cost
                 if front := self._front(self._kept(parent), cost):
                     names = {"metric": self.task.metric, "cost": cost}
-                    picked.append(selection.pick(front, self.values, **names, sense=self.task.sense))
+                    picked += selection.pick(front, self.values, **names, sense=self.task.sense)
                 else:
                     reasons.append(self._reason(parent, cost))
         if reasons and not picked:
@@ -399,7 +401,7 @@ def _note(job: CompressJob, begin: Begin, iteration: int) -> str:
     """What is to be said of a one-shot target below the zeros of quantization: it is trained, but prunes nothing else."""
     from kerasnac.adapters.pruning import prunable
 
-    if job.settings.schedule == "iterative" or not iteration:
+    if job.settings.schedule != "one_shot" or not iteration:
         return ""
     values = quantized_weights(begin.quantized, begin.weights)
     kernels = prunable(begin.quantized, values, prune_output=job.settings.prune_output)
@@ -446,6 +448,8 @@ def _fit(data: Development, job: CompressJob, begin: Begin, training: Training, 
         origin = {"parent": job.model.name, **job.widths, "epochs": settings.rewind_epochs}
         Trained(early.name, begin.quantized, weights, training, {}, seed, origin).save(early)
         return trained
+    if settings.schedule == "searched" and (fractions := begin.quantized.sparsities):
+        return fit_gradually(begin.quantized, data, training, seed=seed, start=begin.weights, fractions=fractions)
     if not before:
         return fit(begin.quantized, data, training, seed=seed, weights=begin.weights)
     if settings.schedule == "one_shot":

@@ -23,6 +23,8 @@ def estimators(settings: SearchSettings, metrics: Iterable[str], *, seed: int) -
         EnvironmentProblem: If its package is not installed.
     """
     wanted = {*sources(metrics), *settings.estimators}
+    if settings.adder_graph.weights == "trained":
+        wanted.discard("adder_graph")  # The trainings themselves measure it.
     made: list[Estimator] = []
     if "rule4ml" in wanted:
         from kerasnac.adapters.rule4ml import Rule4mlEstimator

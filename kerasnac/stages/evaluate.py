@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.nsga2 import UNKNOWN, fittest
 from kerasnac.adapters.workers import Died, Workers
+from kerasnac.core.boards import board
 from kerasnac.core.data import Development
+from kerasnac.core.estimators import SOURCES
 from kerasnac.core.evaluation import Evaluation, Fidelity, Status
 from kerasnac.core.journal import Journal
 from kerasnac.core.objectives import COSTS, Objective, cost_metrics
@@ -22,7 +24,7 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space import Candidate, Genome, SearchSpace
 from kerasnac.core.training import Training
 from kerasnac.errors import Infeasible, RunError, SearchError
-from kerasnac.stages.candidates import Job, train_candidate, training_seed
+from kerasnac.stages.candidates import Codesign, Job, train_candidate, training_seed
 from kerasnac.stages.costs import Costs
 
 #: Random candidates that are tried to fill the first generation before the budgets are called impossible.
@@ -68,9 +70,12 @@ class Evaluator:
         self._objectives, self._budgets, self._costs = objectives, budgets, costs
         self._workers, self._journal, self._seed, self._progress = workers, journal, seed, progress
         records = list(_evaluations(journal))
-        self._known = {_trial(e): e for e in records if e.status in ("ok", "brief")}
+        self._known = {_trial(e): e for e in records if e.status in ("ok", "brief") or _trained(e)}
         self._failed = {_trial(e): e for e in records if e.status == "failed"}
         self._noted = {_trial(e) for e in records if e.status in ("infeasible", "over_budget")}
+        # Costs that a training measures, of its weights; all others are known, or estimated, before.
+        graphs = settings.adder_graph.weights == "trained"
+        self._measured = SOURCES["adder_graph"] if graphs else ()
         self._best: float | None = None
         self._done = 0
         #: Hypervolume after the last generation, for the progress display.
@@ -163,8 +168,13 @@ class Evaluator:
         return self._settings.training
 
     def _fidelity(self, training: Training) -> Fidelity:
-        folds = self._settings.folds
-        key = digest(training, *([folds] if folds > 1 else []), self._data.fingerprint, self._seed)
+        folds, settings = self._settings.folds, self._settings
+        more: list[object] = [folds] if folds > 1 else []
+        if self._space.codesigned:
+            more += [settings.quantized, settings.weight_bits, settings.activation_bits]
+        if self._measured:
+            more += [settings.adder_graph, settings.board]
+        key = digest(training, *more, self._data.fingerprint, self._seed)
         return Fidelity(training.epochs, training.data_fraction, folds, key)
 
     def _plans(self, genomes: Sequence[Genome], generation: int, first: int) -> list[Evaluation]:
@@ -225,8 +235,9 @@ class Evaluator:
             if trial in failures:
                 self._put(made, i, self._failed[trial])
             elif trial in self._known:
+                known = self._known[trial]
                 # Another search may have called the same training brief, or full.
-                self._put(made, i, replace(self._known[trial], status=status))
+                self._put(made, i, known if known.status == "infeasible" else replace(known, status=status))
             else:
                 missing.append(i)
         jobs = [self._job(made[i], training) for i in missing]
@@ -236,23 +247,38 @@ class Evaluator:
                 outcome = replace(made[i], status="failed", reason=result.reason)
                 self._failed[_trial(outcome)] = outcome
             else:
-                metrics, seconds = result
-                outcome = replace(made[i], status=status, metrics={**metrics, **made[i].metrics}, seconds=seconds)
+                outcome = replace(
+                    made[i],
+                    status="infeasible" if result.reason else status,
+                    metrics={**result.metrics, **made[i].metrics},
+                    seconds=result.seconds,
+                    reason=result.reason,
+                )
                 self._known[_trial(outcome)] = outcome
             self._journal.append(outcome.to_record())
             self._put(made, i, outcome)
 
     def _put(self, made: list[Evaluation], i: int, known: Evaluation) -> None:
         # The costs may be of other settings than the known ones; the metrics of the training are the same.
-        trained = {name: value for name, value in known.metrics.items() if name.removesuffix("_spread") not in COSTS}
+        before = set(COSTS) - set(self._measured)
+        trained = {name: value for name, value in known.metrics.items() if name.removesuffix("_spread") not in before}
         made[i] = replace(
             made[i], status=known.status, metrics={**trained, **made[i].metrics}, seconds=known.seconds, reason=known.reason
         )
         self._report(made[i])
 
     def _job(self, plan: Evaluation, training: Training) -> Job:
-        candidate = _candidate(plan)
-        return Job(candidate, training.with_(**dict(candidate.training)), plan.seed, self._settings.folds)
+        candidate, settings = _candidate(plan), self._settings
+        own, codesign = training.with_(**dict(candidate.training)), None
+        if candidate.architecture.codesigned:
+            codesign = Codesign(
+                settings.quantized.of(own, full=settings.training.epochs),
+                settings.weight_bits,
+                settings.activation_bits,
+                settings.adder_graph if self._measured else None,
+                board(settings.board).lut,
+            )
+        return Job(candidate, own, plan.seed, settings.folds, codesign)
 
     def _violations(self, evaluation: Evaluation) -> list[float]:
         known = evaluation.metrics
@@ -285,6 +311,11 @@ def _evaluations(journal: Journal) -> Iterable[Evaluation]:
 
 def _trial(evaluation: Evaluation) -> Trial:
     return evaluation.key, evaluation.fidelity.key
+
+
+def _trained(evaluation: Evaluation) -> bool:
+    """Whether a candidate turned out to be infeasible by its trained weights."""
+    return evaluation.status == "infeasible" and evaluation.seconds > 0
 
 
 def _candidate(evaluation: Evaluation) -> Candidate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from kerasnac.core.progress import Progress, Step, silent
 from kerasnac.core.quantization import check_representable
 from kerasnac.core.seeding import derive_seed, digest
 from kerasnac.core.settings import CompressSettings, MixedSettings
+from kerasnac.core.space import Genome
 from kerasnac.core.trained import Trained
 from kerasnac.core.widths import Widths, WidthSpace, has_kernel, layer_widths, with_widths
 from kerasnac.errors import ConfigError, TrialError
@@ -130,7 +131,8 @@ def mixed_precision(
     """Searches the widths of every layer with NSGA-II, for every model that was compressed.
 
     Objectives are the task metric and ``settings.cost``. A model's search begins at one of its points with the same widths
-    everywhere and at mutations of it. Every candidate has its formats from the float model, begins with the trained weights
+    everywhere, goes on with points on the way down from it, on which the layers that are least sensitive are narrowed first,
+    and with mutations. Every candidate has its formats from the float model, begins with the trained weights
     of the starting point and is trained for some epochs, in which its zeros stay zeros.
 
     Everything is recorded in ``folder/mixed.jsonl`` and the models saved in ``folder/compressed``. Calling again resumes:
@@ -167,12 +169,12 @@ def mixed_precision(
         try:
             (start,) = replace(compressed, parents=(parent,)).select(mixed.start)
             begin = Begin(parent, start, settings, seed, folder)
-            space = _space(begin, data, workers)
+            space, drops = _space(begin, data, workers)
         except ConfigError as reason:
             log.warning("%s: no mixed precision: %s", parent.name, reason)
             unmixed[parent.name] = str(reason)
         else:
-            points += _search(begin, space, data, workers, report)
+            points += _search(begin, space, drops, data, workers, report)
     return replace(
         compressed,
         models=(*compressed.models, *(p.model for p in points)),
@@ -182,8 +184,12 @@ def mixed_precision(
     )
 
 
-def _space(begin: Begin, data: Development, workers: Workers) -> WidthSpace:
-    """The widths that the layers may have, without those that cost too much of the metric alone.
+#: How much worse the metric is, relatively, with a layer of a width: by layer name and width.
+Drops = Mapping[tuple[str, int], float]
+
+
+def _space(begin: Begin, data: Development, workers: Workers) -> tuple[WidthSpace, Drops]:
+    """The widths that the layers may have, without those that cost too much of the metric alone, and what they cost.
 
     Raises:
         ConfigError: If no layer has a choice.
@@ -194,18 +200,23 @@ def _space(begin: Begin, data: Development, workers: Workers) -> WidthSpace:
         if node.name in own:
             asked = mixed.weight_bits if has_kernel(node) else mixed.activation_bits
             jobs.append(LayerJob(begin, node.name, tuple(sorted({*asked, own[node.name]}))))
-    widths = dict(workers.map(tolerated_widths, jobs))
-    space = WidthSpace(tuple((job.layer, widths[i]) for i, job in enumerate(jobs)))
+    measured = dict(workers.map(sensitivity, jobs))
+    space = WidthSpace(tuple((job.layer, tuple(measured[i])) for i, job in enumerate(jobs)))
     if not space.genes:
         raise ConfigError(
             f"no layer of {begin.start.name} may have another width: give mixed other weight_bits or activation_bits, or a "
             f"max_drop above {mixed.max_drop:g}"
         )
-    return space
+    return space, {(job.layer, bits): drop for i, job in enumerate(jobs) for bits, drop in measured[i].items()}
 
 
-def tolerated_widths(data: Development, job: LayerJob) -> tuple[int, ...]:
-    """The choices of a layer without those that, untrained, make the metric too bad; runs in a worker."""
+def sensitivity(data: Development, job: LayerJob) -> dict[int, float]:
+    """How much worse the metric is, relatively and untrained, with a layer of other widths; runs in a worker.
+
+    Returns:
+        Width -> loss of the metric, ascending: 0 for those not below that of the starting point. Widths that lose too
+        much are left out.
+    """
     from kerasnac.adapters.keras.train import predict
 
     begin, validation = job.begin, data.validation
@@ -236,16 +247,31 @@ def tolerated_widths(data: Development, job: LayerJob) -> tuple[int, ...]:
             "kept": sorted(kept),
         }
         begin.journal.append(record)
-    return tuple(record["kept"])
+    sign, before = (1 if data.task.sense == "max" else -1), record["metric"]
+    lowered = {int(bits): sign * (before - value) / max(abs(before), 1e-12) for bits, value in record["lowered"].items()}
+    return {bits: lowered.get(bits, 0.0) for bits in record["kept"]}
+
+
+def _first(begin: Begin, space: WidthSpace, drops: Drops, seed: int) -> list[Genome]:
+    """The first generation: the starting point, points on the way down from it, and mutations of it."""
+    size, start = begin.mixed.population, space.encode(begin.widths)
+    way = space.descent(begin.widths, drops)
+    steps = np.unique(np.linspace(0, len(way) - 1, min(len(way), size // 2)).round().astype(int))
+    others = mutations(space, start, size, seed=seed)
+    return list(dict.fromkeys([start, *(way[i] for i in steps), *others]))[:size]
 
 
 def _search(
-    begin: Begin, space: WidthSpace, data: Development, workers: Workers, report: Callable[[Trained, int], None]
+    begin: Begin,
+    space: WidthSpace,
+    drops: Drops,
+    data: Development,
+    workers: Workers,
+    report: Callable[[Trained, int], None],
 ) -> list[Point]:
     """All evaluations of a model, in the order in which they were asked for."""
-    mixed, first = begin.mixed, space.encode(begin.widths)
-    seed = derive_seed(begin.seed, "mixed", begin.start.name)
-    initial = [first, *mutations(space, first, mixed.population - 1, seed=seed)]
+    mixed, seed = begin.mixed, derive_seed(begin.seed, "mixed", begin.start.name)
+    initial = _first(begin, space, drops, seed)
     algorithm = Nsga2(space, initial, size=mixed.population, objectives=2, constraints=1, seed=seed)
     points: list[Point] = []
     while len(points) < mixed.evaluations and (genomes := algorithm.ask()):

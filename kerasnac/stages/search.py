@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.adapters.adder_graph import require_da4ml
 from kerasnac.adapters.nsga2 import Hypervolume, Nsga2, nondominated
 from kerasnac.adapters.workers import Workers
 from kerasnac.core.data import Development, Task
@@ -101,7 +102,8 @@ class SearchResult:
     def select(self, *rules: str) -> tuple[Evaluation, ...]:
         """Points of the front by the rules of :class:`kerasnac.core.selection.Selection`, without repeats."""
         names = {"metric": self.task.metric, "cost": self.cost}
-        picked = [Selection.parse(rule).pick(self.front, lambda e: e.metrics, **names, sense=self.task.sense) for rule in rules]
+        parsed = [Selection.parse(rule) for rule in rules]
+        picked = (e for rule in parsed for e in rule.pick(self.front, lambda e: e.metrics, **names, sense=self.task.sense))
         return tuple({e.index: e for e in picked}.values())
 
     def frame(self) -> pd.DataFrame:
@@ -176,7 +178,9 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
     Raises:
         SpaceError: If shapes or outputs differ, there is nothing to choose, a seed architecture is not in the space,
             or an estimator does not know what the space holds.
-        ConfigError: If an objective or a budget is unknown, or the training is not for this task.
+        ConfigError: If an objective or a budget is unknown, the training is not for this task, or trained weights are
+            asked for that there will not be.
+        EnvironmentProblem: If the package of an estimator is missing.
     """
     settings.training.check(data.task)
     if space.input != data.input_shape:
@@ -188,6 +192,13 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
     _seeds(space, settings)
     for estimator in _estimators(data, settings, seed=0):
         estimator.check(space)
+    if settings.adder_graph.weights == "trained":
+        if not space.codesigned:
+            raise ConfigError(
+                "search.adder_graph.weights: trained needs a space with weight_bits, activation_bits or sparsity; candidates "
+                "of this one are trained in float: use drawn"
+            )
+        require_da4ml()
 
 
 class _Search:

@@ -85,7 +85,7 @@ def test_the_networks_have_the_shapes_of_the_task(name: str) -> None:
         assert architecture.input_shape == space.input
         assert architecture.output_shape == (space.outputs,)
         assert architecture.parameters > 0
-        assert architecture.has_widths == any(gene.endswith("_bits") for gene in space.genes)
+        assert architecture.codesigned == space.codesigned
 
 
 @every_file
@@ -173,7 +173,7 @@ def test_layer_norms_in_an_exact_space_are_refused_with_their_place(tmp_path: Pa
 def test_widths_without_exact_firmware_are_refused_with_their_place(name: str, tmp_path: Path) -> None:
     path = tmp_path / "bits.yaml"
     path.write_text(dump(run_file(name)).replace("firmware: exact", "firmware: any", 1))
-    with pytest.raises(ConfigError, match=r"bit widths are genes: .* declare firmware: exact") as caught:
+    with pytest.raises(ConfigError, match=r"bit widths or sparsities are genes: .* declare firmware: exact") as caught:
         load_run(path)
     assert f"{path}:{line_of(path, 'space:')}: space: " in str(caught.value)
 

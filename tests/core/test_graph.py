@@ -213,6 +213,6 @@ def test_a_window_keeps_the_input_format() -> None:
 
 def test_widths_of_its_own_make_a_network_one_that_is_trained_quantized() -> None:
     plain = Architecture((4,), (LayerSpec.of("dense", units=2), RELU))
-    assert not plain.has_widths
-    assert Architecture((4,), (LayerSpec.of("dense", units=2, weight_bits=4), RELU)).has_widths
-    assert Architecture((4,), (plain.layers[0], LayerSpec.of("activation", fn="relu", activation_bits=4))).has_widths
+    assert not plain.codesigned
+    assert Architecture((4,), (LayerSpec.of("dense", units=2, weight_bits=4), RELU)).codesigned
+    assert Architecture((4,), (plain.layers[0], LayerSpec.of("activation", fn="relu", activation_bits=4))).codesigned

@@ -18,7 +18,8 @@ MIRRORED: list[Point] = [(round(1 - metric, 2), cost) for metric, cost in FRONT]
 
 
 def pick(rule: str, points: list[Point], *, largest: bool = True) -> Point:
-    return Selection.parse(rule).pick(points, values, metric="metric", cost="cost", sense="max" if largest else "min")
+    (picked,) = Selection.parse(rule).pick(points, values, metric="metric", cost="cost", sense="max" if largest else "min")
+    return picked
 
 
 def values(point: Point) -> dict[str, float]:
@@ -79,7 +80,7 @@ points = st.lists(st.tuples(st.floats(0.1, 1), st.floats(1, 1e6)), min_size=1, m
 @given(points, st.floats(0, 1))
 def test_within_is_the_cheapest_of_the_good_enough(front: list[Point], tolerance: float) -> None:
     rule = Selection("within", tolerance)
-    chosen = rule.pick(front, values, metric="metric", cost="cost", sense="max")
+    (chosen,) = rule.pick(front, values, metric="metric", cost="cost", sense="max")
     best = max(metric for metric, _ in front)
     assert chosen[0] >= best * (1 - tolerance) * (1 - 1e-12)
     assert all(cost >= chosen[1] for metric, cost in front if metric > best * (1 - tolerance) * (1 + 1e-12))
@@ -100,7 +101,7 @@ def test_a_budget_is_kept_and_no_affordable_point_is_better(front: list[Point], 
         with pytest.raises(ConfigError, match="no model keeps cost <= "):
             rule.pick(front, values, **options)  # type: ignore[arg-type]
         return
-    chosen = rule.pick(front, values, **options)  # type: ignore[arg-type]
+    (chosen,) = rule.pick(front, values, **options)  # type: ignore[arg-type]
     best = (max if largest else min)(metric for metric, _ in affordable)
     assert chosen[0] == best
     assert chosen[1] == min(cost for metric, cost in affordable if metric == best)
@@ -112,9 +113,16 @@ def test_on_a_front_the_pick_is_the_nearest_to_the_budget(drawn: list[Point], bu
     front = [p for p in set(drawn) if not any(q != p and q[0] >= p[0] and q[1] <= p[1] for q in drawn)]
     affordable = [cost for _, cost in front if cost <= budget]
     if affordable:
-        assert Selection("budget", budget, "cost").pick(front, values, metric="metric", cost="cost", sense="max")[1] == max(
-            affordable
-        )
+        rule = Selection("budget", budget, "cost")
+        (chosen,) = rule.pick(front, values, metric="metric", cost="cost", sense="max")
+        assert chosen[1] == max(affordable)
+
+
+def test_a_whole_front_is_picked_as_it_is() -> None:
+    rule = Selection.parse("front")
+    assert rule.pick(FRONT, values, metric="metric", cost="cost", sense="max") == tuple(FRONT)
+    with pytest.raises(ConfigError, match="the front is empty"):
+        rule.pick([], values, metric="metric", cost="cost", sense="max")
 
 
 @pytest.mark.parametrize(
@@ -172,5 +180,5 @@ def test_an_empty_front_is_refused() -> None:
     ],
 )
 def test_other_rules_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"unknown selection .*: one of best, knee, 'within 2%'"):
+    with pytest.raises(ConfigError, match=r"unknown selection .*: one of front \(all of it\), best, knee, "):
         Selection.parse(text)

@@ -191,7 +191,12 @@ MISTAKES = {
         "space.training: 'epochs' cannot be a gene",
     ),
     "wrong gene": ("[1e-3, 1E-2]", "[slow, fast]", "slow", "space.training.learning_rate: Input should be a valid number"),
-    "unknown rule": ("[knee]", "[elbow]", "elbow", "tune.select.0: unknown selection 'elbow': one of best, knee"),
+    "unknown rule": (
+        "[knee]",
+        "[elbow]",
+        "elbow",
+        "tune.select.0: unknown selection 'elbow': one of front (all of it), best, knee",
+    ),
     "key twice": ("  outputs: 2", "  outputs: 2\n  outputs: 3", "outputs: 3", "outputs stands twice (first in line 4)"),
     "key twice in a flow": ("{bops: 1e6}", "{bops: 1e6, bops: 2}", "bops", "bops stands twice (first in line 20)"),
     "unclosed bracket": ("[8, 8, 1]", "[8, 8, 1", "outputs", "not valid YAML"),

@@ -14,10 +14,16 @@ from kerasnac.core.evaluation import Evaluation
 from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.training import Training
-from kerasnac.stages.candidates import Job
+from kerasnac.stages.candidates import Job, Result
 from kerasnac.stages.search import Generation, SearchResult, global_search
 
 SETTINGS = SearchSettings(population=6, evaluations=20, training=Training(epochs=1, batch_size=64))
+
+
+def drawn(job: Job) -> float:
+    """An accuracy that depends on the candidate and its training, and on nothing else."""
+    text = f"Job(candidate={job.candidate}, training={job.training}, seed={job.seed}, folds={job.folds})"
+    return int(hashlib.sha256(text.encode()).hexdigest()[:6], 16) / 16**6
 
 
 class Instant:
@@ -31,11 +37,15 @@ class Instant:
         accuracy: Callable[[Job], float] | None = None,
         fails_after: int | None = None,
         dies: Callable[[Job], bool] = lambda job: False,
+        costs: Callable[[Job], dict[str, float]] = lambda job: {},
     ) -> None:
         self.jobs: list[Job] = []
-        self._accuracy = accuracy or (lambda job: int(hashlib.sha256(f"{job}".encode()).hexdigest()[:6], 16) / 16**6)
+        self._accuracy = accuracy or (
+            lambda job: int(hashlib.sha256(f"{job.candidate}{job.training}{job.seed}".encode()).hexdigest()[:6], 16) / 16**6
+        )
         self._left = fails_after
         self._dies = dies
+        self._costs = costs
 
     def attempt(self, task: Any, items: Sequence[Job], **options: Any) -> Iterator[tuple[int, Any]]:
         for index in reversed(range(len(items))):
@@ -45,7 +55,8 @@ class Instant:
                 self._left -= 1
             self.jobs.append(items[index])
             accuracy = self._accuracy(items[index])
-            yield index, Died("killed.") if self._dies(items[index]) else ({"accuracy": accuracy, "loss": 1 - accuracy}, 0.5)
+            result = Result({"accuracy": accuracy, "loss": 1 - accuracy, **self._costs(items[index])}, 0.5)
+            yield index, Died("killed.") if self._dies(items[index]) else result
 
     def map(self, task: Any, items: Sequence[Any], **options: Any) -> Iterator[tuple[int, Any]]:
         for index in reversed(range(len(items))):

@@ -111,7 +111,7 @@ def instant(uniform: CompressResult, vector_classes: Dataset, monkeypatch: pytes
 
     def put(*, sensitivity: bool = False, **options: Any) -> Instant:
         if not sensitivity:
-            monkeypatch.setattr(stage, "tolerated_widths", lambda data, job: job.choices)
+            monkeypatch.setattr(stage, "sensitivity", lambda data, job: dict.fromkeys(job.choices, 0.0))
         made = Instant(**options)
         monkeypatch.setattr(stage, "_trained", made)
         return made
@@ -261,7 +261,7 @@ def test_a_model_that_cannot_begin_is_left_out_with_a_reason(
 def test_a_training_that_raises_is_shown_with_its_widths(
     search: Callable[..., CompressResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "tolerated_widths", lambda data, job: job.choices)
+    monkeypatch.setattr(stage, "sensitivity", lambda data, job: dict.fromkeys(job.choices, 0.0))
     monkeypatch.setattr("kerasnac.adapters.pruning.fit_masked", None)
     with pytest.raises(TrialError, match=r"training toy with the widths dense_0=\d activation_0=\d dense_1=\d failed"):
         search()

@@ -10,13 +10,13 @@ import pytest
 
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Dataset
-from kerasnac.core.settings import RunSettings
+from kerasnac.core.settings import QuantizedSettings, RunSettings
 from kerasnac.core.space import Candidate, SearchSpace
 from kerasnac.core.training import Training
 from kerasnac.errors import ConfigError
 from kerasnac.faces.plots import tuning
 from kerasnac.faces.tables import as_text, tuned
-from kerasnac.stages.candidates import DEFAULT_WIDTHS, SATURATION, Job, train_candidate
+from kerasnac.stages.candidates import SATURATION, Codesign, Job, train_candidate
 from kerasnac.stages.run import Outcome, run_all
 
 
@@ -119,24 +119,30 @@ def with_widths(weight_bits: int, activation_bits: int) -> Architecture:
 TRAINING = Training(epochs=6, batch_size=16, learning_rate=0.01)
 
 
+def codesign_job(architecture: Architecture, **options: Any) -> Job:
+    """As a search with the usual settings trains it."""
+    return Job(Candidate(architecture), TRAINING, 1, codesign=Codesign(QuantizedSettings().of(TRAINING, full=6), **options))
+
+
 def test_a_candidate_with_widths_is_scored_as_it_will_be_quantized(vector_classes: Dataset, keras: Any) -> None:
     """The same steps by hand: a float training, half as many epochs quantized at a third of the rate."""
     from kerasnac.adapters.keras.train import fit, quantized_start
 
     data = vector_classes.development
     architecture = with_widths(3, 2)
-    metrics, seconds = train_candidate(data, Job(Candidate(architecture), TRAINING, 1))
+    result = train_candidate(data, codesign_job(architecture))
     floating = fit(architecture, data, TRAINING, seed=1)
-    quantized, start = quantized_start(architecture, floating.weights, data, **DEFAULT_WIDTHS, saturation=SATURATION)
+    widths = {"weight_bits": 8, "activation_bits": 8}
+    quantized, start = quantized_start(architecture, floating.weights, data, **widths, saturation=SATURATION)
     assert [layer.weight.bits for layer in quantized.layers if layer.weight] == [3, 8]
     assert [layer.activation.bits for layer in quantized.layers if layer.activation] == [2]
     expected = fit(quantized, data, TRAINING.with_(epochs=3, learning_rate=0.01 / 3), seed=1, weights=start)
-    assert metrics == {"accuracy": expected.metric, "loss": expected.loss}
-    assert metrics["loss"] != floating.loss
-    assert seconds > 0
+    assert result.metrics == {"accuracy": expected.metric, "loss": expected.loss}
+    assert result.metrics["loss"] != floating.loss
+    assert result.seconds > 0
 
 
 def test_fewer_bits_cost_accuracy(vector_classes: Dataset, keras: Any) -> None:
     data = vector_classes.development
-    losses = [train_candidate(data, Job(Candidate(with_widths(*bits)), TRAINING, 1))[0]["loss"] for bits in ((8, 8), (2, 2))]
+    losses = [train_candidate(data, codesign_job(with_widths(*bits))).metrics["loss"] for bits in ((8, 8), (2, 2))]
     assert losses[0] < losses[1]

@@ -417,14 +417,15 @@ def test_results_of_another_fidelity_are_not_reused(
 def test_folds_give_means_and_the_spread_of_the_metric(keras: Any, mlp_space: SearchSpace, vector_classes: Dataset) -> None:
     data = vector_classes.development
     job = Job(mlp_space.decode(mlp_space.sample_feasible(np.random.default_rng(0))), Training(epochs=1, batch_size=64), 7)
-    metrics, seconds = train_candidate(data, replace(job, folds=2))
+    result = train_candidate(data, replace(job, folds=2))
+    metrics, seconds = result.metrics, result.seconds
     single = [train_candidate(part, job) for part in data.folds(2)]
     assert set(metrics) == {"accuracy", "loss", "accuracy_std"}
-    assert set(single[0][0]) == {"accuracy", "loss"}
-    values = np.array([result["accuracy"] for result, _ in single])
+    assert set(single[0].metrics) == {"accuracy", "loss"}
+    values = np.array([one.metrics["accuracy"] for one in single])
     assert metrics["accuracy"] == pytest.approx(values.mean())
     assert metrics["accuracy_std"] == pytest.approx(values.std(ddof=1))
-    assert metrics["loss"] == pytest.approx(np.mean([result["loss"] for result, _ in single]))
+    assert metrics["loss"] == pytest.approx(np.mean([one.metrics["loss"] for one in single]))
     assert seconds > 0
 
 
@@ -674,10 +675,10 @@ def test_what_is_estimated_can_be_an_objective_and_a_budget(
     use: Use, mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:
     estimator, workers = use(), Instant()
-    settings = changed(objectives=("metric", "lut", "cycles"), budgets={"lut": 200.0}, evaluations=8)
+    settings = changed(objectives=("metric", "lut", "cycles"), budgets={"lut": 200.0}, evaluations=14)
     result = search(mlp_space, vector_classes, tmp_path, workers, settings)
     assert [o.metric for o in result.objectives] == ["accuracy", "lut", "cycles"]
-    assert len(result.trained) == 8
+    assert len(result.trained) == 14
     for e in result.evaluations:
         assert e.metrics["lut"] == 2 * e.metrics["parameters"]
         assert e.status == ("ok" if e.metrics["lut"] <= 200 else "over_budget")
@@ -748,7 +749,7 @@ def test_a_network_that_cannot_be_estimated_is_infeasible_with_the_reason(
 ) -> None:
     use(most=100)
     workers = Instant()
-    settings = changed(objectives=("metric", "lut"), evaluations=8)
+    settings = changed(objectives=("metric", "lut"), evaluations=14)
     result = search(mlp_space, vector_classes, tmp_path, workers, settings)
     infeasible = [e for e in result.evaluations if e.status == "infeasible"]
     assert infeasible

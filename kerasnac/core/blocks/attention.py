@@ -25,7 +25,7 @@ class Attention(Quantizable):
         scores: ``softmax``, or ``relu`` for scores that are not normalised.
         activation: Choices of activation after the sum.
 
-    All its layers share one width of kernels and one of activations.
+    All its layers share one width and sparsity of kernels and one width of activations.
     """
 
     block: Literal["attention"] = "attention"
@@ -35,12 +35,12 @@ class Attention(Quantizable):
 
     def choices(self) -> tuple[Choice, ...]:
         own = (Choice(name, getattr(self, name)) for name in ("width", "scores", "activation"))
-        return (*own, *self.bit_choices())
+        return (*own, *self.codesign_choices())
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) != 3:
             raise Infeasible(f"attention needs a map (rows, columns, channels), got shape {shape}")
-        weights, bits = self.bits("weight_bits", picks), self.bits("activation_bits", picks)
+        weights, bits = self.picked_kernel(picks), self.picked_output(picks)
         tokens, width = math.prod(shape[:2]), picks["width"]
         linear, relu = (LayerSpec.of("activation", fn=fn, **bits) for fn in ("none", "relu"))
         score = (linear, LayerSpec.of("softmax", **bits)) if picks["scores"] == "softmax" else (relu,)

@@ -133,26 +133,52 @@ NormValues = Values[Literal["none", "batch", "layer"]]
 #: Choices of a bit width; None leaves the width to the settings of a run.
 BitValues = Values[Annotated[int, Field(ge=2, le=16)]] | None
 
+#: Choices of the fraction of a kernel that is pruned; None leaves it to the settings of a run.
+SparsityValues = Values[Annotated[float, Field(ge=0, lt=1)]] | None
 
-class Quantizable(Block):
-    """A block whose bit widths can be genes.
+
+class Kernel(BaseModel):
+    """What may be chosen for the kernel of a layer.
+
+    Attributes:
+        weight_bits: Choices of its width.
+        sparsity: Choices of the fraction of it that is pruned.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight_bits: BitValues = None
+    sparsity: SparsityValues = None
+
+    def kernel_choices(self, prefix: str = "") -> tuple[Choice, ...]:
+        """The genes of one layer's kernel."""
+        fields = {"weight_bits": self.weight_bits, "sparsity": self.sparsity}
+        return tuple(Choice(f"{prefix}{name}", values) for name, values in fields.items() if values is not None)
+
+    def picked_kernel(self, picks: Picks) -> dict[str, Any]:
+        """The picked width and sparsity as layer parameters, as far as they are genes."""
+        return {choice.name: picks[choice.name] for choice in self.kernel_choices()}
+
+
+class Quantizable(Kernel, Block):
+    """A block whose bit widths and sparsities can be genes.
 
     Attributes:
         weight_bits: Choices of the width of kernels.
         activation_bits: Choices of the width of activations.
+        sparsity: Choices of the fraction of a kernel that is pruned.
     """
 
-    weight_bits: BitValues = None
     activation_bits: BitValues = None
 
-    def bit_choices(self, prefix: str = "") -> tuple[Choice, ...]:
-        """The genes of one layer's widths."""
-        fields = {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
-        return tuple(Choice(f"{prefix}{name}", values) for name, values in fields.items() if values is not None)
+    def codesign_choices(self, prefix: str = "") -> tuple[Choice, ...]:
+        """The genes of one layer's widths and sparsity."""
+        own = () if self.activation_bits is None else (Choice(f"{prefix}activation_bits", self.activation_bits),)
+        return (*self.kernel_choices(prefix), *own)
 
-    def bits(self, name: Literal["weight_bits", "activation_bits"], picks: Picks) -> dict[str, Any]:
-        """The picked width as a layer parameter; empty if it is no gene."""
-        return {} if getattr(self, name) is None else {name: picks[name]}
+    def picked_output(self, picks: Picks) -> dict[str, Any]:
+        """The picked width of an activation as a layer parameter; empty if it is no gene."""
+        return {} if self.activation_bits is None else {"activation_bits": picks["activation_bits"]}
 
     def followers(
         self, picks: Picks, bits: Picks | None = None, *, axes: Literal["all", "last"] = "all"
@@ -169,7 +195,7 @@ class Quantizable(Block):
             yield LayerSpec.of("batch_norm")
         elif norm == "layer":
             yield LayerSpec.of("layer_norm", axes=axes)
-        yield LayerSpec.of("activation", fn=picks["activation"], **self.bits("activation_bits", bits or picks))
+        yield LayerSpec.of("activation", fn=picks["activation"], **self.picked_output(bits or picks))
 
 
 def flattened(shape: Shape) -> Iterator[LayerSpec]:

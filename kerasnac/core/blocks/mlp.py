@@ -38,8 +38,8 @@ class _Stack(Quantizable):
         return self
 
     @abstractmethod
-    def _linear(self, units: Scalar, bits: Mapping[str, Any]) -> LayerSpec:
-        """A layer of some units, with the width of its kernel."""
+    def _linear(self, units: Scalar, kernel: Mapping[str, Any]) -> LayerSpec:
+        """A layer of some units, with what is picked for its kernel."""
 
     @property
     def _depths(self) -> tuple[int, ...]:
@@ -53,7 +53,7 @@ class _Stack(Quantizable):
             Choice("depth", self._depths),
             *(Choice(f"{i}.units", widths) for i, widths in enumerate(self.widths[:deepest])),
             *(Choice(f"{scope}{name}", values) for scope in scopes for name, values in kinds),
-            *(choice for i in range(deepest) for choice in self.bit_choices(f"{i}.")),
+            *(choice for i in range(deepest) for choice in self.codesign_choices(f"{i}.")),
         )
 
     def combinations(self) -> int:
@@ -62,9 +62,9 @@ class _Stack(Quantizable):
     def _combinations(self, *, more: int) -> int:
         """Number of picks, with some more layers whose widths are counted elsewhere."""
         kinds = len(self.norm) * len(self.activation)
-        bits = math.prod(len(choice.values) for choice in self.bit_choices())
+        own = math.prod(len(choice.values) for choice in self.codesign_choices())
         return sum(
-            math.prod(map(len, self.widths[:depth])) * kinds ** min(layers, 1 if self.shared else layers) * bits**layers
+            math.prod(map(len, self.widths[:depth])) * kinds ** min(layers, 1 if self.shared else layers) * own**layers
             for depth in self._depths
             for layers in [depth + more]
         )
@@ -72,7 +72,7 @@ class _Stack(Quantizable):
     def _stacked(self, picks: Picks, axes: Literal["all", "last"]) -> Iterator[LayerSpec]:
         for i in range(picks["depth"]):
             own = picks.within(i)
-            yield self._linear(own["units"], self.bits("weight_bits", own))
+            yield self._linear(own["units"], self.picked_kernel(own))
             yield from self.followers(picks if self.shared else own, own, axes=axes)
 
 
@@ -81,8 +81,8 @@ class Mlp(_Stack):
 
     block: Literal["mlp"] = "mlp"
 
-    def _linear(self, units: Scalar, bits: Mapping[str, Any]) -> LayerSpec:
-        return LayerSpec.of("dense", units=units, **bits)
+    def _linear(self, units: Scalar, kernel: Mapping[str, Any]) -> LayerSpec:
+        return LayerSpec.of("dense", units=units, **kernel)
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         yield from flattened(shape)
@@ -103,12 +103,12 @@ class DeepSets(_Stack):
     bottleneck: Values[PositiveInt] | None = None
     aggregate: Values[Literal["mean", "max"]] = ("mean",)
 
-    def _linear(self, units: Scalar, bits: Mapping[str, Any]) -> LayerSpec:
-        return LayerSpec.of("conv1d", filters=units, kernel=1, stride=1, padding="valid", **bits)
+    def _linear(self, units: Scalar, kernel: Mapping[str, Any]) -> LayerSpec:
+        return LayerSpec.of("conv1d", filters=units, kernel=1, stride=1, padding="valid", **kernel)
 
     def choices(self) -> tuple[Choice, ...]:
         own = () if self.shared else (Choice("out.norm", self.norm), Choice("out.activation", self.activation))
-        last = () if self.bottleneck is None else (Choice("bottleneck", self.bottleneck), *own, *self.bit_choices("out."))
+        last = () if self.bottleneck is None else (Choice("bottleneck", self.bottleneck), *own, *self.codesign_choices("out."))
         return (*super().choices(), *last, Choice("aggregate", self.aggregate))
 
     def combinations(self) -> int:
@@ -122,8 +122,8 @@ class DeepSets(_Stack):
         yield from self._stacked(picks, "last")
         own, activation_bits = picks.within("out"), dict[str, Any]()
         if self.bottleneck is not None:
-            activation_bits = self.bits("activation_bits", own)
-            yield self._linear(picks["bottleneck"], self.bits("weight_bits", own))
+            activation_bits = self.picked_output(own)
+            yield self._linear(picks["bottleneck"], self.picked_kernel(own))
             yield from self.followers(picks if self.shared else own, own, axes="last")
         yield LayerSpec.of("pool", op=picks["aggregate"], size=0)
         yield LayerSpec.of("activation", fn="none", **activation_bits)

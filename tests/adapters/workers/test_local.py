@@ -44,9 +44,9 @@ def test_workers_go_on_after_a_task_that_raised(vector_classes: Dataset, workers
     bad = replace(good, candidate=Candidate(Architecture((5,), (LayerSpec.of("dense", units=3),))))
     with pytest.raises(TrialError, match="dense-3"):
         list(workers.map(train_candidate, [bad]))
-    ((index, (metrics, _)),) = workers.map(train_candidate, [good])
+    ((index, result),) = workers.map(train_candidate, [good])
     assert index == 0
-    assert set(metrics) == {"accuracy", "loss"}
+    assert set(result.metrics) == {"accuracy", "loss"}
 
 
 def test_workers_yield_every_item_with_its_index(workers: LocalWorkers) -> None:

@@ -675,10 +675,10 @@ def test_what_is_estimated_can_be_an_objective_and_a_budget(
     use: Use, mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:
     estimator, workers = use(), Instant()
-    settings = changed(objectives=("metric", "lut", "cycles"), budgets={"lut": 200.0}, evaluations=14)
+    settings = changed(objectives=("metric", "lut", "cycles"), budgets={"lut": 200.0}, evaluations=10)
     result = search(mlp_space, vector_classes, tmp_path, workers, settings)
     assert [o.metric for o in result.objectives] == ["accuracy", "lut", "cycles"]
-    assert len(result.trained) == 14
+    assert len(result.trained) == 10
     for e in result.evaluations:
         assert e.metrics["lut"] == 2 * e.metrics["parameters"]
         assert e.status == ("ok" if e.metrics["lut"] <= 200 else "over_budget")

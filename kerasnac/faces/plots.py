@@ -82,7 +82,8 @@ def tuning(models: Sequence[Trained], task: Task) -> Figure:
 def compression(result: CompressResult) -> Figure:
     """Task metric against the chosen cost: one curve per model and width, more opaque with every pruning iteration.
 
-    Points of mixed precision are in no order, and no curve. Points without this cost, having no exact adder graph, are gaps.
+    Points of mixed precision, or with the widths of a search, are in no order, and no curve. Points without this cost,
+    having no exact adder graph, are gaps.
     """
     figure, axes = _plane(result.task, "quantization and pruning", result.cost)
     curves: dict[str, list[Any]] = {}
@@ -92,13 +93,13 @@ def compression(result: CompressResult) -> Figure:
     for number, (label, models) in enumerate(curves.items()):
         color = f"C{number % 10}"
         x, y = [result.values(m).get(result.cost, np.nan) for m in models], [m.metrics[result.task.metric] for m in models]
-        axes.plot(x, y, "o" if "widths" in models[0].origin else "-", color=color, ms=3, lw=1, label=label)
+        single = "widths" in models[0].origin or models[0].architecture.codesigned
+        axes.plot(x, y, "o" if single else "-", color=color, ms=3, lw=1, label=label)
         strength: Any = [(m.origin["iteration"] + 1) / (last + 1) for m in models]
         axes.scatter(x, y, color=color, alpha=strength)
     for number, parent in enumerate(result.parents):
-        axes.axhline(
-            parent.metrics[result.task.metric], ls=":", lw=1, color="gray", label="float models" if number == 0 else None
-        )
+        style = {"ls": ":", "lw": 1, "color": "gray", "alpha": 0.5 if len(result.parents) > 4 else 1}
+        axes.axhline(parent.metrics[result.task.metric], **style, label="float models" if number == 0 else None)
     if result.models:
         axes.legend(fontsize="small")
     return figure
@@ -109,6 +110,8 @@ def _curve(model: Trained) -> str:
     origin = model.origin
     if "widths" in origin:
         return f"{origin['parent']}, mixed precision"
+    if model.architecture.codesigned:
+        return "widths of the search"
     return f"{origin['parent']}, {origin['weight_bits']}-bit weights, {origin['activation_bits']}-bit activations"
 
 

@@ -53,6 +53,7 @@ EXAMPLES: Mapping[str, tuple[Block, Shape]] = {
             aggregate=("mean", "max"),
             norm=("none", "batch"),
             weight_bits=(4, 6),
+            sparsity=(0.25, 0.5),
         ),
         (8, 3),
     ),

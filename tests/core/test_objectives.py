@@ -109,3 +109,8 @@ def test_violations_are_relative() -> None:
 def test_costs_are_counted_at_the_given_widths() -> None:
     network = Architecture((4,), (LayerSpec.of("dense", units=2),))
     assert cost_metrics(network, weight_bits=6, activation_bits=8) == {"bops": 8 * (48 + 14 + 2), "parameters": 10}
+
+
+def test_costs_know_the_widths_and_sparsities_of_the_layers() -> None:
+    network = Architecture((4,), (LayerSpec.of("dense", units=2, weight_bits=3, sparsity=0.75),))
+    assert cost_metrics(network, weight_bits=6, activation_bits=8)["bops"] == 8 * (0.25 * 24 + 11 + 2)

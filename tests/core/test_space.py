@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.blocks import Block, Choice, Choose, Conv, Mlp, Nothing, Picks
+from kerasnac.core.blocks.base import Kernel
 from kerasnac.core.layers import LayerSpec, Shape
 from kerasnac.core.precision import Precision
 from kerasnac.core.space import Candidate, Genome, SearchSpace
@@ -41,6 +42,14 @@ FITTING = {
         input=6,
         outputs=1,
         blocks=(Choose(options=(Nothing(), Choose(options=(Mlp(widths=((3, 5),)), Mlp(widths=((7, 9), 3)))))),),
+    ),
+    "codesign": SearchSpace(
+        input=6,
+        outputs=2,
+        firmware="exact",
+        blocks=(Mlp(widths=((4, 8), 4), depth=(1, 2), weight_bits=(3, 5), activation_bits=(4, 6), sparsity=(0.25, 0.5, 0.75)),),
+        output_layer=Kernel(weight_bits=(3, 4), sparsity=(0, 0.5)),
+        training={"learning_rate": [1e-3, 1e-2]},
     ),
     "training": SearchSpace(
         input=6,

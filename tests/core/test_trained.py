@@ -41,6 +41,11 @@ def test_sparsity_and_bops_count_the_zeros_of_the_rounded_kernel() -> None:
     assert QUANTIZED.bops == 4 * (0.5 * 3 * 8 + 3 + 8 + 1)
 
 
+def test_a_float_network_has_32_bits_whatever_it_is_to_be_quantized_to() -> None:
+    chosen = Architecture((2,), (LayerSpec.of("dense", units=2, weight_bits=3, sparsity=0.5),))
+    assert replace(FLOAT, architecture=chosen).bops == FLOAT.bops == 4 * (0.75 * 32 * 32 + 32 + 32 + 1)
+
+
 @pytest.mark.parametrize("missing", ["model.json", "weights.npz"])
 def test_an_incomplete_folder_is_refused(missing: str, tmp_path: Path) -> None:
     folder = FLOAT.save(tmp_path / "model")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kerasnac.core.baselines import braggnn
 from kerasnac.core.blocks import Block, Choose, Conv, Mlp, Nothing
+from kerasnac.core.blocks.base import Kernel
 from kerasnac.core.references import Reference
 from kerasnac.core.settings import CompressSettings, DatasetSettings, HalvingSettings, RunSettings, SearchSettings
 from kerasnac.core.space import SearchSpace
@@ -333,6 +334,13 @@ SPACES = [
         outputs=3,
         blocks=(Mlp(widths=((4, 8), 2), depth=(1, 2), shared=True, repeat=2),),
         training={"dropout": [0.0, 1e-5]},
+    ),
+    SearchSpace(
+        input=6,
+        outputs=3,
+        firmware="exact",
+        blocks=(Mlp(widths=(4,), weight_bits=(3, 5), sparsity=(0.25, 0.5)),),
+        output_layer=Kernel(weight_bits=(3, 4), sparsity=0.5),
     ),
     SearchSpace(
         input=(8, 8, 1), outputs=2, blocks=(Choose(options=(Nothing(), Choose(options=(Conv(channels=2), Mlp(widths=(3,)))))),)

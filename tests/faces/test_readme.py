@@ -31,8 +31,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-def test_the_space_can_be_loaded(tmp_path: Path) -> None:
-    (text,) = (text for text in blocks("yaml") if text.startswith("space:"))
+@pytest.mark.parametrize("text", [text for text in blocks("yaml") if text.startswith("space:")])
+def test_the_spaces_can_be_loaded(text: str, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(text)
     assert load_space(tmp_path / "space.yaml").genes
 

@@ -98,7 +98,7 @@ def compression(result: CompressResult) -> Figure:
         strength: Any = [(m.origin["iteration"] + 1) / (last + 1) for m in models]
         axes.scatter(x, y, color=color, alpha=strength)
     for number, parent in enumerate(result.parents):
-        style = {"ls": ":", "lw": 1, "color": "gray", "alpha": 0.5 if len(result.parents) > 4 else 1}
+        style: dict[str, Any] = {"ls": ":", "lw": 1, "color": "gray", "alpha": 0.5 if len(result.parents) > 4 else 1}
         axes.axhline(parent.metrics[result.task.metric], **style, label="float models" if number == 0 else None)
     if result.models:
         axes.legend(fontsize="small")

@@ -414,7 +414,7 @@ class CompressSettings(Settings):
         return bool(self.estimators) or self.cost == "adder_luts"
 
     def sparsity(self, iteration: int) -> float:
-        """Fraction of the pruned kernels that is pruned in an iteration, where layers have none of their own."""
+        """Fraction of the pruned kernels that is pruned in an iteration; 0 is the unpruned one."""
         if self.schedule == "iterative":
             return 1 - float((1 - self.fraction) ** iteration)
         return (0.0, *self.sparsities)[iteration]

@@ -178,8 +178,8 @@ def test_inputs_are_put_on_the_grid(case: Case, tmp_path: Path) -> None:
     assert make_firmware(case.trained, off_grid, case.task, folder=tmp_path / "fw", part=PART).bit_exact
 
 
-def tampered(project: Path, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    outputs = emulate(project, x)
+def tampered(project: Path, x: NDArray[np.float32], **options: Any) -> NDArray[np.float32]:
+    outputs = emulate(project, x, **options)
     outputs[7, 1] += 0.5
     return outputs
 

@@ -70,7 +70,7 @@ def convert(trained: Trained, options: HlsOptions, *, folder: Path, softmax: boo
     check_options(options)
     architecture = trained.architecture
     options.check(architecture)
-    check_layers(architecture, options.backend)
+    check_layers(architecture, options)
     formats = output_formats(architecture, trained.weights)
     model = build(_with_plain_kernels(architecture))
     set_weights(model, architecture, quantized_weights(architecture, trained.weights))

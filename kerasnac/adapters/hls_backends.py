@@ -57,7 +57,7 @@ class BackendFacts:
 
     Attributes:
         strategies: That it really implements; another one is ignored without a word.
-        tables: Whether it has look-up layers, matrix products of activations and a softmax with formats.
+        tables: Whether it has look-up layers, matrix products of activations, a softmax with formats and exact means.
         amd: Whether it takes AMD's part numbers; else Intel's.
         emulated: Empty if its C++ compiles with a plain compiler; else what is missing.
     """
@@ -98,28 +98,39 @@ def check_options(options: HlsOptions) -> None:
         raise EnvironmentProblem("strategy distributed_arithmetic needs the package da4ml: pip install da4ml==0.6.0")
 
 
-def check_layers(architecture: Architecture, backend: Backend) -> None:
-    """Checks that a backend has all layers of a network.
+def check_layers(architecture: Architecture, options: HlsOptions) -> None:
+    """Checks that a backend has all layers of a network, and computes them right.
 
     Raises:
         ConversionError: Naming the first layer that it has not.
     """
-    if BACKENDS[backend].tables:
+    if BACKENDS[options.backend].tables:
         return
     able = ", ".join(name for name, facts in BACKENDS.items() if facts.tables)
     for node in architecture.nodes:
-        if what := _needs_tables(node):
-            raise ConversionError(f"{node.name}: hls4ml has no {what} for {backend}; use one of {able}, or leave the layer out")
+        if what := _lacking(node, options):
+            raise ConversionError(
+                f"{node.name}: hls4ml has no {what} for {options.backend}; use backend {able}, or leave the layer out"
+            )
 
 
-def _needs_tables(node: Node) -> str:
+def _lacking(node: Node, options: HlsOptions) -> str:
     """What a layer needs that not every backend has; empty if nothing."""
-    if node.layer.kind == "softmax":
+    layer, stream = node.layer, options.io_type == "io_stream"
+    if layer.kind == "softmax":
         return "softmax with formats of its own"
-    if node.layer.kind == "matmul":
+    if layer.kind == "matmul":
         return "product of activations"
-    table = node.layer.kind == "activation" and ACTIVATIONS[node.layer["fn"]].table
-    return f"look-up layer, which {node.layer['fn']} is," if table else ""
+    if layer.kind == "activation" and ACTIVATIONS[layer["fn"]].table:
+        return f"look-up layer, which {layer['fn']} is,"
+    # Tried with hls4ml 1.3: these compile, and give other numbers than their formats have.
+    if layer.kind == "pool" and layer["op"] == "mean":
+        right = stream and layer["size"] == 0 and options.backend in ("Catapult", "Quartus")
+        where = "in io_parallel" if not stream else "over a part of the map" if layer["size"] else "of a whole map"
+        return "" if right else f"exact mean {where}"
+    if layer.kind == "pool" and layer["size"] == 0 and stream and options.backend != "Catapult":
+        return "exact maximum of a whole map in io_stream"
+    return ""
 
 
 def _check_part(part: str, backend: Backend, *, amd: bool) -> None:

@@ -16,6 +16,7 @@ import pytest
 from kerasnac.adapters import csim
 from kerasnac.adapters.csim import compile_project, emulate
 from kerasnac.adapters.hls import convert
+from kerasnac.adapters.hls_backends import check_layers
 from kerasnac.adapters.keras.train import layer_outputs, predict
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.hls_options import HlsOptions
@@ -192,6 +193,31 @@ def test_a_layer_that_a_backend_has_not_is_named(backend: str, tmp_path: Path) -
     part = PART if backend == "Catapult" else "Arria10"
     with pytest.raises(ConversionError, match=f"activation_1: hls4ml has no look-up layer, which gelu is, for {backend}"):
         convert(trained(SMALL), HlsOptions.of(backend=backend, part=part, strategy="resource"), folder=tmp_path)
+
+
+POOLS = [
+    ("Quartus", "io_parallel", "mean", 0, "mean in io_parallel"),
+    ("Quartus", "io_stream", "mean", 2, "mean over a part of the map"),
+    ("Quartus", "io_stream", "max", 0, "maximum of a whole map"),
+    ("Catapult", "io_parallel", "mean", 2, "mean in io_parallel"),
+    ("oneAPI", "io_stream", "mean", 0, "mean of a whole map"),
+    ("Catapult", "io_stream", "mean", 0, ""),
+    ("Quartus", "io_stream", "mean", 0, ""),
+    ("Quartus", "io_parallel", "max", 0, ""),
+    ("Vitis", "io_parallel", "mean", 0, ""),
+]
+
+
+@pytest.mark.parametrize(("backend", "io_type", "op", "size", "message"), POOLS)
+def test_pools_that_a_backend_computes_wrong_are_refused(backend: str, io_type: str, op: str, size: int, message: str) -> None:
+    """Where the message is empty every output was equal; elsewhere most were not, or nothing could be tried."""
+    network = Architecture((4, 4, 2), (layer("pool", op=op, size=size),), Precision(6, 2))
+    options = HlsOptions.of(backend=backend, io_type=io_type)
+    if not message:
+        check_layers(network, options)
+        return
+    with pytest.raises(ConversionError, match=f"pool_0: hls4ml has no exact {message}.* for {backend}"):
+        check_layers(network, options)
 
 
 def test_layers_can_have_strategies_of_their_own(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import argparse
 import csv
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,6 @@ class Case:
     split: Split
     task: Task
     options: HlsOptions
-    bits: tuple[int, int]
 
 
 def exact_spaces() -> list[str]:
@@ -124,7 +123,7 @@ def random_case(space: str, index: int, seed: int, samples: int, *, most_bits: i
     x = loud * rng.normal(0, 1, (samples, *architecture.input_shape))
     labels = rng.normal(size=(samples, task.outputs)) if task.kind == "regression" else rng.integers(0, task.outputs, samples)
     trained = Trained(f"{space}_{index}", quantized, weights, training, {}, index)
-    return Case(space, trained, Split(x.astype(np.float32), labels), task, options, (weight_bits, activation_bits))
+    return Case(space, trained, Split(x.astype(np.float32), labels), task, options)
 
 
 def _data(rng: np.random.Generator, architecture: Architecture, task: Task, *, seed: int) -> Dataset:
@@ -172,8 +171,8 @@ def row(index: int, case: Case, made: Firmware | None, refused: str, failed: str
         "model": architecture.id,
         "network": str(architecture),
         "parameters": architecture.parameters,
-        "weight_bits": case.bits[0],
-        "activation_bits": case.bits[1],
+        "weight_bits": _widths(layer.weight for layer in architecture.layers),
+        "activation_bits": _widths(layer.activation for layer in architecture.layers),
         "input_grid": str(architecture.input),
         "sparsity": f"{case.trained.sparsity:.3f}",
         "io_type": case.options.io_type,
@@ -197,6 +196,11 @@ def row(index: int, case: Case, made: Firmware | None, refused: str, failed: str
             "graph_reason": made.adder_graph.reason,
         }
     return result
+
+
+def _widths(grids: Iterable[Precision | None]) -> str:
+    """All widths that occur: those of a space with widths of its own are not those that were drawn."""
+    return " ".join(map(str, sorted({grid.bits for grid in grids if grid is not None})))
 
 
 def done(path: Path) -> set[int]:
@@ -235,8 +239,8 @@ def fuzz(models: int, seed: int, out: Path, *, spaces: list[str], samples: int, 
                     if kept.exists():
                         shutil.move(kept, out / f"wrong-{index}")
             verdict = made.verdict if made else f"refused: {refused}" if refused else f"FAILED: {failed}"
-            widths = f"w{case.bits[0]} a{case.bits[1]}, {case.trained.sparsity:.0%} zero, {case.options.io_type}"
-            print(f"{index} {case.space}, {widths}: {verdict}", flush=True)
+            widths = f"w {line['weight_bits']}, a {line['activation_bits']}, {case.trained.sparsity:.0%} zero"
+            print(f"{index} {case.space}, {widths}, {case.options.io_type}: {verdict}", flush=True)
     return table
 
 

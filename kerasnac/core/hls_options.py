@@ -21,6 +21,10 @@ IoType = Literal["io_parallel", "io_stream"]
 #: How kernel layers are implemented.
 Strategy = Literal["latency", "resource", "distributed_arithmetic"]
 
+#: Who computes the softmax of a classifier: whoever reads the firmware, a second project that approximates it, or the
+#: firmware itself, by tables that Keras reads as well.
+SoftmaxMode = Literal["host", "chip", "exact"]
+
 #: Names that layers with a kernel can have in any network: ``dense_0``, ``conv2d_3``.
 LayerName = Annotated[str, Field(pattern=rf"^({'|'.join(KERNEL_KINDS)})_(0|[1-9]\d*)$")]
 

@@ -19,7 +19,7 @@ from pydantic import (
 from kerasnac.core.blocks.base import Values
 from kerasnac.core.boards import board
 from kerasnac.core.estimators import SOURCES
-from kerasnac.core.hls_options import HlsOptions
+from kerasnac.core.hls_options import HlsOptions, SoftmaxMode
 from kerasnac.core.references import Reference
 from kerasnac.core.selection import Selection
 from kerasnac.core.space import SearchSpace
@@ -384,14 +384,15 @@ class FirmwareSettings(HlsOptions):
     Attributes:
         select: Rules that pick compressed models, of each tuned one.
         samples: Test samples to compare, at most.
-        softmax: ``host`` leaves softmax off the chip; ``chip`` adds it and reports its agreement as well.
+        softmax: ``host`` leaves softmax off the chip; ``chip`` writes a second project with hls4ml's approximation and
+            reports its agreement; ``exact`` makes one of tables, which Keras shares, part of the network.
         timeout: Seconds that compiling, and emulating, may take.
         memory: GiB that each of their processes may take.
     """
 
     select: tuple[Rule, ...] = Field(("knee",), min_length=1)
     samples: PositiveInt = 2000
-    softmax: Literal["host", "chip"] = "host"
+    softmax: SoftmaxMode = "host"
     timeout: PositiveFloat = 3600.0
     memory: PositiveFloat = 16.0
 

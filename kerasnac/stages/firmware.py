@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,7 +20,9 @@ from kerasnac.adapters.keras.train import predict
 from kerasnac.core.data import Split, Task
 from kerasnac.core.exactness import output_formats
 from kerasnac.core.files import new_folder
-from kerasnac.core.hls_options import HlsOptions
+from kerasnac.core.hls_options import HlsOptions, SoftmaxMode
+from kerasnac.core.layers import LayerSpec
+from kerasnac.core.precision import Precision
 from kerasnac.core.stopwatch import Stopwatch
 from kerasnac.core.trained import Trained
 from kerasnac.errors import ConfigError, ConversionError, DataError, EnvironmentProblem, RunError
@@ -30,6 +32,9 @@ from kerasnac.stages.trace import LayerDifference, first_difference
 
 #: Where in a firmware folder the project with softmax is.
 SOFTMAX = Path("softmax")
+
+#: Widest input of an exact softmax; its table has two to the power of that many entries.
+LOGIT_BITS = 12
 
 #: Adder levels between two registers for which stages of the adder graph are counted.
 STAGE_LEVELS = 5
@@ -88,7 +93,8 @@ class Firmware:
         metric_name: Name and unit of the metric.
         metric: Task metric of the emulation on these samples; None without emulation.
         keras_metric: Task metric of Keras on the same samples.
-        softmax: Agreement of the softmax on the chip, if there is one.
+        softmax_mode: Who computes the softmax.
+        softmax: Agreement of the softmax on the chip with that in floating point, if there is one.
         seconds: Wall time of each step.
     """
 
@@ -103,6 +109,7 @@ class Firmware:
     metric_name: str
     metric: float | None
     keras_metric: float
+    softmax_mode: SoftmaxMode
     softmax: SoftmaxAgreement | None
     seconds: Mapping[str, float]
 
@@ -161,8 +168,9 @@ class Firmware:
         lines.append(str(self.adder_graph))
         if self.softmax is not None:
             equal, largest, argmax = self.softmax.equal, self.softmax.max_difference, self.softmax.argmax
+            kind = f"approximate; project in {SOFTMAX}" if self.softmax_mode == "chip" else "tables that Keras shares"
             lines += [
-                f"softmax on chip ({SOFTMAX_OUTPUT}, approximate; project in {SOFTMAX}) against softmax of Keras:",
+                f"softmax on chip ({SOFTMAX_OUTPUT}, {kind}) against softmax in floating point:",
                 f"  {equal:.2%} of the outputs equal, largest difference {largest:.2g}, same class in {argmax:.2%}",
             ]
         lines.append("times: " + ", ".join(f"{step} {seconds:.1f} s" for step, seconds in self.seconds.items()))
@@ -171,7 +179,8 @@ class Firmware:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; the network itself is in the folder."""
         nested = ("inputs", "comparison", "first_layer", "adder_graph", "softmax")
-        plain = {key: getattr(self, key) for key in ("not_emulated", "metric_name", "metric", "keras_metric")}
+        plain_keys = ("not_emulated", "metric_name", "metric", "keras_metric", "softmax_mode")
+        plain = {key: getattr(self, key) for key in plain_keys}
         parts = {key: None if getattr(self, key) is None else asdict(getattr(self, key)) for key in nested}
         head = {"folder": str(self.folder), "options": self.options.to_dict(), "seconds": dict(self.seconds)}
         return head | plain | parts | {"bit_exact": self.bit_exact, "model": self.trained.name, "verdict": self.verdict}
@@ -198,6 +207,7 @@ class Firmware:
                 metric_name=data["metric_name"],
                 metric=data["metric"],
                 keras_metric=data["keras_metric"],
+                softmax_mode=data["softmax_mode"],
                 softmax=None if softmax is None else SoftmaxAgreement(**softmax),
                 seconds=data["seconds"],
             )
@@ -229,7 +239,7 @@ def make_firmware(
     folder: Path | str,
     options: HlsOptions | None = None,
     exact: bool = True,
-    softmax: Literal["host", "chip"] = "host",
+    softmax: SoftmaxMode = "host",
     limits: Limits | None = None,
     **single: Any,
 ) -> Firmware:
@@ -243,8 +253,9 @@ def make_firmware(
             already there is replaced, once all has succeeded.
         options: What the project is for.
         exact: Fail on a single different output; otherwise only report it.
-        softmax: ``"chip"`` also writes a project with softmax on the chip and reports how well it agrees. The
-            promise of bit-exactness is about the linear outputs.
+        softmax: ``"chip"`` also writes a project with softmax on the chip and reports how well it agrees; the
+            promise of bit-exactness is then about the linear outputs. ``"exact"`` makes a softmax of tables part of the
+            network, see :func:`firmware_network`; its outputs are compared like all others.
         limits: Time and memory that compiling and emulating may take.
         **single: Single options: ``part="zcu102", strategy="resource", reuse_factor=4``.
 
@@ -261,11 +272,10 @@ def make_firmware(
         raise DataError(
             f"samples of shape {split.x.shape} do not fit {trained.name}, whose input is {trained.architecture.input_shape}"
         )
-    if softmax == "chip" and task.kind != "classification":
+    if softmax != "host" and task.kind != "classification":
         raise ConfigError(f"softmax on the chip needs a classification, not a {task.kind}: leave softmax on the host")
     check_options(options)
-    # A window of a longer readout is cut by whatever feeds the chip: the firmware's input is the window.
-    network = replace(trained, architecture=trained.architecture.without_window())
+    network = firmware_network(trained, softmax)
     architecture = network.architecture
     formats = output_formats(architecture, network.weights)
     assert architecture.input is not None  # output_formats has refused a float network
@@ -283,6 +293,8 @@ def make_firmware(
             probabilities, more = _emulated(network, x, project / SOFTMAX, options, limits, softmax=True)
             agreement = None if probabilities is None else softmax_agreement(probabilities, keras)
             seconds |= {f"{step} with softmax": spent for step, spent in more.items()}
+        elif softmax == "exact" and outputs is not None:
+            agreement = softmax_agreement(outputs, predict(trained.architecture.without_window(), trained.weights, x))
         steps = Stopwatch()
         with steps("adder graph"):
             graph = check_graph(network, x, keras)
@@ -298,6 +310,7 @@ def make_firmware(
             metric_name=f"{task.metric} [{task.unit}]" if task.unit else task.metric,
             metric=None if outputs is None else task.score(outputs, split.y),
             keras_metric=task.score(keras, split.y),
+            softmax_mode=softmax,
             softmax=agreement,
             seconds=seconds | steps.seconds,
         )
@@ -318,6 +331,29 @@ def make_firmware(
                 f"{trained.name}: {firmware.verdict}; {first}; please report it, all its formats should be exact"
             )
     return firmware
+
+
+def firmware_network(trained: Trained, softmax: SoftmaxMode = "host") -> Trained:
+    """The network that is in the firmware.
+
+    A window of a longer readout is cut by whatever feeds the chip: the firmware's input is the window. An exact softmax
+    is two more layers: a quantizer, to at most :data:`LOGIT_BITS` bits, and a softmax of tables over its grid.
+
+    Args:
+        trained: A quantized network.
+        softmax: ``"exact"`` appends one.
+
+    Raises:
+        ConversionError: If the network has no exact firmware.
+    """
+    architecture = trained.architecture.without_window()
+    if softmax == "exact":
+        logits = output_formats(architecture, trained.weights)[architecture.names[-1]]
+        grid = Precision(min(logits.bits, LOGIT_BITS), logits.integer)
+        quantizer = replace(LayerSpec.of("activation", fn="none"), activation=grid)
+        table = replace(LayerSpec.of("softmax"), activation=SOFTMAX_OUTPUT)
+        architecture = replace(architecture, layers=(*architecture.layers, quantizer, table))
+    return replace(trained, architecture=architecture)
 
 
 def softmax_agreement(probabilities: NDArray[np.float32], logits: NDArray[np.float32]) -> SoftmaxAgreement:

@@ -228,8 +228,8 @@ def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
     settings = job.settings
     if (job.folder / MANIFEST).exists():
         known = Firmware.load(job.folder)
-        asked = (job.model, len(job.samples), settings.options, settings.softmax == "chip")
-        if (known.trained, known.inputs.samples, known.options, known.softmax is not None) == asked:
+        asked = (job.model, len(job.samples), settings.options, settings.softmax)
+        if (known.trained, known.inputs.samples, known.options, known.softmax_mode) == asked:
             return known
     try:
         settings.options.check(job.model.architecture.without_window())

@@ -18,7 +18,7 @@ from kerasnac.datasets.files import read_npz
 from kerasnac.errors import ConversionError, RunError
 from kerasnac.stages.comparison import Comparison, InputCheck, compare, on_grid
 from kerasnac.stages.evidence import VECTORS, changes
-from kerasnac.stages.firmware import Firmware
+from kerasnac.stages.firmware import Firmware, firmware_network
 from kerasnac.stages.samples import fitted
 from kerasnac.stages.trace import LayerDifference, first_difference
 
@@ -89,7 +89,7 @@ def validate(
     changed = changes(folder)
     delivered = Firmware.load(folder)
     trained = delivered.trained
-    network = replace(trained, architecture=trained.architecture.without_window())
+    network = firmware_network(trained, delivered.softmax_mode)
     grid = network.architecture.input
     if grid is None:
         raise RunError(f"{folder}: the model in it is not quantized, which no firmware is of")

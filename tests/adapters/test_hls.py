@@ -296,8 +296,9 @@ def test_the_script_needs_neither_the_package_nor_its_environment(tmp_path: Path
 )
 def test_a_crash_of_the_firmware_is_an_error_message(body: str, message: str, tmp_path: Path) -> None:
     project = hand_made(tmp_path, body)
+    seconds = 2 if "within 2 s" in message else 120  # starting Python alone takes some on a busy machine
     with pytest.raises(ConversionError, match=message):
-        emulate(project, np.zeros((3, 2), np.float32), limits=csim.Limits(seconds=2))
+        emulate(project, np.zeros((3, 2), np.float32), limits=csim.Limits(seconds=seconds))
 
 
 def test_samples_of_the_wrong_size_never_reach_the_firmware(tmp_path: Path) -> None:

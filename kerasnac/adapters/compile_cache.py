@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 #: Entries that are kept; the ones that were not used for longest go first.
@@ -59,7 +60,9 @@ def fetch(key: str, target: Path) -> bool:
             entry.unlink(missing_ok=True)
             continue
         _write(content, target)
-        os.utime(entry) if os.access(entry, os.W_OK) else None
+        if os.access(entry, os.W_OK):
+            with suppress(FileNotFoundError):  # another process has just removed it
+                os.utime(entry)
         return True
     return False
 

@@ -1,4 +1,4 @@
-"""Outputs of firmware against those of Keras."""
+"""Outputs of firmware, of its softmax and of the adder graph against those of Keras."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.adapters.hls import SOFTMAX_OUTPUT
 from kerasnac.core.precision import Precision
-from kerasnac.errors import DataError
+from kerasnac.core.trained import Trained
+from kerasnac.errors import ConversionError, DataError, EnvironmentProblem
+
+#: Adder levels between two registers for which stages of the adder graph are counted.
+STAGE_LEVELS = 5
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,43 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class SoftmaxAgreement:
+    """How well the softmax on the chip, an approximation by tables, agrees with softmax in floating point.
+
+    Attributes:
+        equal: Fraction of outputs that are equal once both are on the chip's output grid.
+        max_difference: Largest difference of two probabilities.
+        argmax: Fraction of samples with the same most probable class.
+    """
+
+    equal: float
+    max_difference: float
+    argmax: float
+
+
+@dataclass(frozen=True)
+class GraphCheck:
+    """The network as da4ml's integer interpreter computes it, a third opinion beside Keras and the emulation.
+
+    Attributes:
+        outputs: Number of outputs compared; 0 if there is no adder graph.
+        equal: How many of them equal Keras.
+        reason: Why there is no adder graph, if there is none.
+        costs: LUTs, adder levels, pipeline stages and register bits.
+    """
+
+    outputs: int
+    equal: int
+    reason: str
+    costs: Mapping[str, float]
+
+    def __str__(self) -> str:
+        if self.reason:
+            return f"adder graph: none ({self.reason})"
+        return f"adder graph, da4ml's integer interpreter against QKeras: {self.equal} of {self.outputs} outputs equal"
+
+
+@dataclass(frozen=True)
 class InputCheck:
     """Samples as they were given, against the grid of the input.
 
@@ -152,3 +194,40 @@ def compare(firmware: NDArray[np.float32], keras: NDArray[np.float32], grid: Pre
         same_decision=same,
         first_mismatch=first,
     )
+
+
+def softmax_agreement(probabilities: NDArray[np.float32], logits: NDArray[np.float32]) -> SoftmaxAgreement:
+    """Compares probabilities from the chip with the softmax of Keras outputs, both of shape (samples, classes)."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return SoftmaxAgreement(
+        equal=float(np.mean(probabilities == SOFTMAX_OUTPUT.quantize(expected))),
+        max_difference=float(np.abs(probabilities - expected).max()),
+        argmax=float(np.mean(probabilities.argmax(axis=1) == logits.argmax(axis=1))),
+    )
+
+
+def check_graph(network: Trained, x: NDArray[np.float32], keras: NDArray[np.float32]) -> GraphCheck:
+    """Compares da4ml's integer interpreter of the network's adder graph with Keras.
+
+    Args:
+        network: A quantized network without a window.
+        x: Samples on the input grid.
+        keras: What Keras says of them.
+    """
+    from kerasnac.adapters.adder_graph import trace
+
+    try:
+        graph = trace(network.architecture, network.weights)
+    except (ConversionError, EnvironmentProblem) as reason:
+        return GraphCheck(0, 0, str(reason), {})
+    equal = int((graph.predict(x) == keras.reshape(len(x), -1)).sum())
+    pipeline = graph.pipeline(STAGE_LEVELS)
+    costs = {
+        "luts": graph.luts,
+        "levels": float(graph.levels),
+        "stages": float(len(pipeline.solutions)),
+        "register_bits": float(pipeline.reg_bits),
+        "stage_levels": float(STAGE_LEVELS),
+    }
+    return GraphCheck(keras.size, equal, "", costs)

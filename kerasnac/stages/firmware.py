@@ -25,8 +25,18 @@ from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
 from kerasnac.core.stopwatch import Stopwatch
 from kerasnac.core.trained import Trained
-from kerasnac.errors import ConfigError, ConversionError, DataError, EnvironmentProblem, RunError
-from kerasnac.stages.comparison import Comparison, InputCheck, Mismatch, compare, on_grid
+from kerasnac.errors import ConfigError, ConversionError, DataError, RunError
+from kerasnac.stages.comparison import (
+    Comparison,
+    GraphCheck,
+    InputCheck,
+    Mismatch,
+    SoftmaxAgreement,
+    check_graph,
+    compare,
+    on_grid,
+    softmax_agreement,
+)
 from kerasnac.stages.evidence import MODEL, REPORT, write_evidence, write_manifest
 from kerasnac.stages.trace import LayerDifference, first_difference
 
@@ -35,46 +45,6 @@ SOFTMAX = Path("softmax")
 
 #: Widest input of an exact softmax; its table has two to the power of that many entries.
 LOGIT_BITS = 12
-
-#: Adder levels between two registers for which stages of the adder graph are counted.
-STAGE_LEVELS = 5
-
-
-@dataclass(frozen=True)
-class SoftmaxAgreement:
-    """How well the softmax on the chip, an approximation by tables, agrees with softmax in floating point.
-
-    Attributes:
-        equal: Fraction of outputs that are equal once both are on the chip's output grid.
-        max_difference: Largest difference of two probabilities.
-        argmax: Fraction of samples with the same most probable class.
-    """
-
-    equal: float
-    max_difference: float
-    argmax: float
-
-
-@dataclass(frozen=True)
-class GraphCheck:
-    """The network as da4ml's integer interpreter computes it, a third opinion beside Keras and the emulation.
-
-    Attributes:
-        outputs: Number of outputs compared; 0 if there is no adder graph.
-        equal: How many of them equal Keras.
-        reason: Why there is no adder graph, if there is none.
-        costs: LUTs, adder levels, pipeline stages and register bits.
-    """
-
-    outputs: int
-    equal: int
-    reason: str
-    costs: Mapping[str, float]
-
-    def __str__(self) -> str:
-        if self.reason:
-            return f"adder graph: none ({self.reason})"
-        return f"adder graph, da4ml's integer interpreter against QKeras: {self.equal} of {self.outputs} outputs equal"
 
 
 @dataclass(frozen=True)
@@ -354,43 +324,6 @@ def firmware_network(trained: Trained, softmax: SoftmaxMode = "host") -> Trained
         table = replace(LayerSpec.of("softmax"), activation=SOFTMAX_OUTPUT)
         architecture = replace(architecture, layers=(*architecture.layers, quantizer, table))
     return replace(trained, architecture=architecture)
-
-
-def softmax_agreement(probabilities: NDArray[np.float32], logits: NDArray[np.float32]) -> SoftmaxAgreement:
-    """Compares probabilities from the chip with the softmax of Keras outputs, both of shape (samples, classes)."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return SoftmaxAgreement(
-        equal=float(np.mean(probabilities == SOFTMAX_OUTPUT.quantize(expected))),
-        max_difference=float(np.abs(probabilities - expected).max()),
-        argmax=float(np.mean(probabilities.argmax(axis=1) == logits.argmax(axis=1))),
-    )
-
-
-def check_graph(network: Trained, x: NDArray[np.float32], keras: NDArray[np.float32]) -> GraphCheck:
-    """Compares da4ml's integer interpreter of the network's adder graph with Keras.
-
-    Args:
-        network: A quantized network without a window.
-        x: Samples on the input grid.
-        keras: What Keras says of them.
-    """
-    from kerasnac.adapters.adder_graph import trace
-
-    try:
-        graph = trace(network.architecture, network.weights)
-    except (ConversionError, EnvironmentProblem) as reason:
-        return GraphCheck(0, 0, str(reason), {})
-    equal = int((graph.predict(x) == keras.reshape(len(x), -1)).sum())
-    pipeline = graph.pipeline(STAGE_LEVELS)
-    costs = {
-        "luts": graph.luts,
-        "levels": float(graph.levels),
-        "stages": float(len(pipeline.solutions)),
-        "register_bits": float(pipeline.reg_bits),
-        "stage_levels": float(STAGE_LEVELS),
-    }
-    return GraphCheck(keras.size, equal, "", costs)
 
 
 def _emulated(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerasnac.adapters.csim import Limits
 from kerasnac.adapters.keras.runtime import become_worker
@@ -32,7 +33,7 @@ from kerasnac.core.seeding import generator
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.core.yaml_files import load_space, names
-from kerasnac.errors import ConversionError
+from kerasnac.errors import ConversionError, KerasnacError
 from kerasnac.stages.firmware import Firmware, make_firmware
 
 COLUMNS = (
@@ -134,7 +135,13 @@ def _data(rng: np.random.Generator, architecture: Architecture, task: Task, *, s
     if task.kind == "classification":
         x += 0.3 * rng.normal(size=(task.outputs, *architecture.input_shape))[y]
     grid = Precision(int(rng.integers(6, 13)), int(rng.integers(2, 4)))
-    return make_dataset(x, y, name="random", task=task, seed=seed, input_grid=grid, max_saturation=0.2)
+    return make_dataset(x, y, name="random", task=task, seed=seed, input_grid=grid, max_saturation=0.2, split=_blocks)
+
+
+def _blocks(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Splits one after the other: the classes alternate, so that every split has all of them."""
+    train, validation, test = np.split(np.arange(count), [count // 2, 3 * count // 4])
+    return train, validation, test
 
 
 def _pruned(weights: Mapping[str, Any], sparsity: float) -> dict[str, Any]:
@@ -157,7 +164,7 @@ def convert(case: Case, folder: Path, limits: Limits | None = None) -> tuple[Fir
         made = make_firmware(
             case.trained, case.split, case.task, folder=folder, options=case.options, exact=False, limits=limits
         )
-    except ConversionError as error:
+    except KerasnacError as error:
         return None, "", str(error)
     return made, "", ""
 

@@ -189,6 +189,20 @@ def test_an_exact_softmax_is_part_of_the_network(case: Case, tmp_path: Path) -> 
     assert again.comparison == made.comparison
 
 
+def test_what_nothing_has_computed_with_is_never_called_exact(case: Case, tmp_path: Path) -> None:
+    options = {"backend": "oneAPI", "part": "Agilex7", "strategy": "resource"}
+    made = make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", **options)
+    assert not made.bit_exact
+    assert (made.comparison, made.metric, made.outputs) == (None, None, 0)
+    assert made.verdict.startswith("not emulated: oneAPI's C++ is SYCL")
+    assert "bit-exact" not in made.report()
+    assert "bit-exact" not in (tmp_path / "fw" / "summary.md").read_text()
+    assert Firmware.load(tmp_path / "fw") == made
+    found = validate(tmp_path / "fw")
+    assert found.ok
+    assert "not emulated" in found.report()
+
+
 def test_inputs_are_put_on_the_grid(case: Case, tmp_path: Path) -> None:
     off_grid = Split(case.split.x + np.float32(0.003), case.split.y)
     assert make_firmware(case.trained, off_grid, case.task, folder=tmp_path / "fw", part=PART).bit_exact

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kerasnac.core.architecture import Architecture
     from kerasnac.core.bops import bops, costs
     from kerasnac.core.data import Dataset, Task
+    from kerasnac.core.hls_options import HlsOptions
     from kerasnac.core.layers import LayerSpec
     from kerasnac.core.precision import Precision
     from kerasnac.core.space import SearchSpace
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
     from kerasnac.stages.hardware import hardware_costs
     from kerasnac.stages.rtl import Rtl, make_rtl
     from kerasnac.stages.run import Run, resume, run_all, search_only
+    from kerasnac.stages.validate import validate as validate_firmware
 
 #: Public name -> where it is.
 _PUBLIC = {
     "Architecture": "core.architecture:Architecture",
     "Dataset": "core.data:Dataset",
     "Firmware": "stages.firmware:Firmware",
+    "HlsOptions": "core.hls_options:HlsOptions",
     "LayerSpec": "core.layers:LayerSpec",
     "Precision": "core.precision:Precision",
     "Rtl": "stages.rtl:Rtl",
@@ -62,6 +65,7 @@ _PUBLIC = {
     "costs": "core.bops:costs",
     "datasets": "datasets",
     "hardware_costs": "stages.hardware:hardware_costs",
+    "load_keras": "adapters.keras.build:load_keras",
     "load_run": "core.yaml_files:load_run",
     "load_space": "core.yaml_files:load_space",
     "make_firmware": "stages.firmware:make_firmware",
@@ -73,12 +77,14 @@ _PUBLIC = {
     "search_only": "stages.run:search_only",
     "setup": "adapters.keras.runtime:tensorflow",
     "to_yaml": "core.yaml_files:dump",
+    "validate_firmware": "stages.validate:validate",
 }
 
 __all__ = [
     "Architecture",
     "Dataset",
     "Firmware",
+    "HlsOptions",
     "LayerSpec",
     "Precision",
     "Rtl",
@@ -94,6 +100,7 @@ __all__ = [
     "costs",
     "datasets",
     "hardware_costs",
+    "load_keras",
     "load_run",
     "load_space",
     "make_firmware",
@@ -105,6 +112,7 @@ __all__ = [
     "search_only",
     "setup",
     "to_yaml",
+    "validate_firmware",
 ]
 
 

@@ -9,26 +9,49 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 if __name__ != "__main__":  # The script stands on its own, without the package.
+    from kerasnac.adapters.compile_cache import cache_key, fetch, store
     from kerasnac.adapters.tools import run_program
     from kerasnac.errors import ConversionError, EnvironmentProblem
 
-#: What the script needs to know about a project, in the project's folder: inputs, outputs, function, library.
+#: What the script needs to know about a project, in the project's folder: inputs, outputs, function, library; and the
+#: layers that it can trace.
 INTERFACE = "emulation.json"
 
 #: Lines of an error log that a message quotes.
 TAIL = 5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What compiling or emulating may take.
+
+    Attributes:
+        seconds: Wall time of each of them.
+        memory: Address space of each of their processes, GiB.
+    """
+
+    seconds: float = 3600.0
+    memory: float = 16.0
+
+    @property
+    def bytes(self) -> int:
+        """:attr:`memory` in bytes."""
+        return int(self.memory * 2**30)
 
 
 def require_compiler() -> None:
@@ -42,53 +65,116 @@ def require_compiler() -> None:
         raise EnvironmentProblem(f"the C++ compiler {compiler!r} is not installed: apt install g++, or set CXX to another one")
 
 
-def compile_project(project: Path, *, timeout: float = 3600.0) -> None:
+def interface(project: Path) -> dict[str, Any]:
+    """What a project says about its emulation.
+
+    Raises:
+        ConversionError: If it says nothing, or nothing readable.
+    """
+    path = project / INTERFACE
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"inputs", "outputs", "function", "library"} - data.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConversionError(f"{project} is no firmware project of kerasnac: {INTERFACE} cannot be read ({error})") from error
+    if missing:
+        raise ConversionError(f"{path} has no {sorted(missing)[0]!r}: it is damaged, or of another version of kerasnac")
+    return data
+
+
+def compile_project(project: Path, *, limits: Limits | None = None) -> bool:
     """Compiles the emulation of a project with ``$CXX`` (g++ by default); the log is ``compile.log`` in the project.
 
     Args:
         project: Folder of the project.
-        timeout: Seconds after which the compiler is stopped.
+        limits: When the compiler is stopped.
+
+    Returns:
+        Whether it was compiled; else the cache had it.
 
     Raises:
         EnvironmentProblem: If there is no compiler.
-        ConversionError: If it fails or takes too long; quotes the first error.
+        ConversionError: If it fails or takes too much time or memory; quotes the first error.
     """
     require_compiler()
+    limits = limits or Limits()
+    library = project / interface(project)["library"]
     log = project / "compile.log"
+    key = cache_key(project, shlex.split(os.environ.get("CXX") or "g++"))
+    if fetch(key, library):
+        log.write_text(f"compiled before, from the very same sources: {key}\n", encoding="utf-8")
+        return False
+    library.unlink(missing_ok=True)  # That of other sources must not pass for this one.
+    command = ["bash", "-c", f"ulimit -v {limits.bytes // 1024}; exec bash build_lib.sh"]
     with log.open("w", encoding="utf-8") as stream:
-        done = run_program(["bash", "build_lib.sh"], timeout, cwd=project, stdout=stream, stderr=subprocess.STDOUT)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    if done != 0:
-        first = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else _ending(done, timeout))
-        raise ConversionError(f"the C++ emulation does not compile: {first} (all of it in {log.name})")
+        done = run_program(command, limits.seconds, cwd=project, stdout=stream, stderr=subprocess.STDOUT)
+    # Catapult's script goes on after an error, and ends well.
+    if done != 0 or not library.is_file():
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        first = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else _ending(done, limits.seconds))
+        hint = _memory_hint(lines, limits)
+        raise ConversionError(f"the C++ emulation does not compile{hint}: {first} (all of it in {log.name})")
+    store(key, library)
+    return True
 
 
-def emulate(project: Path, x: NDArray[np.float32], *, timeout: float = 3600.0) -> NDArray[np.float32]:
+def emulate(project: Path, x: NDArray[np.float32], *, limits: Limits | None = None) -> NDArray[np.float32]:
     """What the compiled firmware computes.
 
     Args:
         project: Folder of a project after :func:`compile_project`.
         x: Inputs on their grid, shape (samples, ...).
-        timeout: Seconds after which the emulation is stopped.
+        limits: When the emulation is stopped.
 
     Returns:
         Shape (samples, outputs).
 
     Raises:
-        ConversionError: If the firmware aborts, crashes or takes too long; quotes the end of its error output.
+        ConversionError: If the firmware aborts, crashes or takes too much; quotes the end of its error output.
     """
+    return _in_a_process(project, x, limits or Limits(), "outputs")["outputs"]
+
+
+def emulate_layers(project: Path, x: NDArray[np.float32], *, limits: Limits | None = None) -> dict[str, NDArray[np.float64]]:
+    """What every layer of the compiled firmware computes, in the order of the layers.
+
+    Args:
+        project: Folder of a project after :func:`compile_project`.
+        x: Inputs on their grid, shape (samples, ...).
+        limits: When the emulation is stopped.
+
+    Returns:
+        By the name that hls4ml gives the layer, shape (samples, values).
+
+    Raises:
+        ConversionError: If the firmware aborts, crashes or takes too much.
+    """
+    return _in_a_process(project, x, limits or Limits(), "layers")
+
+
+def _in_a_process(project: Path, x: NDArray[np.float32], limits: Limits, what: str) -> dict[str, NDArray[Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        source, target, log = (Path(folder) / name for name in ("in.npy", "out.npy", "log.txt"))
+        source, target, log = (Path(folder) / name for name in ("in.npy", "out.npz", "log.txt"))
         np.save(source, x)
         # -P: this file's neighbours, a package "keras" among them, must not shadow installed ones.
-        command = [sys.executable, "-P", __file__, str(project), str(source), str(target)]
+        command = [sys.executable, "-P", __file__, *map(str, (project, source, target, what, limits.bytes))]
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # every thread of it takes address space
         with log.open("w", encoding="utf-8") as stream:
-            done = run_program(command, timeout, stdout=subprocess.DEVNULL, stderr=stream)
+            done = run_program(command, limits.seconds, stdout=subprocess.DEVNULL, stderr=stream, env=environment)
         if done != 0:
-            tail = " | ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:])
-            raise ConversionError(f"the C++ emulation {_ending(done, timeout)}: {tail or 'no error output'}")
-        outputs: NDArray[np.float32] = np.load(target)
-    return outputs
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            raise ConversionError(
+                f"the C++ emulation {_ending(done, limits.seconds)}{_memory_hint(lines, limits)}: "
+                f"{' | '.join(lines[-TAIL:]) or 'no error output'}"
+            )
+        with np.load(target) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+
+def _memory_hint(lines: list[str], limits: Limits) -> str:
+    text = "\n".join(lines)
+    short = any(sign in text for sign in ("bad_alloc", "MemoryError", "out of memory", "Cannot allocate memory"))
+    return f" in {limits.memory:g} GiB of memory" if short else ""
 
 
 def _ending(code: int | None, timeout: float) -> str:
@@ -98,21 +184,47 @@ def _ending(code: int | None, timeout: float) -> str:
     return f"was stopped by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
 
 
-def _run(project: Path, x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _run(project: Path, x: NDArray[np.float32], what: str) -> dict[str, NDArray[Any]]:
     """Calls the compiled firmware, in this process, for every sample."""
-    interface = json.loads((project / INTERFACE).read_text(encoding="utf-8"))
+    known = json.loads((project / INTERFACE).read_text(encoding="utf-8"))
     x = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
-    if x.shape[1] != interface["inputs"]:
-        raise ValueError(f"{x.shape[1]} input values per sample; the firmware takes {interface['inputs']}")
-    y = np.zeros((len(x), interface["outputs"]), np.float32)
-    function = ctypes.CDLL(str(project / interface["library"]))[interface["function"]]
+    if x.shape[1] != known["inputs"]:
+        raise ValueError(f"{x.shape[1]} input values per sample; the firmware takes {known['inputs']}")
+    y = np.zeros((len(x), known["outputs"]), np.float32)
+    library = ctypes.CDLL(str(project / known["library"]))
+    function = library[known["function"]]
     function.restype, function.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p]
     os.chdir(project)  # The library finds its weights relative to the project, so that the folder can be moved.
+    traced: dict[str, NDArray[Any]] = {}
+    if what == "layers":
+        traced = {layer["name"]: np.zeros((len(x), layer["size"])) for layer in known["layers"]}
+        library.allocate_trace_storage(ctypes.c_size_t(8))  # doubles: a type that is not the proven one may be wide
+    slots = (_Traced * max(len(traced), 1))()
     for sample in range(len(x)):
         function(x.ctypes.data + sample * x.strides[0], y.ctypes.data + sample * y.strides[0])
-    return y
+        if traced:
+            library.collect_trace_output(ctypes.byref(slots))
+            for slot in slots:
+                values = traced[slot.name.decode()]
+                values[sample] = np.ctypeslib.as_array(
+                    ctypes.cast(slot.data, ctypes.POINTER(ctypes.c_double)), values.shape[1:]
+                )
+    return traced if what == "layers" else {"outputs": y}
+
+
+class _Traced(ctypes.Structure):
+    """hls4ml's ``trace_data``."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("data", ctypes.c_void_p))
 
 
 if __name__ == "__main__":
-    project_folder, source_file, target_file = (Path(argument).resolve() for argument in sys.argv[1:])
-    np.save(target_file, _run(project_folder, np.load(source_file)))
+    project_folder, source_file, target_file = (Path(argument).resolve() for argument in sys.argv[1:4])
+    wanted, memory = sys.argv[4:6] if len(sys.argv) > 5 else ("outputs", None)
+    if memory is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+    results = _run(project_folder, np.load(source_file), wanted)
+    if target_file.suffix == ".npz":
+        np.savez(target_file, **results)  # type: ignore[arg-type]
+    else:
+        np.save(target_file, results[wanted])

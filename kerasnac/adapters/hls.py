@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from kerasnac.adapters.csim import INTERFACE
+from kerasnac.adapters.hls_backends import BACKENDS, check_layers, check_options
 from kerasnac.adapters.keras.build import INPUT, Model, build, set_weights
 from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
@@ -21,11 +21,11 @@ from kerasnac.core.activations import ACTIVATIONS
 from kerasnac.core.architecture import Architecture, Node
 from kerasnac.core.exactness import KERNEL_KINDS, output_formats
 from kerasnac.core.files import write_json, write_text
+from kerasnac.core.hls_options import HlsOptions
 from kerasnac.core.precision import Precision
-from kerasnac.core.settings import Backend, IoType, Strategy
 from kerasnac.core.trained import Trained
 from kerasnac.core.weights import quantized_weights
-from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
+from kerasnac.errors import ConversionError, EnvironmentProblem
 
 #: Name of the project: of its top function and its source files.
 PROJECT = "kerasnac"
@@ -39,37 +39,24 @@ _MODEL_CONFIG = {
     "Strategy": "Latency",
     "ReuseFactor": 1,
     "BramFactor": 1_000_000_000,  # Weights stay on the chip, never become ports.
-    "TraceOutput": False,
 }
 
-#: AMD part names: family and device, package, speed grade (xcvu13p-flga2577-2-e, xc7z020clg400-1).
-_PART = re.compile(r"^x[acq][0-9a-z]+(-[0-9a-z]+)*-[0-9][0-9a-z]*(-[a-z]+)*$", re.IGNORECASE)
+#: hls4ml stamps every library with a random number; emulations run in processes of their own, which load one each.
+_STAMP = "emulation"
+
+#: Where hls4ml's sources are in a project, and its absolute paths.
+_DEFINES = "defines.h"
+
+_TYPEDEF = re.compile(r"^typedef\s+(.+?)\s+(\w+);", re.MULTILINE)
 
 
-def convert(
-    trained: Trained,
-    *,
-    folder: Path,
-    part: str,
-    clock_period: float = 5.0,
-    backend: Backend = "Vitis",
-    io_type: IoType = "io_parallel",
-    strategy: Strategy = "latency",
-    reuse_factor: int = 1,
-    softmax: bool = False,
-) -> Any:
+def convert(trained: Trained, options: HlsOptions, *, folder: Path, softmax: bool = False) -> Any:
     """Writes an hls4ml project; what hls4ml says goes to ``convert.log`` in the project.
 
     Args:
         trained: A quantized network.
+        options: What the project is for.
         folder: Where to write. It can be moved afterwards, compiled or not.
-        part: FPGA part, ``xcvu13p-flga2577-2-e`` for example.
-        clock_period: Target clock period, ns.
-        backend: HLS compiler.
-        io_type: Parallel arrays, or one pixel after the other.
-        strategy: How kernel layers are implemented.
-        reuse_factor: How often a multiplier is used per inference; with the strategy ``resource`` every layer takes
-            the closest factor that it can have.
         softmax: Append a softmax to the linear outputs; unlike all else it is an approximation.
 
     Returns:
@@ -80,14 +67,15 @@ def convert(
         ConversionError: If the network has no exact firmware, or hls4ml fails.
         EnvironmentProblem: If hls4ml, or da4ml for its strategy, is missing.
     """
-    check_options(part, strategy, reuse_factor)
+    check_options(options)
     architecture = trained.architecture
+    options.check(architecture)
+    check_layers(architecture, options)
     formats = output_formats(architecture, trained.weights)
     model = build(_with_plain_kernels(architecture))
     set_weights(model, architecture, quantized_weights(architecture, trained.weights))
     hls4ml = _hls4ml()
-    reuse = _reuse_factors(architecture, backend, io_type, strategy, reuse_factor)
-    layers = _layer_config(architecture, formats, strategy, reuse)
+    layers = _layer_config(architecture, formats, options, reuse_factors(architecture, options))
     if softmax:
         model = _with_softmax(model)
         layers["softmax"] = _softmax_config(math.prod(architecture.output_shape))
@@ -97,41 +85,57 @@ def convert(
             model,
             output_dir=str(folder),
             project_name=PROJECT,
-            backend=backend,
-            part=part,
-            clock_period=clock_period,
-            io_type=io_type,
+            backend=options.backend,
+            part=options.part,
+            clock_period=options.clock_period,
+            io_type=options.io_type,
             bit_exact=False,  # hls4ml's own inference, for HGQ models; every format is given here.
             hls_config={"Model": _MODEL_CONFIG, "LayerName": layers},
         )
+        graph.config.trace_output = True  # hls4ml reads it where no configuration of it ends up
         graph.write()
-    _make_movable(folder)
+    _make_movable(folder, str(graph.config.get_config_value("Stamp")))
     interface = {
         "inputs": math.prod(architecture.input_shape),
         "outputs": math.prod(architecture.output_shape),
         "function": f"{PROJECT}_float",
-        "library": f"firmware/{PROJECT}-{graph.config.get_config_value('Stamp')}.so",
+        "library": f"firmware/{PROJECT}-{_STAMP}.so",
+        "not_emulated": BACKENDS[options.backend].emulated,
+        "layers": _traced(graph),
+        "types": read_types(folder),
     }
     write_json(folder / INTERFACE, interface)
     return graph
 
 
-def check_options(part: str, strategy: Strategy, reuse_factor: int) -> None:
-    """Checks what a conversion is told, before anything is computed for it.
+def read_types(folder: Path) -> dict[str, str]:
+    """Every type of a project by its name, as its C++ has it now.
 
     Raises:
-        ConfigError: If the part or an option cannot be right.
-        EnvironmentProblem: If a strategy needs a package that is missing.
+        ConversionError: If the file with the types is not there.
     """
-    if not _PART.match(part):
-        raise ConfigError(f"part {part!r} does not look like an FPGA part: write it in full, like xcvu13p-flga2577-2-e")
-    if reuse_factor < 1:
-        raise ConfigError(f"reuse_factor {reuse_factor} is too small: at least 1")
-    if strategy == "distributed_arithmetic":
-        if reuse_factor != 1:
-            raise ConfigError(f"strategy {strategy} has no multipliers to reuse: set reuse_factor to 1, not {reuse_factor}")
-        if find_spec("da4ml") is None:
-            raise EnvironmentProblem(f"strategy {strategy} needs the package da4ml: pip install da4ml==0.6.0")
+    path = next(iter(sorted(folder.glob(f"**/firmware/{_DEFINES}"), key=lambda p: len(p.parts))), None)
+    if path is None:
+        raise ConversionError(f"{folder} is no project of hls4ml: firmware/{_DEFINES} is missing")
+    return {name: kind for kind, name in _TYPEDEF.findall(path.read_text(encoding="utf-8"))}
+
+
+def _traced(graph: Any) -> list[dict[str, Any]]:
+    """The layers whose outputs the emulation can show, in order: name, number of values, name of the type."""
+    layers = []
+    for layer in graph.get_layers():
+        if layer.get_attr("function_cpp", None) and layer.get_attr("trace", False):
+            variable = layer.get_output_variable()
+            own = [weight.type.name for weight in layer.get_weights()] + [layer.types[k].name for k in layer.types]
+            layers.append(
+                {
+                    "name": layer.name,
+                    "size": int(variable.size()),
+                    "type": variable.type.name,
+                    "types": sorted({variable.type.name, *own}),
+                }
+            )
+    return layers
 
 
 def _rounding(grid: Precision) -> str:
@@ -140,7 +144,7 @@ def _rounding(grid: Precision) -> str:
 
 
 def _layer_config(
-    architecture: Architecture, formats: Mapping[str, Precision], strategy: Strategy, reuse: Mapping[str, int]
+    architecture: Architecture, formats: Mapping[str, Precision], options: HlsOptions, reuse: Mapping[str, int]
 ) -> dict[str, Any]:
     """What hls4ml is told about every layer, by the name that it gives the layer."""
     assert architecture.input is not None
@@ -149,7 +153,7 @@ def _layer_config(
         name, layer, exact = node.name, node.layer, str(formats[node.name])
         if layer.kind in KERNEL_KINDS:
             precision = {"accum": exact, "result": exact, "weight": str(layer.weight), "bias": str(layer.bias)}
-            config[name] = {"Precision": precision, "Strategy": strategy, "ReuseFactor": reuse[name]}
+            config[name] = {"Precision": precision, "Strategy": options.strategy_of(name), "ReuseFactor": reuse[name]}
             # hls4ml splits the linear activation off. A format of its own on the accumulator is also what keeps the
             # quantizer that follows: hls4ml merges a linear activation into a layer whose result it may choose.
             config[f"{name}_linear"] = {"Precision": {"result": exact}}
@@ -164,7 +168,8 @@ def _layer_config(
             config[name] = {"Precision": {"result": exact, "accum": str(_pool_sum(node, formats[name]))}}
         else:
             config[name] = {"Precision": {"result": exact, "accum": exact}}
-    return config
+    # Emulation only: the code is left out of synthesis, and does nothing until it is asked.
+    return {name: {**settings, "Trace": True} for name, settings in config.items()}
 
 
 def _pool_sum(node: Node, result: Precision) -> Precision:
@@ -182,24 +187,23 @@ def _with_plain_kernels(architecture: Architecture) -> Architecture:
     return replace(architecture, layers=tuple(replace(layer, weight=None, bias=None) for layer in architecture.layers))
 
 
-def _reuse_factors(
-    architecture: Architecture, backend: Backend, io_type: IoType, strategy: Strategy, wanted: int
-) -> dict[str, int]:
+def reuse_factors(architecture: Architecture, options: HlsOptions) -> dict[str, int]:
     """The closest reuse factor that every kernel layer can have.
 
     Other factors give wrong sums without a word. hls4ml looks for a possible one too, but forgets it where it
     replaces a 1x1 convolution, and believes that a parallel convolution could reuse a multiplier more often than one
     output has inputs, where its C++ reads beyond the inputs.
     """
-    chooser = _hls4ml().backends.get_backend(backend)
+    chooser = _hls4ml().backends.get_backend(options.backend)
     factors = {}
     for node in architecture.nodes:
         if node.layer.kind in KERNEL_KINDS and node.products is not None:
-            inputs = node.products.inputs
+            inputs, wanted = node.products.inputs, options.reuse_factor_of(node.name)
             possible = chooser.get_valid_reuse_factors(inputs, node.products.outputs)
-            if node.layer.kind != "dense" and io_type == "io_parallel":
+            if node.layer.kind != "dense" and options.io_type == "io_parallel":
                 possible = [factor for factor in possible if factor <= inputs]
-            factors[node.name] = chooser.get_closest_reuse_factor(possible, wanted) if strategy == "resource" else wanted
+            resource = options.strategy_of(node.name) == "resource"
+            factors[node.name] = chooser.get_closest_reuse_factor(possible, wanted) if resource else wanted
     return factors
 
 
@@ -325,14 +329,24 @@ def _logged(log: Path) -> Iterator[None]:
             raise ConversionError(f"hls4ml cannot convert the network: {error} (all it said is in {log.name})") from error
 
 
-def _make_movable(folder: Path) -> None:
-    """Replaces absolute paths in a project, and its fixed compiler by ``$CXX``."""
-    build = folder / "build_lib.sh"
-    script = build.read_text(encoding="utf-8")
-    for old, new in (("CC=g++", 'CC="${CXX:-g++}"'), ("${BASEDIR}/firmware/weights", "firmware/weights")):
-        if old not in script:
-            raise ConversionError(f"{build} is not the script that kerasnac knows ({old!r} is missing): install hls4ml 1.3")
-        script = script.replace(old, new)
-    write_text(build, script)
-    config = folder / "hls4ml_config.yml"
-    write_text(config, config.read_text(encoding="utf-8").replace(str(folder), "."))
+def _make_movable(folder: Path, stamp: str) -> None:
+    """Replaces absolute paths in a project, its fixed compiler by ``$CXX``, and its random stamp."""
+    build, bench = folder / "build_lib.sh", folder / f"{PROJECT}_test.cpp"
+    changes = {
+        build: {"CC=g++": 'CC="${CXX:-g++}"', "${BASEDIR}/firmware/weights": "firmware/weights"},
+        folder / "hls4ml_config.yml": {},
+        folder / "CMakeLists.txt": {},
+        folder / f"{PROJECT}_bridge.cpp": {},
+        # The vendor's simulation would write the outputs of every layer to text files, for every sample.
+        bench: {"bool trace_enabled = true;": "bool trace_enabled = false;"},
+    }
+    for path, replacements in changes.items():
+        if not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8")
+        if path == build and "CC=g++" not in text:
+            raise ConversionError(f"{build} is not the script that kerasnac knows ('CC=g++' is missing): install hls4ml 1.3")
+        everywhere = {f"{folder}/firmware/weights": "firmware/weights", str(folder): ".", stamp: _STAMP}
+        for old, new in (replacements | everywhere).items():
+            text = text.replace(old, new)
+        write_text(path, text)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kerasnac.errors import EnvironmentProblem
+
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file in full before it takes its name."""
@@ -29,9 +31,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``path`` when the block ends without an exception.
 
     A folder that is already there is replaced.
+
+    Raises:
+        EnvironmentProblem: If it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write to {path.parent}: {error.strerror}; choose another folder") from error
     try:
         yield temporary
         temporary.chmod(0o755)

@@ -17,22 +17,13 @@ from pydantic import (
 )
 
 from kerasnac.core.blocks.base import Values
-from kerasnac.core.boards import BOARDS, board
+from kerasnac.core.boards import board
 from kerasnac.core.estimators import SOURCES
+from kerasnac.core.hls_options import HlsOptions, SoftmaxMode
 from kerasnac.core.references import Reference
 from kerasnac.core.selection import Selection
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.training import Optimizer, Schedule, Training
-
-#: HLS compilers that a project can be written for.
-Backend = Literal["Vitis", "Vivado"]
-
-#: Parallel arrays, or one position after the other.
-IoType = Literal["io_parallel", "io_stream"]
-
-#: How kernel layers are implemented.
-Strategy = Literal["latency", "resource", "distributed_arithmetic"]
-
 
 #: To which weights a pruning iteration sets back what it keeps.
 Rewind = Literal["start", "early", "keep"]
@@ -46,10 +37,6 @@ Bits = Annotated[int, Field(ge=2, le=16)]
 
 def _board_name(text: str) -> str:
     return board(text).name
-
-
-def _part_number(text: str) -> str:
-    return board(text).part if text.lower() in BOARDS else text
 
 
 def _selection_text(text: str) -> str:
@@ -436,30 +423,28 @@ class CompressSettings(Settings):
         return self
 
 
-class FirmwareSettings(Settings):
-    """Conversion with hls4ml and emulation.
+class FirmwareSettings(HlsOptions):
+    """Conversion with hls4ml and emulation; the options of the project are those of the base class.
 
     Attributes:
         select: Rules that pick compressed models, of each tuned one.
-        part: FPGA part number, or the name of a board.
-        backend: HLS compiler for which the project is written.
-        clock_period: In nanoseconds.
-        io_type: ``io_parallel`` or ``io_stream``.
-        strategy: ``latency``, ``resource`` or ``distributed_arithmetic`` (adder graphs, with da4ml).
-        reuse_factor: Multiplications per multiplier.
         samples: Test samples to compare, at most.
-        softmax: ``host`` leaves softmax off the chip; ``chip`` adds it and reports its agreement as well.
+        softmax: ``host`` leaves softmax off the chip; ``chip`` writes a second project with hls4ml's approximation and
+            reports its agreement; ``exact`` makes one of tables, which Keras shares, part of the network.
+        timeout: Seconds that compiling, and emulating, may take.
+        memory: GiB that each of their processes may take.
     """
 
     select: tuple[Rule, ...] = Field(("knee",), min_length=1)
-    part: Annotated[str, AfterValidator(_part_number)] = "xcvu13p-flga2577-2-e"
-    backend: Backend = "Vitis"
-    clock_period: PositiveFloat = 5.0
-    io_type: IoType = "io_parallel"
-    strategy: Strategy = "latency"
-    reuse_factor: PositiveInt = 1
     samples: PositiveInt = 2000
-    softmax: Literal["host", "chip"] = "host"
+    softmax: SoftmaxMode = "host"
+    timeout: PositiveFloat = 3600.0
+    memory: PositiveFloat = 16.0
+
+    @property
+    def options(self) -> HlsOptions:
+        """What the projects are made for."""
+        return HlsOptions.of(self)
 
 
 class DatasetSettings(BaseModel):

@@ -190,7 +190,8 @@ def rtl(model: Path, out: Path, samples: int, stage_levels: int, data: Path | No
     from rich.console import Console
 
     from kerasnac.faces import hardware
-    from kerasnac.stages.rtl import load_model, make_rtl, random_samples, read_samples
+    from kerasnac.stages.rtl import load_model, make_rtl, random_samples
+    from kerasnac.stages.samples import read_samples
 
     trained = load_model(model)
     x = random_samples(trained.architecture, samples) if data is None else read_samples(data, samples)
@@ -247,6 +248,32 @@ def synth(folder: Path) -> None:
     _show_vendor(report, folder)
 
 
+@firmware.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    help="Samples: an npy or csv file, or the array x of an npz or HDF5 file; those of the delivery by default.",
+)
+def validate(folder: Path, data: Path | None) -> None:
+    """Check that the firmware in FOLDER is what was delivered, and still equals Keras.
+
+    Compares the hash of every file, compiles a copy and compares every output. Exits with 1 if a file has changed or an
+    output differs, and names the first layer that does.
+    """
+    from rich.console import Console
+
+    from kerasnac.stages.samples import read_samples
+    from kerasnac.stages.validate import validate as check
+
+    samples = None if data is None else read_samples(data)
+    with Console(stderr=True).status("compiling and comparing"):
+        found = check(folder, samples, source=str(data))
+    click.echo(found.report(), nl=False)
+    if not found.ok:
+        sys.exit(1)
+
+
 @firmware.command("import-report")
 @click.argument("path", type=click.Path(path_type=Path))
 def import_report(path: Path) -> None:
@@ -272,7 +299,7 @@ def _show_vendor(report: VendorReport, path: Path) -> None:
     from kerasnac.adapters.vendor import project_of
     from kerasnac.core.files import write_json
     from kerasnac.faces import hardware
-    from kerasnac.stages.firmware import REPORT
+    from kerasnac.stages.evidence import REPORT
 
     console = _console()
     console.print(hardware.vendor(report))

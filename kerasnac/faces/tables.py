@@ -29,7 +29,11 @@ WIDTH = 140
 def outcome(result: Outcome) -> RenderableType:
     """Everything a run found: the front, the tuned and compressed models, the firmware."""
     small = (compressed(result), firmware(result)) if result.firmware else ()
-    refused = (Text(f"{name} stays float: {reason}") for name, reason in result.refused.items())
+    floats = {model.name for model in result.tuned}
+    refused = (
+        Text(f"{name} {'stays float' if name in floats else 'has no firmware'}: {reason}")
+        for name, reason in result.refused.items()
+    )
     chosen = (model.origin["candidate"] for model in result.tuned)
     return Group(front(result.search, *chosen), tuned(result), *small, *refused)
 
@@ -150,13 +154,14 @@ def firmware(result: Outcome) -> Table:
         "bit-exact",
     )
     for made in result.firmware:
-        equal = f"{made.outputs - made.mismatches:,} of {made.outputs:,}"
+        compared = made.comparison is not None
+        equal = f"{made.outputs - made.mismatches:,} of {made.outputs:,}" if compared else "not emulated"
         table.add_row(
             made.trained.name,
             str(result.test[made.trained.name]),
             f"{made.samples:,}",
             equal,
-            "yes" if made.bit_exact else "NO",
+            ("yes" if made.bit_exact else "NO") if compared else "unknown",
         )
     return table
 

@@ -5,54 +5,46 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.csim import compile_project, emulate
+from kerasnac.adapters.csim import Limits, compile_project, emulate, interface
 from kerasnac.adapters.hls import SOFTMAX_OUTPUT, convert
+from kerasnac.adapters.hls_backends import check_options
 from kerasnac.adapters.keras.train import predict
 from kerasnac.core.data import Split, Task
-from kerasnac.core.exactness import check_exact
-from kerasnac.core.files import new_folder, write_json, write_text
-from kerasnac.core.settings import Backend, IoType, Strategy
+from kerasnac.core.exactness import output_formats
+from kerasnac.core.files import new_folder
+from kerasnac.core.hls_options import HlsOptions, SoftmaxMode
+from kerasnac.core.layers import LayerSpec
+from kerasnac.core.precision import Precision
 from kerasnac.core.stopwatch import Stopwatch
 from kerasnac.core.trained import Trained
 from kerasnac.errors import ConfigError, ConversionError, DataError, RunError
+from kerasnac.stages.comparison import (
+    Comparison,
+    GraphCheck,
+    InputCheck,
+    Mismatch,
+    SoftmaxAgreement,
+    check_graph,
+    compare,
+    on_grid,
+    softmax_agreement,
+)
+from kerasnac.stages.evidence import MODEL, REPORT, write_evidence, write_manifest
+from kerasnac.stages.trace import LayerDifference, first_difference
 
-#: Where in a firmware folder the network, the project with softmax and the report are.
-MODEL, SOFTMAX, REPORT = Path("kerasnac/model"), Path("softmax"), "report.json"
+#: Where in a firmware folder the project with softmax is.
+SOFTMAX = Path("softmax")
 
-#: Samples that are written for hls4ml's test bench; RTL co-simulation is slow.
-TEST_VECTORS = 1000
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """An output in which firmware and Keras differ."""
-
-    sample: int
-    output: int
-    keras: float
-    firmware: float
-
-
-@dataclass(frozen=True)
-class SoftmaxAgreement:
-    """How well the softmax on the chip, an approximation by tables, agrees with softmax in floating point.
-
-    Attributes:
-        equal: Fraction of outputs that are equal once both are on the chip's output grid.
-        max_difference: Largest difference of two probabilities.
-        argmax: Fraction of samples with the same most probable class.
-    """
-
-    equal: float
-    max_difference: float
-    argmax: float
+#: Widest input of an exact softmax; its table has two to the power of that many entries.
+LOGIT_BITS = 12
 
 
 @dataclass(frozen=True)
@@ -62,64 +54,93 @@ class Firmware:
     Attributes:
         trained: The network.
         folder: The hls4ml project.
-        options: Part, clock period (ns), backend and the other options of the conversion.
-        samples: Number of samples compared.
-        outputs: Number of outputs compared, over all samples.
-        mismatches: How many of them differ.
-        max_abs_error: Largest difference.
-        first_mismatch: The first output that differs.
+        options: What the project is for.
+        inputs: The samples as they were given, against the input's grid.
+        comparison: Emulation against Keras; None if the project cannot be emulated here.
+        not_emulated: Why not.
+        first_layer: The first layer that differs, if an output does.
+        adder_graph: The adder graph of the network against Keras.
         metric_name: Name and unit of the metric.
-        metric: Task metric of the emulation on these samples.
+        metric: Task metric of the emulation on these samples; None without emulation.
         keras_metric: Task metric of Keras on the same samples.
-        softmax: Agreement of the softmax on the chip, if there is one.
+        softmax_mode: Who computes the softmax.
+        softmax: Agreement of the softmax on the chip with that in floating point, if there is one.
         seconds: Wall time of each step.
     """
 
     trained: Trained
     folder: Path
-    options: Mapping[str, Any]
-    samples: int
-    outputs: int
-    mismatches: int
-    max_abs_error: float
-    first_mismatch: Mismatch | None
+    options: HlsOptions
+    inputs: InputCheck
+    comparison: Comparison | None
+    not_emulated: str
+    first_layer: LayerDifference | None
+    adder_graph: GraphCheck
     metric_name: str
-    metric: float
+    metric: float | None
     keras_metric: float
+    softmax_mode: SoftmaxMode
     softmax: SoftmaxAgreement | None
     seconds: Mapping[str, float]
 
     @property
+    def samples(self) -> int:
+        """Number of samples compared."""
+        return self.comparison.samples if self.comparison else 0
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs compared, over all samples."""
+        return self.comparison.outputs if self.comparison else 0
+
+    @property
+    def mismatches(self) -> int:
+        """How many of them differ."""
+        return self.comparison.mismatches if self.comparison else 0
+
+    @property
+    def max_abs_error(self) -> float:
+        """Largest difference of two outputs."""
+        return self.comparison.max_abs_error if self.comparison else 0.0
+
+    @property
+    def first_mismatch(self) -> Mismatch | None:
+        """The first output that differs."""
+        return self.comparison.first_mismatch if self.comparison else None
+
+    @property
     def bit_exact(self) -> bool:
-        """True if not one output differs."""
-        return self.mismatches == 0
+        """True if outputs were compared and not one differs."""
+        return self.comparison is not None and self.comparison.equal
 
     @property
     def verdict(self) -> str:
         """One line on bit-exactness."""
-        first = self.first_mismatch
-        if first is None:
-            return f"bit-exact: {self.outputs} of {self.outputs} outputs equal"
-        return (
-            f"NOT bit-exact: {self.mismatches} of {self.outputs} outputs differ "
-            f"(first: sample {first.sample}, output {first.output}: Keras {first.keras!r}, firmware {first.firmware!r})"
-        )
+        if self.comparison is None:
+            return f"not emulated: {self.not_emulated}"
+        return self.comparison.verdict
 
     def report(self) -> str:
         """The whole comparison as text."""
-        options = ", ".join(f"{key} {value}" for key, value in self.options.items())
         lines = [
             f"Firmware of {self.trained.name}: {self.trained.architecture}",
-            f"project: {self.folder} ({options})",
-            f"C++ emulation against QKeras, {self.samples} samples:",
-            f"  {self.verdict}",
-            f"  largest difference: {self.max_abs_error:g}",
-            f"  {self.metric_name}: firmware {self.metric:.6g}, Keras {self.keras_metric:.6g}",
+            f"project: {self.folder} ({self.options})",
         ]
+        if self.comparison is None:
+            lines += [self.verdict, "  its types are those that were proved to be exact; nothing has computed with them"]
+        else:
+            lines.append(f"C++ emulation against QKeras, {self.samples} samples:")
+            lines += [f"  {line}" for line in self.comparison.lines()]
+            lines.append(f"  {self.metric_name}: firmware {self.metric:.6g}, Keras {self.keras_metric:.6g}")
+        lines.append(str(self.inputs))
+        if self.first_layer is not None:
+            lines.append(str(self.first_layer))
+        lines.append(str(self.adder_graph))
         if self.softmax is not None:
             equal, largest, argmax = self.softmax.equal, self.softmax.max_difference, self.softmax.argmax
+            kind = f"approximate; project in {SOFTMAX}" if self.softmax_mode == "chip" else "tables that Keras shares"
             lines += [
-                f"softmax on chip ({SOFTMAX_OUTPUT}, approximate; project in {SOFTMAX}) against softmax of Keras:",
+                f"softmax on chip ({SOFTMAX_OUTPUT}, {kind}) against softmax in floating point:",
                 f"  {equal:.2%} of the outputs equal, largest difference {largest:.2g}, same class in {argmax:.2%}",
             ]
         lines.append("times: " + ", ".join(f"{step} {seconds:.1f} s" for step, seconds in self.seconds.items()))
@@ -127,22 +148,41 @@ class Firmware:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; the network itself is in the folder."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "trained"}
-        nested = {key: None if plain[key] is None else asdict(plain[key]) for key in ("first_mismatch", "softmax")}
-        return plain | nested | {"folder": str(self.folder), "bit_exact": self.bit_exact, "model": self.trained.name}
+        nested = ("inputs", "comparison", "first_layer", "adder_graph", "softmax")
+        plain_keys = ("not_emulated", "metric_name", "metric", "keras_metric", "softmax_mode")
+        plain = {key: getattr(self, key) for key in plain_keys}
+        parts = {key: None if getattr(self, key) is None else asdict(getattr(self, key)) for key in nested}
+        head = {"folder": str(self.folder), "options": self.options.to_dict(), "seconds": dict(self.seconds)}
+        return head | plain | parts | {"bit_exact": self.bit_exact, "model": self.trained.name, "verdict": self.verdict}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Firmware:
         """Inverse of :meth:`to_dict`; reads the network from the folder.
 
         Raises:
-            RunError: If the folder holds no network.
+            RunError: If the folder holds no network, or the dictionary is of another version.
         """
-        values = {f.name: data[f.name] for f in fields(cls) if f.name != "trained"}
-        first, softmax, folder = data["first_mismatch"], data["softmax"], Path(data["folder"])
-        values["first_mismatch"] = None if first is None else Mismatch(**first)
-        values["softmax"] = None if softmax is None else SoftmaxAgreement(**softmax)
-        return cls(**(values | {"folder": folder, "trained": Trained.load(folder / MODEL)}))
+        folder = Path(data["folder"])
+        try:
+            softmax, comparison, first = data["softmax"], data["comparison"], data["first_layer"]
+            return cls(
+                trained=Trained.load(folder / MODEL),
+                folder=folder,
+                options=HlsOptions.from_dict(data["options"]),
+                inputs=InputCheck(**data["inputs"]),
+                comparison=None if comparison is None else Comparison.from_dict(comparison),
+                not_emulated=data["not_emulated"],
+                first_layer=None if first is None else LayerDifference.from_dict(first),
+                adder_graph=GraphCheck(**data["adder_graph"]),
+                metric_name=data["metric_name"],
+                metric=data["metric"],
+                keras_metric=data["keras_metric"],
+                softmax_mode=data["softmax_mode"],
+                softmax=None if softmax is None else SoftmaxAgreement(**softmax),
+                seconds=data["seconds"],
+            )
+        except (KeyError, TypeError, ValueError, OSError, BadZipFile) as error:
+            raise RunError(f"{folder} is damaged, or of another version of kerasnac: {error!r}") from error
 
     @classmethod
     def load(cls, folder: Path | str) -> Firmware:
@@ -154,7 +194,11 @@ class Firmware:
         report = Path(folder) / REPORT
         if not report.is_file():
             raise RunError(f"{folder} holds no firmware: {REPORT} is missing")
-        return cls.from_dict(json.loads(report.read_text(encoding="utf-8")) | {"folder": str(folder)})
+        try:
+            data = json.loads(report.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{report} is damaged: {error}") from error
+        return cls.from_dict(data | {"folder": str(folder)})
 
 
 def make_firmware(
@@ -163,14 +207,11 @@ def make_firmware(
     task: Task,
     *,
     folder: Path | str,
-    part: str,
-    clock_period: float = 5.0,
-    backend: Backend = "Vitis",
-    io_type: IoType = "io_parallel",
-    strategy: Strategy = "latency",
-    reuse_factor: int = 1,
+    options: HlsOptions | None = None,
     exact: bool = True,
-    softmax: Literal["host", "chip"] = "host",
+    softmax: SoftmaxMode = "host",
+    limits: Limits | None = None,
+    **single: Any,
 ) -> Firmware:
     """Converts a network, compiles its C++ emulation and compares every output with Keras.
 
@@ -178,18 +219,15 @@ def make_firmware(
         trained: A quantized network.
         split: Samples to compare on, at least 1,000 to mean something; values off the input grid are put on it.
         task: Scores the outputs.
-        folder: The hls4ml project with test vectors, ``report.json``, ``report.txt`` and the network in
-            ``kerasnac/model``. A folder that is already there is replaced, once all has succeeded.
-        part: FPGA part, ``xcvu13p-flga2577-2-e`` for example.
-        clock_period: Target clock period, ns.
-        backend: HLS compiler.
-        io_type: Parallel arrays, or one pixel after the other.
-        strategy: How kernel layers are implemented.
-        reuse_factor: How often a multiplier is used per inference; with the strategy ``resource`` every layer takes
-            the closest factor that it can have.
+        folder: The hls4ml project with all that goes with it; see :mod:`kerasnac.stages.evidence`. A folder that is
+            already there is replaced, once all has succeeded.
+        options: What the project is for.
         exact: Fail on a single different output; otherwise only report it.
-        softmax: ``"chip"`` also writes a project with softmax on the chip and reports how well it agrees. The
-            promise of bit-exactness is about the linear outputs.
+        softmax: ``"chip"`` also writes a project with softmax on the chip and reports how well it agrees; the
+            promise of bit-exactness is then about the linear outputs. ``"exact"`` makes a softmax of tables part of the
+            network, see :func:`firmware_network`; its outputs are compared like all others.
+        limits: Time and memory that compiling and emulating may take.
+        **single: Single options: ``part="zcu102", strategy="resource", reuse_factor=4``.
 
     Raises:
         ConversionError: If the network has no exact firmware (names the layer and the reason), if converting,
@@ -197,107 +235,117 @@ def make_firmware(
             in ``<folder>.failed``.
         ConfigError: If the part or an option cannot be right.
         DataError: If the samples do not fit the network.
-        EnvironmentProblem: If the compiler or a package is missing.
+        EnvironmentProblem: If the compiler or a package is missing, or the folder cannot be written.
     """
-    folder = Path(folder).resolve()
+    folder, options = Path(folder).resolve(), HlsOptions.of(options, **single)
     if len(split) == 0 or split.x.shape[1:] != trained.architecture.input_shape:
         raise DataError(
             f"samples of shape {split.x.shape} do not fit {trained.name}, whose input is {trained.architecture.input_shape}"
         )
-    if softmax == "chip" and task.kind != "classification":
+    if softmax != "host" and task.kind != "classification":
         raise ConfigError(f"softmax on the chip needs a classification, not a {task.kind}: leave softmax on the host")
-    # A window of a longer readout is cut by whatever feeds the chip: the firmware's input is the window.
-    network = replace(trained, architecture=trained.architecture.without_window())
+    check_options(options)
+    network = firmware_network(trained, softmax)
     architecture = network.architecture
-    check_exact(architecture, network.weights)
-    assert architecture.input is not None  # check_exact has refused a float network
-    x = architecture.input.quantize(split.x[:, trained.architecture.window]).astype(np.float32)
+    formats = output_formats(architecture, network.weights)
+    assert architecture.input is not None  # output_formats has refused a float network
+    x, inputs = on_grid(split.x[:, trained.architecture.window], architecture.input)
     keras = predict(architecture, network.weights, x)
-    options: dict[str, Any] = {
-        "part": part,
-        "clock_period": clock_period,
-        "backend": backend,
-        "io_type": io_type,
-        "strategy": strategy,
-        "reuse_factor": reuse_factor,
-    }
     with new_folder(folder) as project, _kept_on_failure(project, folder):
-        outputs, seconds = _emulated(network, x, project, options)
-        agreement = None
+        outputs, seconds = _emulated(network, x, project, options, limits)
+        comparison, first, agreement = None, None, None
+        if outputs is not None:
+            comparison = compare(outputs, keras, formats[architecture.names[-1]], classes=task.kind == "classification")
+        if outputs is not None and not np.array_equal(outputs, keras):
+            different = np.flatnonzero((outputs != keras).any(axis=1))
+            first = first_difference(project, network, x, different, limits=limits)
         if softmax == "chip":
-            probabilities, more = _emulated(network, x, project / SOFTMAX, options, softmax=True)
-            agreement = softmax_agreement(probabilities, keras)
+            probabilities, more = _emulated(network, x, project / SOFTMAX, options, limits, softmax=True)
+            agreement = None if probabilities is None else softmax_agreement(probabilities, keras)
             seconds |= {f"{step} with softmax": spent for step, spent in more.items()}
-        mismatches, largest, first = compare(outputs, keras)
+        elif softmax == "exact" and outputs is not None:
+            agreement = softmax_agreement(outputs, predict(trained.architecture.without_window(), trained.weights, x))
+        steps = Stopwatch()
+        with steps("adder graph"):
+            graph = check_graph(network, x, keras)
         firmware = Firmware(
             trained=trained,
             folder=folder,
             options=options,
-            samples=len(x),
-            outputs=outputs.size,
-            mismatches=mismatches,
-            max_abs_error=largest,
-            first_mismatch=first,
+            inputs=inputs,
+            comparison=comparison,
+            not_emulated=interface(project).get("not_emulated", ""),
+            first_layer=first,
+            adder_graph=graph,
             metric_name=f"{task.metric} [{task.unit}]" if task.unit else task.metric,
-            metric=task.score(outputs, split.y),
+            metric=None if outputs is None else task.score(outputs, split.y),
             keras_metric=task.score(keras, split.y),
+            softmax_mode=softmax,
             softmax=agreement,
-            seconds=seconds,
+            seconds=seconds | steps.seconds,
         )
-        _write_evidence(firmware, project, x, keras)
-        if exact and not firmware.bit_exact:
-            raise ConversionError(f"{trained.name}: {firmware.verdict}; please report it, all its formats should be exact")
+        write_evidence(
+            network,
+            project,
+            x,
+            keras,
+            original=trained,
+            options=options,
+            report=firmware.report(),
+            data=firmware.to_dict(),
+            graph=graph.costs or graph.reason,
+        )
+        write_manifest(project)
+        if exact and comparison is not None and not comparison.equal:
+            raise ConversionError(
+                f"{trained.name}: {firmware.verdict}; {first}; please report it, all its formats should be exact"
+            )
     return firmware
 
 
-def compare(firmware: NDArray[np.float32], keras: NDArray[np.float32]) -> tuple[int, float, Mismatch | None]:
-    """Number of different outputs, largest difference, first difference.
+def firmware_network(trained: Trained, softmax: SoftmaxMode = "host") -> Trained:
+    """The network that is in the firmware.
+
+    A window of a longer readout is cut by whatever feeds the chip: the firmware's input is the window. An exact softmax
+    is two more layers: a quantizer, to at most :data:`LOGIT_BITS` bits, and a softmax of tables over its grid.
 
     Args:
-        firmware: Outputs of the emulation, shape (samples, outputs).
-        keras: Outputs of Keras, of the same shape.
+        trained: A quantized network.
+        softmax: ``"exact"`` appends one.
+
+    Raises:
+        ConversionError: If the network has no exact firmware.
     """
-    different = np.argwhere(firmware != keras)
-    largest = float(np.abs(firmware.astype(np.float64) - keras).max())
-    if len(different) == 0:
-        return 0, largest, None
-    sample, output = (int(index) for index in different[0])
-    return len(different), largest, Mismatch(sample, output, float(keras[sample, output]), float(firmware[sample, output]))
-
-
-def softmax_agreement(probabilities: NDArray[np.float32], logits: NDArray[np.float32]) -> SoftmaxAgreement:
-    """Compares probabilities from the chip with the softmax of Keras outputs, both of shape (samples, classes)."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return SoftmaxAgreement(
-        equal=float(np.mean(probabilities == SOFTMAX_OUTPUT.quantize(expected))),
-        max_difference=float(np.abs(probabilities - expected).max()),
-        argmax=float(np.mean(probabilities.argmax(axis=1) == logits.argmax(axis=1))),
-    )
+    architecture = trained.architecture.without_window()
+    if softmax == "exact":
+        logits = output_formats(architecture, trained.weights)[architecture.names[-1]]
+        grid = Precision(min(logits.bits, LOGIT_BITS), logits.integer)
+        quantizer = replace(LayerSpec.of("activation", fn="none"), activation=grid)
+        table = replace(LayerSpec.of("softmax"), activation=SOFTMAX_OUTPUT)
+        architecture = replace(architecture, layers=(*architecture.layers, quantizer, table))
+    return replace(trained, architecture=architecture)
 
 
 def _emulated(
-    trained: Trained, x: NDArray[np.float32], project: Path, options: Mapping[str, Any], *, softmax: bool = False
-) -> tuple[NDArray[np.float32], dict[str, float]]:
-    """Outputs of a freshly converted project, and the seconds of each step."""
+    trained: Trained,
+    x: NDArray[np.float32],
+    project: Path,
+    options: HlsOptions,
+    limits: Limits | None,
+    *,
+    softmax: bool = False,
+) -> tuple[NDArray[np.float32] | None, dict[str, float]]:
+    """Outputs of a freshly converted project, unless it cannot be emulated, and the seconds of each step."""
     steps = Stopwatch()
     with steps("convert"):
-        convert(trained, folder=project, softmax=softmax, **options)
+        convert(trained, options, folder=project, softmax=softmax)
+    if interface(project)["not_emulated"]:
+        return None, steps.seconds
     with steps("compile"):
-        compile_project(project)
+        compile_project(project, limits=limits)
     with steps("emulate"):
-        outputs = emulate(project, x)
+        outputs = emulate(project, x, limits=limits)
     return outputs, steps.seconds
-
-
-def _write_evidence(firmware: Firmware, project: Path, x: NDArray[np.float32], keras: NDArray[np.float32]) -> None:
-    """Puts the network, test vectors for hls4ml's test bench and the report into the project."""
-    vectors = project / "tb_data"
-    for name, values in (("tb_input_features.dat", x), ("tb_output_predictions.dat", keras)):
-        np.savetxt(vectors / name, values[:TEST_VECTORS].reshape(-1, values[0].size), fmt="%.17g")
-    firmware.trained.save(project / MODEL)
-    write_json(project / REPORT, firmware.to_dict())
-    write_text(project / "report.txt", firmware.report())
 
 
 @contextmanager

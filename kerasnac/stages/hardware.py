@@ -64,10 +64,15 @@ def hardware_costs(
     entry = board_named(board)
     rows = costs(model.architecture, sparsity=model.layer_sparsity)
     estimates = {
-        "rule4ml": _or_reason(lambda: _surrogate(model, entry, rule4ml)),
+        "rule4ml": rule4ml_estimate(model, entry, rule4ml),
         "adder_graph": _or_reason(lambda: _adder_graph(model, entry, adder_graph or AdderGraphSettings())),
     }
     return HardwareCosts(model.name, entry.name, rows, estimates)
+
+
+def rule4ml_estimate(model: Trained, board: Board, settings: Rule4mlSettings | None = None) -> Mapping[str, float] | str:
+    """What rule4ml estimates for a network, or why it does not."""
+    return _or_reason(lambda: _surrogate(model, board, settings))
 
 
 def _or_reason(estimate: Callable[[], Mapping[str, float] | str]) -> Mapping[str, float] | str:

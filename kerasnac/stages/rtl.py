@@ -18,13 +18,14 @@ from kerasnac.adapters.verilator import require_verilator, simulate
 from kerasnac.adapters.verilog import write_design, write_testbench
 from kerasnac.adapters.yosys import Synthesis, require_yosys
 from kerasnac.core.architecture import Architecture
-from kerasnac.core.exactness import check_exact
+from kerasnac.core.exactness import output_formats
 from kerasnac.core.files import new_folder, write_json, write_text
+from kerasnac.core.precision import Precision
 from kerasnac.core.stopwatch import Stopwatch
 from kerasnac.core.trained import Trained
-from kerasnac.datasets.files import read_arrays, read_npy
 from kerasnac.errors import ConversionError, DataError, RunError
-from kerasnac.stages.firmware import MODEL, compare
+from kerasnac.stages.comparison import compare
+from kerasnac.stages.evidence import MODEL
 
 #: The report in a folder of Verilog.
 REPORT = "rtl.json"
@@ -144,8 +145,8 @@ def make_rtl(
         require_yosys()
     # A window of a longer readout is cut by whatever feeds the chip: the design's input is the window.
     architecture = trained.architecture.without_window()
-    check_exact(architecture, trained.weights)
-    assert architecture.input is not None  # check_exact has refused a float network
+    formats = output_formats(architecture, trained.weights)
+    assert architecture.input is not None  # output_formats has refused a float network
     x = architecture.input.quantize(samples[:, trained.architecture.window]).astype(np.float32)
     steps = Stopwatch()
     with steps("Keras"):
@@ -153,7 +154,7 @@ def make_rtl(
     with steps("adder graph"):
         graph = trace(architecture, trained.weights)
     with steps("interpreter"):
-        _check_equal(trained.name, graph.predict(x), keras.reshape(len(x), -1))
+        _check_equal(trained.name, graph.predict(x), keras.reshape(len(x), -1), formats[architecture.names[-1]])
     with new_folder(folder) as project:
         with steps("Verilog"):
             design = write_design(graph, trained.name, project, stage_levels=stage_levels)
@@ -204,15 +205,6 @@ def load_model(folder: Path | str) -> Trained:
         raise RunError(f"{folder} holds no model that kerasnac saved: {error}") from error
 
 
-def read_samples(path: Path, count: int) -> NDArray[Any]:
-    """The first samples of an ``.npy`` file, or of the array ``x`` of an ``.npz`` or HDF5 file.
-
-    Raises:
-        DataError: If the file cannot be read.
-    """
-    return (read_npy(path) if path.suffix == ".npy" else read_arrays(path, ["x"])[0])[:count]
-
-
 def random_samples(architecture: Architecture, count: int, *, seed: int = 0) -> NDArray[np.float32]:
     """Samples on the input grid: its lowest and highest values everywhere, random corners, and quiet and loud noise.
 
@@ -239,12 +231,12 @@ def random_samples(architecture: Architecture, count: int, *, seed: int = 0) -> 
     return grid.quantize(values).astype(np.float32)
 
 
-def _check_equal(name: str, graph: NDArray[np.float32], keras: NDArray[np.float32]) -> None:
+def _check_equal(name: str, graph: NDArray[np.float32], keras: NDArray[np.float32], grid: Precision) -> None:
     """Compares da4ml's integer interpreter with Keras, which takes milliseconds, before minutes go into tools."""
-    mismatches, _, first = compare(graph, keras)
-    if first is not None:
+    found = compare(graph, keras, grid)
+    if (first := found.first_mismatch) is not None:
         raise ConversionError(
-            f"{name}: the adder graph is NOT bit-exact: {mismatches} of {keras.size} outputs differ (first: sample "
+            f"{name}: the adder graph is NOT bit-exact: {found.mismatches} of {keras.size} outputs differ (first: sample "
             f"{first.sample}, output {first.output}: Keras {first.keras!r}, adder graph {first.firmware!r}); please report "
             "it, all its formats should be exact"
         )

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kerasnac import datasets
 from kerasnac.adapters.adder_graph import require_da4ml
 from kerasnac.adapters.csim import require_compiler
-from kerasnac.adapters.hls import check_options
+from kerasnac.adapters.hls_backends import check_options
 from kerasnac.adapters.workers import LocalWorkers, Workers, connect
 from kerasnac.core.bootstrap import Score, bootstrap
 from kerasnac.core.data import Dataset, Development, Split, Task
@@ -28,8 +27,9 @@ from kerasnac.core.seeding import derive_seed
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, RunSettings, SearchSettings, TuneSettings
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.trained import Trained
+from kerasnac.core.versions import versions
 from kerasnac.core.yaml_files import dump, load_run, load_space
-from kerasnac.errors import EnvironmentProblem, RunError
+from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem, RunError
 from kerasnac.stages.compress import CompressResult, compress
 from kerasnac.stages.mixed import mixed_precision
 from kerasnac.stages.search import SearchResult, check_search, global_search
@@ -37,21 +37,6 @@ from kerasnac.stages.tune import check_tune, tune
 
 if TYPE_CHECKING:
     from kerasnac.stages.firmware import Firmware
-
-#: Packages whose versions decide the results of a run.
-PACKAGES = (
-    "kerasnac",
-    "tensorflow",
-    "tf-keras",
-    "qkeras",
-    "tensorflow-model-optimization",
-    "keras-tuner",
-    "pymoo",
-    "hls4ml",
-    "da4ml",
-    "rule4ml",
-    "numpy",
-)
 
 S = TypeVar("S", SearchSettings, TuneSettings, CompressSettings, FirmwareSettings)
 
@@ -136,18 +121,35 @@ class Run:
         """Firmware of quantized models, compared with Keras on the test split; see :mod:`kerasnac.stages.firmware`.
 
         Raises:
-            ConversionError: If a model has no bit-exact firmware.
+            ConversionError: If a model has no bit-exact firmware; the others are converted before. :meth:`try_convert`
+                returns the reasons instead.
+        """
+        made, refused = self.try_convert(models, settings, **options)
+        if refused:
+            raise ConversionError("; ".join(f"{name}: {reason}" for name, reason in refused.items()))
+        return made
+
+    def try_convert(
+        self, models: Sequence[Trained], settings: FirmwareSettings | None = None, **options: Any
+    ) -> tuple[tuple[Firmware, ...], dict[str, str]]:
+        """As :meth:`convert`; what has no firmware is no error.
+
+        Returns:
+            The firmware, and for every model without, by its name, the reason.
         """
         settings = _with(settings or FirmwareSettings(), options)
         test = self.data.open_test()
         samples = Split(test.x[: settings.samples], test.y[: settings.samples])
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
-        made: dict[int, Firmware] = {}
+        made: dict[int, Firmware | str] = {}
         self.progress(Step("firmware", 0, len(jobs), "converting and compiling"))
         for index, firmware in self._workers.map(convert_one, jobs):
             made[index] = firmware
-            self.progress(Step("firmware", len(made), len(jobs), firmware.verdict))
-        return tuple(made[i] for i in range(len(jobs)))
+            text = f"refused: {firmware}" if isinstance(firmware, str) else firmware.verdict
+            self.progress(Step("firmware", len(made), len(jobs), text))
+        results = [made[i] for i in range(len(jobs))]
+        refused = {model.name: found for model, found in zip(models, results, strict=True) if isinstance(found, str)}
+        return tuple(found for found in results if not isinstance(found, str)), refused
 
     def test(self, models: Sequence[Trained]) -> tuple[Score, ...]:
         """The task metric of models on the whole test split; to be called once, when all choices are made.
@@ -199,7 +201,7 @@ class Run:
                         f"{self.folder} holds a run with {what} ({before[key]}, now {own[key]}): choose another folder"
                     )
         else:
-            write_json(path, own | {"versions": {name: _version(name) for name in PACKAGES}})
+            write_json(path, own | {"versions": versions()})
 
 
 @dataclass(frozen=True)
@@ -213,17 +215,35 @@ class ConvertJob:
     folder: Path
 
 
-def convert_one(data: Development, job: ConvertJob) -> Firmware:
-    """Converts one model, or reads what an earlier call left; runs in a worker."""
-    from kerasnac.stages.firmware import REPORT, Firmware, make_firmware
+def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
+    """Converts one model, or reads what an earlier call left; runs in a worker.
 
-    options = job.settings.model_dump(exclude={"select", "samples", "softmax"})
-    if (job.folder / REPORT).exists():
+    Returns:
+        The firmware, or why the model has none: one model must not end a run.
+    """
+    from kerasnac.adapters.csim import Limits
+    from kerasnac.stages.evidence import MANIFEST
+    from kerasnac.stages.firmware import Firmware, make_firmware
+
+    settings = job.settings
+    if (job.folder / MANIFEST).exists():
         known = Firmware.load(job.folder)
-        asked = (job.model, len(job.samples), options, job.settings.softmax == "chip")
-        if (known.trained, known.samples, known.options, known.softmax is not None) == asked:
+        asked = (job.model, len(job.samples), settings.options, settings.softmax)
+        if (known.trained, known.inputs.samples, known.options, known.softmax_mode) == asked:
             return known
-    return make_firmware(job.model, job.samples, job.task, folder=job.folder, softmax=job.settings.softmax, **options)
+    try:
+        settings.options.check(job.model.architecture.without_window())
+        return make_firmware(
+            job.model,
+            job.samples,
+            job.task,
+            folder=job.folder,
+            options=settings.options,
+            softmax=settings.softmax,
+            limits=Limits(settings.timeout, settings.memory),
+        )
+    except (ConversionError, ConfigError) as error:
+        return str(error)
 
 
 @dataclass(frozen=True)
@@ -258,8 +278,8 @@ class Outcome:
         compressed: The quantized, pruned models.
         firmware: The converted ones.
         test: Task metric on the whole test split with its 95 % confidence interval, by model name.
-        refused: Tuned models that have no firmware, with the reason: it would not be exact, or no compressed model of
-            theirs is within the tolerance.
+        refused: Models that have no firmware, with the reason. Tuned ones: it would not be exact, or no compressed model
+            of theirs is within the tolerance. Compressed ones: their conversion was refused, or failed.
     """
 
     search: SearchResult
@@ -300,7 +320,8 @@ def run_all(
         chosen = compressed.select(*settings.firmware.select)
         # Every choice has been made: from here on, and nowhere before, the test split is used.
         refused |= compressed.excluded
-        firmware = run.convert(chosen, settings.firmware)
+        firmware, unconverted = run.try_convert(chosen, settings.firmware)
+        refused |= unconverted
         scored = [*tuned, *chosen]
         test = dict(zip((model.name for model in scored), run.test(scored), strict=True))
         return Outcome(found, tuned, compressed, firmware, test, refused)
@@ -311,7 +332,7 @@ def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterat
     """A run whose settings are checked and written down; what the last stage needs is checked before the first begins."""
     folder = Path(folder)
     require_compiler()
-    check_options(settings.firmware.part, settings.firmware.strategy, settings.firmware.reuse_factor)
+    check_options(settings.firmware.options)
     data = datasets.load(settings.dataset.source, **settings.dataset.options)
     check_search(settings.space, data.development, settings.search)
     if settings.compress.adder_graphs:
@@ -380,10 +401,3 @@ def _with(settings: S, options: dict[str, Any]) -> S:
 
 def _write_table(frame: Any, path: Path) -> None:
     write_text(path, frame.to_csv(index=False))
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

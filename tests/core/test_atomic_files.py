@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kerasnac.core.files import new_folder, write_json, write_text
+from kerasnac.errors import EnvironmentProblem
 
 
 def write_half(path: Path, error: BaseException) -> None:
@@ -92,3 +93,10 @@ def test_data_that_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", object())
     assert (tmp_path / "a.json").read_text() == "1\n"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    message = "cannot write to .*file.*choose another folder"
+    with pytest.raises(EnvironmentProblem, match=message), new_folder(tmp_path / "file" / "x"):
+        pass

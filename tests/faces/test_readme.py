@@ -10,13 +10,14 @@ import pytest
 import yaml
 
 from kerasnac import SearchSpace, baselines
+from kerasnac.adapters.hls_backends import BACKENDS
 from kerasnac.core.activations import ACTIVATIONS
 from kerasnac.core.blocks import BLOCKS
 from kerasnac.core.boards import BOARDS
 from kerasnac.core.data import Task
 from kerasnac.core.estimators import SOURCES
 from kerasnac.core.objectives import resolve
-from kerasnac.core.settings import TUNED, CompressSettings, SearchSettings, TuneSettings
+from kerasnac.core.settings import TUNED, CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
 from kerasnac.core.yaml_files import load_space
 from kerasnac.datasets import DATASETS
 
@@ -59,6 +60,13 @@ def test_the_settings_of_the_tuning_are_settings(tmp_path: Path) -> None:
     assert [baseline.name for baseline in settings.baselines] == ["hls4ml_jets", "mine"]
     assert {*settings.searched, *settings.fixed} == set(TUNED)
     assert settings.model_fields_set == set(TuneSettings.model_fields), "every key is shown"
+
+
+def test_the_settings_of_the_firmware_are_settings() -> None:
+    (text,) = (text for text in blocks("yaml") if text.startswith("firmware:"))
+    settings = FirmwareSettings.model_validate(yaml.safe_load(text)["firmware"])
+    assert settings.model_fields_set == set(FirmwareSettings.model_fields), "every key is shown"
+    assert all(f"`{backend}`" in README for backend in BACKENDS)
 
 
 def test_boards_and_metrics_are_explained() -> None:

@@ -25,6 +25,7 @@ from kerasnac.core.weights import fold_batch_norm
 from kerasnac.errors import ConfigError, ConversionError, DataError, RunError
 from kerasnac.stages import firmware as stage
 from kerasnac.stages.firmware import Firmware, make_firmware
+from kerasnac.stages.validate import validate
 
 PART = "xcvu13p-flga2577-2-e"
 SAMPLES = 1500
@@ -173,13 +174,42 @@ def test_softmax_on_the_chip_agrees_with_keras(firmware: Firmware) -> None:
     assert "softmax on chip" in firmware.report()
 
 
+def test_an_exact_softmax_is_part_of_the_network(case: Case, tmp_path: Path) -> None:
+    made = make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", part=PART, softmax="exact")
+    assert made.bit_exact
+    assert made.softmax is not None
+    assert made.softmax.max_difference < 0.02
+    assert made.softmax.argmax > 0.99
+    assert made.adder_graph.equal == made.adder_graph.outputs == made.outputs
+    assert "softmax on chip (ap_ufixed<16,1>, tables that Keras shares)" in made.report()
+    assert Firmware.load(tmp_path / "fw") == made
+    assert made.trained == case.trained
+    again = validate(tmp_path / "fw")
+    assert again.ok
+    assert again.comparison == made.comparison
+
+
+def test_what_nothing_has_computed_with_is_never_called_exact(case: Case, tmp_path: Path) -> None:
+    options = {"backend": "oneAPI", "part": "Agilex7", "strategy": "resource"}
+    made = make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", **options)
+    assert not made.bit_exact
+    assert (made.comparison, made.metric, made.outputs) == (None, None, 0)
+    assert made.verdict.startswith("not emulated: oneAPI's C++ is SYCL")
+    assert "bit-exact" not in made.report()
+    assert "bit-exact" not in (tmp_path / "fw" / "summary.md").read_text()
+    assert Firmware.load(tmp_path / "fw") == made
+    found = validate(tmp_path / "fw")
+    assert found.ok
+    assert "not emulated" in found.report()
+
+
 def test_inputs_are_put_on_the_grid(case: Case, tmp_path: Path) -> None:
     off_grid = Split(case.split.x + np.float32(0.003), case.split.y)
     assert make_firmware(case.trained, off_grid, case.task, folder=tmp_path / "fw", part=PART).bit_exact
 
 
-def tampered(project: Path, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    outputs = emulate(project, x)
+def tampered(project: Path, x: NDArray[np.float32], **options: Any) -> NDArray[np.float32]:
+    outputs = emulate(project, x, **options)
     outputs[7, 1] += 0.5
     return outputs
 
@@ -222,7 +252,7 @@ def test_samples_of_another_shape_are_refused(case: Case, tmp_path: Path) -> Non
 
 def test_softmax_needs_classes(case: Case, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="softmax"):
-        make_firmware(case.trained, case.split, Task("regression", 3), folder=tmp_path / "fw", part=PART, softmax="chip")
+        make_firmware(case.trained, case.split, Task("regression", 3), folder=tmp_path / "fw", part=PART, softmax="exact")
 
 
 @pytest.mark.slow

@@ -21,7 +21,8 @@ from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.errors import ConversionError, DataError, EnvironmentProblem, RunError
 from kerasnac.stages import rtl as stage
-from kerasnac.stages.rtl import Rtl, load_model, make_rtl, random_samples, read_samples
+from kerasnac.stages.rtl import Rtl, load_model, make_rtl, random_samples
+from kerasnac.stages.samples import read_samples
 
 pytest.importorskip("da4ml")
 needs_verilator = pytest.mark.skipif(shutil.which("verilator") is None, reason="verilator is not installed")

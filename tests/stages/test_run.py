@@ -14,6 +14,7 @@ from kerasnac.core.settings import QuantizedSettings, RunSettings
 from kerasnac.core.space import Candidate, SearchSpace
 from kerasnac.core.training import Training
 from kerasnac.errors import ConfigError
+from kerasnac.faces import tables
 from kerasnac.faces.plots import tuning
 from kerasnac.faces.tables import as_text, tuned
 from kerasnac.stages.candidates import SATURATION, Codesign, Job, train_candidate
@@ -21,7 +22,12 @@ from kerasnac.stages.run import Outcome, run_all
 
 
 def tiny_run(
-    folder: Path, shape: tuple[int, ...], block: dict[str, Any], tune: dict[str, Any] | None = None, **space: Any
+    folder: Path,
+    shape: tuple[int, ...],
+    block: dict[str, Any],
+    tune: dict[str, Any] | None = None,
+    convert: dict[str, Any] | None = None,
+    **space: Any,
 ) -> Outcome:
     """A run of one search, one tuned model and one compressed one, on two classes of small samples."""
     rng = np.random.default_rng(0)
@@ -37,7 +43,7 @@ def tiny_run(
             "search": {"population": 2, "evaluations": 2, "training": {"epochs": 1, "batch_size": 32}},
             "tune": {"select": ["best"], "trials": 1, "epochs": 1} | (tune or {}),
             "compress": {"bits": [6], "iterations": 0, "epochs": 1},
-            "firmware": {"select": ["best"], "samples": 40},
+            "firmware": {"select": ["best"], "samples": 40} | (convert or {}),
         }
     )
     return run_all(settings, folder / "run", workers=1)
@@ -70,6 +76,19 @@ def test_a_run_of_what_cannot_be_exact_is_reported_and_finishes(tmp_path: Path) 
     assert outcome.refused[model.name].startswith("layer_norm_0: hls4ml's layer norm differs from Keras")
     assert (outcome.compressed.models, outcome.firmware) == ((), ())
     assert list(outcome.test) == [model.name]
+
+
+def test_a_model_whose_conversion_is_refused_does_not_end_the_run(tmp_path: Path) -> None:
+    """The run file cannot know how many layers the chosen network will have."""
+    outcome = tiny_run(
+        tmp_path, (4,), {"block": "mlp", "widths": [[2, 3]]}, convert={"layers": {"dense_7": {"reuse_factor": 2}}}
+    )
+    (model,) = outcome.compressed.models
+    assert outcome.firmware == ()
+    reason = "layers.dense_7: the network has no such layer; those with a kernel are dense_0, dense_1"
+    assert outcome.refused == {model.name: reason}
+    assert model.name in outcome.test
+    assert f"{model.name} has no firmware: {reason}" in " ".join(as_text(tables.outcome(outcome)).split())
 
 
 def norms(units: int, inputs: int = 4) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from kerasnac.core.architecture import Architecture, Node
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
 from kerasnac.core.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON, Weights
-from kerasnac.errors import ConversionError
+from kerasnac.errors import ConversionError, RunError
 
 Model = Any  # tf_keras has no type stubs
 
@@ -54,6 +56,31 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0) 
             x = keras.layers.Dropout(dropout, name=f"dropout_after_{name}")(x)
         tensors[i] = x
     return keras.Model(inputs, x, name="kerasnac")
+
+
+def save_keras(architecture: Architecture, weights: Weights, path: Path) -> None:
+    """Writes the model as one ``.keras`` file, for :func:`load_keras`."""
+    model = build(architecture)
+    set_weights(model, architecture, weights)
+    for layer in model.layers:
+        if isinstance(layer, qkeras().QActivation):
+            layer.activation = str(layer.quantizer)  # QKeras reads an activation back from text alone
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*keras.constraints.serialize")  # QKeras clips weights with quantizers
+        model.save(path)
+
+
+def load_keras(path: Path | str) -> Model:
+    """Reads a ``.keras`` file with layers of QKeras and of kerasnac.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
+    objects = vars(custom())
+    try:
+        return qkeras().utils.load_qmodel(str(path), custom_objects=dict(objects))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is no model that kerasnac saved: {error}") from error
 
 
 def get_weights(model: Model, architecture: Architecture) -> dict[str, NDArray[np.float32]]:

@@ -174,6 +174,19 @@ def predict(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> ND
     return outputs
 
 
+def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+    """What leaves every layer of a network, by layer name; shape (samples, values)."""
+    keras = tensorflow().keras
+    model = build(architecture)
+    set_weights(model, architecture, weights)
+    names = architecture.names
+    values = keras.Model(model.input, [model.get_layer(name).output for name in names]).predict(
+        x, batch_size=PREDICT_BATCH, verbose=0
+    )
+    arrays = values if len(names) > 1 else [values]
+    return {name: np.asarray(array).reshape(len(x), -1) for name, array in zip(names, arrays, strict=True)}
+
+
 def observe(architecture: Architecture, weights: Weights, x: NDArray[Any], *, saturation: float) -> dict[str, Observed]:
     """Ranges of all activations on some samples, ``saturation`` of the values left out at each end."""
     keras = tensorflow().keras

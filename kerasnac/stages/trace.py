@@ -1,0 +1,108 @@
+"""Which layer of a firmware project is the first to differ from Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.csim import Limits, emulate_layers, interface
+from kerasnac.adapters.hls import read_types
+from kerasnac.adapters.keras.train import layer_outputs
+from kerasnac.core.trained import Trained
+from kerasnac.errors import ConversionError
+
+#: Samples that are traced: of those that differ, the first.
+TRACED = 100
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """The first layer that computes another number than Keras.
+
+    Attributes:
+        layer: Its name; empty if no layer differs, and yet the outputs do.
+        sample: The first sample in which it differs.
+        index: The first of its values in that sample, counted with channels last.
+        keras: The value in Keras.
+        firmware: The value in the emulation.
+        declared: Its result type, as the project has it.
+        proven: The type that was proved to be exact, as the conversion wrote it.
+        changed: All types of the project that are not as the conversion wrote them: name to (proven, declared).
+    """
+
+    layer: str
+    sample: int = -1
+    index: int = -1
+    keras: float = 0.0
+    firmware: float = 0.0
+    declared: str = ""
+    proven: str = ""
+    changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if not self.layer:
+            text = "no layer differs where all are traced: the outputs are changed after the last one"
+        else:
+            same = "as proven" if self.declared == self.proven else f"proven {self.proven}"
+            text = (
+                f"the first layer that differs is {self.layer}: sample {self.sample}, value {self.index}: "
+                f"Keras {self.keras!r}, firmware {self.firmware!r}; its result type is {self.declared} ({same})"
+            )
+        for name, (proven, declared) in self.changed.items():
+            text += f"\n  type {name} is {declared or 'missing'}, proven {proven}"
+        return text
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LayerDifference:
+        """Inverse of ``dataclasses.asdict``."""
+        return cls(**{**data, "changed": {name: (before, now) for name, (before, now) in data["changed"].items()}})
+
+
+def first_difference(
+    project: Path, network: Trained, x: NDArray[np.float32], different: NDArray[np.intp], *, limits: Limits | None = None
+) -> LayerDifference:
+    """Traces every layer of a compiled project and of its Keras twin.
+
+    Args:
+        project: A compiled project of :func:`kerasnac.adapters.hls.convert`.
+        network: What it was converted from, without a window.
+        x: Samples on the input grid.
+        different: Indices of samples whose outputs differ; the first :data:`TRACED` of them are traced.
+        limits: When the emulation is stopped.
+
+    Raises:
+        ConversionError: If the emulation fails, or traces something else than the layers of the network.
+    """
+    known, types = interface(project), read_types(project)
+    before: Mapping[str, str] = known["types"]
+    changed = {name: (proven, types.get(name, "")) for name, proven in before.items() if types.get(name) != proven}
+    chosen = different[:TRACED]
+    firmware = emulate_layers(project, x[chosen], limits=limits)
+    keras = layer_outputs(network.architecture, network.weights, x[chosen])
+    for layer in known["layers"]:
+        # hls4ml splits off the linear activation of every kernel layer.
+        name = layer["name"].removesuffix("_linear")
+        if name not in keras:
+            continue  # A softmax that was appended has no twin.
+        ours, theirs = firmware[layer["name"]], keras[name]
+        if ours.shape != theirs.shape:
+            raise ConversionError(f"{name}: the emulation traces {ours.shape[1]} values, Keras has {theirs.shape[1]}")
+        where = np.argwhere(ours != theirs)
+        if len(where):
+            sample, index = (int(i) for i in where[0])
+            return LayerDifference(
+                layer=name,
+                sample=int(chosen[sample]),
+                index=index,
+                keras=float(theirs[sample, index]),
+                firmware=float(ours[sample, index]),
+                declared=types.get(layer["type"], "missing"),
+                proven=before[layer["type"]],
+                changed=changed,
+            )
+    return LayerDifference("", changed=changed)

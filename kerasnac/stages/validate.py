@@ -1,0 +1,121 @@
+"""Whether a firmware folder still is what was delivered, and still equals Keras: any day, on any samples."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.csim import Limits, compile_project, emulate, interface
+from kerasnac.adapters.keras.train import predict
+from kerasnac.core.exactness import output_formats
+from kerasnac.datasets.files import read_npz
+from kerasnac.errors import ConversionError, RunError
+from kerasnac.stages.comparison import Comparison, InputCheck, compare, on_grid
+from kerasnac.stages.evidence import VECTORS, changes
+from kerasnac.stages.firmware import Firmware, firmware_network
+from kerasnac.stages.samples import fitted
+from kerasnac.stages.trace import LayerDifference, first_difference
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What validating a firmware folder found.
+
+    Attributes:
+        folder: The folder.
+        name: Name of the network.
+        changed: Files that are not as they were delivered.
+        inputs: The samples as they were given, against the input's grid.
+        comparison: Emulation against Keras; None if there is none.
+        problem: Why there is none.
+        not_emulated: True if there never was one: the backend's C++ cannot be compiled here.
+        first_layer: The first layer that differs, if an output does.
+    """
+
+    folder: Path
+    name: str
+    changed: tuple[str, ...]
+    inputs: InputCheck | None
+    comparison: Comparison | None
+    problem: str = ""
+    not_emulated: bool = False
+    first_layer: LayerDifference | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True if no file has changed and no output differs."""
+        return not self.changed and (self.not_emulated or (self.comparison is not None and self.comparison.equal))
+
+    def report(self) -> str:
+        """All of it as text."""
+        lines = [f"Firmware of {self.name} in {self.folder}"]
+        lines += [f"  {change}" for change in self.changed] or ["  all files are as they were delivered"]
+        if self.comparison is not None:
+            lines.append(f"C++ emulation against QKeras, {self.comparison.samples} samples:")
+            lines += [f"  {line}" for line in self.comparison.lines()]
+        if self.problem:
+            lines.append(f"{'not emulated' if self.not_emulated else 'no comparison'}: {self.problem}")
+        if self.inputs is not None:
+            lines.append(str(self.inputs))
+        if self.first_layer is not None:
+            lines.append(str(self.first_layer))
+        lines.append("valid" if self.ok else "NOT valid")
+        return "\n".join(lines) + "\n"
+
+
+def validate(
+    folder: Path | str, samples: NDArray[Any] | None = None, *, source: str = "samples", limits: Limits | None = None
+) -> Validation:
+    """Checks the hash of every file, compiles a copy of the project and compares every output with the stored model.
+
+    Args:
+        folder: A folder of :func:`kerasnac.make_firmware`; it is only read.
+        samples: What to compare on, shape (samples, ...); those of the delivery by default.
+        source: Where the samples are from, for messages.
+        limits: Time and memory that compiling and emulating may take.
+
+    Raises:
+        RunError: If the folder is no complete firmware folder, or its model cannot be read.
+        DataError: If the samples do not fit the network.
+        EnvironmentProblem: If there is no compiler.
+    """
+    folder = Path(folder).resolve()
+    changed = changes(folder)
+    delivered = Firmware.load(folder)
+    trained = delivered.trained
+    network = firmware_network(trained, delivered.softmax_mode)
+    grid = network.architecture.input
+    if grid is None:
+        raise RunError(f"{folder}: the model in it is not quantized, which no firmware is of")
+    classes = delivered.comparison is not None and delivered.comparison.same_decision is not None
+    if samples is None:
+        (x,) = read_npz(folder / VECTORS, ["x"])
+        x = fitted(x, network.architecture, str(folder / VECTORS))
+    else:
+        x = fitted(samples, trained.architecture, source)[:, trained.architecture.window]
+    x, inputs = on_grid(x, grid)
+    result = Validation(folder, trained.name, changed, inputs, None)
+    with tempfile.TemporaryDirectory(prefix="kerasnac-") as temporary:
+        copy = Path(temporary) / "project"
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.so", "*_prj"))
+        try:
+            if reason := interface(copy).get("not_emulated", ""):
+                return replace(result, problem=reason, not_emulated=True)
+            output = output_formats(network.architecture, network.weights)[network.architecture.names[-1]]
+            keras = predict(network.architecture, network.weights, x)
+            compile_project(copy, limits=limits)
+            outputs = emulate(copy, x, limits=limits)
+            comparison = compare(outputs, keras, output, classes=classes)
+            different = np.flatnonzero((outputs != keras).any(axis=1))
+            first = first_difference(copy, network, x, different, limits=limits) if len(different) else None
+        except ConversionError as error:
+            if not changed:
+                raise
+            return replace(result, problem=str(error))
+    return replace(result, comparison=comparison, first_layer=first)

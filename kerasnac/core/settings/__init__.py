@@ -1,0 +1,30 @@
+"""What a run is told: one model per stage, validated together with the space."""
+
+from kerasnac.core.settings.base import Settings
+from kerasnac.core.settings.compress import CompressSettings, MixedSettings, Ranking
+from kerasnac.core.settings.run import DatasetSettings, FirmwareSettings, RunSettings
+from kerasnac.core.settings.search import (
+    AdderGraphSettings,
+    HalvingSettings,
+    QuantizedSettings,
+    Rule4mlSettings,
+    SearchSettings,
+)
+from kerasnac.core.settings.tune import TUNED, TuneSettings
+
+__all__ = [
+    "TUNED",
+    "AdderGraphSettings",
+    "CompressSettings",
+    "DatasetSettings",
+    "FirmwareSettings",
+    "HalvingSettings",
+    "MixedSettings",
+    "QuantizedSettings",
+    "Ranking",
+    "Rule4mlSettings",
+    "RunSettings",
+    "SearchSettings",
+    "Settings",
+    "TuneSettings",
+]

@@ -1,0 +1,47 @@
+"""What all settings share: strictness, widths, and rules that select."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+)
+
+from kerasnac.core.boards import board
+from kerasnac.core.selection import Selection
+
+#: Width of weights or activations in bits.
+Bits = Annotated[int, Field(ge=2, le=16)]
+
+
+def board_name(text: str) -> str:
+    """The usual name of a board, given one of its names."""
+    return board(text).name
+
+
+def _selection_text(text: str) -> str:
+    Selection.parse(text)
+    return text
+
+
+def _picks_one(text: str) -> str:
+    if Selection.parse(text).rule == "front":
+        raise ValueError("front picks more than one point")
+    return text
+
+
+#: Text of a selection rule, checked when it is read.
+Rule = Annotated[str, AfterValidator(_selection_text)]
+
+#: The same for a rule that picks one point.
+SingleRule = Annotated[Rule, AfterValidator(_picks_one)]
+
+
+class Settings(BaseModel):
+    """Frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

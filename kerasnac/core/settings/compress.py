@@ -1,0 +1,143 @@
+"""Settings of the compression."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from kerasnac.core.blocks.base import Values
+from kerasnac.core.estimators import SOURCES
+from kerasnac.core.selection import Selection
+from kerasnac.core.settings.base import Bits, Settings, SingleRule, board_name
+
+#: To which weights a pruning iteration sets back what it keeps.
+Rewind = Literal["start", "early", "keep"]
+
+#: Among which weights the smallest are pruned.
+Ranking = Literal["layer", "global"]
+
+
+def _width_pair(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+#: Weight and activation width; a single number means both.
+Widths = Annotated[tuple[Bits, Bits], BeforeValidator(_width_pair)]
+
+
+class MixedSettings(Settings):
+    """Search for a width of each layer's own, from a point with the same widths everywhere.
+
+    Attributes:
+        evaluations: Points to train for every model, at most; the starting point, trained as long, is one of them.
+        population: Size of a generation.
+        epochs: Epochs of every point.
+        weight_bits: Widths that a kernel may have, besides that of the starting point.
+        activation_bits: Widths that an activation may have, besides that of the starting point.
+        start: Rule that picks the starting point among those with the same widths everywhere.
+        max_drop: A width is left out for a layer if it alone, without any training, makes the metric of the starting
+            point worse by more than this, relatively; smaller widths are left out with it.
+    """
+
+    evaluations: PositiveInt = 40
+    population: int = Field(10, ge=2)
+    epochs: PositiveInt = 3
+    weight_bits: Values[Bits] = (2, 3, 4, 5, 6, 8)
+    activation_bits: Values[Bits] = (2, 3, 4, 5, 6, 8)
+    start: SingleRule = "within 2%"
+    max_drop: float = Field(0.25, ge=0)
+
+
+class CompressSettings(Settings):
+    """Quantization-aware training with magnitude pruning, for every precision.
+
+    Attributes:
+        bits: Widths to train at: a number, or a pair of weight and activation width.
+        schedule: ``iterative``: each iteration prunes the weights of the one before, and trains again. ``one_shot``: one
+            training for each of ``sparsities``, which prunes gradually. ``searched``: one such training, to the sparsities
+            that the search chose for the layers.
+        iterations: Pruning iterations after the unpruned one, if iterative.
+        fraction: Fraction of the remaining weights that each iteration prunes.
+        sparsities: Sparsities of the pruned kernels after the unpruned training, ascending, if one-shot.
+        rewind: Weights from which an iteration trains what it keeps: those at the ``start`` of the quantization-aware
+            training, those ``early`` in the unpruned one (Frankle et al., arXiv:1912.05671), or ``keep``: those of the
+            iteration before, which is fine-tuning. The learning rate begins anew in every iteration.
+        rewind_epochs: Epochs of the unpruned training after which its weights are ``early``.
+        ranking: ``layer``: every kernel is pruned alike. ``global``: one threshold for the magnitudes of the latent weights
+            of all pruned kernels, without any scale by layer.
+        prune_output: Whether the output layer is pruned too.
+        tolerance: A precision ends when the metric has been worse than the tuned float model's by more than this,
+            relatively, for ``patience`` points in a row; such points are recorded, but not on a front. None: none ends.
+        patience: See ``tolerance``.
+        epochs: Epochs of every iteration.
+        learning_rate: Initial learning rate, with cosine decay; half of the tuned one by default, since training
+            starts from tuned weights.
+        saturation: Fraction of an activation's values that may exceed its format, at each end.
+        cost: What the front is of, besides the metric, and what rules without a cost of their own mean by cheap.
+        estimators: Sources of costs to record for every point, from its weights, besides what ``cost`` needs.
+        board: FPGA board or part, for ``adder_percent``.
+        stage_levels: Adder levels between two registers of the adder graph.
+        effort: ``fast`` or ``full`` search of the adder graph for common subexpressions.
+        mixed: Search for a width of each layer's own, after all that; off by default.
+    """
+
+    bits: tuple[Widths, ...] = Field(((8, 8), (6, 6)), min_length=1)
+    schedule: Literal["iterative", "one_shot", "searched"] = "iterative"
+    iterations: int = Field(5, ge=0, le=40)
+    fraction: float = Field(0.2, gt=0, lt=1)
+    sparsities: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((0.5, 0.8), min_length=1)
+    rewind: Rewind = "start"
+    rewind_epochs: PositiveInt = 1
+    ranking: Ranking = "layer"
+    prune_output: bool = False
+    tolerance: float | None = Field(None, ge=0)
+    patience: PositiveInt = 2
+    epochs: PositiveInt = 5
+    learning_rate: PositiveFloat | None = None
+    saturation: float = Field(1e-3, ge=0, lt=0.5)
+    cost: Literal["bops", "adder_luts"] = "bops"
+    estimators: tuple[Literal["adder_graph"], ...] = ()
+    board: Annotated[str, AfterValidator(board_name)] = "vu13p"
+    stage_levels: PositiveInt = 5
+    effort: Literal["fast", "full"] = "fast"
+    mixed: MixedSettings | None = None
+
+    @property
+    def steps(self) -> int:
+        """Points of a precision after the unpruned one."""
+        return {"iterative": self.iterations, "one_shot": len(self.sparsities), "searched": 0}[self.schedule]
+
+    @property
+    def adder_graphs(self) -> bool:
+        """Whether every point gets its adder graph."""
+        return bool(self.estimators) or self.cost == "adder_luts"
+
+    def sparsity(self, iteration: int) -> float:
+        """Fraction of the pruned kernels that is pruned in an iteration; 0 is the unpruned one."""
+        if self.schedule == "iterative":
+            return 1 - float((1 - self.fraction) ** iteration)
+        return (0.0, *self.sparsities)[iteration]
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> CompressSettings:
+        if list(self.sparsities) != sorted(set(self.sparsities)):
+            raise ValueError(f"sparsities: {list(self.sparsities)} must ascend")
+        if self.schedule != "iterative" and self.rewind != "start":
+            raise ValueError(f"rewind: {self.rewind} is for iterations; a {self.schedule} training begins at the start")
+        if self.rewind == "early" and self.rewind_epochs >= self.epochs:
+            raise ValueError(f"rewind_epochs: {self.rewind_epochs} are not fewer than the {self.epochs} epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _start_is_recorded(self) -> CompressSettings:
+        if self.mixed and Selection.parse(self.mixed.start).cost in SOURCES["adder_graph"] and not self.adder_graphs:
+            raise ValueError(f"mixed.start: {self.mixed.start!r} needs estimators: [adder_graph]")
+        return self

@@ -1,0 +1,97 @@
+"""Settings of the firmware, of the dataset and of a whole run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from kerasnac.core.estimators import SOURCES
+from kerasnac.core.hls_options import HlsOptions, SoftmaxMode
+from kerasnac.core.selection import Selection
+from kerasnac.core.settings.base import Rule, Settings
+from kerasnac.core.settings.compress import CompressSettings
+from kerasnac.core.settings.search import SearchSettings
+from kerasnac.core.settings.tune import TuneSettings
+from kerasnac.core.space import SearchSpace
+
+
+class FirmwareSettings(HlsOptions):
+    """Conversion with hls4ml and emulation; the options of the project are those of the base class.
+
+    Attributes:
+        select: Rules that pick compressed models, of each tuned one.
+        samples: Test samples to compare, at most.
+        softmax: ``host`` leaves softmax off the chip; ``chip`` writes a second project with hls4ml's approximation and
+            reports its agreement; ``exact`` makes one of tables, which Keras shares, part of the network.
+        timeout: Seconds that compiling, and emulating, may take.
+        memory: GiB that each of their processes may take.
+    """
+
+    select: tuple[Rule, ...] = Field(("knee",), min_length=1)
+    samples: PositiveInt = 2000
+    softmax: SoftmaxMode = "host"
+    timeout: PositiveFloat = 3600.0
+    memory: PositiveFloat = 16.0
+
+    @property
+    def options(self) -> HlsOptions:
+        """What the projects are made for."""
+        return HlsOptions.of(self)
+
+
+class DatasetSettings(BaseModel):
+    """Which dataset to load.
+
+    Attributes:
+        source: A key of :data:`kerasnac.datasets.DATASETS`; all other keys are arguments of that function.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    source: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of the dataset function."""
+        return dict(self.model_extra or {})
+
+
+class RunSettings(Settings):
+    """A whole run: what a YAML file holds.
+
+    Attributes:
+        name: Name of the run.
+        description: What it is about, with sources.
+        space: The search space.
+        dataset: Where the samples come from.
+        search: The global search.
+        tune: The tuning of the training.
+        compress: The compression.
+        firmware: The conversion.
+        seed: The one seed.
+    """
+
+    name: str
+    description: str = ""
+    space: SearchSpace
+    dataset: DatasetSettings
+    search: SearchSettings = SearchSettings()
+    tune: TuneSettings = TuneSettings()
+    compress: CompressSettings = CompressSettings()
+    firmware: FirmwareSettings = FirmwareSettings()
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _costs_are_recorded(self) -> RunSettings:
+        for rule in self.firmware.select:
+            if Selection.parse(rule).cost in SOURCES["adder_graph"] and not self.compress.adder_graphs:
+                raise ValueError(f"firmware.select: {rule!r} needs compress.estimators: [adder_graph]")
+        return self

@@ -1,0 +1,157 @@
+"""Settings of the global search."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from kerasnac.core.references import Reference
+from kerasnac.core.settings.base import Bits, Settings, board_name
+from kerasnac.core.training import Schedule, Training
+
+
+class Rule4mlSettings(Settings):
+    """What the resource surrogate rule4ml is asked.
+
+    Attributes:
+        strategy: ``latency`` or ``resource``.
+        reuse_factor: Multiplications per multiplier.
+        precision: The one number format of the whole network.
+        hls4ml: Version of hls4ml that the estimate is for.
+        vivado: Version of the vendor's tools that the estimate is for.
+        samples: Monte-Carlo dropout samples, whose spread is recorded; 0 for one deterministic prediction.
+    """
+
+    strategy: Literal["latency", "resource"] = "latency"
+    reuse_factor: PositiveInt = 1
+    precision: str = "ap_fixed<8,3>"
+    hls4ml: str = "1.1.0"
+    vivado: str = "2023.2"
+    samples: NonNegativeInt = 0
+
+
+class AdderGraphSettings(Settings):
+    """Of which weights a candidate's adder graph is made, and how.
+
+    Attributes:
+        weights: ``drawn`` before any training, with the widths and the sparsity that the candidate is to end with: what
+            is over a budget is not trained. ``trained`` where widths or sparsities are genes: those that it ends with.
+        weight_bits: Width of the weights; a layer's own width wins.
+        activation_bits: Width of the activations; a layer's own width wins.
+        sparsity: Fraction of the weights that are pruned; a layer's own one wins.
+        stage_levels: Adder levels between two registers.
+        effort: ``fast`` or ``full`` search for common subexpressions.
+    """
+
+    weights: Literal["drawn", "trained"] = "drawn"
+    weight_bits: Bits = 6
+    activation_bits: Bits = 6
+    sparsity: float = Field(0.5, ge=0, lt=1)
+    stage_levels: PositiveInt = 5
+    effort: Literal["fast", "full"] = "fast"
+
+
+class HalvingSettings(Settings):
+    """Successive halving inside a generation: all candidates are trained briefly, the promising ones in full.
+
+    Attributes:
+        epochs: Epochs of the brief training.
+        keep: Fraction of a generation that is trained in full.
+    """
+
+    epochs: PositiveInt
+    keep: float = Field(0.5, gt=0, lt=1)
+
+
+class QuantizedSettings(Settings):
+    """How candidates are trained on after the float training, where widths or sparsities are genes.
+
+    The weights are pruned in the first half of this training.
+
+    Attributes:
+        epochs: Half of those of the float training by default.
+        learning_rate: A third of that of the float training by default.
+        schedule: That of the float training by default.
+    """
+
+    epochs: PositiveInt | None = None
+    learning_rate: PositiveFloat | None = None
+    schedule: Schedule | None = None
+
+    def of(self, training: Training, *, full: int) -> Training:
+        """The training that follows a float one.
+
+        Args:
+            training: The float training, which may be brief.
+            full: Epochs of a float training that is not; a brief one is followed by as much less.
+        """
+        epochs = -(-training.epochs // 2) if self.epochs is None else -(-self.epochs * training.epochs // full)
+        own = {
+            "learning_rate": self.learning_rate or training.learning_rate / 3,
+            "schedule": self.schedule or training.schedule,
+        }
+        return training.with_(epochs=epochs, **own)
+
+
+class SearchSettings(Settings):
+    """The global search.
+
+    Attributes:
+        objectives: Metrics to optimise; ``metric`` is the task metric.
+        budgets: Bounds that every answer keeps: metric -> maximum (minimum for accuracy).
+        seeds: Architectures of the first generation, which stand in every table and plot: names of baselines, JSON
+            files, folders of saved models, or architectures.
+        algorithm: ``nsga2``, or ``random`` for a search to compare with.
+        population: Size of a generation.
+        evaluations: Candidates to train, at most.
+        max_hours: Wall time after which no generation is begun, counted over all sessions of a resumed search.
+        stagnation: Generations without a gain of hypervolume after which the search ends.
+        reference_point: Hypervolume counts what is better than this point: metric -> value; by default one
+            somewhat beyond the front of the first generation.
+        training: How every candidate is trained.
+        quantized: How it is trained on, where widths or sparsities are genes.
+        folds: Folds of a cross-validation over the training and validation samples; 1 for none.
+        halving: Successive halving; off by default.
+        weight_bits: Width of weights at which BOPs are counted and candidates trained quantized; a layer's own one wins.
+        activation_bits: The same of activations.
+        estimators: Sources of costs to record besides those that objectives and budgets need.
+        board: FPGA board or part for which resources are estimated.
+        rule4ml: Settings of the resource surrogate.
+        adder_graph: Settings of the adder graphs.
+    """
+
+    objectives: tuple[str, ...] = Field(("metric", "bops"), min_length=1)
+    budgets: dict[str, float] = Field(default_factory=dict)
+    seeds: tuple[Reference, ...] = ()
+    algorithm: Literal["nsga2", "random"] = "nsga2"
+    population: int = Field(20, ge=2)
+    evaluations: PositiveInt = 100
+    max_hours: PositiveFloat | None = None
+    stagnation: PositiveInt | None = None
+    reference_point: dict[str, float] = Field(default_factory=dict)
+    training: Training = Training(epochs=5)
+    quantized: QuantizedSettings = QuantizedSettings()
+    folds: PositiveInt = 1
+    halving: HalvingSettings | None = None
+    weight_bits: Annotated[int, Field(ge=2)] = 8
+    activation_bits: Annotated[int, Field(ge=2)] = 8
+    estimators: tuple[Literal["rule4ml", "adder_graph"], ...] = ()
+    board: Annotated[str, AfterValidator(board_name)] = "vu13p"
+    rule4ml: Rule4mlSettings = Rule4mlSettings()
+    adder_graph: AdderGraphSettings = AdderGraphSettings()
+
+    @model_validator(mode="after")
+    def _halving_is_briefer(self) -> SearchSettings:
+        if self.halving and self.halving.epochs >= self.training.epochs:
+            raise ValueError(
+                f"halving: {self.halving.epochs} epochs are not fewer than the {self.training.epochs} of the training"
+            )
+        return self

@@ -129,6 +129,8 @@ class CompressResult:
         tolerance: How much worse than its parent, relatively, a model on the front may be; None for any.
         costs: Model name -> costs of its adder graph, where there is one.
         notes: Model name -> what is to be said about it, where there is something.
+        together: Whether rules pick from one front of all points: those of a search for widths and sparsities are one
+            trade-off, of which every parent has a single point.
         unmixed: Parents without points of mixed precision though these were asked for, with the reason.
     """
 
@@ -139,6 +141,7 @@ class CompressResult:
     tolerance: float | None = None
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    together: bool = False
     unmixed: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -157,7 +160,9 @@ class CompressResult:
         return {**model.metrics, **own, **self.costs.get(model.name, {})}
 
     def select(self, *rules: str) -> tuple[Trained, ...]:
-        """Points by the rules of :class:`kerasnac.core.selection.Selection`, for every parent, without repeats.
+        """Points by the rules of :class:`kerasnac.core.selection.Selection`, without repeats.
+
+        Rules pick for every parent, unless the points belong :attr:`together`.
 
         A rule picks from the front of the metric and its own cost, or :attr:`cost` if it has none. Parents that have no
         point within the tolerance, or none with this cost, are left out.
@@ -167,15 +172,15 @@ class CompressResult:
         """
         picked: list[Trained] = []
         reasons: list[str] = []
-        for parent in self.parents:
+        for parents in [self.parents] if self.together else [(parent,) for parent in self.parents]:
             for rule in rules:
                 selection = Selection.parse(rule)
                 cost = selection.cost or self.cost
-                if front := self._front(self._kept(parent), cost):
+                if front := self._front([model for parent in parents for model in self._kept(parent)], cost):
                     names = {"metric": self.task.metric, "cost": cost}
                     picked += selection.pick(front, self.values, **names, sense=self.task.sense)
                 else:
-                    reasons.append(self._reason(parent, cost))
+                    reasons += [self._reason(parent, cost) for parent in parents]
         if reasons and not picked:
             raise ConfigError("there is nothing to select: " + "; ".join(dict.fromkeys(reasons)))
         return tuple({model.name: model for model in picked}.values())
@@ -295,6 +300,7 @@ def compress(
         settings.tolerance,
         {point.model.name: point.costs for point in points if point.costs},
         {point.model.name: point.note for point in points if point.note},
+        together=settings.schedule == "searched",
     )
 
 

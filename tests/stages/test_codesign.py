@@ -218,7 +218,32 @@ def test_compression_ends_at_the_sparsities_of_the_search(
     widths = [dict(layer.params)["weight_bits"] for layer in architecture.layers if layer.kind == "dense"]
     assert [layer.weight.bits for layer in model.architecture.layers if layer.weight] == widths
     assert compressed.costs[model.name]["adder_luts"] > 0
+    assert compressed.together
+    assert compressed.select("best", "knee") == (model,)
     assert parent.bops > 10 * model.bops  # a float network is one of 32 bits
+
+
+def test_rules_pick_from_the_front_of_all_models_of_a_codesign(vector_classes: Dataset) -> None:
+    from kerasnac.core.architecture import Architecture
+    from kerasnac.core.layers import LayerSpec
+    from kerasnac.stages.compress import CompressResult
+
+    network = Architecture((6,), (LayerSpec.of("dense", units=3),))
+
+    def model(name: str, accuracy: float, **origin: str) -> Trained:
+        return Trained(
+            name, network, {"dense_0/kernel": np.ones((6, 3), np.float32)}, TRAINING, {"accuracy": accuracy}, 0, origin
+        )
+
+    parents = tuple(model(name, 0.9) for name in "abc")
+    values = {"a": (0.7, 100.0), "b": (0.8, 200.0), "c": (0.75, 300.0)}
+    models = tuple(model(f"{name}-q", accuracy, parent=name) for name, (accuracy, _) in values.items())
+    costs = {f"{name}-q": {"adder_luts": luts} for name, (_, luts) in values.items()}
+    result = CompressResult(models, parents, vector_classes.task, "adder_luts", costs=costs, together=True)
+    assert [m.name for m in result.select("front")] == ["a-q", "b-q"]
+    assert [m.name for m in result.select("adder_luts <= 150")] == ["a-q"]
+    with pytest.raises(ConfigError, match="no model keeps adder_luts <= 50"):
+        result.select("adder_luts <= 50")
 
 
 def test_a_searched_schedule_begins_at_the_start() -> None:

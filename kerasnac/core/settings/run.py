@@ -27,7 +27,7 @@ class FirmwareSettings(HlsOptions):
     """Conversion with hls4ml and emulation; the options of the project are those of the base class.
 
     Attributes:
-        select: Rules that pick compressed models, of each tuned one.
+        select: Rules that pick compressed models: of each tuned one, or of all with ``compress.schedule: searched``.
         samples: Test samples to compare, at most.
         softmax: ``host`` leaves softmax off the chip; ``chip`` writes a second project with hls4ml's approximation and
             reports its agreement; ``exact`` makes one of tables, which Keras shares, part of the network.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from rich.console import Console, Group, RenderableType
@@ -127,7 +128,8 @@ def compressed(result: Outcome) -> Table:
     parents = {model.name: model for model in result.compressed.parents}
     converted = {f.trained.name for f in result.firmware}
     shown = {m.name: m for m in (*result.compressed.front, *(f.trained for f in result.firmware))}
-    for model in sorted(shown.values(), key=lambda m: m.bops):
+    by_cost = {model.name: result.compressed.values(model).get(cost, math.inf) for model in shown.values()}
+    for model in sorted(shown.values(), key=lambda m: (by_cost[m.name], m.bops)):
         values = result.compressed.values(model)
         table.add_row(
             f"{model.name} *" if model.name in converted else model.name,

@@ -97,6 +97,10 @@ def compression(result: CompressResult) -> Figure:
         axes.plot(x, y, "o" if single else "-", color=color, ms=3, lw=1, label=label)
         strength: Any = [(m.origin["iteration"] + 1) / (last + 1) for m in models]
         axes.scatter(x, y, color=color, alpha=strength)
+    front = sorted((result.values(m)[result.cost], m.metrics[result.task.metric]) for m in result.front)
+    if result.together and front:
+        axes.plot(*zip(*front, strict=True), color="C3", lw=1, label="Pareto front")
+    _zoom(axes, np.array([model.metrics[result.task.metric] for model in result.models]), result.task)
     for number, parent in enumerate(result.parents):
         style: dict[str, Any] = {"ls": ":", "lw": 1, "color": "gray", "alpha": 0.5 if len(result.parents) > 4 else 1}
         axes.axhline(parent.metrics[result.task.metric], **style, label="float models" if number == 0 else None)

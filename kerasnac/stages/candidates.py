@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Development
+from kerasnac.core.evaluation import Evaluation
 from kerasnac.core.seeding import derive_seed
 from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.space import Candidate
+from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.core.weights import Weights
 from kerasnac.errors import ConversionError, TrialError
@@ -25,6 +28,11 @@ def training_seed(seed: int, candidate_id: str) -> int:
     return derive_seed(seed, "train", candidate_id)
 
 
+def searched(folder: Path, evaluation: Evaluation) -> Path:
+    """Where a search in a run folder leaves a candidate with widths or sparsities, as it was trained."""
+    return folder / "searched" / f"{evaluation.key}-{evaluation.fidelity.key}"
+
+
 @dataclass(frozen=True)
 class Codesign:
     """How a candidate whose widths or sparsities are genes is trained on, quantized.
@@ -35,6 +43,7 @@ class Codesign:
         activation_bits: Width of their activations.
         graph: Settings of the adder graph of the trained weights; None for no graph.
         board_luts: LUTs of the whole board, for ``adder_percent``.
+        folder: Where the quantized network is saved; None for nowhere. A cross-validation has no network to save.
     """
 
     training: Training
@@ -42,6 +51,7 @@ class Codesign:
     activation_bits: int = 8
     graph: AdderGraphSettings | None = None
     board_luts: int = 1
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,9 @@ def _train(data: Development, job: Job) -> Result:
         else:
             result = fit(quantized, data, own.training, seed=job.seed, weights=start)
         seconds += result.seconds
+        if own.folder is not None and job.folds == 1:
+            metrics = {data.task.metric: result.metric, "loss": result.loss}
+            Trained(job.candidate.id, quantized, result.weights, own.training, metrics, job.seed).save(own.folder)
         if own.graph is not None:
             try:
                 costs = _graph_costs(quantized, result.weights, own.graph, own.board_luts)

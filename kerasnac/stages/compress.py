@@ -65,6 +65,13 @@ class CompressJob:
         """Name of the quantized model, without the iteration and the way in which it is pruned."""
         return f"{self.model.name}-w{self.weight_bits}a{self.activation_bits}"
 
+    @property
+    def searched(self) -> Path | None:
+        """Where the search left the model quantized, if that is to be the first point."""
+        name = self.model.origin.get("searched")
+        first = (self.weight_bits, self.activation_bits) == self.settings.bits[0]
+        return self.folder / "searched" / name if name and first and self.settings.schedule == "searched" else None
+
     def path(self, point: str) -> Path:
         """Folder of a point; what is pruned in other ways than by default has names of its own."""
         settings = self.settings
@@ -99,7 +106,7 @@ class CompressJob:
             beyond = 0 if tolerated(metric, best, settings.tolerance, task) else beyond + 1
             if beyond == settings.patience:
                 return count
-        return settings.steps + 1
+        return settings.steps + 1 + (self.searched is not None)
 
 
 @dataclass(frozen=True)
@@ -392,15 +399,18 @@ def _new(
 ) -> tuple[Trained, dict[str, Any]]:
     """Trains and saves the next point; the record is not written yet."""
     iteration, training = len(before), quantized_training(job.model.training, job.settings, job.settings.epochs)
-    fit = _train(data, job, begin, training, before)
     path = job.path(f"i{iteration:02d}")
-    origin = {"parent": job.model.name, **job.widths, "iteration": iteration}
-    metrics = {data.task.metric: fit.metric, "loss": fit.loss}
-    model = Trained(path.name, begin.quantized, fit.weights, training, metrics, _seed(job, iteration), origin)
+    origin, seconds = {"parent": job.model.name, **job.widths, "iteration": iteration}, 0.0
+    if job.searched is not None and not before:
+        model = replace(Trained.load(job.searched), name=path.name, origin=origin)
+    else:
+        fit = _train(data, job, begin, training, before)
+        metrics, seconds = {data.task.metric: fit.metric, "loss": fit.loss}, fit.seconds
+        model = Trained(path.name, begin.quantized, fit.weights, training, metrics, _seed(job, iteration), origin)
     model.save(path)
-    costs = {"sparsity": model.sparsity, "bops": model.bops, "seconds": fit.seconds}
+    costs = {"sparsity": model.sparsity, "bops": model.bops, "seconds": seconds}
     note = _note(job, begin, iteration)
-    return model, {"key": key, "model": model.name, **origin, **metrics, **costs, **({"note": note} if note else {})}
+    return model, {"key": key, "model": model.name, **origin, **model.metrics, **costs, **({"note": note} if note else {})}
 
 
 def _note(job: CompressJob, begin: Begin, iteration: int) -> str:

@@ -24,7 +24,7 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space import Candidate, Genome, SearchSpace
 from kerasnac.core.training import Training
 from kerasnac.errors import Infeasible, RunError, SearchError
-from kerasnac.stages.candidates import Codesign, Job, train_candidate, training_seed
+from kerasnac.stages.candidates import Codesign, Job, searched, train_candidate, training_seed
 from kerasnac.stages.costs import Costs
 
 #: Random candidates that are tried to fill the first generation before the budgets are called impossible.
@@ -277,6 +277,7 @@ class Evaluator:
                 settings.activation_bits,
                 settings.adder_graph if self._measured else None,
                 board(settings.board).lut,
+                searched(self._journal.path.parent, plan),
             )
         return Job(candidate, own, plan.seed, settings.folds, codesign)
 

@@ -23,7 +23,7 @@ from kerasnac.core.space import Candidate
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.errors import ConfigError, DataError, Infeasible, TrialError
-from kerasnac.stages.candidates import training_seed
+from kerasnac.stages.candidates import searched, training_seed
 
 if TYPE_CHECKING:
     from kerasnac.adapters.keras.train import Fit
@@ -47,6 +47,7 @@ class TuneJob:
         settings: What to try.
         seed: Seed of the proposals and of all trainings but the first.
         folder: Run folder.
+        searched: Name of the folder in which the search left it quantized, if it did.
     """
 
     name: str
@@ -56,6 +57,7 @@ class TuneJob:
     settings: TuneSettings
     seed: int
     folder: Path
+    searched: str = ""
 
     @property
     def journal(self) -> Journal:
@@ -128,17 +130,19 @@ def tune(
 
     Returns:
         One float model per candidate, in their order, then one per baseline. ``origin`` holds the id of the
-        candidate and the task metric of every trial.
+        candidate, the task metric of every trial, and where the search left the candidate if it was quantized.
 
     Raises:
         ConfigError, DataError: If the settings cannot work with these data; nothing has been trained then.
     """
     check_tune(data, settings)
     jobs = []
+    searches = {e.key: path.name for e in chosen if (path := searched(folder, e)).is_dir()}
     for name, candidate, start_seed in _models(chosen, settings.baselines, seed):
         own = derive_seed(seed, "tune", candidate.id)
         training = start.with_(**dict(candidate.training))
-        jobs.append(TuneJob(name, candidate, training, start_seed, settings, own, folder))
+        known = searches.get(candidate.id, "")
+        jobs.append(TuneJob(name, candidate, training, start_seed, settings, own, folder, known))
     keys = {job.key(data) for job in jobs}
 
     def tick() -> None:
@@ -223,6 +227,7 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
     saved = _best_model(data, job, best)
     metrics = {metric: saved.metrics[metric], "loss": saved.metrics["loss"], **_repeat(data, job, known, best)}
     origin = {"candidate": job.candidate.id, "trials": [trial.record[metric] for trial in trials]}
+    origin |= {"searched": job.searched} if job.searched else {}
     model = replace(saved, metrics=metrics, origin=origin)
     if model != saved:
         model.save(job.model)

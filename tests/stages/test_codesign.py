@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +136,13 @@ def test_a_search_optimises_the_costs_that_its_trainings_measure(
     assert result.cost == "adder_luts"
     assert {e.metrics["adder_luts"] for e in result.trained} == {luts(job)["adder_luts"] for job in workers.jobs}
     assert not (tmp_path / "costs.jsonl").exists()  # nothing is drawn
+    expected = Codesign(QuantizedSettings().of(SETTINGS.training, full=1), 8, 8, SETTINGS.adder_graph, 1_728_000)
     for job in workers.jobs:
-        assert job.codesign == Codesign(
-            QuantizedSettings().of(SETTINGS.training, full=1), 8, 8, SETTINGS.adder_graph, 1_728_000
-        )
+        assert job.codesign is not None
+        assert job.codesign.folder is not None
+        assert job.codesign.folder.name.startswith(f"{job.candidate.id}-")
+        assert replace(job.codesign, folder=None) == expected
+    assert len({job.codesign.folder for job in workers.jobs if job.codesign}) == 20
     again = Instant(costs=luts)
     assert found(space, vector_classes, tmp_path, again) == result
     assert not again.jobs
@@ -170,8 +174,6 @@ def test_a_budget_on_measured_costs_bounds_the_front(space: SearchSpace, vector_
 def test_who_has_no_adder_graph_after_training_is_infeasible_and_not_trained_again(
     space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     class Picky(Instant):
         def attempt(self, task: Any, items: Any, **options: Any) -> Any:
             for index, result in super().attempt(task, items, **options):
@@ -221,6 +223,27 @@ def test_compression_ends_at_the_sparsities_of_the_search(
     assert compressed.together
     assert compressed.select("best", "knee") == (model,)
     assert parent.bops > 10 * model.bops  # a float network is one of 32 bits
+
+
+def test_the_network_of_the_search_is_the_first_point_of_its_compression(
+    space: SearchSpace, vector_classes: Dataset, keras: Any, tmp_path: Path
+) -> None:
+    """The longer training cannot lose what the search has found; nor can a resumed one."""
+    from kerasnac.stages.run import Run
+
+    compress = {"schedule": "searched", "bits": [4], "epochs": 2, "cost": "adder_luts"}
+    with Run(tmp_path, vector_classes, seed=3, workers=1) as run:
+        found = run.search(space, changed(SETTINGS, evaluations=2, population=2))
+        tuned = run.tune(found.select("best"), trials=1, epochs=1)
+        compressed = run.compress(tuned, **compress)
+        again = run.compress(run.tune(found.select("best"), trials=1, epochs=1), **compress)
+    (best,) = found.select("best")
+    first, longer = compressed.models
+    assert {**first.metrics, **compressed.costs[first.name]}.items() <= best.metrics.items()
+    assert (first.origin["iteration"], longer.origin["iteration"]) == (0, 1)
+    assert first.training.epochs == 1
+    assert longer.training.epochs == 2
+    assert again.models == compressed.models
 
 
 def test_rules_pick_from_the_front_of_all_models_of_a_codesign(vector_classes: Dataset) -> None:

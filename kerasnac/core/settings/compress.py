@@ -62,8 +62,8 @@ class CompressSettings(Settings):
     Attributes:
         bits: Widths to train at: a number, or a pair of weight and activation width.
         schedule: ``iterative``: each iteration prunes the weights of the one before, and trains again. ``one_shot``: one
-            training for each of ``sparsities``, which prunes gradually. ``searched``: one such training, to the sparsities
-            that the search chose for the layers.
+            training for each of ``sparsities``, which prunes gradually. ``searched``: the network as the search left it, and
+            one such training, to the sparsities that the search chose for the layers.
         iterations: Pruning iterations after the unpruned one, if iterative.
         fraction: Fraction of the remaining weights that each iteration prunes.
         sparsities: Sparsities of the pruned kernels after the unpruned training, ascending, if one-shot.

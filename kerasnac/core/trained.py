@@ -41,6 +41,11 @@ class Trained:
     seed: int
     origin: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # The order in which files have them: keys of journals are hashes of models, made and read alike.
+        for name in ("metrics", "origin"):
+            object.__setattr__(self, name, dict(sorted(getattr(self, name).items())))
+
     @cached_property
     def _zeros(self) -> tuple[float, dict[str, float]]:
         return sparsity(self.architecture, self.weights)  # quantizes all weights: once is enough

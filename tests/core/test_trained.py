@@ -11,6 +11,7 @@ import pytest
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
+from kerasnac.core.seeding import digest
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.errors import RunError
@@ -34,6 +35,11 @@ def test_round_trip(model: Trained, tmp_path: Path) -> None:
     for key, value in model.weights.items():
         np.testing.assert_array_equal(again.weights[key], value)
         assert again.weights[key].dtype == value.dtype
+
+
+def test_a_model_has_the_same_hash_as_when_it_was_saved(tmp_path: Path) -> None:
+    model = replace(FLOAT, metrics={"loss": 1.0, "accuracy": 0.5}, origin={"parent": "toy", "iteration": 3, "a": [1, 2]})
+    assert digest(Trained.load(model.save(tmp_path / "model"))) == digest(model)
 
 
 def test_sparsity_and_bops_count_the_zeros_of_the_rounded_kernel() -> None:

@@ -236,6 +236,7 @@ def test_the_network_of_the_search_is_the_first_point_of_its_compression(
         found = run.search(space, changed(SETTINGS, evaluations=2, population=2))
         tuned = run.tune(found.select("best"), trials=1, epochs=1)
         compressed = run.compress(tuned, **compress)
+        known = (tmp_path / "compress.jsonl").read_text()
         again = run.compress(run.tune(found.select("best"), trials=1, epochs=1), **compress)
     (best,) = found.select("best")
     first, longer = compressed.models
@@ -244,6 +245,7 @@ def test_the_network_of_the_search_is_the_first_point_of_its_compression(
     assert first.training.epochs == 1
     assert longer.training.epochs == 2
     assert again.models == compressed.models
+    assert (tmp_path / "compress.jsonl").read_text() == known
 
 
 def test_rules_pick_from_the_front_of_all_models_of_a_codesign(vector_classes: Dataset) -> None:

@@ -35,6 +35,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         EnvironmentProblem: If it cannot be written.
     """
+    if path.exists() and not path.is_dir():
+        raise EnvironmentProblem(f"cannot write to {path}: it is a file; choose another folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -45,6 +47,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         old = path.with_name(f".{path.name}.old")
         if path.exists():
+            shutil.rmtree(old, ignore_errors=True)  # of a process that was killed at this very point
             path.rename(old)  # Not deleted before the new one is in place.
         temporary.rename(path)
         shutil.rmtree(old, ignore_errors=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from kerasnac.adapters.adder_graph import AdderGraph
 from kerasnac.adapters.csim import emulate
 from kerasnac.adapters.keras.train import observe, predict
 from kerasnac.core.architecture import Architecture
@@ -233,6 +234,45 @@ def test_different_outputs_can_be_reported_instead(case: Case, tmp_path: Path, m
     assert Firmware.load(tmp_path / "fw") == firmware
 
 
+def wrong_graph(graph: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    outputs = np.array(RIGHT_GRAPH(graph, x))
+    outputs[7, 1] += 0.5
+    return outputs
+
+
+RIGHT_GRAPH = AdderGraph.predict
+
+
+def test_an_adder_graph_that_differs_is_an_error(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AdderGraph, "predict", wrong_graph)
+    message = (
+        r"small: the adder graph is NOT bit-exact: 1 of 4500 outputs differ \(first: sample 7, output 1: Keras .*, adder graph "
+    )
+    with pytest.raises(ConversionError, match=message):
+        make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", part=PART)
+    assert [path.name for path in tmp_path.iterdir()] == ["fw.failed"]
+
+
+def test_an_adder_graph_that_differs_is_in_every_verdict(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AdderGraph, "predict", wrong_graph)
+    made = make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", part=PART, exact=False)
+    assert made.comparison is not None
+    assert made.comparison.equal
+    assert not made.bit_exact
+    assert made.verdict.startswith("bit-exact: 4500 of 4500 outputs equal; the adder graph is NOT bit-exact: 1 of 4500")
+    assert made.adder_graph.disagreement in made.report()
+    assert made.adder_graph.disagreement in (tmp_path / "fw" / "summary.md").read_text()
+    assert Firmware.load(tmp_path / "fw") == made
+
+
+def test_a_folder_with_other_things_is_not_replaced(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    for folder in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(RunError, match="holds something else than firmware"):
+            make_firmware(case.trained, case.split, case.task, folder=folder, part=PART)
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
 def test_a_network_that_cannot_be_exact_leaves_nothing_behind(case: Case, tmp_path: Path) -> None:
     wide = [
         replace(spec, weight=replace(spec.weight, bits=20)) if spec.weight else spec
@@ -245,7 +285,7 @@ def test_a_network_that_cannot_be_exact_leaves_nothing_behind(case: Case, tmp_pa
 
 
 def test_samples_of_another_shape_are_refused(case: Case, tmp_path: Path) -> None:
-    for x in (np.zeros((5, 7), np.float32), np.zeros((0, 6), np.float32)):
+    for x in (np.zeros((5, 7), np.float32), np.zeros((0, 6), np.float32), np.full((5, 6), "a"), np.full((5, 6), None)):
         with pytest.raises(DataError, match="do not fit small"):
             make_firmware(case.trained, Split(x, case.split.y), case.task, folder=tmp_path / "fw", part=PART)
 

@@ -15,7 +15,7 @@ import pytest
 
 from kerasnac.adapters import csim
 from kerasnac.adapters.csim import compile_project, emulate
-from kerasnac.adapters.hls import convert
+from kerasnac.adapters.hls import check_headers, convert
 from kerasnac.adapters.hls_backends import check_layers
 from kerasnac.adapters.keras.train import layer_outputs, predict
 from kerasnac.core.architecture import Architecture
@@ -248,6 +248,19 @@ def test_convolutions_get_reuse_factors_that_hls4ml_computes_right(
     factors = re.findall(r"reuse_factor = (\d+);", (tmp_path / "firmware" / "parameters.h").read_text())
     assert factors
     assert set(factors) == {str(expected)}
+
+
+def test_a_header_that_synthesis_reads_holds_the_weights_of_the_emulation(tmp_path: Path) -> None:
+    convert(trained(SMALL), OPTIONS, folder=tmp_path)
+    headers = sorted((tmp_path / "firmware" / "weights").glob("*.h"))
+    assert headers
+    check_headers(tmp_path)
+    for header in headers:
+        text = header.read_text()
+        header.write_text(re.sub(r"(= \{\s*)(-?[0-9.]+)", r"\g<1>7.5", text, count=1))
+        with pytest.raises(ConversionError, match=f"weights/{header.name} holds other numbers than {header.stem}.txt"):
+            check_headers(tmp_path)
+        header.write_text(text)
 
 
 def test_a_missing_compiler_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

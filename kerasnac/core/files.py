@@ -45,11 +45,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        old = path.with_name(f".{path.name}.old")
         if path.exists():
-            shutil.rmtree(old, ignore_errors=True)  # of a process that was killed at this very point
-            path.rename(old)  # Not deleted before the new one is in place.
-        temporary.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+            # Not deleted before the new one is in place; of a name that no process which was killed here has left.
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

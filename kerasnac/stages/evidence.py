@@ -103,12 +103,15 @@ def changes(project: Path) -> tuple[str, ...]:
         found = []
         for name, value in hashes.items():
             file = project / name
-            if not file.is_file():
-                found.append(f"{name} is missing")
-            elif _hash(file) != value:
-                found.append(f"{name} has changed")
+            try:
+                if not file.is_file():
+                    found.append(f"{name} is missing")
+                elif _hash(file) != value:
+                    found.append(f"{name} has changed")
+            except OSError as error:
+                found.append(f"{name} cannot be read: {error.strerror}")
         added = [name for name in _files(project) if name not in hashes and _counts(name)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise RunError(f"{path} is damaged: {error!r}") from error
     return (*found, *(f"{name} was added" for name in added))
 

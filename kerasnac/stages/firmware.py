@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,7 +202,7 @@ class Firmware:
             raise RunError(f"{folder} holds no firmware: {REPORT} is missing")
         try:
             data = json.loads(report.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise RunError(f"{report} is damaged: {error}") from error
         if not isinstance(data, dict):
             raise RunError(f"{report} is damaged: it holds no report")
@@ -253,6 +253,10 @@ def make_firmware(
             f"samples of shape {split.x.shape} of {split.x.dtype} do not fit {trained.name}, whose input is "
             f"{trained.architecture.input_shape}"
         )
+    if len(split.y) != len(split):
+        raise DataError(f"{len(split)} samples have {len(split.y)} labels: every sample needs one")
+    if softmax not in get_args(SoftmaxMode):
+        raise ConfigError(f"softmax is {softmax!r}; there are {', '.join(get_args(SoftmaxMode))}")
     if softmax != "host" and task.kind != "classification":
         raise ConfigError(f"softmax on the chip needs a classification, not a {task.kind}: leave softmax on the host")
     check_options(options)

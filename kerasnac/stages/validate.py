@@ -129,9 +129,16 @@ def validate(
 
 
 def _copy(folder: Path, copy: Path) -> None:
-    """Copies what the emulation is compiled from; the copy can be written to, though the folder may be read-only."""
+    """Copies what the emulation is compiled from; the copy can be written to, though the folder may be read-only.
+
+    Raises:
+        RunError: If a file cannot be read.
+    """
     ignore = shutil.ignore_patterns("*.so", "*_prj")
-    shutil.copytree(folder, copy, ignore=ignore, ignore_dangling_symlinks=True)
+    try:
+        shutil.copytree(folder, copy, ignore=ignore, ignore_dangling_symlinks=True)
+    except shutil.Error as error:
+        raise RunError(f"{folder}: {len(error.args[0])} files cannot be read, first {error.args[0][0][0]}") from error
     for path in (copy, *copy.rglob("*")):
         if path.is_dir():
             path.chmod(0o755)

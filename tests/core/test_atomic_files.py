@@ -51,14 +51,14 @@ def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
     assert [path.name for path in target.iterdir()] == ["file"]
 
 
-def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_no_hindrance(tmp_path: Path) -> None:
     for name in ("model", ".model.old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("old")
     with new_folder(tmp_path / "model") as folder:
         (folder / "file").write_text("new")
     assert (tmp_path / "model" / "file").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.old", "model"]
 
 
 def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:

@@ -19,13 +19,16 @@ from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Split, Task
 from kerasnac.core.precision import Precision
 from kerasnac.core.quantization import quantize
+from kerasnac.core.settings import FirmwareSettings
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.core.weights import fold_batch_norm
 from kerasnac.errors import ConfigError, ConversionError, DataError, RunError
 from kerasnac.stages import firmware as stage
+from kerasnac.stages import run
 from kerasnac.stages.firmware import Firmware, make_firmware
+from kerasnac.stages.run import ConvertJob, convert_one
 from kerasnac.stages.validate import validate
 
 PART = "xcvu13p-flga2577-2-e"
@@ -288,6 +291,42 @@ def test_samples_of_another_shape_are_refused(case: Case, tmp_path: Path) -> Non
     for x in (np.zeros((5, 7), np.float32), np.zeros((0, 6), np.float32), np.full((5, 6), "a"), np.full((5, 6), None)):
         with pytest.raises(DataError, match="do not fit small"):
             make_firmware(case.trained, Split(x, case.split.y), case.task, folder=tmp_path / "fw", part=PART)
+
+
+def test_samples_without_labels_are_refused(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="1500 samples have 3 labels"):
+        make_firmware(case.trained, Split(case.split.x, case.split.y[:3]), case.task, folder=tmp_path / "fw")
+
+
+def test_a_run_takes_up_only_what_is_whole_and_unchanged(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counted(*arguments: Any, **options: Any) -> Firmware:
+        calls.append(options["folder"])
+        return make_firmware(*arguments, **options)
+
+    monkeypatch.setattr(stage, "make_firmware", counted)
+    job = ConvertJob(case.trained, case.split, case.task, FirmwareSettings(), tmp_path / "fw")
+    data: Any = None  # it converts without
+
+    def made() -> int:
+        calls.clear()
+        assert convert_one(data, job) == Firmware.load(tmp_path / "fw")
+        return len(calls)
+
+    assert (made(), made()) == (1, 0)
+    for damage in ("firmware/defines.h", "report.json", "kerasnac/model/weights.npz"):
+        (tmp_path / "fw" / damage).write_text("")
+        assert (damage, made(), made()) == (damage, 1, 0)
+    other = {key: value + 1 for key, value in case.trained.weights.items()}
+    job = replace(job, model=replace(case.trained, weights=other))
+    assert job.model == case.trained  # weights do not count for this
+    assert run._converted(job) is None
+
+
+def test_an_unknown_softmax_is_refused(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="softmax is 'on_chip'; there are host, chip, exact"):
+        make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", softmax="on_chip")  # type: ignore[arg-type]
 
 
 def test_softmax_needs_classes(case: Case, tmp_path: Path) -> None:

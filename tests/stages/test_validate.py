@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,14 @@ def firmware(tmp_path_factory: pytest.TempPathFactory) -> Firmware:
     return make_firmware(trained, Split(x, rng.integers(0, 3, 300)), Task("classification", 3), folder=folder)
 
 
+#: A read-only folder is none for the superuser.
+AS_A_USER = (
+    ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    if os.geteuid() == 0 and shutil.which("setpriv")
+    else []
+)
+
+
 @pytest.fixture
 def copy(firmware: Firmware, tmp_path: Path) -> Path:
     return Path(shutil.copytree(firmware.folder, tmp_path / "copy"))
@@ -93,6 +102,9 @@ def test_an_untouched_folder_is_valid_wherever_it_is(copy: Path) -> None:
     copy.chmod(0o555)
     try:
         found = validate(copy)
+        script = [*AS_A_USER, sys.executable, "-I", copy / "validate.py"]
+        alone = subprocess.run(script, capture_output=True, text=True, check=False)
+        assert alone.returncode == 0, alone.stderr
     finally:
         for path in (copy, *copy.rglob("*")):
             path.chmod(0o755)

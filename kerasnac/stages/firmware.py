@@ -248,13 +248,7 @@ def make_firmware(
     """
     folder, options = Path(folder).resolve(), HlsOptions.of(options, **single)
     _check_free(folder)
-    if len(split) == 0 or split.x.shape[1:] != trained.architecture.input_shape or split.x.dtype.kind not in "biuf":
-        raise DataError(
-            f"samples of shape {split.x.shape} of {split.x.dtype} do not fit {trained.name}, whose input is "
-            f"{trained.architecture.input_shape}"
-        )
-    if len(split.y) != len(split):
-        raise DataError(f"{len(split)} samples have {len(split.y)} labels: every sample needs one")
+    _check_samples(trained, split)
     if softmax not in get_args(SoftmaxMode):
         raise ConfigError(f"softmax is {softmax!r}; there are {', '.join(get_args(SoftmaxMode))}")
     if softmax != "host" and task.kind != "classification":
@@ -361,6 +355,16 @@ def _emulated(
     with steps("emulate"):
         outputs = emulate(project, x, limits=limits)
     return outputs, steps.seconds
+
+
+def _check_samples(trained: Trained, split: Split) -> None:
+    if len(split) == 0 or split.x.shape[1:] != trained.architecture.input_shape or split.x.dtype.kind not in "biuf":
+        raise DataError(
+            f"samples of shape {split.x.shape} of {split.x.dtype} do not fit {trained.name}, whose input is "
+            f"{trained.architecture.input_shape}"
+        )
+    if len(split.y) != len(split):
+        raise DataError(f"{len(split)} samples have {len(split.y)} labels: every sample needs one")
 
 
 def _check_free(folder: Path) -> None:

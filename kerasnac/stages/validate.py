@@ -37,6 +37,7 @@ class Validation:
         problem: Why there is none.
         not_emulated: True if there never was one: the backend's C++ cannot be compiled here.
         first_layer: The first layer that differs, if an output does.
+        adder_graph: What the adder graph of the network differed in when the folder was made; empty if in nothing.
         types: Types that are not the proven ones, whether or not an output shows it: name to (proven, declared).
     """
 
@@ -48,12 +49,15 @@ class Validation:
     problem: str = ""
     not_emulated: bool = False
     first_layer: LayerDifference | None = None
+    adder_graph: str = ""
     types: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """True if no file has changed and no output differs."""
-        return not self.changed and (self.not_emulated or (self.comparison is not None and self.comparison.equal))
+        """True if no file has changed and no output differs: not now, and in the adder graph not at the delivery."""
+        return not (self.changed or self.adder_graph) and (
+            self.not_emulated or (self.comparison is not None and self.comparison.equal)
+        )
 
     def report(self) -> str:
         """All of it as text."""
@@ -66,6 +70,8 @@ class Validation:
             lines.append(f"{'not emulated' if self.not_emulated else 'no comparison'}: {self.problem}")
         if self.inputs is not None:
             lines.append(str(self.inputs))
+        if self.adder_graph:
+            lines.append(f"when the folder was made: {self.adder_graph}")
         lines += type_lines(self.types) if self.first_layer is None else [str(self.first_layer)]
         good = "valid: its files are those of the delivery; nothing has computed with them" if self.not_emulated else "valid"
         lines.append(good if self.ok else "NOT valid")
@@ -104,7 +110,7 @@ def validate(
     else:
         x = fitted(samples, trained.architecture, source)[:, trained.architecture.window]
     x, inputs = on_grid(x, grid, source)
-    result = Validation(folder, trained.name, changed, inputs, None)
+    result = Validation(folder, trained.name, changed, inputs, None, adder_graph=delivered.adder_graph.disagreement)
     with tempfile.TemporaryDirectory(prefix="kerasnac-") as temporary:
         copy, log = Path(temporary) / "project", Path(f"{temporary}.log")
         _copy(folder, copy)

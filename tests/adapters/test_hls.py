@@ -22,6 +22,7 @@ from kerasnac.core.architecture import Architecture
 from kerasnac.core.hls_options import HlsOptions
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
+from kerasnac.core.space import SearchSpace
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
@@ -193,6 +194,14 @@ def test_a_layer_that_a_backend_has_not_is_named(backend: str, tmp_path: Path) -
     part = PART if backend == "Catapult" else "Arria10"
     with pytest.raises(ConversionError, match=f"activation_1: hls4ml has no look-up layer, which gelu is, for {backend}"):
         convert(trained(SMALL), HlsOptions.of(backend=backend, part=part, strategy="resource"), folder=tmp_path)
+
+
+def test_attention_in_a_stream_is_refused_by_the_name_of_its_layer() -> None:
+    attention = {"block": "attention", "width": 3}
+    space = SearchSpace.model_validate({"input": [2, 2, 3], "outputs": 3, "blocks": [attention]})
+    network = space.decode(space.sample_feasible(np.random.default_rng(0))).architecture
+    with pytest.raises(ConversionError, match=r"matmul_0: .* set io_type to io_parallel"):
+        check_layers(network, HlsOptions.of(io_type="io_stream"))
 
 
 POOLS = [

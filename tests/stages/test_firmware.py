@@ -254,6 +254,9 @@ def test_an_adder_graph_that_differs_is_an_error(case: Case, tmp_path: Path, mon
     with pytest.raises(ConversionError, match=message):
         make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", part=PART)
     assert [path.name for path in tmp_path.iterdir()] == ["fw.failed"]
+    found = validate(tmp_path / "fw.failed")
+    assert not found.ok
+    assert "when the folder was made: the adder graph is NOT bit-exact" in found.report()
 
 
 def test_an_adder_graph_that_differs_is_in_every_verdict(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

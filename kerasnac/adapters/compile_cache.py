@@ -57,7 +57,8 @@ def fetch(key: str, target: Path) -> bool:
         except OSError:  # Another process has just removed it, or it is not ours to read: the compiler helps.
             continue
         if entry.stem != f"{key}-{_hash(content)}":
-            entry.unlink(missing_ok=True)
+            with suppress(PermissionError):  # in a cache that is only read it stays, and is not used
+                entry.unlink(missing_ok=True)
             continue
         _write(content, target)
         if os.access(entry, os.W_OK):

@@ -54,15 +54,20 @@ class Limits:
         return int(self.memory * 2**30)
 
 
-def require_compiler() -> None:
-    """Checks that there is a C++ compiler, ``$CXX`` or g++.
+def require_compiler() -> list[str]:
+    """The command of the C++ compiler, ``$CXX`` or g++.
 
     Raises:
         EnvironmentProblem: If there is none.
     """
-    compiler = os.environ.get("CXX") or "g++"
-    if shutil.which(shlex.split(compiler)[0]) is None:
+    compiler = os.environ.get("CXX", "").strip() or "g++"
+    try:
+        command = shlex.split(compiler)
+    except ValueError as error:
+        raise EnvironmentProblem(f"CXX is {compiler!r}, which is no command: {error}") from error
+    if shutil.which(command[0]) is None:
         raise EnvironmentProblem(f"the C++ compiler {compiler!r} is not installed: apt install g++, or set CXX to another one")
+    return command
 
 
 def interface(project: Path) -> dict[str, Any]:
@@ -75,19 +80,23 @@ def interface(project: Path) -> dict[str, Any]:
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         missing = {"inputs", "outputs", "function", "library"} - data.keys()
-    except (OSError, ValueError, AttributeError) as error:
+        inside = missing or (project / data["library"]).resolve().is_relative_to(project.resolve())
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ConversionError(f"{project} is no firmware project of kerasnac: {INTERFACE} cannot be read ({error})") from error
     if missing:
         raise ConversionError(f"{path} has no {sorted(missing)[0]!r}: it is damaged, or of another version of kerasnac")
+    if not inside:  # Whatever is there before is deleted.
+        raise ConversionError(f"{path} is damaged: the library {data['library']} is outside the project")
     return data
 
 
-def compile_project(project: Path, *, limits: Limits | None = None) -> bool:
-    """Compiles the emulation of a project with ``$CXX`` (g++ by default); the log is ``compile.log`` in the project.
+def compile_project(project: Path, *, limits: Limits | None = None, log: Path | None = None) -> bool:
+    """Compiles the emulation of a project with ``$CXX`` (g++ by default).
 
     Args:
         project: Folder of the project.
         limits: When the compiler is stopped.
+        log: Where to write what the compiler says; ``compile.log`` in the project by default.
 
     Returns:
         Whether it was compiled; else the cache had it.
@@ -96,11 +105,11 @@ def compile_project(project: Path, *, limits: Limits | None = None) -> bool:
         EnvironmentProblem: If there is no compiler.
         ConversionError: If it fails or takes too much time or memory; quotes the first error.
     """
-    require_compiler()
+    compiler = require_compiler()
     limits = limits or Limits()
     library = project / interface(project)["library"]
-    log = project / "compile.log"
-    key = cache_key(project, shlex.split(os.environ.get("CXX") or "g++"))
+    log = log or project / "compile.log"
+    key = cache_key(project, compiler)
     if fetch(key, library):
         log.write_text(f"compiled before, from the very same sources: {key}\n", encoding="utf-8")
         return False
@@ -111,9 +120,14 @@ def compile_project(project: Path, *, limits: Limits | None = None) -> bool:
     # Catapult's script goes on after an error, and ends well.
     if done != 0 or not library.is_file():
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        first = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else _ending(done, limits.seconds))
-        hint = _memory_hint(lines, limits)
-        raise ConversionError(f"the C++ emulation does not compile{hint}: {first} (all of it in {log.name})")
+        ending = _ending(done, limits.seconds) if done != 0 else f"build_lib.sh made no {library.name}"
+        first = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else ending)
+        if done is None:
+            first = f"the compiler {ending}"
+        where = log.name if log.parent == project else log
+        raise ConversionError(
+            f"the C++ emulation does not compile{_memory_hint(lines, limits)}: {first} (all of it in {where})"
+        )
     store(key, library)
     return True
 
@@ -223,7 +237,10 @@ if __name__ == "__main__":
     wanted, memory = sys.argv[4:6] if len(sys.argv) > 5 else ("outputs", None)
     if memory is not None:
         resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
-    results = _run(project_folder, np.load(source_file), wanted)
+    try:
+        results = _run(project_folder, np.load(source_file), wanted)
+    except (OSError, ValueError, KeyError, AttributeError, MemoryError) as problem:
+        sys.exit(f"{type(problem).__name__}: {problem}")  # One line: a message quotes the end of this output.
     if target_file.suffix == ".npz":
         np.savez(target_file, **results)  # type: ignore[arg-type]
     else:

@@ -47,6 +47,10 @@ _STAMP = "emulation"
 #: Where hls4ml's sources are in a project, and its absolute paths.
 _DEFINES = "defines.h"
 
+#: What an array in a header of weights is initialised with, and the numbers in it.
+_VALUES = re.compile(r"=\s*\{(.*)\}\s*;", re.DOTALL)
+_NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?", re.IGNORECASE)
+
 _TYPEDEF = re.compile(r"^typedef\s+(.+?)\s+(\w+);", re.MULTILINE)
 
 
@@ -94,6 +98,7 @@ def convert(trained: Trained, options: HlsOptions, *, folder: Path, softmax: boo
         )
         graph.config.trace_output = True  # hls4ml reads it where no configuration of it ends up
         graph.write()
+    check_headers(folder)
     _make_movable(folder, str(graph.config.get_config_value("Stamp")))
     interface = {
         "inputs": math.prod(architecture.input_shape),
@@ -327,6 +332,27 @@ def _logged(log: Path) -> Iterator[None]:
                 yield
         except Exception as error:  # hls4ml raises bare Exception
             raise ConversionError(f"hls4ml cannot convert the network: {error} (all it said is in {log.name})") from error
+
+
+def check_headers(folder: Path) -> None:
+    """Checks that synthesis, which reads weights from headers, gets what the emulation reads from text files.
+
+    Raises:
+        ConversionError: Naming the header that holds other numbers.
+    """
+    for header in sorted(folder.glob("firmware/weights/*.h")):
+        values = _VALUES.search(header.read_text(encoding="utf-8"))
+        text = header.with_suffix(".txt")
+        if not text.is_file():
+            continue  # For Quartus and oneAPI all reads headers.
+        if values is None or _numbers(values[1]) != _numbers(text.read_text(encoding="utf-8")):
+            raise ConversionError(
+                f"firmware/weights/{header.name} holds other numbers than {text.name}: synthesis would differ"
+            )
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in _NUMBER.findall(text)]
 
 
 def _make_movable(folder: Path, stamp: str) -> None:

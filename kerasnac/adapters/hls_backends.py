@@ -104,6 +104,9 @@ def check_layers(architecture: Architecture, options: HlsOptions) -> None:
     Raises:
         ConversionError: Naming the first layer that it has not.
     """
+    for node in architecture.nodes:
+        if node.layer.kind == "matmul" and options.io_type == "io_stream":
+            raise ConversionError(f"{node.name}: hls4ml multiplies activations in io_parallel only; set io_type to io_parallel")
     if BACKENDS[options.backend].tables:
         return
     able = ", ".join(name for name, facts in BACKENDS.items() if facts.tables)

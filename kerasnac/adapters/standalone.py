@@ -25,14 +25,18 @@ FOLDER = Path(__file__).resolve().parent
 
 def main() -> int:
     """Validates the folder that this file is in."""
-    hashes = _json("manifest.json")["sha256"]
+    hashes = _json("manifest.json").get("sha256")
+    if not isinstance(hashes, dict) or not hashes:
+        _stop("manifest.json has no hashes: it is damaged")
     wrong = [f"{name} is missing" for name in hashes if not (FOLDER / name).is_file()]
     for name, value in hashes.items():
         if (FOLDER / name).is_file() and hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() != value:
             wrong.append(f"{name} has changed")
+    same = len(hashes) - len(wrong)
+    wrong += [f"{name} was added" for name in sorted(_sources()) if name not in hashes]
     for line in wrong:
         _say(line)
-    _say(f"{len(hashes) - len(wrong)} of {len(hashes)} files are as they were")
+    _say(f"{same} of {len(hashes)} files are as they were")
     reason = _json("emulation.json").get("not_emulated")
     if reason:
         _say(f"not emulated: {reason}")
@@ -44,8 +48,14 @@ def main() -> int:
         _stop(f"kerasnac/vectors.npz cannot be read: {error}")
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / "project"
-        shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("*.so", "*_prj"))
+        ignore = shutil.ignore_patterns("*.so", "*_prj")
+        shutil.copytree(FOLDER, copy, ignore=ignore, ignore_dangling_symlinks=True)
+        for path in (copy, *copy.rglob("*")):
+            if path.is_dir():
+                path.chmod(0o755)  # This folder may be read-only.
         firmware = _emulated(copy, x)
+    if firmware.shape != keras.shape:
+        _stop(f"the emulation has outputs of shape {firmware.shape}, kerasnac/vectors.npz of {keras.shape}")
     different = np.argwhere(firmware != keras)
     _say(f"{keras.size - len(different)} of {keras.size} outputs of {len(x)} samples equal Keras")
     if len(different):
@@ -57,9 +67,25 @@ def main() -> int:
     return 0 if good else 1
 
 
+def _sources() -> set[str]:
+    """Files that a compiler, a shell or Python may read in place of a delivered one; not those of a vendor's tools."""
+    found = set()
+    for path in FOLDER.rglob("*"):
+        name = path.relative_to(FOLDER)
+        inside = path.suffix in (".h", ".hpp", ".cpp", ".sh", ".py") or "firmware" in name.parts or name.parts[0] == "kerasnac"
+        theirs = path.suffix in (".log", ".so", ".o", ".pyc") or any(part.endswith("_prj") for part in name.parts)
+        if inside and not theirs and (path.is_file() or path.is_symlink()):
+            found.add(name.as_posix())
+    return found
+
+
 def _emulated(project: Path, x: np.ndarray) -> np.ndarray:
-    compiler = shlex.split(os.environ.get("CXX") or "g++")[0]
-    if shutil.which(compiler) is None:
+    compiler = os.environ.get("CXX", "").strip() or "g++"
+    try:
+        found = shutil.which(shlex.split(compiler)[0])
+    except ValueError as error:
+        _stop(f"CXX is {compiler!r}, which is no command: {error}")
+    if found is None:
         _stop(f"the C++ compiler {compiler!r} is not installed: install g++, or set CXX to another one")
     for old in project.glob("firmware/*.so"):
         old.unlink()
@@ -80,9 +106,11 @@ def _run(command: list[str], folder: Path, problem: str) -> None:
 
 def _json(name: str) -> dict[str, Any]:
     try:
-        data: dict[str, Any] = json.loads((FOLDER / name).read_text(encoding="utf-8"))
+        data = json.loads((FOLDER / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         _stop(f"{name} cannot be read: {error}")
+    if not isinstance(data, dict):
+        _stop(f"{name} is damaged: it is no JSON object")
     return data
 
 

@@ -35,6 +35,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         EnvironmentProblem: If it cannot be written.
     """
+    if path.exists() and not path.is_dir():
+        raise EnvironmentProblem(f"cannot write to {path}: it is a file; choose another folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -43,10 +45,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        old = path.with_name(f".{path.name}.old")
         if path.exists():
-            path.rename(old)  # Not deleted before the new one is in place.
-        temporary.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+            # Not deleted before the new one is in place; of a name that no process which was killed here has left.
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

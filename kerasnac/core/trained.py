@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -16,7 +18,21 @@ from kerasnac.core.bops import bops
 from kerasnac.core.files import new_folder, write_json
 from kerasnac.core.training import Training
 from kerasnac.core.weights import Weights, sparsity
-from kerasnac.errors import RunError
+from kerasnac.errors import Infeasible, RunError
+
+#: What reading a damaged file, or one of another version, raises.
+_DAMAGE = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    BadZipFile,
+    zlib.error,
+    Infeasible,
+)
 
 
 @dataclass(frozen=True)
@@ -91,15 +107,25 @@ class Trained:
         """Reads what :meth:`save` wrote.
 
         Raises:
-            RunError: If the folder holds no model.
+            RunError: If the folder holds no model, or a file of it is damaged.
         """
         folder = Path(folder)
+        path = folder / "model.json"
         try:
-            data = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            with np.load(folder / "weights.npz") as arrays:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            architecture = Architecture.from_dict(data["architecture"])
+            expected = {f"{node.name}/{part}": w.shape for node in architecture.nodes for part, w in node.weights.items()}
+            rest = data | {"architecture": architecture, "training": Training(**data["training"])}
+            path = folder / "weights.npz"
+            with np.load(path) as arrays:
                 weights = {key: arrays[key] for key in arrays.files}
+            for key, shape in expected.items():
+                found = weights[key].shape if key in weights else "no such array"
+                if found != shape:
+                    raise RunError(f"{path} is not of this network: {key} is {found}, not {shape}")
+            return cls(weights=weights, **rest)
         except FileNotFoundError as error:
             raise RunError(f"{folder} holds no saved model: {error.filename} is missing") from error
-        data["architecture"] = Architecture.from_dict(data["architecture"])
-        data["training"] = Training(**data["training"])
-        return cls(weights=weights, **data)
+        except _DAMAGE as error:
+            reason = f"{path.name} is damaged, or of another version of kerasnac: {error!r}"
+            raise RunError(f"{folder} holds no readable model: {reason}") from error

@@ -84,7 +84,7 @@ def read_npz(path: str | Path, keys: Sequence[str]) -> list[Array]:
         with np.load(path, allow_pickle=False) as file:
             require(keys, file.files, path, "array")
             return [file[key] for key in keys]
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: cannot be read as npz ({error})") from error
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.hls import SOFTMAX_OUTPUT
+from kerasnac.core.exactness import output_formats
 from kerasnac.core.precision import Precision
 from kerasnac.core.trained import Trained
 from kerasnac.errors import ConversionError, DataError, EnvironmentProblem
@@ -111,17 +112,42 @@ class GraphCheck:
         equal: How many of them equal Keras.
         reason: Why there is no adder graph, if there is none.
         costs: LUTs, adder levels, pipeline stages and register bits.
+        first_mismatch: The first output that differs.
     """
 
     outputs: int
     equal: int
     reason: str
     costs: Mapping[str, float]
+    first_mismatch: Mismatch | None = None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether not one output differs; also where there is no adder graph."""
+        return self.equal == self.outputs
+
+    @property
+    def disagreement(self) -> str:
+        """One line on what differs; empty if nothing does."""
+        first = self.first_mismatch
+        if first is None:
+            return ""
+        return (
+            f"the adder graph is NOT bit-exact: {self.outputs - self.equal} of {self.outputs} outputs differ (first: sample "
+            f"{first.sample}, output {first.output}: Keras {first.keras!r}, adder graph {first.firmware!r})"
+        )
 
     def __str__(self) -> str:
         if self.reason:
             return f"adder graph: none ({self.reason})"
-        return f"adder graph, da4ml's integer interpreter against QKeras: {self.equal} of {self.outputs} outputs equal"
+        text = f"adder graph, da4ml's integer interpreter against QKeras: {self.equal} of {self.outputs} outputs equal"
+        return text if self.agrees else f"{text}\n  {self.disagreement}"
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GraphCheck:
+        """Inverse of ``dataclasses.asdict``."""
+        first = data.get("first_mismatch")  # Older reports have none, and count only.
+        return cls(**{**data, "first_mismatch": None if first is None else Mismatch(**first)})
 
 
 @dataclass(frozen=True)
@@ -147,19 +173,20 @@ class InputCheck:
         )
 
 
-def on_grid(x: NDArray[Any], grid: Precision) -> tuple[NDArray[np.float32], InputCheck]:
+def on_grid(x: NDArray[Any], grid: Precision, source: str = "samples") -> tuple[NDArray[np.float32], InputCheck]:
     """Samples put on the grid of the input, and how many of them were not.
 
     Args:
         x: Shape (samples, ...).
         grid: The input's format.
+        source: Where the samples are from, for messages.
 
     Raises:
         DataError: If a value is not finite.
     """
     bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
     if bad.any():
-        raise DataError(f"sample {bad.argmax()} holds NaN or infinity ({bad.sum()} samples do)")
+        raise DataError(f"{source}: sample {bad.argmax()} holds NaN or infinity ({bad.sum()} of {len(x)} samples do)")
     values = grid.quantize(x)
     inside = grid.contains(x).reshape(len(x), -1)
     moved = (values != x).reshape(len(x), -1)
@@ -175,7 +202,12 @@ def compare(firmware: NDArray[np.float32], keras: NDArray[np.float32], grid: Pre
         keras: Outputs of Keras, of the same shape.
         grid: Format of the outputs.
         classes: Whether the largest output is a decision.
+
+    Raises:
+        ConversionError: If there is not one output of the one for every output of the other.
     """
+    if firmware.shape != keras.shape:
+        raise ConversionError(f"the emulation has outputs of shape {firmware.shape}, Keras of {keras.shape}")
     different = np.argwhere(firmware != keras)
     largest = float(np.abs(firmware.astype(np.float64) - keras).max())
     first = None
@@ -221,7 +253,11 @@ def check_graph(network: Trained, x: NDArray[np.float32], keras: NDArray[np.floa
         graph = trace(network.architecture, network.weights)
     except (ConversionError, EnvironmentProblem) as reason:
         return GraphCheck(0, 0, str(reason), {})
-    equal = int((graph.predict(x) == keras.reshape(len(x), -1)).sum())
+    found = compare(
+        graph.predict(x),
+        keras.reshape(len(x), -1),
+        output_formats(network.architecture, network.weights)[network.architecture.names[-1]],
+    )
     pipeline = graph.pipeline(STAGE_LEVELS)
     costs = {
         "luts": graph.luts,
@@ -230,4 +266,4 @@ def check_graph(network: Trained, x: NDArray[np.float32], keras: NDArray[np.floa
         "register_bits": float(pipeline.reg_bits),
         "stage_levels": float(STAGE_LEVELS),
     }
-    return GraphCheck(keras.size, equal, "", costs)
+    return GraphCheck(keras.size, keras.size - found.mismatches, "", costs, found.first_mismatch)

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.csim import Limits, compile_project, emulate, interface
+from kerasnac.adapters.csim import INTERFACE, Limits, compile_project, emulate, interface
 from kerasnac.adapters.hls import SOFTMAX_OUTPUT, convert
 from kerasnac.adapters.hls_backends import check_options
 from kerasnac.adapters.keras.train import predict
@@ -37,7 +36,7 @@ from kerasnac.stages.comparison import (
     on_grid,
     softmax_agreement,
 )
-from kerasnac.stages.evidence import MODEL, REPORT, write_evidence, write_manifest
+from kerasnac.stages.evidence import MANIFEST, MODEL, REPORT, write_evidence, write_manifest
 from kerasnac.stages.trace import LayerDifference, first_difference
 
 #: Where in a firmware folder the project with softmax is.
@@ -110,15 +109,22 @@ class Firmware:
 
     @property
     def bit_exact(self) -> bool:
-        """True if outputs were compared and not one differs."""
-        return self.comparison is not None and self.comparison.equal
+        """True if outputs were compared and not one differs: neither in the emulation, nor in the adder graph."""
+        return self.comparison is not None and not self.disagreements
 
     @property
     def verdict(self) -> str:
         """One line on bit-exactness."""
-        if self.comparison is None:
-            return f"not emulated: {self.not_emulated}"
-        return self.comparison.verdict
+        emulation = f"not emulated: {self.not_emulated}" if self.comparison is None else self.comparison.verdict
+        return emulation if self.adder_graph.agrees else f"{emulation}; {self.adder_graph.disagreement}"
+
+    @property
+    def disagreements(self) -> tuple[str, ...]:
+        """What differs from Keras, the emulation or the adder graph, and in which layer."""
+        found = [] if self.adder_graph.agrees else [self.adder_graph.disagreement]
+        if self.comparison is not None and not self.comparison.equal:
+            found.insert(0, f"{self.comparison.verdict}; {self.first_layer}")
+        return tuple(found)
 
     def report(self) -> str:
         """The whole comparison as text."""
@@ -173,7 +179,7 @@ class Firmware:
                 comparison=None if comparison is None else Comparison.from_dict(comparison),
                 not_emulated=data["not_emulated"],
                 first_layer=None if first is None else LayerDifference.from_dict(first),
-                adder_graph=GraphCheck(**data["adder_graph"]),
+                adder_graph=GraphCheck.from_dict(data["adder_graph"]),
                 metric_name=data["metric_name"],
                 metric=data["metric"],
                 keras_metric=data["keras_metric"],
@@ -181,8 +187,8 @@ class Firmware:
                 softmax=None if softmax is None else SoftmaxAgreement(**softmax),
                 seconds=data["seconds"],
             )
-        except (KeyError, TypeError, ValueError, OSError, BadZipFile) as error:
-            raise RunError(f"{folder} is damaged, or of another version of kerasnac: {error!r}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{folder / REPORT} is damaged, or of another version of kerasnac: {error!r}") from error
 
     @classmethod
     def load(cls, folder: Path | str) -> Firmware:
@@ -196,8 +202,10 @@ class Firmware:
             raise RunError(f"{folder} holds no firmware: {REPORT} is missing")
         try:
             data = json.loads(report.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise RunError(f"{report} is damaged: {error}") from error
+        if not isinstance(data, dict):
+            raise RunError(f"{report} is damaged: it holds no report")
         return cls.from_dict(data | {"folder": str(folder)})
 
 
@@ -222,7 +230,7 @@ def make_firmware(
         folder: The hls4ml project with all that goes with it; see :mod:`kerasnac.stages.evidence`. A folder that is
             already there is replaced, once all has succeeded.
         options: What the project is for.
-        exact: Fail on a single different output; otherwise only report it.
+        exact: Fail on a single different output, of the emulation or of the adder graph; otherwise only report it.
         softmax: ``"chip"`` also writes a project with softmax on the chip and reports how well it agrees; the
             promise of bit-exactness is then about the linear outputs. ``"exact"`` makes a softmax of tables part of the
             network, see :func:`firmware_network`; its outputs are compared like all others.
@@ -235,13 +243,14 @@ def make_firmware(
             in ``<folder>.failed``.
         ConfigError: If the part or an option cannot be right.
         DataError: If the samples do not fit the network.
+        RunError: If the folder holds something else than firmware.
         EnvironmentProblem: If the compiler or a package is missing, or the folder cannot be written.
     """
     folder, options = Path(folder).resolve(), HlsOptions.of(options, **single)
-    if len(split) == 0 or split.x.shape[1:] != trained.architecture.input_shape:
-        raise DataError(
-            f"samples of shape {split.x.shape} do not fit {trained.name}, whose input is {trained.architecture.input_shape}"
-        )
+    _check_free(folder)
+    _check_samples(trained, split)
+    if softmax not in get_args(SoftmaxMode):
+        raise ConfigError(f"softmax is {softmax!r}; there are {', '.join(get_args(SoftmaxMode))}")
     if softmax != "host" and task.kind != "classification":
         raise ConfigError(f"softmax on the chip needs a classification, not a {task.kind}: leave softmax on the host")
     check_options(options)
@@ -296,9 +305,9 @@ def make_firmware(
             graph=graph.costs or graph.reason,
         )
         write_manifest(project)
-        if exact and comparison is not None and not comparison.equal:
+        if exact and firmware.disagreements:
             raise ConversionError(
-                f"{trained.name}: {firmware.verdict}; {first}; please report it, all its formats should be exact"
+                f"{trained.name}: {'; '.join(firmware.disagreements)}; please report it, all its formats should be exact"
             )
     return firmware
 
@@ -346,6 +355,23 @@ def _emulated(
     with steps("emulate"):
         outputs = emulate(project, x, limits=limits)
     return outputs, steps.seconds
+
+
+def _check_samples(trained: Trained, split: Split) -> None:
+    if len(split) == 0 or split.x.shape[1:] != trained.architecture.input_shape or split.x.dtype.kind not in "biuf":
+        raise DataError(
+            f"samples of shape {split.x.shape} of {split.x.dtype} do not fit {trained.name}, whose input is "
+            f"{trained.architecture.input_shape}"
+        )
+    if len(split.y) != len(split):
+        raise DataError(f"{len(split)} samples have {len(split.y)} labels: every sample needs one")
+
+
+def _check_free(folder: Path) -> None:
+    """Refuses a folder that holds anything but firmware: it is going to be replaced."""
+    ours = folder.is_dir() and any((folder / name).is_file() for name in (MANIFEST, REPORT, INTERFACE))
+    if folder.exists() and not ours and not (folder.is_dir() and not any(folder.iterdir())):
+        raise RunError(f"{folder} is there already and holds something else than firmware of kerasnac; choose another folder")
 
 
 @contextmanager

@@ -199,10 +199,7 @@ def load_model(folder: Path | str) -> Trained:
     """
     folder = Path(folder)
     inside = folder / MODEL
-    try:
-        return Trained.load(inside if inside.is_dir() else folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder} holds no model that kerasnac saved: {error}") from error
+    return Trained.load(inside if inside.is_dir() else folder)
 
 
 def random_samples(architecture: Architecture, count: int, *, seed: int = 0) -> NDArray[np.float32]:

@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from kerasnac import datasets
 from kerasnac.adapters.adder_graph import require_da4ml
 from kerasnac.adapters.csim import require_compiler
@@ -222,15 +224,11 @@ def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
         The firmware, or why the model has none: one model must not end a run.
     """
     from kerasnac.adapters.csim import Limits
-    from kerasnac.stages.evidence import MANIFEST
-    from kerasnac.stages.firmware import Firmware, make_firmware
+    from kerasnac.stages.firmware import make_firmware
 
     settings = job.settings
-    if (job.folder / MANIFEST).exists():
-        known = Firmware.load(job.folder)
-        asked = (job.model, len(job.samples), settings.options, settings.softmax)
-        if (known.trained, known.inputs.samples, known.options, known.softmax_mode) == asked:
-            return known
+    if (known := _converted(job)) is not None:
+        return known
     try:
         settings.options.check(job.model.architecture.without_window())
         return make_firmware(
@@ -244,6 +242,24 @@ def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
         )
     except (ConversionError, ConfigError) as error:
         return str(error)
+
+
+def _converted(job: ConvertJob) -> Firmware | None:
+    """What an earlier call left, if it is what is asked for and no file of it has changed since."""
+    from kerasnac.stages.evidence import MANIFEST, changes
+    from kerasnac.stages.firmware import Firmware
+
+    if not (job.folder / MANIFEST).exists():
+        return None
+    try:
+        known, changed = Firmware.load(job.folder), changes(job.folder)
+    except RunError:
+        return None  # It is damaged: all that it is made of is at hand, to make it again.
+    asked = (job.model, len(job.samples), job.settings.options, job.settings.softmax)
+    same = (known.trained, known.inputs.samples, known.options, known.softmax_mode) == asked
+    before, now = known.trained.weights, job.model.weights
+    weights = before.keys() == now.keys() and all(np.array_equal(before[key], now[key]) for key in now)
+    return known if same and weights and not changed else None
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,29 @@ def read_samples(path: Path, count: int | None = None) -> NDArray[Any]:
     Raises:
         DataError: If the file cannot be read.
     """
-    if path.suffix == ".npy":
-        return read_npy(path)[:count]
-    if path.suffix in (".csv", ".arff"):
+    kind = path.suffix.lower()
+    if kind in (".csv", ".arff"):
         table = read_table(path).iloc[:count]
         if table.empty:
             raise DataError(f"{path}: the table is empty")
+        if kind == ".csv":
+            _check_header(path)
         return np.stack([column(table[name], path) for name in table.columns], axis=1)
-    return read_arrays(path, ["x"])[0][:count]
+    samples = read_npy(path) if kind == ".npy" else read_arrays(path, ["x"])[0]
+    if samples.ndim == 0:
+        raise DataError(f"{path}: holds a single value of {samples.dtype}, not an array of samples")
+    return samples[:count]
+
+
+def _check_header(path: Path) -> None:
+    """Refuses a table whose first line is a sample: read as names of the columns, it would be lost without a word."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        first = lines.readline().strip()
+    try:
+        [float(name.strip(" \"'")) for name in first.split(",")]
+    except ValueError:
+        return
+    raise DataError(f"{path}: the first line is numbers, {first[:40]!r}: put a line with the names of the columns above it")
 
 
 def fitted(samples: NDArray[Any], architecture: Architecture, source: str) -> NDArray[Any]:

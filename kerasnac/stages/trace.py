@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.csim import Limits, emulate_layers, interface
+from kerasnac.adapters.csim import INTERFACE, Limits, emulate_layers, interface
 from kerasnac.adapters.hls import read_types
 from kerasnac.adapters.keras.train import layer_outputs
 from kerasnac.core.trained import Trained
@@ -45,6 +45,7 @@ class LayerDifference:
     changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        """The difference, with all types that are not the proven ones."""
         if not self.layer:
             text = "no layer differs where all are traced: the outputs are changed after the last one"
         else:
@@ -53,14 +54,28 @@ class LayerDifference:
                 f"the first layer that differs is {self.layer}: sample {self.sample}, value {self.index}: "
                 f"Keras {self.keras!r}, firmware {self.firmware!r}; its result type is {self.declared} ({same})"
             )
-        for name, (proven, declared) in self.changed.items():
-            text += f"\n  type {name} is {declared or 'missing'}, proven {proven}"
-        return text
+        return "\n".join((text, *type_lines(self.changed)))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LayerDifference:
         """Inverse of ``dataclasses.asdict``."""
         return cls(**{**data, "changed": {name: (before, now) for name, (before, now) in data["changed"].items()}})
+
+
+def changed_types(project: Path) -> dict[str, tuple[str, str]]:
+    """The types of a project that are not as the conversion wrote them: name to (proven, declared).
+
+    Raises:
+        ConversionError: If the project does not say what it declares, or what was proven.
+    """
+    proven = interface(project).get("types", {})
+    declared = read_types(project)
+    return {name: (kind, declared.get(name, "")) for name, kind in proven.items() if declared.get(name) != kind}
+
+
+def type_lines(changed: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Changed types as text."""
+    return [f"  type {name} is {declared or 'missing'}, proven {proven}" for name, (proven, declared) in changed.items()]
 
 
 def first_difference(
@@ -79,8 +94,10 @@ def first_difference(
         ConversionError: If the emulation fails, or traces something else than the layers of the network.
     """
     known, types = interface(project), read_types(project)
+    if not {"types", "layers"} <= known.keys():
+        raise ConversionError(f"{project / INTERFACE} names no types or no layers: it is damaged")
     before: Mapping[str, str] = known["types"]
-    changed = {name: (proven, types.get(name, "")) for name, proven in before.items() if types.get(name) != proven}
+    changed = changed_types(project)
     chosen = different[:TRACED]
     firmware = emulate_layers(project, x[chosen], limits=limits)
     keras = layer_outputs(network.architecture, network.weights, x[chosen])

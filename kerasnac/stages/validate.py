@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from kerasnac.stages.comparison import Comparison, InputCheck, compare, on_grid
 from kerasnac.stages.evidence import VECTORS, changes
 from kerasnac.stages.firmware import Firmware, firmware_network
 from kerasnac.stages.samples import fitted
-from kerasnac.stages.trace import LayerDifference, first_difference
+from kerasnac.stages.trace import LayerDifference, changed_types, first_difference, type_lines
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Validation:
         problem: Why there is none.
         not_emulated: True if there never was one: the backend's C++ cannot be compiled here.
         first_layer: The first layer that differs, if an output does.
+        adder_graph: What the adder graph of the network differed in when the folder was made; empty if in nothing.
+        types: Types that are not the proven ones, whether or not an output shows it: name to (proven, declared).
     """
 
     folder: Path
@@ -46,11 +49,15 @@ class Validation:
     problem: str = ""
     not_emulated: bool = False
     first_layer: LayerDifference | None = None
+    adder_graph: str = ""
+    types: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """True if no file has changed and no output differs."""
-        return not self.changed and (self.not_emulated or (self.comparison is not None and self.comparison.equal))
+        """True if no file has changed and no output differs: not now, and in the adder graph not at the delivery."""
+        return not (self.changed or self.adder_graph) and (
+            self.not_emulated or (self.comparison is not None and self.comparison.equal)
+        )
 
     def report(self) -> str:
         """All of it as text."""
@@ -63,9 +70,11 @@ class Validation:
             lines.append(f"{'not emulated' if self.not_emulated else 'no comparison'}: {self.problem}")
         if self.inputs is not None:
             lines.append(str(self.inputs))
-        if self.first_layer is not None:
-            lines.append(str(self.first_layer))
-        lines.append("valid" if self.ok else "NOT valid")
+        if self.adder_graph:
+            lines.append(f"when the folder was made: {self.adder_graph}")
+        lines += type_lines(self.types) if self.first_layer is None else [str(self.first_layer)]
+        good = "valid: its files are those of the delivery; nothing has computed with them" if self.not_emulated else "valid"
+        lines.append(good if self.ok else "NOT valid")
         return "\n".join(lines) + "\n"
 
 
@@ -82,6 +91,7 @@ def validate(
 
     Raises:
         RunError: If the folder is no complete firmware folder, or its model cannot be read.
+        ConversionError: If all files are as they were, and yet the emulation does not compile or fails.
         DataError: If the samples do not fit the network.
         EnvironmentProblem: If there is no compiler.
     """
@@ -99,23 +109,42 @@ def validate(
         x = fitted(x, network.architecture, str(folder / VECTORS))
     else:
         x = fitted(samples, trained.architecture, source)[:, trained.architecture.window]
-    x, inputs = on_grid(x, grid)
-    result = Validation(folder, trained.name, changed, inputs, None)
+    x, inputs = on_grid(x, grid, source)
+    result = Validation(folder, trained.name, changed, inputs, None, adder_graph=delivered.adder_graph.disagreement)
     with tempfile.TemporaryDirectory(prefix="kerasnac-") as temporary:
-        copy = Path(temporary) / "project"
-        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.so", "*_prj"))
+        copy, log = Path(temporary) / "project", Path(f"{temporary}.log")
+        _copy(folder, copy)
         try:
+            result = replace(result, types=changed_types(copy))
             if reason := interface(copy).get("not_emulated", ""):
                 return replace(result, problem=reason, not_emulated=True)
             output = output_formats(network.architecture, network.weights)[network.architecture.names[-1]]
             keras = predict(network.architecture, network.weights, x)
-            compile_project(copy, limits=limits)
+            compile_project(copy, limits=limits, log=log)
+            log.unlink()
             outputs = emulate(copy, x, limits=limits)
             comparison = compare(outputs, keras, output, classes=classes)
             different = np.flatnonzero((outputs != keras).any(axis=1))
             first = first_difference(copy, network, x, different, limits=limits) if len(different) else None
         except ConversionError as error:
+            problem = str(error).replace(str(copy), str(folder))  # nobody ever sees the copy
             if not changed:
-                raise
-            return replace(result, problem=str(error))
+                raise ConversionError(problem) from error
+            return replace(result, problem=problem)
     return replace(result, comparison=comparison, first_layer=first)
+
+
+def _copy(folder: Path, copy: Path) -> None:
+    """Copies what the emulation is compiled from; the copy can be written to, though the folder may be read-only.
+
+    Raises:
+        RunError: If a file cannot be read.
+    """
+    ignore = shutil.ignore_patterns("*.so", "*_prj")
+    try:
+        shutil.copytree(folder, copy, ignore=ignore, ignore_dangling_symlinks=True)
+    except shutil.Error as error:
+        raise RunError(f"{folder}: {len(error.args[0])} files cannot be read, first {error.args[0][0][0]}") from error
+    for path in (copy, *copy.rglob("*")):
+        if path.is_dir():
+            path.chmod(0o755)

@@ -11,7 +11,7 @@ import pytest
 
 from kerasnac.adapters import compile_cache, csim
 from kerasnac.adapters.csim import Limits, compile_project, emulate
-from kerasnac.errors import ConversionError
+from kerasnac.errors import ConversionError, EnvironmentProblem
 
 SCRIPT = """set -e
 ${CXX:-g++} -shared -fPIC firmware/f.cpp -o firmware/f.so
@@ -119,3 +119,55 @@ def test_a_damaged_interface_is_an_error(cache: Path, tmp_path: Path, text: str)
     (folder / csim.INTERFACE).write_text(text)
     with pytest.raises(ConversionError, match=r"emulation\.json"):
         compile_project(folder)
+
+
+def test_a_library_outside_the_project_is_not_touched(cache: Path, tmp_path: Path) -> None:
+    folder = project(tmp_path / "a", "y[0] = x[0];")
+    other = tmp_path / "other.so"
+    other.write_text("mine")
+    data = json.loads((folder / csim.INTERFACE).read_text())
+    (folder / csim.INTERFACE).write_text(json.dumps(data | {"library": "../other.so"}))
+    with pytest.raises(ConversionError, match=r"the library \.\./other\.so is outside the project"):
+        compile_project(folder)
+    assert other.read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["nonexistent -O1", "g++ 'x"])
+def test_a_compiler_that_is_none_is_named(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", command)
+    with pytest.raises(EnvironmentProblem, match=command.split()[0].replace("+", r"\+")):
+        compile_project(project(tmp_path / "a", "y[0] = x[0];"))
+
+
+def test_an_empty_name_of_a_compiler_is_none(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", " ")
+    assert csim.require_compiler() == ["g++"]
+
+
+def test_the_compiler_has_a_limit_of_time(cache: Path, tmp_path: Path) -> None:
+    folder = project(tmp_path / "a", "y[0] = x[0];")
+    (folder / "build_lib.sh").write_text("echo warning: something else\nsleep 9\n")
+    with pytest.raises(ConversionError, match=r"does not compile: the compiler did not finish within 0\.2 s"):
+        compile_project(folder, limits=Limits(seconds=0.2))
+
+
+def test_a_damaged_entry_that_cannot_be_removed_is_not_used(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_project(project(tmp_path / "a", "y[0] = x[0];"))
+    (entry,) = cache.glob("*.so")
+    entry.write_bytes(b"no library")
+
+    def forbidden(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", forbidden)
+    assert not compile_cache.fetch(entry.stem.split("-")[0], tmp_path / "target.so")
+    assert not (tmp_path / "target.so").exists()
+
+
+def test_one_line_of_an_emulation_that_fails_is_quoted(cache: Path, tmp_path: Path) -> None:
+    folder = project(tmp_path / "a", "y[0] = x[0];")
+    compile_project(folder)
+    with pytest.raises(ConversionError, match="failed with exit code 1: ValueError: 3 input values per sample; the firmware"):
+        emulate(folder, np.zeros((2, 3), np.float32))

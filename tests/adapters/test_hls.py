@@ -15,13 +15,14 @@ import pytest
 
 from kerasnac.adapters import csim
 from kerasnac.adapters.csim import compile_project, emulate
-from kerasnac.adapters.hls import convert
+from kerasnac.adapters.hls import check_headers, convert
 from kerasnac.adapters.hls_backends import check_layers
 from kerasnac.adapters.keras.train import layer_outputs, predict
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.hls_options import HlsOptions
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
+from kerasnac.core.space import SearchSpace
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
@@ -195,6 +196,14 @@ def test_a_layer_that_a_backend_has_not_is_named(backend: str, tmp_path: Path) -
         convert(trained(SMALL), HlsOptions.of(backend=backend, part=part, strategy="resource"), folder=tmp_path)
 
 
+def test_attention_in_a_stream_is_refused_by_the_name_of_its_layer() -> None:
+    attention = {"block": "attention", "width": 3}
+    space = SearchSpace.model_validate({"input": [2, 2, 3], "outputs": 3, "blocks": [attention]})
+    network = space.decode(space.sample_feasible(np.random.default_rng(0))).architecture
+    with pytest.raises(ConversionError, match=r"matmul_0: .* set io_type to io_parallel"):
+        check_layers(network, HlsOptions.of(io_type="io_stream"))
+
+
 POOLS = [
     ("Quartus", "io_parallel", "mean", 0, "mean in io_parallel"),
     ("Quartus", "io_stream", "mean", 2, "mean over a part of the map"),
@@ -248,6 +257,19 @@ def test_convolutions_get_reuse_factors_that_hls4ml_computes_right(
     factors = re.findall(r"reuse_factor = (\d+);", (tmp_path / "firmware" / "parameters.h").read_text())
     assert factors
     assert set(factors) == {str(expected)}
+
+
+def test_a_header_that_synthesis_reads_holds_the_weights_of_the_emulation(tmp_path: Path) -> None:
+    convert(trained(SMALL), OPTIONS, folder=tmp_path)
+    headers = sorted((tmp_path / "firmware" / "weights").glob("*.h"))
+    assert headers
+    check_headers(tmp_path)
+    for header in headers:
+        text = header.read_text()
+        header.write_text(re.sub(r"(= \{\s*)(-?[0-9.]+)", r"\g<1>7.5", text, count=1))
+        with pytest.raises(ConversionError, match=f"weights/{header.name} holds other numbers than {header.stem}.txt"):
+            check_headers(tmp_path)
+        header.write_text(text)
 
 
 def test_a_missing_compiler_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

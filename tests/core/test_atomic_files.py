@@ -51,6 +51,23 @@ def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
     assert [path.name for path in target.iterdir()] == ["file"]
 
 
+def test_what_a_killed_process_left_is_no_hindrance(tmp_path: Path) -> None:
+    for name in ("model", ".model.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("old")
+    with new_folder(tmp_path / "model") as folder:
+        (folder / "file").write_text("new")
+    assert (tmp_path / "model" / "file").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.old", "model"]
+
+
+def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("mine")
+    with pytest.raises(EnvironmentProblem, match="model: it is a file"), new_folder(tmp_path / "model"):
+        pass
+    assert (tmp_path / "model").read_text() == "mine"
+
+
 def test_others_may_read_the_folder(tmp_path: Path) -> None:
     with new_folder(tmp_path / "model"):
         pass

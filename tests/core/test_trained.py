@@ -58,3 +58,37 @@ def test_an_incomplete_folder_is_refused(missing: str, tmp_path: Path) -> None:
     (folder / missing).unlink()
     with pytest.raises(RunError, match=f"holds no saved model: .*{missing} is missing"):
         Trained.load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.npz"])
+@pytest.mark.parametrize("part", [0, 0.5])
+def test_a_truncated_file_is_named(name: str, part: float, tmp_path: Path) -> None:
+    path = FLOAT.save(tmp_path / "model") / name
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(RunError, match=f"holds no readable model: {name} is damaged"):
+        Trained.load(path.parent)
+
+
+def test_every_flipped_byte_of_the_weights_is_an_error_or_nothing(tmp_path: Path) -> None:
+    folder = FLOAT.save(tmp_path / "model")
+    content = (folder / "weights.npz").read_bytes()
+    refused = 0
+    for index in range(len(content)):
+        (folder / "weights.npz").write_bytes(content[:index] + bytes([content[index] ^ 0x5A]) + content[index + 1 :])
+        try:
+            again = Trained.load(folder)
+        except RunError:
+            refused += 1
+        else:
+            for key, value in WEIGHTS.items():
+                np.testing.assert_array_equal(again.weights[key], value)
+    assert refused > len(content) / 2
+
+
+@pytest.mark.parametrize("change", [{"dense_0/kernel": np.zeros((3, 2), np.float32)}, {"dense_0/bias": None}])
+def test_weights_of_another_network_are_refused(change: dict[str, np.ndarray | None], tmp_path: Path) -> None:
+    folder = FLOAT.save(tmp_path / "model")
+    np.savez(folder / "weights.npz", **{k: v for k, v in (WEIGHTS | change).items() if v is not None})  # type: ignore[arg-type]
+    with pytest.raises(RunError, match=rf"weights\.npz is not of this network: {next(iter(change))} is "):
+        Trained.load(folder)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasnac.core.precision import Precision
-from kerasnac.errors import DataError
+from kerasnac.errors import ConversionError, DataError
 from kerasnac.stages.comparison import Comparison, InputCheck, Mismatch, compare, on_grid
 
 GRID = Precision(6, 3)  # steps of 1/8, from -4 to 3.875
@@ -53,3 +53,8 @@ def test_what_is_on_the_grid_stays_as_it_is(raw: list[int]) -> None:
 def test_what_is_no_number_is_named(bad: float) -> None:
     with pytest.raises(DataError, match="sample 1 holds NaN or infinity"):
         on_grid(np.array([[0.0], [bad]]), GRID)
+
+
+def test_outputs_of_another_shape_are_no_comparison() -> None:
+    with pytest.raises(ConversionError, match=r"outputs of shape \(2, 3\), Keras of \(2, 2\)"):
+        compare(np.zeros((2, 3), np.float32), np.zeros((2, 2), np.float32), GRID)

@@ -12,19 +12,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from kerasnac.adapters.adder_graph import AdderGraph
 from kerasnac.adapters.csim import emulate
 from kerasnac.adapters.keras.train import observe, predict
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Split, Task
 from kerasnac.core.precision import Precision
 from kerasnac.core.quantization import quantize
+from kerasnac.core.settings import FirmwareSettings
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.core.weights import fold_batch_norm
 from kerasnac.errors import ConfigError, ConversionError, DataError, RunError
 from kerasnac.stages import firmware as stage
+from kerasnac.stages import run
 from kerasnac.stages.firmware import Firmware, make_firmware
+from kerasnac.stages.run import ConvertJob, convert_one
 from kerasnac.stages.validate import validate
 
 PART = "xcvu13p-flga2577-2-e"
@@ -233,6 +237,48 @@ def test_different_outputs_can_be_reported_instead(case: Case, tmp_path: Path, m
     assert Firmware.load(tmp_path / "fw") == firmware
 
 
+def wrong_graph(graph: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    outputs = np.array(RIGHT_GRAPH(graph, x))
+    outputs[7, 1] += 0.5
+    return outputs
+
+
+RIGHT_GRAPH = AdderGraph.predict
+
+
+def test_an_adder_graph_that_differs_is_an_error(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AdderGraph, "predict", wrong_graph)
+    message = (
+        r"small: the adder graph is NOT bit-exact: 1 of 4500 outputs differ \(first: sample 7, output 1: Keras .*, adder graph "
+    )
+    with pytest.raises(ConversionError, match=message):
+        make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", part=PART)
+    assert [path.name for path in tmp_path.iterdir()] == ["fw.failed"]
+    found = validate(tmp_path / "fw.failed")
+    assert not found.ok
+    assert "when the folder was made: the adder graph is NOT bit-exact" in found.report()
+
+
+def test_an_adder_graph_that_differs_is_in_every_verdict(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AdderGraph, "predict", wrong_graph)
+    made = make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", part=PART, exact=False)
+    assert made.comparison is not None
+    assert made.comparison.equal
+    assert not made.bit_exact
+    assert made.verdict.startswith("bit-exact: 4500 of 4500 outputs equal; the adder graph is NOT bit-exact: 1 of 4500")
+    assert made.adder_graph.disagreement in made.report()
+    assert made.adder_graph.disagreement in (tmp_path / "fw" / "summary.md").read_text()
+    assert Firmware.load(tmp_path / "fw") == made
+
+
+def test_a_folder_with_other_things_is_not_replaced(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    for folder in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(RunError, match="holds something else than firmware"):
+            make_firmware(case.trained, case.split, case.task, folder=folder, part=PART)
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
 def test_a_network_that_cannot_be_exact_leaves_nothing_behind(case: Case, tmp_path: Path) -> None:
     wide = [
         replace(spec, weight=replace(spec.weight, bits=20)) if spec.weight else spec
@@ -245,9 +291,45 @@ def test_a_network_that_cannot_be_exact_leaves_nothing_behind(case: Case, tmp_pa
 
 
 def test_samples_of_another_shape_are_refused(case: Case, tmp_path: Path) -> None:
-    for x in (np.zeros((5, 7), np.float32), np.zeros((0, 6), np.float32)):
+    for x in (np.zeros((5, 7), np.float32), np.zeros((0, 6), np.float32), np.full((5, 6), "a"), np.full((5, 6), None)):
         with pytest.raises(DataError, match="do not fit small"):
             make_firmware(case.trained, Split(x, case.split.y), case.task, folder=tmp_path / "fw", part=PART)
+
+
+def test_samples_without_labels_are_refused(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="1500 samples have 3 labels"):
+        make_firmware(case.trained, Split(case.split.x, case.split.y[:3]), case.task, folder=tmp_path / "fw")
+
+
+def test_a_run_takes_up_only_what_is_whole_and_unchanged(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counted(*arguments: Any, **options: Any) -> Firmware:
+        calls.append(options["folder"])
+        return make_firmware(*arguments, **options)
+
+    monkeypatch.setattr(stage, "make_firmware", counted)
+    job = ConvertJob(case.trained, case.split, case.task, FirmwareSettings(), tmp_path / "fw")
+    data: Any = None  # it converts without
+
+    def made() -> int:
+        calls.clear()
+        assert convert_one(data, job) == Firmware.load(tmp_path / "fw")
+        return len(calls)
+
+    assert (made(), made()) == (1, 0)
+    for damage in ("firmware/defines.h", "report.json", "kerasnac/model/weights.npz"):
+        (tmp_path / "fw" / damage).write_text("")
+        assert (damage, made(), made()) == (damage, 1, 0)
+    other = {key: value + 1 for key, value in case.trained.weights.items()}
+    job = replace(job, model=replace(case.trained, weights=other))
+    assert job.model == case.trained  # weights do not count for this
+    assert run._converted(job) is None
+
+
+def test_an_unknown_softmax_is_refused(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="softmax is 'on_chip'; there are host, chip, exact"):
+        make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", softmax="on_chip")  # type: ignore[arg-type]
 
 
 def test_softmax_needs_classes(case: Case, tmp_path: Path) -> None:

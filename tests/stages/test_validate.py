@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +24,11 @@ from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
-from kerasnac.errors import DataError, KerasnacError, RunError
+from kerasnac.errors import ConversionError, DataError, KerasnacError, RunError
 from kerasnac.faces.cli import main
 from kerasnac.stages.evidence import MANIFEST
 from kerasnac.stages.firmware import Firmware, make_firmware
+from kerasnac.stages.samples import read_samples
 from kerasnac.stages.validate import validate
 
 
@@ -62,6 +66,14 @@ def firmware(tmp_path_factory: pytest.TempPathFactory) -> Firmware:
     return make_firmware(trained, Split(x, rng.integers(0, 3, 300)), Task("classification", 3), folder=folder)
 
 
+#: A read-only folder is none for the superuser.
+AS_A_USER = (
+    ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    if os.geteuid() == 0 and shutil.which("setpriv")
+    else []
+)
+
+
 @pytest.fixture
 def copy(firmware: Firmware, tmp_path: Path) -> Path:
     return Path(shutil.copytree(firmware.folder, tmp_path / "copy"))
@@ -90,6 +102,9 @@ def test_an_untouched_folder_is_valid_wherever_it_is(copy: Path) -> None:
     copy.chmod(0o555)
     try:
         found = validate(copy)
+        script = [*AS_A_USER, sys.executable, "-I", copy / "validate.py"]
+        alone = subprocess.run(script, capture_output=True, text=True, check=False)
+        assert alone.returncode == 0, alone.stderr
     finally:
         for path in (copy, *copy.rglob("*")):
             path.chmod(0o755)
@@ -147,12 +162,85 @@ def test_a_missing_source_is_named_and_the_compiler_quoted(copy: Path) -> None:
     assert "does not compile" in found.problem
 
 
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "gone": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "list": lambda path: path.write_bytes(b"[]"),
+}
+
+
 @pytest.mark.parametrize("name", [MANIFEST, "report.json", "kerasnac/model/weights.npz", "kerasnac/vectors.npz"])
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"{")], ids=["gone", "damaged"])
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_broken_folder_is_one_clear_error(name: str, damage: Callable[[Path], object], copy: Path) -> None:
     damage(copy / name)
     with pytest.raises(KerasnacError, match=str(copy)):
         validate(copy)
+
+
+@pytest.mark.parametrize("key", ["outputs", "inputs", "function", "library", "types", "layers"])
+def test_a_damaged_interface_is_never_valid_and_never_a_bug(key: str, copy: Path) -> None:
+    path = copy / "emulation.json"
+    data = json.loads(path.read_text())
+    wrong = {"outputs": 2, "inputs": 9, "function": "none", "library": "../../outside.so", "types": {}, "layers": []}
+    path.write_text(json.dumps(data | {key: wrong[key]}))
+    found = validate(copy)
+    assert (found.ok, found.changed) == (False, ("emulation.json has changed",))
+    if key not in ("types", "layers"):
+        assert found.comparison is None
+        assert "Traceback" not in found.report()
+    assert str(copy) in found.report()
+    assert "/project" not in found.report()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["firmware/more.h", "softmax/firmware/weights/w2.h", "kerasnac/numpy.py", "numpy.py", "ap_fixed.h", "firmware/dangling"],
+)
+def test_a_file_that_could_be_read_in_place_of_another_is_named(name: str, copy: Path) -> None:
+    path = copy / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name == "dangling":
+        path.symlink_to(copy / "nothing")
+    else:
+        path.write_text("")
+    found = validate(copy)
+    assert not found.ok
+    assert found.changed == (f"{name} was added",)
+
+
+def test_what_tools_and_people_leave_changes_nothing(copy: Path) -> None:
+    for name in ("vivado.log", "notes.txt", "kerasnac_prj/solution1/syn/kerasnac.h", "firmware/kerasnac.o", "vitis.jou"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("")
+    assert validate(copy).ok
+
+
+def test_a_file_that_is_struck_off_the_manifest_is_named(copy: Path) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    for name in ("kerasnac/model/weights.npz", "emulation.json"):
+        del manifest["sha256"][name]
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    assert validate(copy).changed == ("emulation.json was added", "kerasnac/model/weights.npz was added")
+
+
+def test_a_type_that_no_sample_shows_is_named(copy: Path) -> None:
+    edit(copy / "firmware" / "defines.h", "ap_ufixed<6,2,", "ap_ufixed<7,3,")  # one more bit on top
+    found = validate(copy, np.zeros((2, 4)))
+    assert found.comparison is not None
+    assert found.comparison.equal
+    assert not found.ok
+    assert "type layer4_t is ap_ufixed<7,3,AP_RND_CONV,AP_SAT,0>, proven ap_ufixed<6,2," in found.report()
+
+
+def test_what_the_compiler_said_is_kept(firmware: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "true")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ConversionError, match=r"build_lib\.sh made no .*\.so \(all of it in (.*)\)") as error:
+        validate(firmware.folder)
+    (log,) = tmp_path.iterdir()
+    assert str(log) in str(error.value)
+    assert str(firmware.folder) not in str(log)
 
 
 def test_a_folder_of_something_else_is_an_error(tmp_path: Path) -> None:
@@ -161,9 +249,21 @@ def test_a_folder_of_something_else_is_an_error(tmp_path: Path) -> None:
 
 
 def test_samples_of_another_kind_are_refused(firmware: Firmware) -> None:
-    for samples in (np.zeros((3, 5)), np.zeros((0, 4)), np.array([["a"] * 4]), np.full((2, 4), np.nan)):
-        with pytest.raises(DataError):
-            validate(firmware.folder, samples)
+    for samples in (np.zeros((3, 5)), np.zeros((0, 4)), np.array([["a"] * 4]), np.full((2, 4), np.nan), np.float32(1)):
+        with pytest.raises(DataError, match=r"^mine\.npy: "):
+            validate(firmware.folder, np.asarray(samples), source="mine.npy")
+
+
+def test_a_table_without_names_of_columns_does_not_lose_its_first_sample(tmp_path: Path) -> None:
+    path = tmp_path / "x.CSV"
+    path.write_text("0.5,1e-3\n1,2\n")
+    with pytest.raises(DataError, match=r"x\.CSV: the first line is numbers, '0\.5,1e-3'"):
+        read_samples(path)
+    path.write_text("a,2\n1,2\n")
+    assert read_samples(path).tolist() == [[1, 2]]
+    np.save(tmp_path / "x.npy", np.float32(1))
+    with pytest.raises(DataError, match="a single value of float32"):
+        read_samples(tmp_path / "x.npy")
 
 
 def test_the_command_takes_samples_from_files_and_tells_by_exit_codes(firmware: Firmware, copy: Path, tmp_path: Path) -> None:
@@ -198,6 +298,31 @@ def test_the_script_repeats_the_comparison_without_kerasnac(copy: Path) -> None:
     done = subprocess.run(script, capture_output=True, text=True, cwd="/", check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: manifest.json cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("manifest.json", "{}", "manifest.json has no hashes"),
+        ("manifest.json", "[]", "manifest.json is damaged"),
+        ("build_lib.sh", "exit 0", "the C++ emulation failed: OSError"),
+        ("kerasnac/vectors.npz", "", "kerasnac/vectors.npz cannot be read"),
+    ],
+)
+def test_the_script_has_one_message_for_a_damaged_folder(name: str, content: str, message: str, copy: Path) -> None:
+    (copy / name).write_text(content)
+    done = subprocess.run([sys.executable, "-I", copy / "validate.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_script_names_what_was_added(copy: Path) -> None:
+    (copy / "firmware" / "more.h").write_text("")
+    (copy / "notes.txt").write_text("")
+    done = subprocess.run([sys.executable, "-I", copy / "validate.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "firmware/more.h was added"
 
 
 def test_the_model_of_the_folder_is_the_network(firmware: Firmware) -> None:

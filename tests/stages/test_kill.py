@@ -25,6 +25,7 @@ from kerasnac.core.data import Task, make_dataset
 from kerasnac.core.settings import HalvingSettings, SearchSettings
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.training import Training
+from kerasnac.stages.candidates import Result
 from kerasnac.stages.search import global_search
 from kerasnac.adapters.workers import LocalWorkers
 
@@ -36,7 +37,7 @@ class Here:
         for index, item in enumerate(items):
             time.sleep(0.005)
             accuracy = item.seed % 1000 / 1000
-            yield index, ({"accuracy": accuracy, "loss": 1 - accuracy}, 0.1)
+            yield index, Result({"accuracy": accuracy, "loss": 1 - accuracy}, 0.1)
 
 
 if __name__ == "__main__":

@@ -343,7 +343,8 @@ def test_rules_pick_points_of_the_front_once(mlp_space: SearchSpace, vector_clas
 def test_a_rule_with_a_budget_picks_the_best_that_keeps_it(
     mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:
-    result = search(mlp_space, vector_classes, tmp_path, settings=SETTINGS.model_copy(update={"evaluations": 36}))
+    larger_is_better = Instant(accuracy=lambda job: 1 - 1 / job.candidate.architecture.parameters)
+    result = search(mlp_space, vector_classes, tmp_path, larger_is_better)
     (chosen,) = result.select("parameters <= 120")
     within = [e for e in result.front if e.metrics["parameters"] <= 120]
     assert 1 < len(within) < len(result.front)

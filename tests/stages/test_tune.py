@@ -69,7 +69,8 @@ class Formula:
             self.left -= 1
         self.calls.append((architecture, len(data.train), training, seed))
         metric = derive_seed(seed, training, architecture.id, data.fingerprint) / 2**31
-        weights = {"dense_0/kernel": np.full((6, 4), metric, np.float32)}
+        parts = ((f"{node.name}/{part}", weight) for node in architecture.nodes for part, weight in node.weights.items())
+        weights = {name: np.full(weight.shape, metric, np.float32) for name, weight in parts}
         return Fit(weights, metric, 1 - metric, training.epochs, 0.1)
 
 

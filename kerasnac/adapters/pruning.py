@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.build import Model, build, get_weights, set_weights
+from kerasnac.adapters.keras.build import Model, get_weights, set_weights
 from kerasnac.adapters.keras.runtime import tensorflow
-from kerasnac.adapters.keras.train import Fit, fit_model
+from kerasnac.adapters.keras.train import Fit, fit_model, fresh_model
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Development
 from kerasnac.core.settings import Ranking
@@ -19,9 +19,6 @@ from kerasnac.core.weights import Weights
 
 #: Times that the mask of a gradual pruning is made, about.
 MASKS = 50
-
-#: A step that no training reaches.
-NEVER = 2**62
 
 
 def prunable(architecture: Architecture, weights: Weights, *, prune_output: bool) -> dict[str, NDArray[Any]]:
@@ -68,7 +65,7 @@ def fit_unpruned(
     Returns:
         The training, and the weights after so many of its epochs.
     """
-    model = _model(architecture, training, seed, start)
+    model = fresh_model(architecture, training, seed=seed, weights=start)
     weights: dict[str, NDArray[np.float32]] = {}
 
     def look(epoch: int, logs: Any) -> None:
@@ -109,7 +106,7 @@ def fit_pruned(
     """
     from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
 
-    model = _model(architecture, training, seed, trained)
+    model = fresh_model(architecture, training, seed=seed, weights=trained)
     fractions = targets(prunable(architecture, trained, prune_output=prune_output), sparsity, ranking)
     # The mask is made once, here, at step 0; the schedule asks for no other, so it holds through the training.
     schedules = {n: ConstantSparsity(s, begin_step=0, end_step=0, frequency=1) for n, s in fractions.items()}
@@ -149,7 +146,7 @@ def fit_gradually(
     """
     from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
 
-    model = _model(architecture, training, seed, start)
+    model = fresh_model(architecture, training, seed=seed, weights=start)
     steps = training.epochs * -(-max(1, round(training.data_fraction * len(data.train))) // training.batch_size)
     half = max(1, steps // 2)
     frequency = max(1, half // MASKS)
@@ -169,24 +166,7 @@ def fit_masked(architecture: Architecture, data: Development, training: Training
         seed: Seed of the training.
         start: Weights to start from; the zeros of their kernels are the mask.
     """
-    from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
-
-    model = _model(architecture, training, seed, start)
-    # A schedule that never begins makes no mask of its own.
-    kernels = prunable(architecture, start, prune_output=True)
-    wrapped, wrappers = _wrapped(model, {name: ConstantSparsity(0.0, begin_step=NEVER) for name in kernels})
-    for wrapper in wrappers:
-        for weight, mask, _ in wrapper.pruning_vars:
-            mask.assign(np.where(weight.numpy() == 0, 0, 1))
-    return _fit(model, wrapped, architecture, data, training)
-
-
-def _model(architecture: Architecture, training: Training, seed: int, weights: Weights) -> Model:
-    tensorflow().keras.backend.clear_session()
-    tensorflow().keras.utils.set_random_seed(seed)
-    model = build(architecture, dropout=training.dropout, l1=training.l1)
-    set_weights(model, architecture, weights)
-    return model
+    return fit_pruned(architecture, data, training, seed=seed, trained=start, rewind=start, sparsity=0.0, prune_output=True)
 
 
 def _wrapped(model: Model, schedules: Mapping[str, Any]) -> tuple[Model, list[Any]]:

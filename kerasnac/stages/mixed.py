@@ -58,8 +58,11 @@ class Begin:
     @property
     def widths(self) -> dict[str, int]:
         """Width of every layer of the starting point."""
-        bits = {name: self.start.origin[name] for name in ("weight_bits", "activation_bits")}
-        return layer_widths(self.parent.architecture, **bits)
+        return layer_widths(self.parent.architecture, **self._bits)
+
+    @property
+    def _bits(self) -> dict[str, int]:
+        return {name: self.start.origin[name] for name in ("weight_bits", "activation_bits")}
 
     @property
     def journal(self) -> Journal:
@@ -80,8 +83,7 @@ class Begin:
         from kerasnac.adapters.keras.train import quantized_start
 
         own = with_widths(self.parent.architecture, dict(widths.by_layer))
-        bits = {name: self.start.origin[name] for name in ("weight_bits", "activation_bits")}
-        quantized, _ = quantized_start(own, self.parent.weights, data, **bits, saturation=self.settings.saturation)
+        quantized, _ = quantized_start(own, self.parent.weights, data, **self._bits, saturation=self.settings.saturation)
         check_representable(quantized)
         return quantized
 

@@ -60,12 +60,17 @@ def fit(
         seed: Fixes initial weights, shuffling and dropout.
         weights: Start from these instead of random ones.
     """
+    return fit_model(fresh_model(architecture, training, seed=seed, weights=weights), architecture, data, training)
+
+
+def fresh_model(architecture: Architecture, training: Training, *, seed: int, weights: Weights | None = None) -> Model:
+    """A model to train, in a session of its own; arguments as for :func:`fit`."""
     tensorflow().keras.backend.clear_session()
     tensorflow().keras.utils.set_random_seed(seed)
     model = build(architecture, dropout=training.dropout, l1=training.l1)
     if weights is not None:
         set_weights(model, architecture, weights)
-    return fit_model(model, architecture, data, training)
+    return model
 
 
 def fit_model(

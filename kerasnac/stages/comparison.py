@@ -144,6 +144,15 @@ class GraphCheck:
         return text if self.agrees else f"{text}\n  {self.disagreement}"
 
     @classmethod
+    def of(
+        cls, outputs: NDArray[np.float32], keras: NDArray[np.float32], grid: Precision, costs: Mapping[str, float]
+    ) -> GraphCheck:
+        """Compares what an adder graph computes with Keras; arguments as for :func:`compare`."""
+        expected = keras.reshape(len(keras), -1)
+        found = compare(outputs, expected, grid)
+        return cls(expected.size, expected.size - found.mismatches, "", costs, found.first_mismatch)
+
+    @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GraphCheck:
         """Inverse of ``dataclasses.asdict``."""
         first = data.get("first_mismatch")  # Older reports have none, and count only.
@@ -253,11 +262,7 @@ def check_graph(network: Trained, x: NDArray[np.float32], keras: NDArray[np.floa
         graph = trace(network.architecture, network.weights)
     except (ConversionError, EnvironmentProblem) as reason:
         return GraphCheck(0, 0, str(reason), {})
-    found = compare(
-        graph.predict(x),
-        keras.reshape(len(x), -1),
-        output_formats(network.architecture, network.weights)[network.architecture.names[-1]],
-    )
+    grid = output_formats(network.architecture, network.weights)[network.architecture.names[-1]]
     pipeline = graph.pipeline(STAGE_LEVELS)
     costs = {
         "luts": graph.luts,
@@ -266,4 +271,4 @@ def check_graph(network: Trained, x: NDArray[np.float32], keras: NDArray[np.floa
         "register_bits": float(pipeline.reg_bits),
         "stage_levels": float(STAGE_LEVELS),
     }
-    return GraphCheck(keras.size, keras.size - found.mismatches, "", costs, found.first_mismatch)
+    return GraphCheck.of(graph.predict(x), keras, grid, costs)

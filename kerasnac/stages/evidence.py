@@ -171,7 +171,7 @@ def summary(network: Trained, project: Path, options: HlsOptions, verdict: str, 
         "",
         "## Resources and latency, estimated",
         "",
-        *_estimates(network, options, graph),
+        *_estimates(network, options, graph, slowest=max(reuse.values(), default=1)),
         "",
         "Neither is a synthesis: `kerasnac firmware synth` runs one and reads its reports.",
         "",
@@ -198,7 +198,7 @@ def summary(network: Trained, project: Path, options: HlsOptions, verdict: str, 
     return "\n".join(lines) + "\n"
 
 
-def _estimates(network: Trained, options: HlsOptions, graph: Mapping[str, float] | str) -> list[str]:
+def _estimates(network: Trained, options: HlsOptions, graph: Mapping[str, float] | str, *, slowest: int) -> list[str]:
     """Lines about resources and latency, each saying of what it is."""
     lines = []
     if isinstance(graph, str):
@@ -211,7 +211,6 @@ def _estimates(network: Trained, options: HlsOptions, graph: Mapping[str, float]
             f"{graph['register_bits']:,.0f} register bits."
         )
     lines.append(f"- rule4ml (a neural surrogate of HLS reports): {_surrogate(network, options)}.")
-    slowest = max(reuse_factors(network.architecture, options).values(), default=1)
     if slowest > 1:
         lines.append(
             f"- From the reuse factors: a new sample every {slowest} clock cycles of {options.clock_period:g} ns at best."

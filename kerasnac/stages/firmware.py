@@ -265,9 +265,7 @@ def make_firmware(
         comparison, first, agreement = None, None, None
         if outputs is not None:
             comparison = compare(outputs, keras, formats[architecture.names[-1]], classes=task.kind == "classification")
-        if outputs is not None and not np.array_equal(outputs, keras):
-            different = np.flatnonzero((outputs != keras).any(axis=1))
-            first = first_difference(project, network, x, different, limits=limits)
+            first = first_difference(project, network, x, outputs, keras, limits=limits)
         if softmax == "chip":
             probabilities, more = _emulated(network, x, project / SOFTMAX, options, limits, softmax=True)
             agreement = None if probabilities is None else softmax_agreement(probabilities, keras)

@@ -20,11 +20,10 @@ from kerasnac.adapters.yosys import Synthesis, require_yosys
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.exactness import output_formats
 from kerasnac.core.files import new_folder, write_json, write_text
-from kerasnac.core.precision import Precision
 from kerasnac.core.stopwatch import Stopwatch
 from kerasnac.core.trained import Trained
 from kerasnac.errors import ConversionError, DataError, RunError
-from kerasnac.stages.comparison import compare
+from kerasnac.stages.comparison import GraphCheck
 from kerasnac.stages.evidence import MODEL
 
 #: The report in a folder of Verilog.
@@ -154,7 +153,7 @@ def make_rtl(
     with steps("adder graph"):
         graph = trace(architecture, trained.weights)
     with steps("interpreter"):
-        _check_equal(trained.name, graph.predict(x), keras.reshape(len(x), -1), formats[architecture.names[-1]])
+        _check_equal(trained.name, GraphCheck.of(graph.predict(x), keras, formats[architecture.names[-1]], {}))
     with new_folder(folder) as project:
         with steps("Verilog"):
             design = write_design(graph, trained.name, project, stage_levels=stage_levels)
@@ -228,15 +227,10 @@ def random_samples(architecture: Architecture, count: int, *, seed: int = 0) -> 
     return grid.quantize(values).astype(np.float32)
 
 
-def _check_equal(name: str, graph: NDArray[np.float32], keras: NDArray[np.float32], grid: Precision) -> None:
-    """Compares da4ml's integer interpreter with Keras, which takes milliseconds, before minutes go into tools."""
-    found = compare(graph, keras, grid)
-    if (first := found.first_mismatch) is not None:
-        raise ConversionError(
-            f"{name}: the adder graph is NOT bit-exact: {found.mismatches} of {keras.size} outputs differ (first: sample "
-            f"{first.sample}, output {first.output}: Keras {first.keras!r}, adder graph {first.firmware!r}); please report "
-            "it, all its formats should be exact"
-        )
+def _check_equal(name: str, graph: GraphCheck) -> None:
+    """Refuses an adder graph that differs from Keras, before minutes go into tools."""
+    if not graph.agrees:
+        raise ConversionError(f"{name}: {graph.disagreement}; please report it, all its formats should be exact")
 
 
 def _check_free(folder: Path) -> None:

@@ -79,20 +79,30 @@ def type_lines(changed: Mapping[str, tuple[str, str]]) -> list[str]:
 
 
 def first_difference(
-    project: Path, network: Trained, x: NDArray[np.float32], different: NDArray[np.intp], *, limits: Limits | None = None
-) -> LayerDifference:
-    """Traces every layer of a compiled project and of its Keras twin.
+    project: Path,
+    network: Trained,
+    x: NDArray[np.float32],
+    outputs: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    *,
+    limits: Limits | None = None,
+) -> LayerDifference | None:
+    """Traces every layer of a compiled project and of its Keras twin, if their outputs differ.
 
     Args:
         project: A compiled project of :func:`kerasnac.adapters.hls.convert`.
         network: What it was converted from, without a window.
         x: Samples on the input grid.
-        different: Indices of samples whose outputs differ; the first :data:`TRACED` of them are traced.
+        outputs: What the emulation says of them; the first :data:`TRACED` samples that differ are traced.
+        expected: What Keras says of them.
         limits: When the emulation is stopped.
 
     Raises:
         ConversionError: If the emulation fails, or traces something else than the layers of the network.
     """
+    different = np.flatnonzero((outputs != expected).any(axis=1))
+    if not len(different):
+        return None
     known, types = interface(project), read_types(project)
     if not {"types", "layers"} <= known.keys():
         raise ConversionError(f"{project / INTERFACE} names no types or no layers: it is damaged")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.csim import Limits, compile_project, emulate, interface
@@ -124,8 +123,7 @@ def validate(
             log.unlink()
             outputs = emulate(copy, x, limits=limits)
             comparison = compare(outputs, keras, output, classes=classes)
-            different = np.flatnonzero((outputs != keras).any(axis=1))
-            first = first_difference(copy, network, x, different, limits=limits) if len(different) else None
+            first = first_difference(copy, network, x, outputs, keras, limits=limits)
         except ConversionError as error:
             problem = str(error).replace(str(copy), str(folder))  # nobody ever sees the copy
             if not changed:

@@ -13,10 +13,11 @@ from kerasnac.adapters.keras.train import observe
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Development
 from kerasnac.core.exactness import verdict
+from kerasnac.core.keys import content_key
 from kerasnac.core.layers import Weight
 from kerasnac.core.quantization import quantize
-from kerasnac.core.seeding import digest, generator
-from kerasnac.core.settings import AdderGraphSettings
+from kerasnac.core.seeding import generator
+from kerasnac.core.settings import CandidateGraphSettings
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.weights import fold_batch_norm
 from kerasnac.errors import ConversionError, Infeasible, SpaceError
@@ -25,7 +26,7 @@ from kerasnac.errors import ConversionError, Infeasible, SpaceError
 SAMPLES = 512
 
 #: Fraction of an activation's values that may exceed its format, at each end; as in compression.
-SATURATION = 1e-3
+CLIP_QUANTILE = 1e-3
 
 
 class AdderGraphEstimator:
@@ -44,13 +45,13 @@ class AdderGraphEstimator:
 
     source = "adder_graph"
 
-    def __init__(self, settings: AdderGraphSettings, board_luts: int, seed: int) -> None:
+    def __init__(self, settings: CandidateGraphSettings, board_luts: int, seed: int) -> None:
         self.settings, self.board_luts, self.seed = settings, board_luts, seed
 
     @property
     def key(self) -> str:
         """Hash of all settings that decide the estimates."""
-        return digest(self.source, self.settings, self.board_luts, self.seed)
+        return content_key(self.source, settings=self.settings.identity, board_luts=self.board_luts, seed=self.seed)
 
     def check(self, space: SearchSpace) -> None:
         """Refuses choices that have no exact adder graph, whatever else is chosen.
@@ -74,7 +75,7 @@ class AdderGraphEstimator:
             graph = trace(*self._drawn(data, architecture), effort=self.settings.effort)
         except (ConversionError, Infeasible) as reason:
             return str(reason)
-        return graph.costs(self.settings.stage_levels, self.board_luts)
+        return graph.costs(self.settings.latency_cutoff, self.board_luts)
 
     def _drawn(self, data: Development, architecture: Architecture) -> tuple[Architecture, dict[str, NDArray[np.float32]]]:
         """The quantized network with drawn weights, which depend on nothing but the seed and the architecture."""
@@ -86,7 +87,7 @@ class AdderGraphEstimator:
         }
         folded, weights = fold_batch_norm(architecture, weights)
         tensorflow().keras.backend.clear_session()
-        ranges = observe(folded, weights, data.train.x[:SAMPLES], saturation=SATURATION)
+        ranges = observe(folded, weights, data.train.x[:SAMPLES], clip_quantile=CLIP_QUANTILE)
         widths = {"weight_bits": self.settings.weight_bits, "activation_bits": self.settings.activation_bits}
         return quantize(folded, weights, ranges, input_grid=data.input_grid, **widths), weights
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,9 @@ from kerasnac.core.activations import ACTIVATIONS
 from kerasnac.core.architecture import Architecture, Node
 from kerasnac.core.exactness import averaged, output_formats
 from kerasnac.core.precision import Precision
+from kerasnac.core.settings.costs import Effort
 from kerasnac.core.weights import Weights, quantized_weights
 from kerasnac.errors import ConversionError, EnvironmentProblem
-
-#: Search for common subexpressions: ``fast`` tries one decomposition of every kernel, ``full`` tries many.
-Effort = Literal["fast", "full"]
 
 #: An array of da4ml's symbolic fixed-point variables.
 Variables = NDArray[Any]
@@ -69,24 +67,24 @@ class AdderGraph:
         """Adders in a row on the longest path; a look-up table or a product counts as several."""
         return math.ceil(float(self.logic.latency[1]))
 
-    def pipeline(self, stage_levels: int) -> Any:
+    def pipeline(self, latency_cutoff: int) -> Any:
         """da4ml's ``Pipeline``: the logic cut after every so many levels, for writing RTL."""
-        pipeline = _da4ml().to_pipeline(self.logic, stage_levels, retiming=False, verbose=False)
+        pipeline = _da4ml().to_pipeline(self.logic, latency_cutoff, retiming=False, verbose=False)
         # da4ml's interpreter cannot read a stage with an empty list of tables.
         stages = (stage._replace(lookup_tables=stage.lookup_tables or None) for stage in pipeline.solutions)
         return pipeline._replace(solutions=tuple(stages))
 
-    def stages(self, stage_levels: int) -> int:
+    def stages(self, latency_cutoff: int) -> int:
         """Pipeline stages: clock cycles from the register of the inputs to that of the outputs."""
-        return len(self.pipeline(stage_levels).solutions)
+        return len(self.pipeline(latency_cutoff).solutions)
 
-    def register_bits(self, stage_levels: int) -> int:
+    def register_bits(self, latency_cutoff: int) -> int:
         """Bits of all registers: of the inputs, between the stages, and of the outputs."""
-        return int(self.pipeline(stage_levels).reg_bits)
+        return int(self.pipeline(latency_cutoff).reg_bits)
 
-    def costs(self, stage_levels: int, board_luts: int) -> dict[str, float]:
+    def costs(self, latency_cutoff: int, board_luts: int) -> dict[str, float]:
         """The metrics of the source ``adder_graph``; see :data:`kerasnac.core.estimators.SOURCES`."""
-        pipeline = self.pipeline(stage_levels)
+        pipeline = self.pipeline(latency_cutoff)
         return {
             "adder_luts": self.luts,
             "adder_percent": 100 * self.luts / board_luts,

@@ -26,9 +26,9 @@ from kerasnac.core.blocks import Block, Choose, Residual
 from kerasnac.core.boards import RESOURCES, Board
 from kerasnac.core.data import Development
 from kerasnac.core.estimators import SOURCES
+from kerasnac.core.keys import content_key, decisive
 from kerasnac.core.layers import Scalar
 from kerasnac.core.precision import Precision
-from kerasnac.core.seeding import digest
 from kerasnac.core.settings import Rule4mlSettings
 from kerasnac.core.space import SearchSpace
 from kerasnac.errors import ConfigError, EnvironmentProblem, SpaceError
@@ -96,13 +96,13 @@ class Rule4mlEstimator:
 
     @property
     def key(self) -> str:
-        decisive = {
-            **self.settings.model_dump(),
-            "precision": str(self.precision),
-            "board": BOARDS[self.board.name],
-            "resources": [getattr(self.board, resource) for resource in RESOURCES],
-        }
-        return digest(self.source, sorted(decisive.items()))
+        return content_key(
+            self.source,
+            settings=decisive(self.settings, ("strategy", "reuse_factor", "hls4ml", "vivado", "samples")),
+            precision=str(self.precision),
+            board=BOARDS[self.board.name],
+            resources=[getattr(self.board, resource) for resource in RESOURCES],
+        )
 
     def check(self, space: SearchSpace) -> None:
         """Refuses a space with choices that the surrogate knows nothing of, before anything is estimated.

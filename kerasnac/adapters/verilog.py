@@ -103,14 +103,14 @@ class Design:
         return sorted((self.folder / SOURCES).rglob("*.v"))
 
 
-def write_design(graph: AdderGraph, name: str, folder: Path, *, stage_levels: int) -> Design:
+def write_design(graph: AdderGraph, name: str, folder: Path, *, latency_cutoff: int) -> Design:
     """Writes pipelined Verilog.
 
     Args:
         graph: The network.
         name: Its name; the module's begins with ``nn_`` and has underscores where Verilog allows nothing else.
         folder: Where to write.
-        stage_levels: Adder levels between two registers.
+        latency_cutoff: Adder levels between two registers.
 
     Raises:
         ConversionError: If all outputs are the constant zero.
@@ -121,7 +121,7 @@ def write_design(graph: AdderGraph, name: str, folder: Path, *, stage_levels: in
     except ImportError as error:
         raise EnvironmentProblem(f"da4ml cannot be imported ({error}): pip install 'kerasnac[da4ml]'") from error
 
-    pipeline = graph.pipeline(stage_levels)
+    pipeline = graph.pipeline(latency_cutoff)
     inputs, outputs = Port.of(pipeline.inp_qint), Port.of(pipeline.out_qint)
     if outputs.width == 0:
         raise ConversionError(f"{name}: every output is always zero, which leaves nothing to build; prune less")

@@ -64,6 +64,9 @@ BOARDS: Mapping[str, Board] = {
     )
 }
 
+#: The board that percentages are of where none is named.
+DEFAULT_BOARD = "vu13p"
+
 _ALIASES: Mapping[str, str] = {"u250": "alveo-u250", "u200": "alveo-u200", "pynqz2": "pynq-z2"}
 
 #: The device is what a part number begins with: package, speed grade and temperature range do not change the resources.

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.core.keys import content_key, decisive
 from kerasnac.core.precision import Precision
 from kerasnac.errors import DataError
 
@@ -125,7 +126,8 @@ class Development:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all arrays, so that a run is never resumed on other data."""
-        digest = hashlib.sha256(f"{self.task}{self.input_grid}".encode())
+        task = decisive(self.task, ("kind", "outputs", "scale", "unit", "names"))
+        digest = hashlib.sha256(content_key("data", task=task, input_grid=str(self.input_grid)).encode())
         for split in (self.train, self.validation):
             for array in (split.x, split.y):
                 digest.update(np.ascontiguousarray(array).data)

@@ -13,11 +13,6 @@ def derive_seed(seed: int, *purpose: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
-def digest(*parts: object) -> str:
-    """A short hash of the representations of some values: settings, ids, seeds."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-
-
 def generator(seed: int, *purpose: object) -> np.random.Generator:
     """A NumPy generator for one purpose."""
     return np.random.default_rng(derive_seed(seed, *purpose))

@@ -100,6 +100,11 @@ class SearchSpace(BaseModel):
                 )
         return self
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes the space, for :func:`kerasnac.core.keys.key`: what YAML would say of it."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
     @cached_property
     def expanded(self) -> tuple[Block, ...]:
         """The blocks with repeats written out."""

@@ -102,6 +102,18 @@ class Trained:
             "origin": dict(self.origin),
         }
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes the model, for :func:`kerasnac.core.keys.key`; its weights follow from it."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture.id,
+            "training": self.training.identity,
+            "metrics": dict(self.metrics),
+            "seed": self.seed,
+            "origin": dict(self.origin),
+        }
+
     @classmethod
     def load(cls, folder: Path | str) -> Trained:
         """Reads what :meth:`save` wrote.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from kerasnac.core.keys import decisive
 from kerasnac.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,6 +14,21 @@ if TYPE_CHECKING:
 Optimizer = Literal["adam", "sgd", "rmsprop", "nadam"]
 Schedule = Literal["constant", "cosine"]
 OPTIMIZERS, SCHEDULES = get_args(Optimizer), get_args(Schedule)
+
+#: Hyperparameters that decide a training: all.
+KEY_FIELDS = (
+    "epochs",
+    "learning_rate",
+    "batch_size",
+    "optimizer",
+    "schedule",
+    "weight_decay",
+    "l1",
+    "dropout",
+    "label_smoothing",
+    "patience",
+    "data_fraction",
+)
 
 
 @dataclass(frozen=True)
@@ -88,3 +104,8 @@ class Training:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         return asdict(self)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the training, for :func:`kerasnac.core.keys.content_key`."""
+        return decisive(self, KEY_FIELDS)

@@ -181,7 +181,7 @@ def spaces(file: str | None) -> None:
     help="Samples: an npy file, or the array x of an npz or HDF5 file; random ones by default.",
 )
 @click.option("--no-synthesis", is_flag=True, help="Simulate only; Yosys need not be installed.")
-def rtl(model: Path, out: Path, samples: int, stage_levels: int, data: Path | None, no_synthesis: bool) -> None:
+def rtl(model: Path, out: Path, samples: int, latency_cutoff: int, data: Path | None, no_synthesis: bool) -> None:
     """Write MODEL as Verilog without HLS, simulate it against QKeras and count its LUTs.
 
     MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, or a firmware folder. Needs
@@ -196,7 +196,7 @@ def rtl(model: Path, out: Path, samples: int, stage_levels: int, data: Path | No
     trained = load_model(model)
     x = random_samples(trained.architecture, samples) if data is None else read_samples(data, samples)
     with Console(stderr=True).status("writing, simulating, synthesising: some minutes for a large network"):
-        made = make_rtl(trained, x, folder=out, stage_levels=stage_levels, synthesise=not no_synthesis)
+        made = make_rtl(trained, x, folder=out, latency_cutoff=latency_cutoff, synthesise=not no_synthesis)
     console = _console()
     console.print(hardware.verilog(made))
     console.print(f"{made.name}: {made.verdict}", highlight=False, soft_wrap=True)

@@ -52,7 +52,7 @@ def _estimate(source: str, found: Mapping[str, float] | str, board: str) -> Rend
 
 def verilog(rtl: Rtl) -> Table:
     """Estimate of the adder graph and count of the synthesis."""
-    cycles = f"{rtl.latency} clock cycles, one sample per cycle, {rtl.stage_levels} adder levels between registers"
+    cycles = f"{rtl.latency} clock cycles, one sample per cycle, {rtl.latency_cutoff} adder levels between registers"
     table = Table("", title=f"Verilog of {rtl.name}: {cycles}", title_justify="left")
     for column in ("LUT", "FF", "carry chains", "DSP", "BRAM"):
         table.add_column(column, justify="right")

@@ -20,7 +20,7 @@ from kerasnac.core.weights import Weights
 from kerasnac.errors import ConversionError, TrialError
 
 #: Fraction of an activation's values that may exceed the format of a quantized candidate, at each end.
-SATURATION = 1e-3
+CLIP_QUANTILE = 1e-3
 
 
 def training_seed(seed: int, candidate_id: str) -> int:
@@ -121,7 +121,7 @@ def _train(data: Development, job: Job) -> Result:
     if job.codesign is not None:
         own = job.codesign
         widths = {"weight_bits": own.weight_bits, "activation_bits": own.activation_bits}
-        quantized, start = quantized_start(architecture, result.weights, data, **widths, saturation=SATURATION)
+        quantized, start = quantized_start(architecture, result.weights, data, **widths, clip_quantile=CLIP_QUANTILE)
         if fractions := quantized.sparsities:
             result = fit_gradually(quantized, data, own.training, seed=job.seed, start=start, fractions=fractions)
         else:
@@ -143,4 +143,4 @@ def _graph_costs(
 ) -> dict[str, float]:
     from kerasnac.adapters.adder_graph import trace
 
-    return trace(architecture, weights, effort=settings.effort).costs(settings.stage_levels, board_luts)
+    return trace(architecture, weights, effort=settings.effort).costs(settings.latency_cutoff, board_luts)

@@ -16,7 +16,7 @@ from kerasnac.core.trained import Trained
 from kerasnac.errors import ConversionError, DataError, EnvironmentProblem
 
 #: Adder levels between two registers for which stages of the adder graph are counted.
-STAGE_LEVELS = 5
+LATENCY_CUTOFF = 5
 
 
 @dataclass(frozen=True)
@@ -263,12 +263,12 @@ def check_graph(network: Trained, x: NDArray[np.float32], keras: NDArray[np.floa
     except (ConversionError, EnvironmentProblem) as reason:
         return GraphCheck(0, 0, str(reason), {})
     grid = output_formats(network.architecture, network.weights)[network.architecture.names[-1]]
-    pipeline = graph.pipeline(STAGE_LEVELS)
+    pipeline = graph.pipeline(LATENCY_CUTOFF)
     costs = {
         "luts": graph.luts,
         "levels": float(graph.levels),
         "stages": float(len(pipeline.solutions)),
         "register_bits": float(pipeline.reg_bits),
-        "stage_levels": float(STAGE_LEVELS),
+        "latency_cutoff": float(LATENCY_CUTOFF),
     }
     return GraphCheck.of(graph.predict(x), keras, grid, costs)

@@ -19,9 +19,10 @@ from kerasnac.core.data import Development, Task
 from kerasnac.core.estimators import SOURCES
 from kerasnac.core.exactness import obstacles
 from kerasnac.core.journal import Journal
+from kerasnac.core.keys import content_key, decisive
 from kerasnac.core.progress import Progress, Step, silent
 from kerasnac.core.quantization import check_representable
-from kerasnac.core.seeding import derive_seed, digest
+from kerasnac.core.seeding import derive_seed
 from kerasnac.core.selection import Selection
 from kerasnac.core.settings import CompressSettings
 from kerasnac.core.trained import Trained
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kerasnac")
 
-#: Settings that say how many points there are, and what else to record: they change nothing about a point.
-_LIMITS = {"bits", "iterations", "tolerance", "patience", "cost", "estimators", "board", "stage_levels", "effort", "mixed"}
+#: Settings that decide a point; the others say how many there are, and what else to record.
+KEY_FIELDS = ("schedule", "rewind", "ranking", "prune_output", "epochs", "learning_rate", "clip_quantile")
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,16 @@ class CompressJob:
         """Hash of all that decides the points: only records with it are this job's."""
         # Other widths of the same run must not change the key: a list of widths can be extended later.
         settings = self.settings
-        read = {"iterative": "fraction", "one_shot": "sparsities"}
-        unread = {"fraction", "sparsities"} - {read.get(settings.schedule, "")}
-        unread |= {"rewind_epochs"} if settings.rewind != "early" else set()
-        shared = settings.model_dump(exclude=_LIMITS | unread)
-        return digest(self.model, self.weight_bits, self.activation_bits, sorted(shared.items()), self.seed, data.fingerprint)
+        read = {"iterative": ["fraction"], "one_shot": ["sparsities"]}.get(settings.schedule, [])
+        early = ["rewind_epochs"] if settings.rewind == "early" else []
+        return content_key(
+            "compress",
+            model=self.model.identity,
+            **self.widths,
+            settings=decisive(settings, [*KEY_FIELDS, *read, *early]),
+            seed=self.seed,
+            data=data.fingerprint,
+        )
 
     def length(self, metrics: Sequence[float], task: Task) -> int:
         """How many points there will be, as far as the metrics of the first ones tell."""
@@ -364,8 +370,8 @@ class Begin:
 def _begin(data: Development, job: CompressJob) -> Begin:
     from kerasnac.adapters.keras.train import quantized_start
 
-    model, saturation = job.model, job.settings.saturation
-    quantized, weights = quantized_start(model.architecture, model.weights, data, **job.widths, saturation=saturation)
+    model, clip_quantile = job.model, job.settings.clip_quantile
+    quantized, weights = quantized_start(model.architecture, model.weights, data, **job.widths, clip_quantile=clip_quantile)
     check_representable(quantized)
     return Begin(quantized, weights)
 
@@ -433,15 +439,15 @@ def _note(job: CompressJob, begin: Begin, iteration: int) -> str:
 def costed(settings: CompressSettings, model: Trained, record: Mapping[str, Any]) -> dict[str, Any]:
     """A record with the costs of the adder graph of the model's weights, if asked for, or the reason why there is none."""
     # The key is a hash of all that decides the costs of given weights.
-    key = digest(settings.board, settings.stage_levels, settings.effort)
-    if not settings.adder_graphs or record.get("adder_graph") == key:
+    own = content_key("adder graph", board=settings.board, settings=settings.adder_graph.identity)
+    if not settings.adder_graphs or record.get("adder_graph") == own:
         return dict(record)
     plain = {name: value for name, value in record.items() if name not in (*SOURCES["adder_graph"], "reason")}
     try:
-        graph = trace(model.architecture, model.weights, effort=settings.effort)
+        graph = trace(model.architecture, model.weights, effort=settings.adder_graph.effort)
     except ConversionError as reason:
-        return {**plain, "adder_graph": key, "reason": str(reason)}
-    return {**plain, "adder_graph": key, **graph.costs(settings.stage_levels, board(settings.board).lut)}
+        return {**plain, "adder_graph": own, "reason": str(reason)}
+    return {**plain, "adder_graph": own, **graph.costs(settings.adder_graph.latency_cutoff, board(settings.board).lut)}
 
 
 def _train(data: Development, job: CompressJob, begin: Begin, training: Training, before: Sequence[Trained]) -> Fit:

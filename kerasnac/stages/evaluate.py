@@ -16,10 +16,11 @@ from kerasnac.core.data import Development
 from kerasnac.core.estimators import SOURCES
 from kerasnac.core.evaluation import Evaluation, Fidelity, Status
 from kerasnac.core.journal import Journal
+from kerasnac.core.keys import content_key, decisive
 from kerasnac.core.objectives import COSTS, Objective, cost_metrics
 from kerasnac.core.progress import Progress, Step
 from kerasnac.core.random_search import distinct
-from kerasnac.core.seeding import digest, generator
+from kerasnac.core.seeding import generator
 from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space import Candidate, Genome, SearchSpace
 from kerasnac.core.training import Training
@@ -168,14 +169,20 @@ class Evaluator:
         return self._settings.training
 
     def _fidelity(self, training: Training) -> Fidelity:
-        folds, settings = self._settings.folds, self._settings
-        more: list[object] = [folds] if folds > 1 else []
+        settings = self._settings
+        read = ["folds"]
         if self._space.codesigned:
-            more += [settings.quantized, settings.weight_bits, settings.activation_bits]
+            read += ["quantized", "weight_bits", "activation_bits"]
         if self._measured:
-            more += [settings.adder_graph, settings.board]
-        key = digest(training, *more, self._data.fingerprint, self._seed)
-        return Fidelity(training.epochs, training.data_fraction, folds, key)
+            read += ["adder_graph", "board"]
+        own = content_key(
+            "fidelity",
+            training=training.identity,
+            settings=decisive(settings, read),
+            data=self._data.fingerprint,
+            seed=self._seed,
+        )
+        return Fidelity(training.epochs, training.data_fraction, settings.folds, own)
 
     def _plans(self, genomes: Sequence[Genome], generation: int, first: int) -> list[Evaluation]:
         """What is known of genomes before any training; ``ok`` are those to train."""

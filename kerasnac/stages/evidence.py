@@ -206,7 +206,7 @@ def _estimates(network: Trained, options: HlsOptions, graph: Mapping[str, float]
     else:
         lines.append(
             f"- Adder graph (da4ml; the network unrolled into shifts and additions, one sample per clock cycle): "
-            f"{graph['luts']:,.0f} LUT, {graph['levels']:.0f} adder levels; with {graph['stage_levels']:.0f} levels between "
+            f"{graph['luts']:,.0f} LUT, {graph['levels']:.0f} adder levels; with {graph['latency_cutoff']:.0f} levels between "
             f"registers {graph['stages']:.0f} pipeline stages, that is clock cycles of latency, and "
             f"{graph['register_bits']:,.0f} register bits."
         )

@@ -100,4 +100,4 @@ def _adder_graph(model: Trained, board: Board, settings: AdderGraphSettings) -> 
     from kerasnac.adapters.adder_graph import trace
 
     graph = trace(model.architecture, model.weights, effort=settings.effort)
-    return graph.costs(settings.stage_levels, board.lut)
+    return graph.costs(settings.latency_cutoff, board.lut)

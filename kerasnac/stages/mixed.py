@@ -15,9 +15,10 @@ from kerasnac.adapters.workers import Workers
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Development
 from kerasnac.core.journal import Journal
+from kerasnac.core.keys import content_key
 from kerasnac.core.progress import Progress, Step, silent
 from kerasnac.core.quantization import check_representable
-from kerasnac.core.seeding import derive_seed, digest
+from kerasnac.core.seeding import derive_seed
 from kerasnac.core.settings import CompressSettings, MixedSettings
 from kerasnac.core.space import Genome
 from kerasnac.core.trained import Trained
@@ -69,10 +70,18 @@ class Begin:
         """Where everything is recorded."""
         return Journal(self.folder / "mixed.jsonl")
 
-    def key(self, data: Development, *parts: object) -> str:
+    def key(self, data: Development, **parts: object) -> str:
         """Hash of all that decides what is computed for the ``parts``."""
-        own = (self.parent, self.start, self.start.sparsity, self.settings.saturation, self.seed, data.fingerprint)
-        return digest("mixed", *own, *parts)
+        return content_key(
+            "mixed",
+            parent=self.parent.identity,
+            start=self.start.identity,
+            sparsity=self.start.sparsity,
+            clip_quantile=self.settings.clip_quantile,
+            seed=self.seed,
+            data=data.fingerprint,
+            **parts,
+        )
 
     def recorded(self, key: str) -> dict[str, Any] | None:
         """The last record with a key."""
@@ -83,7 +92,7 @@ class Begin:
         from kerasnac.adapters.keras.train import quantized_start
 
         own = with_widths(self.parent.architecture, dict(widths.by_layer))
-        quantized, _ = quantized_start(own, self.parent.weights, data, **self._bits, saturation=self.settings.saturation)
+        quantized, _ = quantized_start(own, self.parent.weights, data, **self._bits, clip_quantile=self.settings.clip_quantile)
         check_representable(quantized)
         return quantized
 
@@ -117,7 +126,12 @@ class PointJob:
 
     def key(self, data: Development) -> str:
         """Hash of all that decides the point."""
-        return self.begin.key(data, self.widths, self.begin.mixed.epochs, self.begin.settings.learning_rate)
+        return self.begin.key(
+            data,
+            widths=dict(self.widths.by_layer),
+            epochs=self.begin.mixed.epochs,
+            learning_rate=self.begin.settings.learning_rate,
+        )
 
 
 def mixed_precision(
@@ -223,7 +237,7 @@ def sensitivity(data: Development, job: LayerJob) -> dict[int, float]:
 
     begin, validation = job.begin, data.validation
     own, limit = begin.widths, begin.mixed.max_drop
-    key = begin.key(data, job.layer, job.choices, limit)
+    key = begin.key(data, layer=job.layer, choices=job.choices, max_drop=limit)
     record = begin.recorded(key)
     if record is None:
         x, y = validation.x[:SENSITIVITY_SAMPLES], validation.y[:SENSITIVITY_SAMPLES]

@@ -43,7 +43,7 @@ class Rtl:
         outputs: Format of the output vector.
         samples: Number of samples simulated.
         mismatches: How many of them have a wrong output.
-        stage_levels: Adder levels between two registers, at most.
+        latency_cutoff: Adder levels between two registers, at most.
         latency: Clock cycles from the edge that reads a sample to the edge that puts its outputs out. A new sample is
             read in every cycle.
         estimated_luts: da4ml's estimate from the adder graph.
@@ -60,7 +60,7 @@ class Rtl:
     outputs: str
     samples: int
     mismatches: int
-    stage_levels: int
+    latency_cutoff: int
     latency: int
     estimated_luts: float
     estimated_ffs: int
@@ -80,7 +80,7 @@ class Rtl:
             f"  model_inp: {self.inputs}",
             f"  model_out: {self.outputs}",
             f"Verilator against QKeras: {self.verdict}",
-            f"latency: {self.latency} clock cycles, one sample per cycle, {self.stage_levels} adder levels between registers",
+            f"latency: {self.latency} clock cycles, one sample per cycle, {self.latency_cutoff} adder levels between registers",
             f"adder graph: {self.estimated_luts:,.0f} LUT, {self.estimated_ffs:,} register bits (estimate)",
         ]
         if (found := self.synthesis) is not None:
@@ -113,7 +113,7 @@ class Rtl:
 
 
 def make_rtl(
-    trained: Trained, samples: NDArray[Any], *, folder: Path | str, stage_levels: int = 5, synthesise: bool = True
+    trained: Trained, samples: NDArray[Any], *, folder: Path | str, latency_cutoff: int = 5, synthesise: bool = True
 ) -> Rtl:
     """Writes pipelined Verilog, simulates it against Keras and synthesises it.
 
@@ -123,7 +123,7 @@ def make_rtl(
             put on it. :func:`random_samples` makes some.
         folder: Verilog, testbench, ``rtl.json`` and ``report.txt``. A folder of this kind that is already there is
             replaced, once all has succeeded.
-        stage_levels: Adder levels between two registers: fewer for a faster clock, more for less latency.
+        latency_cutoff: Adder levels between two registers: fewer for a faster clock, more for less latency.
         synthesise: Whether to count LUTs and the like with Yosys, which takes a minute or so.
 
     Raises:
@@ -156,7 +156,7 @@ def make_rtl(
         _check_equal(trained.name, GraphCheck.of(graph.predict(x), keras, formats[architecture.names[-1]], {}))
     with new_folder(folder) as project:
         with steps("Verilog"):
-            design = write_design(graph, trained.name, project, stage_levels=stage_levels)
+            design = write_design(graph, trained.name, project, latency_cutoff=latency_cutoff)
             testbench = write_testbench(design, x.reshape(len(x), -1), keras.reshape(len(x), -1))
         with steps("simulation"):
             simulation = simulate(design, testbench)
@@ -178,10 +178,10 @@ def make_rtl(
             outputs=str(design.outputs),
             samples=len(x),
             mismatches=simulation.mismatches,
-            stage_levels=stage_levels,
+            latency_cutoff=latency_cutoff,
             latency=design.latency,
             estimated_luts=graph.luts,
-            estimated_ffs=graph.register_bits(stage_levels),
+            estimated_ffs=graph.register_bits(latency_cutoff),
             synthesis=synthesis,
             seconds=steps.seconds,
         )

@@ -24,6 +24,7 @@ from kerasnac.core.data import Dataset, Development, Split, Task
 from kerasnac.core.evaluation import Evaluation
 from kerasnac.core.exactness import obstacles
 from kerasnac.core.files import write_json, write_text
+from kerasnac.core.keys import SCHEMA
 from kerasnac.core.progress import Progress, Step, silent
 from kerasnac.core.seeding import derive_seed
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, RunSettings, SearchSettings, TuneSettings
@@ -193,10 +194,16 @@ class Run:
 
     def _describe(self) -> None:
         """Writes what the run is made of, or checks it against what is there."""
-        own = {"seed": self.seed, "data": self._development.fingerprint, "dataset": self.data.describe()}
+        own = {"schema": SCHEMA, "seed": self.seed, "data": self._development.fingerprint, "dataset": self.data.describe()}
         path = self.folder / DESCRIPTION
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
+            if before.get("schema") != SCHEMA:
+                version = before.get("versions", {}).get("kerasnac", "unknown")
+                raise RunError(
+                    f"{self.folder} holds a run of another schema: kerasnac {version} made it and reads it, this is "
+                    f"{versions()['kerasnac']}; choose another folder, or install that version"
+                )
             for key, what in (("seed", "another seed"), ("data", "other data")):
                 if before[key] != own[key]:
                     raise RunError(

@@ -18,10 +18,10 @@ from kerasnac.adapters.workers import Workers
 from kerasnac.core.data import Development, Task
 from kerasnac.core.evaluation import Evaluation
 from kerasnac.core.journal import Journal
+from kerasnac.core.keys import content_key, decisive
 from kerasnac.core.objectives import Objective, resolve
 from kerasnac.core.progress import Progress, silent
 from kerasnac.core.random_search import RandomSearch
-from kerasnac.core.seeding import digest
 from kerasnac.core.selection import Selection
 from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space import Genome, SearchSpace
@@ -35,8 +35,22 @@ if TYPE_CHECKING:
 #: Generations in a row without a candidate that can be trained, after which the search ends.
 BARREN_GENERATIONS = 10
 
-#: Settings that say when to stop, and what else to record: they change nothing about the candidates asked for.
-_LIMITS = {"evaluations", "max_hours", "stagnation", "reference_point", "estimators"}
+#: Settings that decide which candidates are asked for; the others say when to stop, and what else to record.
+KEY_FIELDS = (
+    "objectives",
+    "budgets",
+    "seeds",
+    "algorithm",
+    "population",
+    "quantized",
+    "folds",
+    "halving",
+    "weight_bits",
+    "activation_bits",
+    "board",
+    "rule4ml",
+    "adder_graph",
+)
 
 
 @dataclass(frozen=True)
@@ -246,8 +260,15 @@ class _Search:
                 seed=seed,
             )
         self.log = Journal(folder / "generations.jsonl")
-        same = sorted(settings.model_dump(exclude=_LIMITS).items())
-        self.key = digest(space.model_dump(), same, [s.key for s in sources], data.fingerprint, seed)
+        self.key = content_key(
+            "search",
+            space=space.identity,
+            settings=decisive(settings, KEY_FIELDS),
+            training=settings.training.identity,
+            estimators=[source.key for source in sources],
+            data=data.fingerprint,
+            seed=seed,
+        )
         self.logged = {g.number: g for g in (_logged(r) for r in self.log.records() if r["search"] == self.key)}
         self.evaluations: list[Evaluation] = []
         self.generations: list[Generation] = []
@@ -306,7 +327,7 @@ class _Search:
 
     def _logged_generation(self, number: int, genomes: Sequence[Genome]) -> Generation | None:
         logged = self.logged.get(number)
-        if logged is not None and logged.asked != digest(genomes):
+        if logged is not None and logged.asked != _asked(genomes):
             raise RunError(
                 f"{self.log.path}: generation {number} asks for other candidates than it did before, with other versions "
                 "of kerasnac or pymoo: install those that run.json names, or copy search.jsonl to a new folder, where a "
@@ -331,7 +352,7 @@ class _Search:
         self.evaluator.hypervolume = volume
         taken = seconds if known is None else known.seconds
         failed = tuple((e.key, e.fidelity.key) for e in made if e.status == "failed")
-        self.generations.append(Generation(number, digest(genomes), len(done), volume, round(taken, 3), failed))
+        self.generations.append(Generation(number, _asked(genomes), len(done), volume, round(taken, 3), failed))
         if known != self.generations[-1]:
             self.log.append({"search": self.key, **asdict(self.generations[-1])})
 
@@ -377,6 +398,11 @@ def _seeds(space: SearchSpace, settings: SearchSettings) -> dict[str, Genome]:
         except SpaceError as error:
             raise SpaceError(f"seed {reference.name}: {error}") from None
     return genomes
+
+
+def _asked(genomes: Sequence[Genome]) -> str:
+    """Hash of the genomes of a generation."""
+    return content_key("genomes", genomes=list(genomes))
 
 
 def _logged(record: Mapping[str, Any]) -> Generation:

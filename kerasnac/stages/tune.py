@@ -15,10 +15,11 @@ from kerasnac.adapters.workers import Workers
 from kerasnac.core.data import Development, Task
 from kerasnac.core.evaluation import Evaluation
 from kerasnac.core.journal import Journal
+from kerasnac.core.keys import content_key, decisive
 from kerasnac.core.progress import Progress, Step, silent
 from kerasnac.core.references import Reference
-from kerasnac.core.seeding import derive_seed, digest
-from kerasnac.core.settings import TuneSettings
+from kerasnac.core.seeding import derive_seed
+from kerasnac.core.settings import TUNED, TuneSettings
 from kerasnac.core.space import Candidate
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
@@ -28,8 +29,8 @@ from kerasnac.stages.candidates import searched, training_seed
 if TYPE_CHECKING:
     from kerasnac.adapters.keras.train import Fit
 
-#: Settings that say which models to tune and how often to repeat the best trial: they change no trial.
-_OTHER = {"select", "baselines", "repeats"}
+#: Settings that decide the trials; the others say which models to tune and how often to repeat the best trial.
+KEY_FIELDS = ("trials", "epochs", "patience", "folds", *TUNED)
 
 #: What the journal has of one model: by kind (``trial`` or ``repeat``) and number.
 Records = Mapping[tuple[str, int], Mapping[str, Any]]
@@ -71,8 +72,15 @@ class TuneJob:
 
     def key(self, data: Development) -> str:
         """Hash of all that decides the trials: only records with it are this job's."""
-        settings = sorted(self.settings.model_dump(exclude=_OTHER).items())
-        return digest(self.candidate.id, self.start, self.start_seed, settings, self.seed, data.fingerprint)
+        return content_key(
+            "tune",
+            candidate=self.candidate.id,
+            start=self.start.identity,
+            start_seed=self.start_seed,
+            settings=decisive(self.settings, KEY_FIELDS),
+            seed=self.seed,
+            data=data.fingerprint,
+        )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from kerasnac.core.estimators import SOURCES, Estimator
 from kerasnac.core.exactness import output_formats
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
-from kerasnac.core.settings import AdderGraphSettings
+from kerasnac.core.settings import CandidateGraphSettings
 from kerasnac.core.space import SearchSpace
 from kerasnac.core.weights import quantized_weights
 from kerasnac.errors import ConversionError, EnvironmentProblem, SpaceError
@@ -364,10 +364,10 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         trace(mlp(), drawn(mlp()))
 
 
-SETTINGS = AdderGraphSettings(weight_bits=5, activation_bits=5, sparsity=0.5)
+SETTINGS = CandidateGraphSettings(weight_bits=5, activation_bits=5, sparsity=0.5)
 
 
-def estimator(settings: AdderGraphSettings = SETTINGS, board_luts: int = 1000, seed: int = 0) -> Estimator:
+def estimator(settings: CandidateGraphSettings = SETTINGS, board_luts: int = 1000, seed: int = 0) -> Estimator:
     return AdderGraphEstimator(settings, board_luts, seed)
 
 
@@ -377,7 +377,9 @@ def candidates(space: SearchSpace, count: int = 3) -> list[Architecture]:
 
 
 def cost(data: Dataset, architecture: Architecture, metric: str = "adder_luts", **options: Any) -> float:
-    (costs,) = estimator(AdderGraphSettings(**{**SETTINGS.model_dump(), **options})).estimate(data.development, [architecture])
+    (costs,) = estimator(CandidateGraphSettings(**{**SETTINGS.model_dump(), **options})).estimate(
+        data.development, [architecture]
+    )
     assert not isinstance(costs, str)
     return costs[metric]
 
@@ -405,7 +407,7 @@ def test_settings_move_the_estimate(keras: Any, mlp_space: SearchSpace, vector_c
     assert cost(vector_classes, network, sparsity=0.8) < usual < cost(vector_classes, network, sparsity=0.0)
     assert cost(vector_classes, network, weight_bits=2) < usual < cost(vector_classes, network, weight_bits=8)
     assert cost(vector_classes, network, activation_bits=3) < usual < cost(vector_classes, network, activation_bits=8)
-    stages = [cost(vector_classes, network, "adder_stages", stage_levels=levels) for levels in (1, 4)]
+    stages = [cost(vector_classes, network, "adder_stages", latency_cutoff=levels) for levels in (1, 4)]
     assert stages[0] > stages[1]
 
 
@@ -431,7 +433,7 @@ def test_norms_are_folded_and_maps_unrolled(keras: Any, conv_space: SearchSpace,
 
 
 def test_keys_tell_estimates_apart() -> None:
-    others = [estimator(AdderGraphSettings()), estimator(board_luts=None), estimator(seed=1)]
+    others = [estimator(CandidateGraphSettings()), estimator(board_luts=None), estimator(seed=1)]
     assert estimator().key == estimator().key
     assert len({e.key for e in (estimator(), *others)}) == 4
 

@@ -40,7 +40,7 @@ def begin(vector_classes: Dataset, keras: Any) -> tuple[Architecture, Weights]:
     }
     weights["dense_1/kernel"] *= 0.3
     data = vector_classes.development
-    return quantized_start(NETWORK, weights, data, weight_bits=6, activation_bits=6, saturation=1e-3)
+    return quantized_start(NETWORK, weights, data, weight_bits=6, activation_bits=6, clip_quantile=1e-3)
 
 
 def masks(weights: Weights) -> dict[str, Any]:

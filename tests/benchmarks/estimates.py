@@ -32,7 +32,7 @@ from kerasnac.adapters.yosys import parse, synthesise
 from kerasnac.core.boards import board
 from kerasnac.core.data import Development
 from kerasnac.core.seeding import generator
-from kerasnac.core.settings import AdderGraphSettings, Rule4mlSettings
+from kerasnac.core.settings import CandidateGraphSettings, Rule4mlSettings
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 
@@ -97,7 +97,7 @@ def measured(data: Development, options: argparse.Namespace, drawn: Draw) -> tup
     folder = options.out / "models" / f"{number:02d}"
     model = Trained.load(folder) if folder.exists() else trained(data, architecture, widths, sparsity, folder)
     surrogate = Rule4mlEstimator(Rule4mlSettings(precision=f"ap_fixed<{widths['weight_bits']},1>"), BOARD)
-    draw = AdderGraphEstimator(AdderGraphSettings(**widths, sparsity=sparsity), BOARD.lut, options.seed)
+    draw = AdderGraphEstimator(CandidateGraphSettings(**widths, sparsity=sparsity), BOARD.lut, options.seed)
     row: dict[str, Any] = {"model": number, **widths, "sparsity": model.sparsity}
     sources: dict[str, Callable[[], Any]] = {
         "bops": lambda: kn.bops(model.architecture, sparsity=model.layer_sparsity),
@@ -115,7 +115,7 @@ def measured(data: Development, options: argparse.Namespace, drawn: Draw) -> tup
 def trained(data: Development, architecture: kn.Architecture, widths: dict[str, int], sparsity: float, folder: Path) -> Trained:
     training = Training(epochs=2, learning_rate=2e-3)
     float_ = fit(architecture, data, training, seed=0)
-    quantized, start = quantized_start(architecture, float_.weights, data, **widths, saturation=1e-3)
+    quantized, start = quantized_start(architecture, float_.weights, data, **widths, clip_quantile=1e-3)
     warm = fit(quantized, data, training, seed=0, weights=start)
     small = fit_pruned(
         quantized, data, training, seed=0, trained=warm.weights, rewind=start, sparsity=sparsity, prune_output=False
@@ -133,7 +133,7 @@ def synthesised(out: Path, model: Trained, row: dict[str, Any]) -> dict[str, Any
     else:
         folder.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        cells = synthesise(write_design(trace(model.architecture, model.weights), model.name, folder, stage_levels=5))
+        cells = synthesise(write_design(trace(model.architecture, model.weights), model.name, folder, latency_cutoff=5))
         print(f"{model.name}: {cells.luts} LUT after {time.perf_counter() - start:.0f} s", flush=True)
     return row | {"yosys": cells.luts, "yosys ff": cells.ffs}
 

@@ -113,7 +113,7 @@ def random_case(space: str, index: int, seed: int, samples: int, *, most_bits: i
         data.development,
         weight_bits=weight_bits,
         activation_bits=activation_bits,
-        saturation=1e-2,
+        clip_quantile=1e-2,
     )
     weights = _pruned(fit(quantized, data.development, training, seed=index, weights=start).weights, rng.uniform(0, 0.95))
     stream = bool(rng.random() < 0.5) and not any(layer.kind in PARALLEL for layer in architecture.layers)

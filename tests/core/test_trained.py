@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kerasnac.core.architecture import Architecture
+from kerasnac.core.keys import content_key
 from kerasnac.core.layers import LayerSpec
 from kerasnac.core.precision import Precision
-from kerasnac.core.seeding import digest
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.errors import RunError
@@ -39,7 +39,9 @@ def test_round_trip(model: Trained, tmp_path: Path) -> None:
 
 def test_a_model_has_the_same_hash_as_when_it_was_saved(tmp_path: Path) -> None:
     model = replace(FLOAT, metrics={"loss": 1.0, "accuracy": 0.5}, origin={"parent": "toy", "iteration": 3, "a": [1, 2]})
-    assert digest(Trained.load(model.save(tmp_path / "model"))) == digest(model)
+    assert content_key("model", **Trained.load(model.save(tmp_path / "model")).identity) == content_key(
+        "model", **model.identity
+    )
 
 
 def test_sparsity_and_bops_count_the_zeros_of_the_rounded_kernel() -> None:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: Settings of the compression that the docstring alone explains.
-UNSAID = ("learning_rate", "stage_levels", "effort")
+UNSAID = ("learning_rate", "adder_graph")
 
 
 def blocks(language: str) -> list[str]:

@@ -11,12 +11,12 @@ import pytest
 
 from kerasnac.core.data import Dataset
 from kerasnac.core.journal import Journal
-from kerasnac.core.settings import AdderGraphSettings, CompressSettings, QuantizedSettings, SearchSettings
+from kerasnac.core.settings import CandidateGraphSettings, CompressSettings, QuantizedSettings, SearchSettings
 from kerasnac.core.space import Candidate, SearchSpace
 from kerasnac.core.trained import Trained
 from kerasnac.core.training import Training
 from kerasnac.errors import ConfigError, ConversionError
-from kerasnac.stages.candidates import SATURATION, Codesign, Job, train_candidate
+from kerasnac.stages.candidates import CLIP_QUANTILE, Codesign, Job, train_candidate
 from kerasnac.stages.search import SearchResult, check_search
 from tests.stages.instant import Instant, changed, search
 
@@ -28,7 +28,7 @@ SETTINGS = SearchSettings(
     population=6,
     evaluations=20,
     training=Training(epochs=1, batch_size=64),
-    adder_graph=AdderGraphSettings(weights="trained"),
+    adder_graph=CandidateGraphSettings(weights="trained"),
 )
 
 
@@ -74,12 +74,12 @@ def test_a_candidate_is_pruned_to_its_sparsities_and_costs_what_its_weights_cost
 
     data = vector_classes.development
     candidate = space.decode(space.sample_feasible(np.random.default_rng(3)))
-    job = codesign_job(candidate, graph=AdderGraphSettings(weights="trained", stage_levels=3), board_luts=1000)
+    job = codesign_job(candidate, graph=CandidateGraphSettings(weights="trained", latency_cutoff=3), board_luts=1000)
     result = train_candidate(data, job)
     assert job.codesign is not None
     start = fit(candidate.architecture, data, TRAINING, seed=1).weights
     quantized, start = quantized_start(
-        candidate.architecture, start, data, weight_bits=8, activation_bits=8, saturation=SATURATION
+        candidate.architecture, start, data, weight_bits=8, activation_bits=8, clip_quantile=CLIP_QUANTILE
     )
     fractions = candidate.architecture.sparsities
     assert len(fractions) == sum(layer.kind == "dense" for layer in candidate.architecture.layers)
@@ -104,7 +104,7 @@ def test_weights_without_an_adder_graph_are_a_reason_and_no_cost(
 
     monkeypatch.setattr("kerasnac.adapters.adder_graph.trace", refused)
     candidate = space.decode(space.sample_feasible(np.random.default_rng(3)))
-    result = train_candidate(vector_classes.development, codesign_job(candidate, graph=AdderGraphSettings()))
+    result = train_candidate(vector_classes.development, codesign_job(candidate, graph=CandidateGraphSettings()))
     assert result.reason == "dense_0: too wide"
     assert set(result.metrics) == {"accuracy", "loss"}
 
@@ -153,7 +153,7 @@ def test_other_settings_of_the_graph_or_of_the_quantized_training_are_another_se
 ) -> None:
     found(space, vector_classes, tmp_path)
     for changes in (
-        {"adder_graph": AdderGraphSettings(weights="trained", effort="full")},
+        {"adder_graph": CandidateGraphSettings(weights="trained", effort="full")},
         {"quantized": QuantizedSettings(epochs=7)},
         {"weight_bits": 4},
     ):

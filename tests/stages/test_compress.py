@@ -234,7 +234,7 @@ class TestCosts:
         instant = Instant(monkeypatch, 0.8, 0.8, 0.79, 0.78)
         before = made()
         assert before.costs == {}
-        result = made(cost="adder_luts", board="zcu102", stage_levels=3)
+        result = made(cost="adder_luts", board="zcu102", adder_graph={"latency_cutoff": 3})
         assert instant.trained == 4, "costs are added to points that are there"
         luts = [result.costs[m.name]["adder_luts"] for m in result.models]
         for m in result.models:
@@ -244,7 +244,7 @@ class TestCosts:
         assert luts == sorted(luts, reverse=True)
         assert names(result)[-2:] == ["i02", "i03"]
         assert [m.name for m in result.select(f"adder_luts <= {luts[2]}", "best")] == ["toy-w6a6-i02", "toy-w6a6-i01"]
-        assert made(cost="adder_luts", board="zcu102", stage_levels=3) == result
+        assert made(cost="adder_luts", board="zcu102", adder_graph={"latency_cutoff": 3}) == result
         assert len(Journal(tmp_path / "compress.jsonl")) == 8
         axes = compression(result).axes[0]
         assert axes.get_xlabel() == "adder luts"

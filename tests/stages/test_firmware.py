@@ -90,7 +90,7 @@ def random_case(seed: int, most_bits: int = 16) -> Case:
     x = values(rng.normal(0, 1, (SAMPLES, *architecture.input_shape)) * grid.maximum)
     folded, weights = fold_batch_norm(architecture, random_weights(rng, architecture))
     quiet = grid.quantize(x[:200] * rng.choice([0.1, 0.5, 1.0])).astype(np.float32)
-    observed = observe(folded, weights, quiet, saturation=1e-2)
+    observed = observe(folded, weights, quiet, clip_quantile=1e-2)
     bits = (int(rng.integers(2, most_bits + 1)), int(rng.integers(2, most_bits + 1)))
     quantized = quantize(folded, weights, observed, input_grid=grid, weight_bits=bits[0], activation_bits=bits[1])
     labels = rng.integers(0, outputs, SAMPLES) if task.kind == "classification" else rng.normal(size=(SAMPLES, outputs))
@@ -134,7 +134,7 @@ def case() -> Case:
     weights = random_weights(rng, architecture)
     grid = Precision(8, 3)
     x = grid.quantize(rng.normal(size=(SAMPLES, 6))).astype(np.float32)
-    observed = observe(architecture, weights, x, saturation=1e-3)
+    observed = observe(architecture, weights, x, clip_quantile=1e-3)
     quantized = quantize(architecture, weights, observed, input_grid=grid, weight_bits=6, activation_bits=6)
     labels = rng.integers(0, 3, SAMPLES)
     return Case(

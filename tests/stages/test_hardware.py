@@ -38,7 +38,7 @@ def model() -> Trained:
 
 @pytest.fixture(scope="module")
 def costs(model: Trained) -> HardwareCosts:
-    return hardware_costs(model, board="pynq-z2", adder_graph=AdderGraphSettings(stage_levels=2))
+    return hardware_costs(model, board="pynq-z2", adder_graph=AdderGraphSettings(latency_cutoff=2))
 
 
 def test_layers_have_the_zeros_of_the_quantized_weights(costs: HardwareCosts, model: Trained) -> None:

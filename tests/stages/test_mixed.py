@@ -55,7 +55,7 @@ def uniform(vector_classes: Dataset, keras: Any) -> CompressResult:
     trained = fit(NETWORK, data, TRAINING, seed=0)
     float_ = Trained("toy", NETWORK, trained.weights, TRAINING, {"accuracy": trained.metric}, seed=0)
     widths = {"weight_bits": 6, "activation_bits": 6}
-    quantized, weights = quantized_start(NETWORK, trained.weights, data, **widths, saturation=1e-3)
+    quantized, weights = quantized_start(NETWORK, trained.weights, data, **widths, clip_quantile=1e-3)
     kernel = weights["dense_0/kernel"]
     pruned = {**weights, "dense_0/kernel": np.where(np.abs(kernel) < np.median(np.abs(kernel)), 0, kernel)}
     origin = {"parent": "toy", **widths, "iteration": 1}
@@ -106,7 +106,9 @@ class Instant:
 def instant(uniform: CompressResult, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Instant]:
     """Puts an instant training in place of the real one; ranges are observed once, and all widths are tolerated."""
     (parent,) = uniform.parents
-    ranges = observe(*fold_batch_norm(parent.architecture, parent.weights), vector_classes.development.train.x, saturation=1e-3)
+    ranges = observe(
+        *fold_batch_norm(parent.architecture, parent.weights), vector_classes.development.train.x, clip_quantile=1e-3
+    )
     monkeypatch.setattr(train, "observe", lambda *arguments, **options: ranges)
 
     def put(*, sensitivity: bool = False, **options: Any) -> Instant:

@@ -46,7 +46,7 @@ def network(activation: str, *, dead_output: bool = False) -> Trained:
         weights[f"{last}/bias"][0] = 0
     grid = Precision(4, 2)
     x = grid.quantize(rng.normal(size=(200, 4))).astype(np.float32)
-    observed = observe(architecture, weights, x, saturation=1e-2)
+    observed = observe(architecture, weights, x, clip_quantile=1e-2)
     quantized = quantize(architecture, weights, observed, input_grid=grid, weight_bits=3, activation_bits=4)
     return Trained("table", quantized, weights, Training(), {}, 0)  # Also a keyword of Verilog.
 
@@ -60,7 +60,7 @@ def trained() -> Trained:
 def made(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Rtl:
     folder = tmp_path_factory.mktemp("rtl") / "design"
     synthesise = shutil.which("yosys") is not None
-    return make_rtl(trained, random_samples(trained.architecture, 1000), folder=folder, stage_levels=2, synthesise=synthesise)
+    return make_rtl(trained, random_samples(trained.architecture, 1000), folder=folder, latency_cutoff=2, synthesise=synthesise)
 
 
 @needs_verilator

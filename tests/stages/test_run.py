@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ import pytest
 
 from kerasnac.core.architecture import Architecture
 from kerasnac.core.data import Dataset
+from kerasnac.core.keys import SCHEMA
 from kerasnac.core.settings import QuantizedSettings, RunSettings
 from kerasnac.core.space import Candidate, SearchSpace
 from kerasnac.core.training import Training
-from kerasnac.errors import ConfigError
+from kerasnac.errors import ConfigError, RunError
 from kerasnac.faces import tables
 from kerasnac.faces.plots import tuning
 from kerasnac.faces.tables import as_text, tuned
-from kerasnac.stages.candidates import SATURATION, Codesign, Job, train_candidate
-from kerasnac.stages.run import Outcome, run_all
+from kerasnac.stages.candidates import CLIP_QUANTILE, Codesign, Job, train_candidate
+from kerasnac.stages.run import Outcome, Run, run_all
 
 
 def tiny_run(
@@ -152,7 +154,7 @@ def test_a_candidate_with_widths_is_scored_as_it_will_be_quantized(vector_classe
     result = train_candidate(data, codesign_job(architecture))
     floating = fit(architecture, data, TRAINING, seed=1)
     widths = {"weight_bits": 8, "activation_bits": 8}
-    quantized, start = quantized_start(architecture, floating.weights, data, **widths, saturation=SATURATION)
+    quantized, start = quantized_start(architecture, floating.weights, data, **widths, clip_quantile=CLIP_QUANTILE)
     assert [layer.weight.bits for layer in quantized.layers if layer.weight] == [3, 8]
     assert [layer.activation.bits for layer in quantized.layers if layer.activation] == [2]
     expected = fit(quantized, data, TRAINING.with_(epochs=3, learning_rate=0.01 / 3), seed=1, weights=start)
@@ -165,3 +167,16 @@ def test_fewer_bits_cost_accuracy(vector_classes: Dataset, keras: Any) -> None:
     data = vector_classes.development
     losses = [train_candidate(data, codesign_job(with_widths(*bits))).metrics["loss"] for bits in ((8, 8), (2, 2))]
     assert losses[0] < losses[1]
+
+
+@pytest.mark.parametrize("schema", [None, SCHEMA + 1])
+def test_a_folder_of_another_schema_is_refused_in_one_line(schema: int | None, vector_classes: Dataset, tmp_path: Path) -> None:
+    with Run(tmp_path, vector_classes):
+        pass
+    path = tmp_path / "run.json"
+    description = json.loads(path.read_text()) | {"schema": schema, "versions": {"kerasnac": "9.8.7"}}
+    path.write_text(json.dumps(description))
+    with pytest.raises(RunError, match=r"schema.*kerasnac 9\.8\.7") as refused:
+        Run(tmp_path, vector_classes)
+    assert "\n" not in str(refused.value)
+    assert json.loads(path.read_text()) == description

@@ -192,8 +192,8 @@ def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any])
     return {name: np.asarray(array).reshape(len(x), -1) for name, array in zip(names, arrays, strict=True)}
 
 
-def observe(architecture: Architecture, weights: Weights, x: NDArray[Any], *, saturation: float) -> dict[str, Observed]:
-    """Ranges of all activations on some samples, ``saturation`` of the values left out at each end."""
+def observe(architecture: Architecture, weights: Weights, x: NDArray[Any], *, clip_quantile: float) -> dict[str, Observed]:
+    """Ranges of all activations on some samples, ``clip_quantile`` of the values left out at each end."""
     keras = tensorflow().keras
     model = build(architecture)
     set_weights(model, architecture, weights)
@@ -202,7 +202,7 @@ def observe(architecture: Architecture, weights: Weights, x: NDArray[Any], *, sa
         return {}
     tensors = [tensor for name in names for tensor in (model.get_layer(name).input, model.get_layer(name).output)]
     values = keras.Model(model.input, tensors).predict(x, batch_size=PREDICT_BATCH, verbose=0)
-    ranges = [tuple(float(q) for q in np.quantile(v, (saturation, 1 - saturation))) for v in values]
+    ranges = [tuple(float(q) for q in np.quantile(v, (clip_quantile, 1 - clip_quantile))) for v in values]
     return {name: Observed(before, after) for name, before, after in zip(names, ranges[::2], ranges[1::2], strict=True)}  # type: ignore[arg-type]
 
 
@@ -213,7 +213,7 @@ def quantized_start(
     *,
     weight_bits: int,
     activation_bits: int,
-    saturation: float,
+    clip_quantile: float,
 ) -> tuple[Architecture, Weights]:
     """Where quantization-aware training begins: formats for a trained float network, and its weights with norms folded.
 
@@ -223,9 +223,9 @@ def quantized_start(
         data: Ranges are observed on its training samples.
         weight_bits: Width of the kernels; a layer's own width wins.
         activation_bits: Width of the activations; a layer's own width wins.
-        saturation: Fraction of an activation's values that may exceed its format, at each end.
+        clip_quantile: Fraction of an activation's values that may exceed its format, at each end.
     """
     folded, start = fold_batch_norm(architecture, weights)
-    ranges = observe(folded, start, data.train.x[:CALIBRATION_SAMPLES], saturation=saturation)
+    ranges = observe(folded, start, data.train.x[:CALIBRATION_SAMPLES], clip_quantile=clip_quantile)
     widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
     return quantize(folded, start, ranges, input_grid=data.input_grid, **widths), start

@@ -2,12 +2,12 @@
 
 from kerasnac.core.settings.base import Settings
 from kerasnac.core.settings.compress import CompressSettings, MixedSettings, Ranking
+from kerasnac.core.settings.costs import AdderGraphSettings, Rule4mlSettings
 from kerasnac.core.settings.run import DatasetSettings, FirmwareSettings, RunSettings
 from kerasnac.core.settings.search import (
-    AdderGraphSettings,
+    CandidateGraphSettings,
     HalvingSettings,
     QuantizedSettings,
-    Rule4mlSettings,
     SearchSettings,
 )
 from kerasnac.core.settings.tune import TUNED, TuneSettings
@@ -15,6 +15,7 @@ from kerasnac.core.settings.tune import TUNED, TuneSettings
 __all__ = [
     "TUNED",
     "AdderGraphSettings",
+    "CandidateGraphSettings",
     "CompressSettings",
     "DatasetSettings",
     "FirmwareSettings",

@@ -23,6 +23,10 @@ def board_name(text: str) -> str:
     return board(text).name
 
 
+#: Name of a board, also given as an alias or a part number.
+BoardName = Annotated[str, AfterValidator(board_name)]
+
+
 def _selection_text(text: str) -> str:
     Selection.parse(text)
     return text

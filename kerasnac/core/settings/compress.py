@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     PositiveFloat,
@@ -14,9 +13,11 @@ from pydantic import (
 )
 
 from kerasnac.core.blocks.base import Values
+from kerasnac.core.boards import DEFAULT_BOARD
 from kerasnac.core.estimators import SOURCES
 from kerasnac.core.selection import Selection
-from kerasnac.core.settings.base import Bits, Settings, SingleRule, board_name
+from kerasnac.core.settings.base import Bits, BoardName, Settings, SingleRule
+from kerasnac.core.settings.costs import AdderGraphSettings
 
 #: To which weights a pruning iteration sets back what it keeps.
 Rewind = Literal["start", "early", "keep"]
@@ -80,12 +81,11 @@ class CompressSettings(Settings):
         epochs: Epochs of every iteration.
         learning_rate: Initial learning rate, with cosine decay; half of the tuned one by default, since training
             starts from tuned weights.
-        saturation: Fraction of an activation's values that may exceed its format, at each end.
+        clip_quantile: Fraction of an activation's values that may exceed its format, at each end.
         cost: What the front is of, besides the metric, and what rules without a cost of their own mean by cheap.
         estimators: Sources of costs to record for every point, from its weights, besides what ``cost`` needs.
         board: FPGA board or part, for ``adder_percent``.
-        stage_levels: Adder levels between two registers of the adder graph.
-        effort: ``fast`` or ``full`` search of the adder graph for common subexpressions.
+        adder_graph: How adder graphs are made.
         mixed: Search for a width of each layer's own, after all that; off by default.
     """
 
@@ -102,12 +102,11 @@ class CompressSettings(Settings):
     patience: PositiveInt = 2
     epochs: PositiveInt = 5
     learning_rate: PositiveFloat | None = None
-    saturation: float = Field(1e-3, ge=0, lt=0.5)
+    clip_quantile: float = Field(1e-3, ge=0, lt=0.5)
     cost: Literal["bops", "adder_luts"] = "bops"
     estimators: tuple[Literal["adder_graph"], ...] = ()
-    board: Annotated[str, AfterValidator(board_name)] = "vu13p"
-    stage_levels: PositiveInt = 5
-    effort: Literal["fast", "full"] = "fast"
+    board: BoardName = DEFAULT_BOARD
+    adder_graph: AdderGraphSettings = AdderGraphSettings()
     mixed: MixedSettings | None = None
 
     @property

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     Field,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
 )
 
+from kerasnac.core.boards import DEFAULT_BOARD
+from kerasnac.core.keys import decisive
 from kerasnac.core.references import Reference
-from kerasnac.core.settings.base import Bits, Settings, board_name
+from kerasnac.core.settings.base import Bits, BoardName, Settings
+from kerasnac.core.settings.costs import AdderGraphSettings, Rule4mlSettings
 from kerasnac.core.training import Schedule, Training
 
 
-class Rule4mlSettings(Settings):
-    """What the resource surrogate rule4ml is asked.
-
-    Attributes:
-        strategy: ``latency`` or ``resource``.
-        reuse_factor: Multiplications per multiplier.
-        precision: The one number format of the whole network.
-        hls4ml: Version of hls4ml that the estimate is for.
-        vivado: Version of the vendor's tools that the estimate is for.
-        samples: Monte-Carlo dropout samples, whose spread is recorded; 0 for one deterministic prediction.
-    """
-
-    strategy: Literal["latency", "resource"] = "latency"
-    reuse_factor: PositiveInt = 1
-    precision: str = "ap_fixed<8,3>"
-    hls4ml: str = "1.1.0"
-    vivado: str = "2023.2"
-    samples: NonNegativeInt = 0
-
-
-class AdderGraphSettings(Settings):
+class CandidateGraphSettings(AdderGraphSettings):
     """Of which weights a candidate's adder graph is made, and how.
 
     Attributes:
@@ -47,16 +28,16 @@ class AdderGraphSettings(Settings):
         weight_bits: Width of the weights; a layer's own width wins.
         activation_bits: Width of the activations; a layer's own width wins.
         sparsity: Fraction of the weights that are pruned; a layer's own one wins.
-        stage_levels: Adder levels between two registers.
-        effort: ``fast`` or ``full`` search for common subexpressions.
     """
 
     weights: Literal["drawn", "trained"] = "drawn"
     weight_bits: Bits = 6
     activation_bits: Bits = 6
     sparsity: float = Field(0.5, ge=0, lt=1)
-    stage_levels: PositiveInt = 5
-    effort: Literal["fast", "full"] = "fast"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return decisive(self, ("effort", "latency_cutoff", "weights", "weight_bits", "activation_bits", "sparsity"))
 
 
 class HalvingSettings(Settings):
@@ -144,9 +125,9 @@ class SearchSettings(Settings):
     weight_bits: Annotated[int, Field(ge=2)] = 8
     activation_bits: Annotated[int, Field(ge=2)] = 8
     estimators: tuple[Literal["rule4ml", "adder_graph"], ...] = ()
-    board: Annotated[str, AfterValidator(board_name)] = "vu13p"
+    board: BoardName = DEFAULT_BOARD
     rule4ml: Rule4mlSettings = Rule4mlSettings()
-    adder_graph: AdderGraphSettings = AdderGraphSettings()
+    adder_graph: CandidateGraphSettings = CandidateGraphSettings()
 
     @model_validator(mode="after")
     def _halving_is_briefer(self) -> SearchSettings:

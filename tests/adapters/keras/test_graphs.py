@@ -77,7 +77,7 @@ def quantized(name: str, bits: int) -> tuple[Architecture, Weights, Architecture
     architecture = NETWORKS[name][0]
     weights = random_weights(architecture)
     folded, moved = fold_batch_norm(architecture, weights)
-    observed = observe(folded, moved, samples(architecture), saturation=0)
+    observed = observe(folded, moved, samples(architecture), clip_quantile=0)
     small = quantize(folded, moved, observed, input_grid=INPUT, weight_bits=bits, activation_bits=bits)
     return architecture, weights, small, moved
 

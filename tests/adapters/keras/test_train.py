@@ -244,16 +244,16 @@ DOUBLE = {
 
 def test_observed_ranges_by_hand() -> None:
     x = np.array([[0.0, 0.0], [1.0, 3.0], [-4.0, -1.0]], np.float32)
-    ranges = observe(DOUBLING, DOUBLE, x, saturation=0.0)
+    ranges = observe(DOUBLING, DOUBLE, x, clip_quantile=0.0)
     assert ranges["activation_0"].inputs == (-8.0, 2.0)
     assert ranges["activation_0"].outputs == (0.0, 2.0)
     assert ranges["activation_1"].inputs == (-1.0, 1.0)
     assert ranges["activation_1"].outputs == pytest.approx((-np.tanh(1), np.tanh(1)))
 
 
-def test_saturation_leaves_out_both_tails() -> None:
+def test_a_clip_quantile_leaves_out_both_tails() -> None:
     x = np.stack([np.linspace(-1, 1, 2001), np.zeros(2001)], axis=1).astype(np.float32)
-    ranges = observe(DOUBLING, DOUBLE, x, saturation=0.05)
+    ranges = observe(DOUBLING, DOUBLE, x, clip_quantile=0.05)
     # 5 % of all values, which half are zeros, are 10 % of those between -2 and 2.
     assert ranges["activation_0"].inputs == pytest.approx((-1.6, 1.6), abs=0.01)
 
@@ -265,7 +265,7 @@ def test_a_network_without_activations_has_nothing_to_observe() -> None:
             linear,
             {"dense_0/kernel": np.ones((2, 1)), "dense_0/bias": np.zeros(1)},
             np.ones((3, 2), np.float32),
-            saturation=0.0,
+            clip_quantile=0.0,
         )
         == {}
     )

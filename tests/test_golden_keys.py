@@ -1,0 +1,170 @@
+"""Keys that must never change by accident: run folders, models and caches are found by them.
+
+A value here changes only with :data:`kerasnac.core.keys.SCHEMA`. Renaming a class, adding a field with a default or
+reordering fields must leave all of them as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+from kerasnac.adapters.adder_estimator import AdderGraphEstimator
+from kerasnac.core import training
+from kerasnac.core.architecture import Architecture
+from kerasnac.core.blocks import Conv, Mlp
+from kerasnac.core.data import Dataset, Task, make_dataset
+from kerasnac.core.keys import SCHEMA, content_key, decisive
+from kerasnac.core.layers import LayerSpec
+from kerasnac.core.precision import Precision
+from kerasnac.core.settings import (
+    AdderGraphSettings,
+    CandidateGraphSettings,
+    CompressSettings,
+    HalvingSettings,
+    MixedSettings,
+    QuantizedSettings,
+    SearchSettings,
+    TuneSettings,
+)
+from kerasnac.core.space import Candidate, SearchSpace
+from kerasnac.core.trained import Trained
+from kerasnac.core.training import Training
+from kerasnac.core.widths import Widths
+from kerasnac.stages import compress, search, tune
+from kerasnac.stages.compress import CompressJob
+from kerasnac.stages.mixed import Begin, PointJob
+from kerasnac.stages.tune import TuneJob
+
+NETWORK = Architecture(
+    (4,), (LayerSpec.of("dense", units=3), LayerSpec.of("activation", fn="relu"), LayerSpec.of("dense", units=2))
+)
+MODEL = Trained(
+    "golden", NETWORK, {}, Training(epochs=7, patience=2), {"accuracy": 0.75, "loss": 0.5}, 11, {"trials": [0.5, 0.75]}
+)
+
+
+def quantized() -> Trained:
+    formats = [
+        replace(layer, weight=Precision(6, 1), bias=Precision(8, 2), activation=Precision(6, 2, signed=False))
+        if layer.kind == "dense"
+        else layer
+        for layer in NETWORK.layers
+    ]
+    network = replace(NETWORK, layers=tuple(formats), input=Precision(8, 3))
+    rng = np.random.default_rng(0)
+    weights = {f"{n.name}/{part}": rng.normal(size=w.shape) for n in network.nodes for part, w in n.weights.items()}
+    return Trained(
+        "golden-w6a6-i01", network, weights, Training(), {"accuracy": 0.7}, 3, {"weight_bits": 6, "activation_bits": 6}
+    )
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    x = np.arange(240, dtype=np.float32).reshape(60, 4) % 7
+    return make_dataset(x, np.arange(60) % 2, name="golden", task=Task("classification", 2), seed=0, input_grid=Precision(8, 4))
+
+
+def test_the_schema() -> None:
+    assert SCHEMA == 1
+
+
+def test_of_networks() -> None:
+    assert NETWORK.id == "caf85d6a0225"
+    assert quantized().architecture.id == "f9469ae502fb"
+    assert Candidate(NETWORK, (("learning_rate", 0.01),)).id == "caf85d6a0225-adb927"
+
+
+def test_of_data(data: Dataset) -> None:
+    assert data.development.fingerprint == "757e1a97518213b1"
+
+
+def test_of_trainings_and_models() -> None:
+    assert Training().identity == {}
+    assert content_key("training", **Training(epochs=7, patience=2).identity) == "58cd2d321942"
+    assert content_key("model", **MODEL.identity) == "59bdebe3db0e"
+
+
+def test_of_a_space() -> None:
+    space = SearchSpace(
+        input=(8, 8, 1),
+        outputs=2,
+        blocks=(Conv(channels=(2, 4), kernel=3, norm=("none", "batch"), repeat=2), Mlp(widths=((4, 8),))),
+        training={"learning_rate": (0.001, 0.002)},
+    )
+    assert content_key("space", **space.identity) == "d2668b8c104f"
+
+
+def test_of_the_stages(data: Dataset) -> None:
+    development, folder = data.development, Path("anywhere")
+    tuning = TuneJob("golden", Candidate(NETWORK), Training(epochs=3), 5, TuneSettings(trials=4), 1, folder)
+    assert tuning.key(development) == "d22203a65c3e"
+    compression = CompressJob(MODEL, 6, 6, CompressSettings(rewind="early", epochs=4), 0, folder)
+    assert compression.key(development) == "f42896b9dfdc"
+    begin = Begin(MODEL, quantized(), CompressSettings(mixed=MixedSettings()), 0, folder)
+    assert PointJob(begin, Widths((("dense_0", 4), ("dense_1", 6)))).key(development) == "341711d50909"
+
+
+def test_of_the_estimators() -> None:
+    assert AdderGraphEstimator(CandidateGraphSettings(sparsity=0.75), 1000, 0).key == "a78f5dab3064"
+    assert content_key("adder graph", board="vu13p", settings=AdderGraphSettings(effort="full").identity) == "305e0343b3ec"
+
+
+#: Fields of settings that are in a key, and those that change no result: how many there are, when to stop, what else to
+#: record, which models to take.
+DECIDED: dict[type, tuple[set[str], set[str]]] = {
+    SearchSettings: (
+        {*search.KEY_FIELDS, "training"},
+        {"evaluations", "max_hours", "stagnation", "reference_point", "estimators"},
+    ),
+    TuneSettings: (set(tune.KEY_FIELDS), {"select", "baselines", "repeats"}),
+    CompressSettings: (
+        {*compress.KEY_FIELDS, "fraction", "sparsities", "rewind_epochs"},
+        {"bits", "iterations", "tolerance", "patience", "cost", "estimators", "board", "adder_graph", "mixed"},
+    ),
+}
+
+
+@pytest.mark.parametrize("settings", DECIDED)
+def test_every_setting_is_in_the_key_or_known_not_to_matter(settings: type[BaseModel]) -> None:
+    inside, outside = DECIDED[settings]
+    assert not inside & outside
+    assert inside | outside == set(settings.model_fields)
+
+
+def test_every_hyperparameter_is_in_the_key() -> None:
+    assert set(training.KEY_FIELDS) == set(Training.__dataclass_fields__)
+
+
+def test_defaults_are_no_part_of_a_key_and_so_may_not_change() -> None:
+    """A default that changes needs another schema: the keys of old records would mean something else."""
+    settings = (SearchSettings, TuneSettings, CompressSettings, CandidateGraphSettings, QuantizedSettings, HalvingSettings)
+    plain = {kind.__name__: kind.model_construct().model_dump(mode="json") for kind in settings}
+    assert content_key("defaults", **plain, training=Training().to_dict()) == "a603fc3ba8cf"
+
+
+def test_a_key_knows_no_classes_and_no_order() -> None:
+    @dataclass(frozen=True)
+    class Old:
+        a: int
+        b: float = 1.0
+
+    @dataclass(frozen=True)
+    class Renamed:
+        new: str = "added later"
+        b: float = 1.0
+        a: int = 0
+
+    before, after = decisive(Old(3), ("a", "b")), decisive(Renamed(a=3), ("a", "b", "new"))
+    assert content_key("toy", **before) == content_key("toy", **after)
+    assert content_key("toy", a=1, b=2) == content_key("toy", b=2, a=1)
+    assert content_key("toy", a=1) != content_key("other", a=1)
+
+
+def test_what_is_no_json_has_no_key() -> None:
+    with pytest.raises(TypeError):
+        content_key("toy", model=MODEL)

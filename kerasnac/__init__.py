@@ -22,62 +22,62 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from kerasnac import datasets
-    from kerasnac.adapters.keras.build import build
+    from kerasnac.adapters.keras.build import build, load_keras
     from kerasnac.adapters.keras.runtime import tensorflow as setup
-    from kerasnac.core import baselines, blocks
-    from kerasnac.core.architecture import Architecture
-    from kerasnac.core.bops import bops, costs
-    from kerasnac.core.data import Dataset, Task
-    from kerasnac.core.hls_options import HlsOptions
-    from kerasnac.core.layers import LayerSpec
-    from kerasnac.core.precision import Precision
-    from kerasnac.core.space import SearchSpace
-    from kerasnac.core.trained import Trained
-    from kerasnac.core.training import Training
-    from kerasnac.core.yaml_files import dump as to_yaml
-    from kerasnac.core.yaml_files import load_run, load_space
-    from kerasnac.faces import plots
-    from kerasnac.faces.progress import progress_bar
-    from kerasnac.stages.firmware import Firmware, make_firmware
-    from kerasnac.stages.hardware import hardware_costs
-    from kerasnac.stages.rtl import Rtl, make_rtl
+    from kerasnac.core.data.dataset import Dataset, Task
+    from kerasnac.core.hardware.hls_options import HlsOptions
+    from kerasnac.core.network.architecture import Architecture
+    from kerasnac.core.network.bops import bops, costs
+    from kerasnac.core.network.layers import LayerSpec
+    from kerasnac.core.network.precision import Precision
+    from kerasnac.core.network.trained import Trained
+    from kerasnac.core.network.training import Training
+    from kerasnac.core.settings.yaml_files import dump as to_yaml
+    from kerasnac.core.settings.yaml_files import load_run, load_space
+    from kerasnac.core.space import baselines, blocks
+    from kerasnac.core.space.search_space import SearchSpace
+    from kerasnac.stages.firmware.costs import hardware_costs
+    from kerasnac.stages.firmware.firmware import Firmware, make_firmware
+    from kerasnac.stages.firmware.rtl import Rtl, make_rtl
+    from kerasnac.stages.firmware.validation import validate as validate_firmware
     from kerasnac.stages.run import Run, resume, run_all, search_only
-    from kerasnac.stages.validate import validate as validate_firmware
+    from kerasnac.ui import plots
+    from kerasnac.ui.progress import progress_bar
 
 #: Public name -> where it is.
 _PUBLIC = {
-    "Architecture": "core.architecture:Architecture",
-    "Dataset": "core.data:Dataset",
-    "Firmware": "stages.firmware:Firmware",
-    "HlsOptions": "core.hls_options:HlsOptions",
-    "LayerSpec": "core.layers:LayerSpec",
-    "Precision": "core.precision:Precision",
-    "Rtl": "stages.rtl:Rtl",
+    "Architecture": "core.network.architecture:Architecture",
+    "Dataset": "core.data.dataset:Dataset",
+    "Firmware": "stages.firmware.firmware:Firmware",
+    "HlsOptions": "core.hardware.hls_options:HlsOptions",
+    "LayerSpec": "core.network.layers:LayerSpec",
+    "Precision": "core.network.precision:Precision",
+    "Rtl": "stages.firmware.rtl:Rtl",
     "Run": "stages.run:Run",
-    "SearchSpace": "core.space:SearchSpace",
-    "Task": "core.data:Task",
-    "Trained": "core.trained:Trained",
-    "Training": "core.training:Training",
-    "baselines": "core.baselines",
-    "blocks": "core.blocks",
-    "bops": "core.bops:bops",
+    "SearchSpace": "core.space.search_space:SearchSpace",
+    "Task": "core.data.dataset:Task",
+    "Trained": "core.network.trained:Trained",
+    "Training": "core.network.training:Training",
+    "baselines": "core.space.baselines",
+    "blocks": "core.space.blocks",
+    "bops": "core.network.bops:bops",
     "build": "adapters.keras.build:build",
-    "costs": "core.bops:costs",
+    "costs": "core.network.bops:costs",
     "datasets": "datasets",
-    "hardware_costs": "stages.hardware:hardware_costs",
+    "hardware_costs": "stages.firmware.costs:hardware_costs",
     "load_keras": "adapters.keras.build:load_keras",
-    "load_run": "core.yaml_files:load_run",
-    "load_space": "core.yaml_files:load_space",
-    "make_firmware": "stages.firmware:make_firmware",
-    "make_rtl": "stages.rtl:make_rtl",
-    "plots": "faces.plots",
-    "progress_bar": "faces.progress:progress_bar",
+    "load_run": "core.settings.yaml_files:load_run",
+    "load_space": "core.settings.yaml_files:load_space",
+    "make_firmware": "stages.firmware.firmware:make_firmware",
+    "make_rtl": "stages.firmware.rtl:make_rtl",
+    "plots": "ui.plots",
+    "progress_bar": "ui.progress:progress_bar",
     "resume": "stages.run:resume",
     "run_all": "stages.run:run_all",
     "search_only": "stages.run:search_only",
     "setup": "adapters.keras.runtime:tensorflow",
-    "to_yaml": "core.yaml_files:dump",
-    "validate_firmware": "stages.validate:validate",
+    "to_yaml": "core.settings.yaml_files:dump",
+    "validate_firmware": "stages.firmware.validation:validate",
 }
 
 __all__ = [

@@ -1,6 +1,6 @@
 """``python -m kerasnac``."""
 
-from kerasnac.faces.cli import main
+from kerasnac.ui.cli import main
 
 if __name__ == "__main__":
     main()

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from kerasnac.core.blocks import Choose, Conv, Mlp, Nothing
-from kerasnac.core.data import Dataset, Task, make_dataset
-from kerasnac.core.space import SearchSpace
+from kerasnac.core.data.dataset import Dataset, Task, make_dataset
+from kerasnac.core.space.blocks import Choose, Conv, Mlp, Nothing
+from kerasnac.core.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
     from kerasnac.adapters.workers import LocalWorkers

@@ -1,6 +1,6 @@
 """Keys that must never change by accident: run folders, models and caches are found by them.
 
-A value here changes only with :data:`kerasnac.core.keys.SCHEMA`. Renaming a class, adding a field with a default or
+A value here changes only with :data:`kerasnac.core.store.keys.SCHEMA`. Renaming a class, adding a field with a default or
 reordering fields must leave all of them as they are.
 """
 
@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from kerasnac.adapters.adder_estimator import AdderGraphEstimator
-from kerasnac.core import training
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.blocks import Conv, Mlp
-from kerasnac.core.data import Dataset, Task, make_dataset
-from kerasnac.core.keys import SCHEMA, content_key, decisive
-from kerasnac.core.layers import LayerSpec
-from kerasnac.core.precision import Precision
+from kerasnac.adapters.rtl.estimator import AdderGraphEstimator
+from kerasnac.core.data.dataset import Dataset, Task, make_dataset
+from kerasnac.core.network import training
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
 from kerasnac.core.settings import (
     AdderGraphSettings,
     CandidateGraphSettings,
@@ -31,13 +31,15 @@ from kerasnac.core.settings import (
     SearchSettings,
     TuneSettings,
 )
-from kerasnac.core.space import Candidate, SearchSpace
-from kerasnac.core.trained import Trained
-from kerasnac.core.training import Training
-from kerasnac.core.widths import Widths
-from kerasnac.stages import compress, search, tune
-from kerasnac.stages.compress import CompressJob
-from kerasnac.stages.mixed import Begin, PointJob
+from kerasnac.core.space.blocks import Conv, Mlp
+from kerasnac.core.space.search_space import Candidate, SearchSpace
+from kerasnac.core.space.widths import Widths
+from kerasnac.core.store.keys import SCHEMA, content_key, decisive
+from kerasnac.stages import tune
+from kerasnac.stages.compress import compression as compress
+from kerasnac.stages.compress.compression import CompressJob
+from kerasnac.stages.compress.mixed_precision import Begin, PointJob
+from kerasnac.stages.search import global_search as search
 from kerasnac.stages.tune import TuneJob
 
 NETWORK = Architecture(

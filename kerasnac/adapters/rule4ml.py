@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.runtime import legacy_keras
-from kerasnac.core.architecture import Architecture, Node
-from kerasnac.core.blocks import Block, Choose, Residual
-from kerasnac.core.boards import RESOURCES, Board
-from kerasnac.core.data import Development
-from kerasnac.core.estimators import SOURCES
-from kerasnac.core.keys import content_key, decisive
-from kerasnac.core.layers import Scalar
-from kerasnac.core.precision import Precision
+from kerasnac.core.data.dataset import Development
+from kerasnac.core.hardware.boards import RESOURCES, Board
+from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.layers import Scalar
+from kerasnac.core.network.precision import Precision
 from kerasnac.core.settings import Rule4mlSettings
-from kerasnac.core.space import SearchSpace
+from kerasnac.core.space.blocks import Block, Choose, Residual
+from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.core.store.keys import content_key, decisive
 from kerasnac.errors import ConfigError, EnvironmentProblem, SpaceError
 
 #: Our board -> the one that rule4ml learnt. The Alveo cards carry the dies of the VU13P and VU9P: the same resources.
@@ -76,7 +76,7 @@ _INSTALL = "pip install torch==2.13.0 (the README says how to get the build with
 
 
 class Rule4mlEstimator:
-    """Asks rule4ml for resources, cycles and interval; see :class:`kerasnac.core.estimators.Estimator`.
+    """Asks rule4ml for resources, cycles and interval; see :class:`kerasnac.core.hardware.estimators.Estimator`.
 
     Args:
         settings: What it is asked.

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kerasnac.core.data import Dataset
+from kerasnac.core.data.dataset import Dataset
 from kerasnac.datasets.bragg import bragg_peaks, braggnn
 from kerasnac.datasets.digits import digits
 from kerasnac.datasets.jets import hls4ml_jets, jets, particle_jets

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasnac.core.data import Array, Dataset, Task, make_dataset
-from kerasnac.core.precision import Precision
+from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
+from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import open_hdf5
 from kerasnac.datasets.loaders import located
 from kerasnac.errors import ConfigError, DataError

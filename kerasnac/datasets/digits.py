@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kerasnac.core.data import Dataset, Task, make_dataset
-from kerasnac.core.precision import Precision
+from kerasnac.core.data.dataset import Dataset, Task, make_dataset
+from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import optional
 
 #: Brightest pixel of the images; the darkest is 0, and all are whole numbers.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasnac.core.data import Array
+from kerasnac.core.data.dataset import Array
 from kerasnac.errors import DataError, EnvironmentProblem
 
 _ATTRIBUTE = re.compile(r"""@attribute\s+(?:'([^']+)'|"([^"]+)"|([^\s'"]+))\s+\S""", re.IGNORECASE)

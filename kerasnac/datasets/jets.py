@@ -9,7 +9,7 @@ from typing import Literal, Unpack
 
 import numpy as np
 
-from kerasnac.core.data import Array, Dataset, Task, make_dataset
+from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
 from kerasnac.datasets.files import column, read_arrays, read_npy, read_npz, read_table
 from kerasnac.datasets.loaders import Options, class_indices, from_file, located, plain
 from kerasnac.errors import ConfigError, DataError

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
-from kerasnac.core.data import Array, Dataset, Development, Task, make_dataset
-from kerasnac.core.precision import Precision
+from kerasnac.core.data.dataset import Array, Dataset, Development, Task, make_dataset
+from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import column, read_hdf5, read_npz, read_table, require
 from kerasnac.errors import ConfigError, DataError
 
@@ -70,7 +70,7 @@ def from_arrays(
 
     Raises:
         ConfigError: If there is no such task, or ``input_grid`` is not a number format.
-        DataError: If the arrays cannot be used as they are, see :func:`kerasnac.core.data.make_dataset`.
+        DataError: If the arrays cannot be used as they are, see :func:`kerasnac.core.data.dataset.make_dataset`.
 
     Warns:
         UserWarning: For every class that has less than 1/20 of the even share of the training samples.

@@ -8,8 +8,8 @@ from typing import Unpack
 
 import numpy as np
 
-from kerasnac.core.data import Array, Dataset, Task, make_dataset
-from kerasnac.core.precision import Precision
+from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
+from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import read_npy
 from kerasnac.datasets.loaders import Options, from_file
 from kerasnac.errors import ConfigError, DataError

@@ -15,31 +15,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from kerasnac import datasets
-from kerasnac.adapters.adder_graph import require_da4ml
-from kerasnac.adapters.csim import require_compiler
-from kerasnac.adapters.hls_backends import check_options
+from kerasnac.adapters.hls4ml.backends import check_options
+from kerasnac.adapters.hls4ml.csim import require_compiler
+from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.adapters.workers import LocalWorkers, Workers, connect
-from kerasnac.core.bootstrap import Score, bootstrap
-from kerasnac.core.data import Dataset, Development, Split, Task
-from kerasnac.core.evaluation import Evaluation
-from kerasnac.core.exactness import obstacles
-from kerasnac.core.files import write_json, write_text
-from kerasnac.core.keys import SCHEMA
-from kerasnac.core.progress import Progress, Step, silent
-from kerasnac.core.seeding import derive_seed
+from kerasnac.core.data.bootstrap import Score, bootstrap
+from kerasnac.core.data.dataset import Dataset, Development, Split, Task
+from kerasnac.core.network.exactness import obstacles
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, RunSettings, SearchSettings, TuneSettings
-from kerasnac.core.space import SearchSpace
-from kerasnac.core.trained import Trained
-from kerasnac.core.versions import versions
-from kerasnac.core.yaml_files import dump, load_run, load_space
+from kerasnac.core.settings.yaml_files import dump, load_run, load_space
+from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.core.store.files import write_json, write_text
+from kerasnac.core.store.keys import SCHEMA
+from kerasnac.core.store.progress import Progress, Step, silent
+from kerasnac.core.store.seeding import derive_seed
+from kerasnac.core.store.versions import versions
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem, RunError
-from kerasnac.stages.compress import CompressResult, compress
-from kerasnac.stages.mixed import mixed_precision
-from kerasnac.stages.search import SearchResult, check_search, global_search
+from kerasnac.stages.compress.compression import CompressResult, compress
+from kerasnac.stages.compress.mixed_precision import mixed_precision
+from kerasnac.stages.search.global_search import SearchResult, check_search, global_search
 from kerasnac.stages.tune import check_tune, tune
 
 if TYPE_CHECKING:
-    from kerasnac.stages.firmware import Firmware
+    from kerasnac.stages.firmware.firmware import Firmware
 
 S = TypeVar("S", SearchSettings, TuneSettings, CompressSettings, FirmwareSettings)
 
@@ -82,7 +82,7 @@ class Run:
         self._start = SearchSettings().training
 
     def search(self, space: SearchSpace | str | Path, settings: SearchSettings | None = None, **options: Any) -> SearchResult:
-        """Global search; see :func:`kerasnac.stages.search.global_search`.
+        """Global search; see :func:`kerasnac.stages.search.global_search.global_search`.
 
         Args:
             space: A space, a YAML file, or the name of one that comes with kerasnac.
@@ -108,9 +108,9 @@ class Run:
         return tune(chosen, self._start, self._development, _with(settings or TuneSettings(), options), **self._common)
 
     def compress(self, models: Sequence[Trained], settings: CompressSettings | None = None, **options: Any) -> CompressResult:
-        """Quantizes and prunes float models; see :func:`kerasnac.stages.compress.compress`.
+        """Quantizes and prunes float models; see :func:`kerasnac.stages.compress.compression.compress`.
 
-        Mixed precision, if asked for, follows; see :func:`kerasnac.stages.mixed.mixed_precision`.
+        Mixed precision, if asked for, follows; see :func:`kerasnac.stages.compress.mixed_precision.mixed_precision`.
         """
         settings = _with(settings or CompressSettings(), options)
         result = compress(models, self._development, settings, **self._common)
@@ -121,7 +121,7 @@ class Run:
     def convert(
         self, models: Sequence[Trained], settings: FirmwareSettings | None = None, **options: Any
     ) -> tuple[Firmware, ...]:
-        """Firmware of quantized models, compared with Keras on the test split; see :mod:`kerasnac.stages.firmware`.
+        """Firmware of quantized models, compared with Keras on the test split; see :mod:`kerasnac.stages.firmware.firmware`.
 
         Raises:
             ConversionError: If a model has no bit-exact firmware; the others are converted before. :meth:`try_convert`
@@ -158,7 +158,7 @@ class Run:
         """The task metric of models on the whole test split; to be called once, when all choices are made.
 
         Returns:
-            One metric per model with a 95 % confidence interval, from :func:`kerasnac.core.bootstrap.bootstrap`. All
+            One metric per model with a 95 % confidence interval, from :func:`kerasnac.core.data.bootstrap.bootstrap`. All
             models are scored on the same resampled test sets.
         """
         seed = derive_seed(self.seed, "bootstrap")
@@ -230,8 +230,8 @@ def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
     Returns:
         The firmware, or why the model has none: one model must not end a run.
     """
-    from kerasnac.adapters.csim import Limits
-    from kerasnac.stages.firmware import make_firmware
+    from kerasnac.adapters.hls4ml.csim import Limits
+    from kerasnac.stages.firmware.firmware import make_firmware
 
     settings = job.settings
     if (known := _converted(job)) is not None:
@@ -253,8 +253,8 @@ def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
 
 def _converted(job: ConvertJob) -> Firmware | None:
     """What an earlier call left, if it is what is asked for and no file of it has changed since."""
-    from kerasnac.stages.evidence import MANIFEST, changes
-    from kerasnac.stages.firmware import Firmware
+    from kerasnac.stages.firmware.firmware import Firmware
+    from kerasnac.stages.firmware.manifest import MANIFEST, changes
 
     if not (job.folder / MANIFEST).exists():
         return None
@@ -324,7 +324,7 @@ def run_all(
     """The whole run of a YAML file, from dataset to firmware; called again on the same folder, it resumes.
 
     Args:
-        settings: From :func:`kerasnac.core.yaml_files.load_run`.
+        settings: From :func:`kerasnac.core.settings.yaml_files.load_run`.
         folder: Run folder; ``run.yaml`` in it is all that :func:`resume` needs.
         workers: Processes; all cores by default.
         scheduler: Address of a Dask scheduler, whose workers are used instead; they must see the folder, too.

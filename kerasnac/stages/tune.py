@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasnac.adapters.workers import Workers
-from kerasnac.core.data import Development, Task
-from kerasnac.core.evaluation import Evaluation
-from kerasnac.core.journal import Journal
-from kerasnac.core.keys import content_key, decisive
-from kerasnac.core.progress import Progress, Step, silent
-from kerasnac.core.references import Reference
-from kerasnac.core.seeding import derive_seed
+from kerasnac.core.data.dataset import Development, Task
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
+from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import TUNED, TuneSettings
-from kerasnac.core.space import Candidate
-from kerasnac.core.trained import Trained
-from kerasnac.core.training import Training
+from kerasnac.core.space.references import Reference
+from kerasnac.core.space.search_space import Candidate
+from kerasnac.core.store.journal import Journal
+from kerasnac.core.store.keys import content_key, decisive
+from kerasnac.core.store.progress import Progress, Step, silent
+from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConfigError, DataError, Infeasible, TrialError
-from kerasnac.stages.candidates import searched, training_seed
+from kerasnac.stages.search.candidate_training import searched, training_seed
 
 if TYPE_CHECKING:
     from kerasnac.adapters.keras.train import Fit
@@ -244,7 +244,7 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
 
 def _run_trials(data: Development, job: TuneJob, known: Records) -> list[TrialRun]:
     """All trials in their order; those that are known are not trained again."""
-    from kerasnac.adapters.tuner import Oracle
+    from kerasnac.adapters.search.tuner import Oracle
 
     base = replace(job.start, epochs=job.settings.epochs, patience=job.settings.patience)
     trials = [_run_trial(data, job, known, [], job.start)]

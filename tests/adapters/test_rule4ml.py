@@ -12,15 +12,15 @@ import pytest
 
 from kerasnac.adapters import rule4ml as adapter
 from kerasnac.adapters.rule4ml import Rule4mlEstimator
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.blocks import Attention, Choose, Conv, DeepSets, Mlp, Nothing, Pool, Residual, Window
-from kerasnac.core.boards import RESOURCES, Board, board
-from kerasnac.core.data import Dataset, Development
-from kerasnac.core.estimators import SOURCES
-from kerasnac.core.layers import LayerSpec
+from kerasnac.core.data.dataset import Dataset, Development
+from kerasnac.core.hardware.boards import RESOURCES, Board, board
+from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.settings import Rule4mlSettings
-from kerasnac.core.space import SearchSpace
-from kerasnac.core.yaml_files import load_space
+from kerasnac.core.settings.yaml_files import load_space
+from kerasnac.core.space.blocks import Attention, Choose, Conv, DeepSets, Mlp, Nothing, Pool, Residual, Window
+from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.errors import ConfigError, EnvironmentProblem, SpaceError
 
 VU13P = board("vu13p")

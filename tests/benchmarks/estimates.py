@@ -22,19 +22,19 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 import kerasnac as kn
-from kerasnac.adapters.adder_estimator import AdderGraphEstimator
-from kerasnac.adapters.adder_graph import trace
+from kerasnac.adapters.keras.pruning import fit_pruned
 from kerasnac.adapters.keras.train import fit, quantized_start
-from kerasnac.adapters.pruning import fit_pruned
+from kerasnac.adapters.rtl.adder_graph import trace
+from kerasnac.adapters.rtl.estimator import AdderGraphEstimator
+from kerasnac.adapters.rtl.verilog import write_design
+from kerasnac.adapters.rtl.yosys import parse, synthesise
 from kerasnac.adapters.rule4ml import Rule4mlEstimator
-from kerasnac.adapters.verilog import write_design
-from kerasnac.adapters.yosys import parse, synthesise
-from kerasnac.core.boards import board
-from kerasnac.core.data import Development
-from kerasnac.core.seeding import generator
+from kerasnac.core.data.dataset import Development
+from kerasnac.core.hardware.boards import board
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
 from kerasnac.core.settings import CandidateGraphSettings, Rule4mlSettings
-from kerasnac.core.trained import Trained
-from kerasnac.core.training import Training
+from kerasnac.core.store.seeding import generator
 
 BOARD = board("vu13p")
 

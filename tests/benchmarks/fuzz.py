@@ -21,20 +21,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.csim import Limits
+from kerasnac.adapters.hls4ml.csim import Limits
 from kerasnac.adapters.keras.runtime import become_worker
 from kerasnac.adapters.keras.train import fit, quantized_start
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.data import Dataset, Split, Task, make_dataset
-from kerasnac.core.exactness import check_exact
-from kerasnac.core.hls_options import HlsOptions
-from kerasnac.core.precision import Precision
-from kerasnac.core.seeding import generator
-from kerasnac.core.trained import Trained
-from kerasnac.core.training import Training
-from kerasnac.core.yaml_files import load_space, names
+from kerasnac.core.data.dataset import Dataset, Split, Task, make_dataset
+from kerasnac.core.hardware.hls_options import HlsOptions
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.exactness import check_exact
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
+from kerasnac.core.settings.yaml_files import load_space, names
+from kerasnac.core.store.seeding import generator
 from kerasnac.errors import ConversionError, KerasnacError
-from kerasnac.stages.firmware import Firmware, make_firmware
+from kerasnac.stages.firmware.firmware import Firmware, make_firmware
 
 COLUMNS = (
     "index",

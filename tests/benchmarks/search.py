@@ -16,10 +16,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import kerasnac as kn
-from kerasnac.adapters.nsga2 import Hypervolume
+from kerasnac.adapters.search.nsga2 import Hypervolume
+from kerasnac.core.network.training import Training
 from kerasnac.core.settings import SearchSettings
-from kerasnac.core.training import Training
-from kerasnac.stages.search import SearchResult
+from kerasnac.stages.search.global_search import SearchResult
 
 
 def main() -> None:

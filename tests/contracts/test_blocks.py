@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.blocks import (
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import KINDS, LayerSpec, Scalar, Shape
+from kerasnac.core.settings.yaml_files import dump, load_space
+from kerasnac.core.space.blocks import (
     BLOCKS,
     Attention,
     Block,
@@ -26,9 +28,7 @@ from kerasnac.core.blocks import (
     Residual,
     Window,
 )
-from kerasnac.core.layers import KINDS, LayerSpec, Scalar, Shape
-from kerasnac.core.space import SearchSpace
-from kerasnac.core.yaml_files import dump, load_space
+from kerasnac.core.space.search_space import SearchSpace
 
 #: One example per tag, and an input shape that all of its picks fit.
 EXAMPLES: Mapping[str, tuple[Block, Shape]] = {

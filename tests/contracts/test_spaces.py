@@ -15,20 +15,20 @@ import pytest
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.train import observe, predict
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.data import Split, Task
-from kerasnac.core.exactness import obstacles
-from kerasnac.core.precision import Precision
-from kerasnac.core.quantization import quantize
-from kerasnac.core.seeding import generator
+from kerasnac.core.data.dataset import Split, Task
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.exactness import obstacles
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.quantization import quantize
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
+from kerasnac.core.network.weights import fold_batch_norm
 from kerasnac.core.settings import RunSettings
-from kerasnac.core.space import SearchSpace
-from kerasnac.core.trained import Trained
-from kerasnac.core.training import Training
-from kerasnac.core.weights import fold_batch_norm
-from kerasnac.core.yaml_files import dump, load_run, load_space, names
+from kerasnac.core.settings.yaml_files import dump, load_run, load_space, names
+from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.core.store.seeding import generator
 from kerasnac.errors import ConfigError, ConversionError, Infeasible, SpaceError
-from kerasnac.stages.firmware import Firmware, make_firmware
+from kerasnac.stages.firmware.firmware import Firmware, make_firmware
 
 SAMPLES = 60  # random genomes per space
 LIVELY = 0.1  # A random network gives different outputs for at least such a fraction of its samples.

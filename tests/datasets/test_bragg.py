@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from kerasnac.core.data import Array
-from kerasnac.core.precision import Precision
+from kerasnac.core.data.dataset import Array
+from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.bragg import SIZE, bragg_peaks, braggnn, simulate
 from kerasnac.errors import ConfigError, DataError
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from kerasnac.core.precision import Precision
+from kerasnac.core.network.precision import Precision
 from kerasnac.datasets import digits
 from kerasnac.errors import EnvironmentProblem
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasnac.core.data import Array, Task
+from kerasnac.core.data.dataset import Array, Task
 from kerasnac.datasets.jets import hls4ml_jets, jets, particle_jets
 from kerasnac.errors import ConfigError, DataError
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasnac.core.data import Array, Dataset, Task
-from kerasnac.core.precision import Precision
+from kerasnac.core.data.dataset import Array, Dataset, Task
+from kerasnac.core.network.precision import Precision
 from kerasnac.datasets import from_arrays, from_csv, from_hdf5, from_npz
 from kerasnac.datasets.loaders import Options
 from kerasnac.errors import ConfigError, DataError, EnvironmentProblem

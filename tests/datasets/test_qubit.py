@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasnac.core.data import Array, Dataset, Task
-from kerasnac.core.precision import Precision
+from kerasnac.core.data.dataset import Array, Dataset, Task
+from kerasnac.core.network.precision import Precision
 from kerasnac.datasets import from_arrays, iq_readout, qubit_readout
 from kerasnac.datasets.qubit import Resonator, simulate
 from kerasnac.errors import ConfigError, DataError

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasnac.core.blocks import Mlp
-from kerasnac.core.data import Task, make_dataset
+from kerasnac.core.space.blocks import Mlp
+from kerasnac.core.data.dataset import Task, make_dataset
 from kerasnac.core.settings import HalvingSettings, SearchSettings
-from kerasnac.core.space import SearchSpace
-from kerasnac.core.training import Training
-from kerasnac.stages.candidates import Result
-from kerasnac.stages.search import global_search
+from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.core.network.training import Training
+from kerasnac.stages.search.candidate_training import Result
+from kerasnac.stages.search.global_search import global_search
 from kerasnac.adapters.workers import LocalWorkers
 
 

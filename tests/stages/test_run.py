@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.data import Dataset
-from kerasnac.core.keys import SCHEMA
+from kerasnac.core.data.dataset import Dataset
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.training import Training
 from kerasnac.core.settings import QuantizedSettings, RunSettings
-from kerasnac.core.space import Candidate, SearchSpace
-from kerasnac.core.training import Training
+from kerasnac.core.space.search_space import Candidate, SearchSpace
+from kerasnac.core.store.keys import SCHEMA
 from kerasnac.errors import ConfigError, RunError
-from kerasnac.faces import tables
-from kerasnac.faces.plots import tuning
-from kerasnac.faces.tables import as_text, tuned
-from kerasnac.stages.candidates import CLIP_QUANTILE, Codesign, Job, train_candidate
 from kerasnac.stages.run import Outcome, Run, run_all
+from kerasnac.stages.search.candidate_training import CLIP_QUANTILE, Codesign, Job, train_candidate
+from kerasnac.ui import tables
+from kerasnac.ui.plots import tuning
+from kerasnac.ui.tables import as_text, tuned
 
 
 def tiny_run(

@@ -13,17 +13,17 @@ import pytest
 
 from kerasnac.adapters.keras import train
 from kerasnac.adapters.keras.train import Fit
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.data import Dataset, Development
-from kerasnac.core.evaluation import Evaluation, Fidelity
-from kerasnac.core.layers import LayerSpec
-from kerasnac.core.progress import Step
-from kerasnac.core.references import Reference
-from kerasnac.core.seeding import derive_seed
+from kerasnac.core.data.dataset import Dataset, Development
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
+from kerasnac.core.search.evaluation import Evaluation, Fidelity
 from kerasnac.core.settings import TuneSettings
-from kerasnac.core.space import Candidate
-from kerasnac.core.trained import Trained
-from kerasnac.core.training import Training
+from kerasnac.core.space.references import Reference
+from kerasnac.core.space.search_space import Candidate
+from kerasnac.core.store.progress import Step
+from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConfigError, DataError, TrialError
 from kerasnac.stages.tune import check_tune, tune
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras, tensorflow
-from kerasnac.core.activations import ACTIVATIONS
-from kerasnac.core.architecture import Architecture, Node
-from kerasnac.core.layers import LayerSpec
-from kerasnac.core.precision import Precision
-from kerasnac.core.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON, Weights
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON, Weights
 from kerasnac.errors import ConversionError, RunError
 
 Model = Any  # tf_keras has no type stubs

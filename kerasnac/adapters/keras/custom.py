@@ -8,8 +8,8 @@ from typing import Any
 
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
-from kerasnac.core.activations import ACTIVATIONS
-from kerasnac.core.precision import Precision
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.precision import Precision
 
 
 @cache

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit
 
-from kerasnac.core.activations import ACTIVATIONS
-from kerasnac.core.precision import Precision
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.precision import Precision
 
 
 def table(fn: str, inputs: Precision, outputs: Precision) -> NDArray[np.float64]:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.build import Model, build, get_weights, set_weights
 from kerasnac.adapters.keras.runtime import tensorflow
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.data import Development, Split, Task
-from kerasnac.core.quantization import Observed, quantize
-from kerasnac.core.training import Training
-from kerasnac.core.weights import Weights, fold_batch_norm
+from kerasnac.core.data.dataset import Development, Split, Task
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.quantization import Observed, quantize
+from kerasnac.core.network.training import Training
+from kerasnac.core.network.weights import Weights, fold_batch_norm
 
 PREDICT_BATCH = 4096
 
@@ -122,7 +122,7 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int) -
     Raises:
         ConfigError: If the task cannot be trained so.
     """
-    training.check(task)
+    task.check(training)
     keras = tensorflow().keras
     rate = training.learning_rate
     if training.schedule == "cosine":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kerasnac.adapters.workers.base import Died, Workers
 from kerasnac.adapters.workers.local import LocalWorkers
-from kerasnac.core.data import Development
+from kerasnac.core.data.dataset import Development
 from kerasnac.errors import EnvironmentProblem
 
 __all__ = ["Died", "LocalWorkers", "Workers", "connect"]

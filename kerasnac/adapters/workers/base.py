@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
-from kerasnac.core.data import Development
+from kerasnac.core.data.dataset import Development
 from kerasnac.errors import KerasnacError, RunError
 
 Item = TypeVar("Item")

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from distributed import Client, KilledWorker, Worker, WorkerPlugin
 
 from kerasnac.adapters.workers.base import Item, Result, Task, Workers, receive, run
-from kerasnac.core.data import Development
+from kerasnac.core.data.dataset import Development
 from kerasnac.errors import EnvironmentProblem
 
 #: Seconds to wait for an answer of the scheduler.

@@ -13,7 +13,7 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
 from kerasnac.adapters.workers.base import Item, Result, Task, Workers, receive, run
-from kerasnac.core.data import Development
+from kerasnac.core.data.dataset import Development
 
 
 class LocalWorkers(Workers):

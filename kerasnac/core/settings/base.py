@@ -11,8 +11,8 @@ from pydantic import (
     Field,
 )
 
-from kerasnac.core.boards import board
-from kerasnac.core.selection import Selection
+from kerasnac.core.hardware.boards import board
+from kerasnac.core.search.selection import Selection
 
 #: Width of weights or activations in bits.
 Bits = Annotated[int, Field(ge=2, le=16)]

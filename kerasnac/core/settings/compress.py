@@ -12,12 +12,12 @@ from pydantic import (
     model_validator,
 )
 
-from kerasnac.core.blocks.base import Values
-from kerasnac.core.boards import DEFAULT_BOARD
-from kerasnac.core.estimators import SOURCES
-from kerasnac.core.selection import Selection
+from kerasnac.core.hardware.boards import DEFAULT_BOARD
+from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.search.selection import Selection
 from kerasnac.core.settings.base import Bits, BoardName, Settings, SingleRule
 from kerasnac.core.settings.costs import AdderGraphSettings
+from kerasnac.core.space.blocks.base import Values
 
 #: To which weights a pruning iteration sets back what it keeps.
 Rewind = Literal["start", "early", "keep"]

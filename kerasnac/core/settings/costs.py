@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from kerasnac.core.keys import decisive
 from kerasnac.core.settings.base import Settings
+from kerasnac.core.store.keys import decisive
 
 #: Search for common subexpressions: ``fast`` tries one decomposition of every kernel, ``full`` tries many.
 Effort = Literal["fast", "full"]
@@ -26,7 +26,7 @@ class AdderGraphSettings(Settings):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the costs of a graph, for :func:`kerasnac.core.keys.content_key`."""
+        """What decides the costs of a graph, for :func:`kerasnac.core.store.keys.content_key`."""
         return decisive(self, ("effort", "latency_cutoff"))
 
 

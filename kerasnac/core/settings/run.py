@@ -13,14 +13,14 @@ from pydantic import (
     model_validator,
 )
 
-from kerasnac.core.estimators import SOURCES
-from kerasnac.core.hls_options import HlsOptions, SoftmaxMode
-from kerasnac.core.selection import Selection
+from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
+from kerasnac.core.search.selection import Selection
 from kerasnac.core.settings.base import Rule, Settings
 from kerasnac.core.settings.compress import CompressSettings
 from kerasnac.core.settings.search import SearchSettings
 from kerasnac.core.settings.tune import TuneSettings
-from kerasnac.core.space import SearchSpace
+from kerasnac.core.space.search_space import SearchSpace
 
 
 class FirmwareSettings(HlsOptions):

@@ -11,12 +11,12 @@ from pydantic import (
     model_validator,
 )
 
-from kerasnac.core.boards import DEFAULT_BOARD
-from kerasnac.core.keys import decisive
-from kerasnac.core.references import Reference
+from kerasnac.core.hardware.boards import DEFAULT_BOARD
+from kerasnac.core.network.training import Schedule, Training
 from kerasnac.core.settings.base import Bits, BoardName, Settings
 from kerasnac.core.settings.costs import AdderGraphSettings, Rule4mlSettings
-from kerasnac.core.training import Schedule, Training
+from kerasnac.core.space.references import Reference
+from kerasnac.core.store.keys import decisive
 
 
 class CandidateGraphSettings(AdderGraphSettings):

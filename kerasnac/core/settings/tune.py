@@ -12,10 +12,10 @@ from pydantic import (
     PositiveInt,
 )
 
-from kerasnac.core.blocks.base import Values
-from kerasnac.core.references import Reference
+from kerasnac.core.network.training import Optimizer, Schedule
 from kerasnac.core.settings.base import Rule, Settings
-from kerasnac.core.training import Optimizer, Schedule
+from kerasnac.core.space.blocks.base import Values
+from kerasnac.core.space.references import Reference
 
 
 def _pair(value: Any) -> Any:

@@ -10,13 +10,13 @@ import pytest
 
 from kerasnac.adapters.keras.build import build, get_weights, set_weights
 from kerasnac.adapters.keras.train import predict
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.blocks import Choose, Conv, Mlp, Nothing
-from kerasnac.core.layers import LayerSpec
-from kerasnac.core.precision import Precision
-from kerasnac.core.quantization import Observed, quantize
-from kerasnac.core.space import SearchSpace
-from kerasnac.core.weights import fold_batch_norm
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.quantization import Observed, quantize
+from kerasnac.core.network.weights import fold_batch_norm
+from kerasnac.core.space.blocks import Choose, Conv, Mlp, Nothing
+from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.errors import ConversionError, Infeasible
 
 pytestmark = pytest.mark.usefixtures("keras")

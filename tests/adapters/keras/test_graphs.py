@@ -12,13 +12,13 @@ from kerasnac.adapters.keras.build import build, get_weights, set_weights
 from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras
 from kerasnac.adapters.keras.train import observe, predict
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.blocks import Attention, Block, Conv, DeepSets, Mlp, Pool, Residual, Window
-from kerasnac.core.layers import Shape
-from kerasnac.core.precision import Precision
-from kerasnac.core.quantization import quantize
-from kerasnac.core.space import SearchSpace
-from kerasnac.core.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON, Weights, fold_batch_norm
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import Shape
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.quantization import quantize
+from kerasnac.core.network.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON, Weights, fold_batch_norm
+from kerasnac.core.space.blocks import Attention, Block, Conv, DeepSets, Mlp, Pool, Residual, Window
+from kerasnac.core.space.search_space import SearchSpace
 
 pytestmark = pytest.mark.usefixtures("keras")
 

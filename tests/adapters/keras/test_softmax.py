@@ -14,9 +14,9 @@ from kerasnac.adapters.keras.build import build
 from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.layers import LayerSpec
-from kerasnac.core.precision import Precision
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.precision import Precision
 
 pytestmark = pytest.mark.usefixtures("keras")
 

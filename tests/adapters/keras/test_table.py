@@ -13,10 +13,10 @@ from kerasnac.adapters.keras.build import build
 from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.table import table
-from kerasnac.core.activations import ACTIVATIONS
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.layers import LayerSpec
-from kerasnac.core.precision import Precision
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.precision import Precision
 
 pytestmark = pytest.mark.usefixtures("keras")
 

@@ -10,11 +10,11 @@ import pytest
 
 from kerasnac.adapters.keras.build import build, get_weights, set_weights
 from kerasnac.adapters.keras.train import compile_model, fit, fit_model, observe, predict, score
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.data import Dataset, Development, Split
-from kerasnac.core.layers import LayerSpec
-from kerasnac.core.precision import Precision
-from kerasnac.core.training import OPTIMIZERS, SCHEDULES, Training
+from kerasnac.core.data.dataset import Dataset, Development, Split
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.training import OPTIMIZERS, SCHEDULES, Training
 from kerasnac.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("keras")

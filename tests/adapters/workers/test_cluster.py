@@ -14,14 +14,14 @@ import cloudpickle
 import pytest
 
 from kerasnac.adapters.workers import Died, LocalWorkers, Workers, base, connect
-from kerasnac.core.data import Dataset, Development
-from kerasnac.core.evaluation import Evaluation
-from kerasnac.core.progress import Step
+from kerasnac.core.data.dataset import Dataset, Development
+from kerasnac.core.network.training import Training
+from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import SearchSettings
-from kerasnac.core.space import SearchSpace
-from kerasnac.core.training import Training
+from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.core.store.progress import Step
 from kerasnac.errors import EnvironmentProblem, RunError
-from kerasnac.stages.search import global_search
+from kerasnac.stages.search.global_search import global_search
 
 TINY = SearchSettings(population=2, evaluations=4, training=Training(epochs=1, batch_size=64))
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from kerasnac.adapters.workers import Died, LocalWorkers
-from kerasnac.core.architecture import Architecture
-from kerasnac.core.data import Dataset, Development
-from kerasnac.core.layers import LayerSpec
-from kerasnac.core.space import Candidate
-from kerasnac.core.training import Training
+from kerasnac.core.data.dataset import Dataset, Development
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.training import Training
+from kerasnac.core.space.search_space import Candidate
 from kerasnac.errors import EnvironmentProblem, RunError, TrialError
-from kerasnac.stages.candidates import Job, train_candidate
+from kerasnac.stages.search.candidate_training import Job, train_candidate
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 PARENT = """
 import os
 import numpy as np
-from kerasnac.core.data import Task, make_dataset
+from kerasnac.core.data.dataset import Task, make_dataset
 from kerasnac.adapters.workers import LocalWorkers
 
 def name_and_wait(data, item):

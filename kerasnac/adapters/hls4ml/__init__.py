@@ -1,0 +1,1 @@
+"""Firmware projects by hls4ml: conversion, emulation, vendor tools."""

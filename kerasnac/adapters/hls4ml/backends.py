@@ -1,0 +1,147 @@
+"""What hls4ml can do for the compilers of different vendors, as tried: types, layers, strategies, emulation, parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from kerasnac.core.hardware.hls_options import Backend, HlsOptions, Strategy
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
+
+_EVERY: tuple[Strategy, ...] = ("latency", "resource", "distributed_arithmetic")
+
+#: AMD part numbers: family and device, package, speed grade (xcvu13p-flga2577-2-e, xc7z020clg400-1).
+_AMD_PART = re.compile(r"^x[acq][0-9a-z]+(-[0-9a-z]+)*-[0-9][0-9a-z]*(-[a-z]+)*$", re.IGNORECASE)
+
+#: Their devices, by family: what stands before the package.
+_AMD_DEVICES = re.compile(
+    "^x[acq]("
+    + "|".join(
+        (
+            "7s(6|15|25|50|75|100)",
+            "7a(12|15|25|35|50|75|100|200)tl?",
+            "7k(70|160|325|355|410|420|480)tl?",
+            "7v(585|2000)t",
+            "7vx(330|415|485|550|690|980|1140)t",
+            "7vh(580|870)t",
+            "7z(007s|010|012s|014s|015|020|030|035|045|100)i?",
+            "ku(025|035|040|060|085|095|115)",
+            "vu(065|080|095|125|160|190|440)",
+            "au(7|10|15|20|25)p",
+            "ku(3|5|9|11|13|15|19)p",
+            "vu(3|5|7|9|11|13|19|23|27|29|31|33|35|37|45|47|57)p",
+            "zu[0-9]{1,2}t?(cg|eg|ev|dr)",
+            "k(24|26)",
+            "u(26|30|50|55|200|250|280)[a-z]*",
+            "v[cemph][0-9]{4}",
+        )
+    )
+    + ")(?=-|[a-z]{2,4}[0-9])",
+    re.IGNORECASE,
+)
+
+#: Families and part numbers of Intel and Altera.
+_INTEL_PART = re.compile(
+    r"^((arria|stratix|cyclone|agilex|max)[ _-]?(ii|iv|v|10|3|5|7|9)?[a-z]{0,2}|(10|1s|5|a[gfe]|ep)[0-9a-z]{6,})$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class BackendFacts:
+    """What a backend of hls4ml 1.3 can do.
+
+    Attributes:
+        strategies: That it really implements; another one is ignored without a word.
+        tables: Whether it has look-up layers, matrix products of activations, a softmax with formats and exact means.
+        amd: Whether it takes AMD's part numbers; else Intel's.
+        emulated: Empty if its C++ compiles with a plain compiler; else what is missing.
+    """
+
+    strategies: tuple[Strategy, ...]
+    tables: bool
+    amd: bool = True
+    emulated: str = ""
+
+
+BACKENDS: Mapping[Backend, BackendFacts] = {
+    "Vitis": BackendFacts(_EVERY, tables=True),
+    "Vivado": BackendFacts(_EVERY, tables=True),
+    "Catapult": BackendFacts(("latency", "resource"), tables=False),
+    "Quartus": BackendFacts(("resource",), tables=False, amd=False),
+    "oneAPI": BackendFacts(
+        ("resource",), tables=False, amd=False, emulated="oneAPI's C++ is SYCL, which Intel's compiler icpx alone compiles"
+    ),
+}
+
+
+def check_options(options: HlsOptions) -> None:
+    """Checks what a conversion is told, before anything is computed for it.
+
+    Raises:
+        ConfigError: If the part or an option cannot be right.
+        EnvironmentProblem: If a strategy needs a package that is missing.
+    """
+    facts = BACKENDS[options.backend]
+    _check_part(options.part, options.backend, amd=facts.amd)
+    options.check()
+    for strategy in sorted(options.strategies):
+        if strategy not in facts.strategies:
+            raise ConfigError(
+                f"strategy {strategy}: hls4ml has none for {options.backend}; set strategy to {' or '.join(facts.strategies)}"
+            )
+    if "distributed_arithmetic" in options.strategies and find_spec("da4ml") is None:
+        raise EnvironmentProblem("strategy distributed_arithmetic needs the package da4ml: pip install da4ml==0.6.0")
+
+
+def check_layers(architecture: Architecture, options: HlsOptions) -> None:
+    """Checks that a backend has all layers of a network, and computes them right.
+
+    Raises:
+        ConversionError: Naming the first layer that it has not.
+    """
+    for node in architecture.nodes:
+        if node.layer.kind == "matmul" and options.io_type == "io_stream":
+            raise ConversionError(f"{node.name}: hls4ml multiplies activations in io_parallel only; set io_type to io_parallel")
+    if BACKENDS[options.backend].tables:
+        return
+    able = ", ".join(name for name, facts in BACKENDS.items() if facts.tables)
+    for node in architecture.nodes:
+        if what := _lacking(node, options):
+            raise ConversionError(
+                f"{node.name}: hls4ml has no {what} for {options.backend}; use backend {able}, or leave the layer out"
+            )
+
+
+def _lacking(node: Node, options: HlsOptions) -> str:
+    """What a layer needs that not every backend has; empty if nothing."""
+    layer, stream = node.layer, options.io_type == "io_stream"
+    if layer.kind == "softmax":
+        return "softmax with formats of its own"
+    if layer.kind == "matmul":
+        return "product of activations"
+    if layer.kind == "activation" and ACTIVATIONS[layer["fn"]].table:
+        return f"look-up layer, which {layer['fn']} is,"
+    # Tried with hls4ml 1.3: these compile, and give other numbers than their formats have.
+    if layer.kind == "pool" and layer["op"] == "mean":
+        right = stream and layer["size"] == 0 and options.backend in ("Catapult", "Quartus")
+        where = "in io_parallel" if not stream else "over a part of the map" if layer["size"] else "of a whole map"
+        return "" if right else f"exact mean {where}"
+    if layer.kind == "pool" and layer["size"] == 0 and stream and options.backend != "Catapult":
+        return "exact maximum of a whole map in io_stream"
+    return ""
+
+
+def _check_part(part: str, backend: Backend, *, amd: bool) -> None:
+    if not amd:
+        if not _INTEL_PART.match(part):
+            raise ConfigError(f"part {part!r} does not look like an FPGA of Intel's, which {backend} is for: Arria10, Agilex7")
+        return
+    if not _AMD_PART.match(part):
+        raise ConfigError(f"part {part!r} does not look like an FPGA part: write it in full, like xcvu13p-flga2577-2-e")
+    if not _AMD_DEVICES.match(part):
+        raise ConfigError(f"part {part!r}: AMD has no such device; write the part as the data sheet of the board does")

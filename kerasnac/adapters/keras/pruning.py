@@ -1,0 +1,189 @@
+"""Magnitude pruning with the TensorFlow model optimisation toolkit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.keras.build import Model, get_weights, set_weights
+from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.adapters.keras.train import Fit, fit_model, fresh_model
+from kerasnac.core.data.dataset import Development
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.training import Training
+from kerasnac.core.network.weights import Weights
+from kerasnac.core.settings import Ranking
+
+#: Times that the mask of a gradual pruning is made, about.
+MASKS = 50
+
+
+def prunable(architecture: Architecture, weights: Weights, *, prune_output: bool) -> dict[str, NDArray[Any]]:
+    """The kernels that are pruned, by layer name.
+
+    Args:
+        architecture: Float or quantized.
+        weights: Its weights.
+        prune_output: False leaves the last layer with a kernel whole.
+    """
+    names = [name for name in architecture.names if f"{name}/kernel" in weights]
+    return {name: weights[f"{name}/kernel"] for name in (names if prune_output else names[:-1])}
+
+
+def targets(kernels: Mapping[str, NDArray[Any]], sparsity: float, ranking: Ranking) -> dict[str, float]:
+    """The fraction of every kernel that is pruned.
+
+    Args:
+        kernels: Latent kernels by layer name; their plain magnitudes are compared, with no scale by layer.
+        sparsity: Fraction of all weights to prune.
+        ranking: ``layer`` prunes this fraction of each kernel, ``global`` what is below one threshold. A kernel keeps
+            at least one weight, so that no layer is cut in two.
+    """
+    if ranking == "layer" or not kernels:
+        return dict.fromkeys(kernels, sparsity)
+    magnitudes = np.sort(np.concatenate([np.abs(kernel).ravel() for kernel in kernels.values()]))
+    threshold = magnitudes[-max(1, round((1 - sparsity) * magnitudes.size))]
+    return {name: min(float(np.mean(np.abs(k) < threshold)), 1 - 1 / k.size) for name, k in kernels.items()}
+
+
+def fit_unpruned(
+    architecture: Architecture, data: Development, training: Training, *, seed: int, start: Weights, remember: int
+) -> tuple[Fit, dict[str, NDArray[np.float32]]]:
+    """Trains a quantized network as :func:`kerasnac.adapters.keras.train.fit` does, and looks at it on the way.
+
+    Args:
+        architecture: Quantized.
+        data: The development splits.
+        training: Hyperparameters.
+        seed: Seed of the training.
+        start: Weights to start from.
+        remember: Epochs after which to look, at most all.
+
+    Returns:
+        The training, and the weights after so many of its epochs.
+    """
+    model = fresh_model(architecture, training, seed=seed, weights=start)
+    weights: dict[str, NDArray[np.float32]] = {}
+
+    def look(epoch: int, logs: Any) -> None:
+        if epoch + 1 == remember:
+            weights.update(get_weights(model, architecture))
+
+    callback = tensorflow().keras.callbacks.LambdaCallback(on_epoch_end=look)
+    return fit_model(model, architecture, data, training, callbacks=[callback]), weights
+
+
+def fit_pruned(
+    architecture: Architecture,
+    data: Development,
+    training: Training,
+    *,
+    seed: int,
+    trained: Weights,
+    rewind: Weights,
+    sparsity: float,
+    prune_output: bool,
+    ranking: Ranking = "layer",
+) -> Fit:
+    """One iteration of iterative magnitude pruning (Frankle and Carbin, arXiv:1803.03635).
+
+    The mask keeps the largest of the *trained* weights; the kept weights are then set back to ``rewind`` and trained
+    with the mask fixed. What is zero in ``trained`` stays pruned: masks are nested.
+
+    Args:
+        architecture: Quantized.
+        data: The development splits.
+        training: Hyperparameters.
+        seed: Seed of the training.
+        trained: Weights after the iteration before, already zero where it pruned.
+        rewind: Weights to start from: ``trained`` itself for fine-tuning.
+        sparsity: Fraction of the pruned kernels to be zero, at least that of ``trained``.
+        prune_output: False leaves the last layer whole.
+        ranking: See :func:`targets`.
+    """
+    from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
+
+    model = fresh_model(architecture, training, seed=seed, weights=trained)
+    fractions = targets(prunable(architecture, trained, prune_output=prune_output), sparsity, ranking)
+    # The mask is made once, here, at step 0; the schedule asks for no other, so it holds through the training.
+    schedules = {n: ConstantSparsity(s, begin_step=0, end_step=0, frequency=1) for n, s in fractions.items()}
+    wrapped, wrappers = _wrapped(model, schedules)
+    for wrapper in wrappers:
+        wrapper.pruning_step.assign(0)
+        wrapper.pruning_obj.conditional_mask_update()
+        # The toolkit keeps every weight that equals its threshold, and zeros may.
+        for weight, mask, _ in wrapper.pruning_vars:
+            mask.assign(np.where(weight.numpy() == 0, 0, mask.numpy()))
+    set_weights(model, architecture, rewind)
+    for wrapper in wrappers:
+        wrapper.pruning_obj.weight_mask_op()
+    return _fit(model, wrapped, architecture, data, training)
+
+
+def fit_gradually(
+    architecture: Architecture,
+    data: Development,
+    training: Training,
+    *,
+    seed: int,
+    start: Weights,
+    fractions: Mapping[str, float],
+) -> Fit:
+    """Prunes within one training, from nothing to the target (Zhu and Gupta, arXiv:1710.01878).
+
+    The sparsity rises as a cubic polynomial over the first half of the steps; in the second half the mask is fixed.
+
+    Args:
+        architecture: Quantized.
+        data: The development splits.
+        training: Hyperparameters.
+        seed: Seed of the training.
+        start: Weights to start from.
+        fractions: Final fraction of zeros of every pruned kernel, by layer name.
+    """
+    from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
+
+    model = fresh_model(architecture, training, seed=seed, weights=start)
+    steps = training.epochs * -(-max(1, round(training.data_fraction * len(data.train))) // training.batch_size)
+    half = max(1, steps // 2)
+    frequency = max(1, half // MASKS)
+    end = half - half % frequency  # The last mask is made at the very end of the schedule: it has the final sparsity.
+    schedules = {name: PolynomialDecay(0.0, s, 0, end, frequency=frequency) for name, s in fractions.items()}
+    wrapped, _ = _wrapped(model, schedules)
+    return _fit(model, wrapped, architecture, data, training)
+
+
+def fit_masked(architecture: Architecture, data: Development, training: Training, *, seed: int, start: Weights) -> Fit:
+    """Trains a network whose zeros stay zeros.
+
+    Args:
+        architecture: Quantized.
+        data: The development splits.
+        training: Hyperparameters.
+        seed: Seed of the training.
+        start: Weights to start from; the zeros of their kernels are the mask.
+    """
+    return fit_pruned(architecture, data, training, seed=seed, trained=start, rewind=start, sparsity=0.0, prune_output=True)
+
+
+def _wrapped(model: Model, schedules: Mapping[str, Any]) -> tuple[Model, list[Any]]:
+    """A model in pruning wrappers, and these. They hold the model's own layers: training the one trains the other."""
+    import tensorflow_model_optimization as tfmot
+    from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude
+
+    def wrap(layer: Any) -> Any:
+        known = layer.name in schedules
+        return tfmot.sparsity.keras.prune_low_magnitude(layer, schedules[layer.name]) if known else layer
+
+    wrapped = tensorflow().keras.models.clone_model(model, clone_function=wrap)
+    return wrapped, [layer for layer in wrapped.layers if isinstance(layer, PruneLowMagnitude)]
+
+
+def _fit(model: Model, wrapped: Model, architecture: Architecture, data: Development, training: Training) -> Fit:
+    from tensorflow_model_optimization.sparsity.keras import UpdatePruningStep
+
+    # Without this callback the last step of a training would leave pruned weights other than zero.
+    return fit_model(model, architecture, data, training, trained=wrapped, callbacks=[UpdatePruningStep()])

@@ -1,0 +1,105 @@
+"""Costs of networks that are not trained yet, from adder graphs of drawn weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.adapters.keras.train import observe
+from kerasnac.adapters.rtl.adder_graph import trace
+from kerasnac.core.data.dataset import Development
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.exactness import verdict
+from kerasnac.core.network.layers import Weight
+from kerasnac.core.network.quantization import quantize
+from kerasnac.core.network.weights import fold_batch_norm
+from kerasnac.core.settings import CandidateGraphSettings
+from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.core.store.keys import content_key
+from kerasnac.core.store.seeding import generator
+from kerasnac.errors import ConversionError, Infeasible, SpaceError
+
+#: Training samples on which the ranges of activations are observed.
+SAMPLES = 512
+
+#: Fraction of an activation's values that may exceed its format, at each end; as in compression.
+CLIP_QUANTILE = 1e-3
+
+
+class AdderGraphEstimator:
+    """Unrolls every candidate with weights that are drawn, for want of trained ones.
+
+    The estimate is a property of the architecture and of the draw: kernels from a normal distribution with the
+    variance of a Keras initialisation, pruned by magnitude and quantized as in compression. Trained weights have
+    another distribution and other dead neurons, so that a trained network's own graph is larger or smaller.
+
+    Attributes:
+        source: Key of :data:`kerasnac.core.hardware.estimators.SOURCES`.
+        settings: Widths and sparsity of the draw, effort and stages of the graph.
+        board_luts: LUTs of the whole board, for ``adder_percent``.
+        seed: The run's seed, of the draw.
+    """
+
+    source = "adder_graph"
+
+    def __init__(self, settings: CandidateGraphSettings, board_luts: int, seed: int) -> None:
+        self.settings, self.board_luts, self.seed = settings, board_luts, seed
+
+    @property
+    def key(self) -> str:
+        """Hash of all settings that decide the estimates."""
+        return content_key(self.source, settings=self.settings.identity, board_luts=self.board_luts, seed=self.seed)
+
+    def check(self, space: SearchSpace) -> None:
+        """Refuses choices that have no exact adder graph, whatever else is chosen.
+
+        Raises:
+            SpaceError: Naming the choice and the reason.
+        """
+        for i, block in enumerate(space.expanded):
+            for choice in block.choices():
+                for value in choice.values:
+                    meaning = verdict(choice.name, value)
+                    if meaning.startswith("not convertible"):
+                        raise SpaceError(f"block {i}.{choice.name} = {value}: no adder graph can be estimated, {meaning}")
+
+    def estimate(self, data: Development, architectures: Sequence[Architecture]) -> list[dict[str, float] | str]:
+        """Costs of float architectures, or the reasons why they have none."""
+        return [self._estimate(data, architecture) for architecture in architectures]
+
+    def _estimate(self, data: Development, architecture: Architecture) -> dict[str, float] | str:
+        try:
+            graph = trace(*self._drawn(data, architecture), effort=self.settings.effort)
+        except (ConversionError, Infeasible) as reason:
+            return str(reason)
+        return graph.costs(self.settings.latency_cutoff, self.board_luts)
+
+    def _drawn(self, data: Development, architecture: Architecture) -> tuple[Architecture, dict[str, NDArray[np.float32]]]:
+        """The quantized network with drawn weights, which depend on nothing but the seed and the architecture."""
+        rng = generator(self.seed, "adder graph", architecture.id)
+        weights = {
+            f"{node.name}/{part}": _draw(rng, part, weight, architecture.sparsities.get(node.name, self.settings.sparsity))
+            for node in architecture.nodes
+            for part, weight in node.weights.items()
+        }
+        folded, weights = fold_batch_norm(architecture, weights)
+        tensorflow().keras.backend.clear_session()
+        ranges = observe(folded, weights, data.train.x[:SAMPLES], clip_quantile=CLIP_QUANTILE)
+        widths = {"weight_bits": self.settings.weight_bits, "activation_bits": self.settings.activation_bits}
+        return quantize(folded, weights, ranges, input_grid=data.input_grid, **widths), weights
+
+
+def _draw(rng: np.random.Generator, part: str, weight: Weight, sparsity: float) -> NDArray[np.float32]:
+    """Weights as a trained network may have them: kernels pruned by magnitude, small biases, batch norms that do nothing."""
+    if part in ("gamma", "moving_variance"):
+        return np.ones(weight.shape, np.float32)
+    if not weight.prunable:
+        return rng.normal(0, 0.1, weight.shape).astype(np.float32)
+    fan_in, fan_out = np.prod(weight.shape[:-1]), np.prod(weight.shape[:-2]) * weight.shape[-1]
+    kernel = rng.normal(0, np.sqrt(2 / (fan_in + fan_out)), weight.shape)  # Glorot's variance
+    pruned = np.argsort(np.abs(kernel), axis=None)[: round(sparsity * kernel.size)]
+    kernel.flat[pruned] = 0
+    return kernel.astype(np.float32)

@@ -1,0 +1,1 @@
+"""Optimisers: pymoo, and the Bayesian optimisation of keras-tuner."""

@@ -1,0 +1,252 @@
+"""pymoo's NSGA-II over the genomes of a space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.core.crossover import Crossover
+from pymoo.core.duplicate import DuplicateElimination
+from pymoo.core.mutation import Mutation
+from pymoo.core.population import Population
+from pymoo.core.problem import Problem
+from pymoo.core.termination import NoTermination
+from pymoo.indicators.hv import HV
+from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
+from pymoo.problems.static import StaticProblem
+from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
+from kerasnac.core.space.search_space import Genome
+from kerasnac.core.store.seeding import derive_seed
+from kerasnac.errors import Infeasible
+
+#: Stands for the objectives of candidates that were not trained; constraint domination never looks at it.
+UNKNOWN = 1e30
+
+#: Draws of a mutation before the last one is taken, whether it changes anything or not.
+TRIES = 20
+
+
+class Point(Protocol):
+    """What a genome stands for."""
+
+    @property
+    def id(self) -> str:
+        """Equal for genomes that mean the same."""
+
+
+class Space(Protocol):
+    """What the algorithm needs of a space; :class:`kerasnac.core.space.search_space.SearchSpace` explains all of it."""
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Number of values of every gene, at least 2."""
+
+    @property
+    def gene_blocks(self) -> tuple[slice, ...]:
+        """The stretches of the genome that belong together."""
+
+    def active(self, genome: Sequence[int]) -> tuple[bool, ...]:
+        """Which genes matter."""
+
+    def canonical(self, genome: Sequence[int]) -> Genome:
+        """The genome with inactive genes set to zero."""
+
+    def decode(self, genome: Sequence[int]) -> Point:
+        """What a genome stands for; raises :class:`kerasnac.errors.Infeasible` if nothing."""
+
+
+class Nsga2:
+    """Asks for genomes generation by generation, and learns from their objectives.
+
+    The sequence of genomes depends on the seed and on what it is told, on nothing else: a search is resumed by
+    telling it again what is known.
+
+    Args:
+        space: Where to search.
+        initial: The first generation.
+        size: Size of every other generation, and of the population that survives one.
+        objectives: Number of objectives, all minimised.
+        constraints: Number of constraints, each kept when it is zero or less.
+        seed: Seed of all random choices.
+    """
+
+    def __init__(
+        self, space: Space, initial: Sequence[Genome], *, size: int, objectives: int, constraints: int, seed: int
+    ) -> None:
+        self._space = space
+        self._unseen = _Unseen(space)
+        upper = np.array(space.cardinalities) - 1
+        self._problem = Problem(n_var=len(upper), n_obj=objectives, n_ieq_constr=constraints, xl=0, xu=upper, vtype=int)
+        self._algorithm = NSGA2(
+            pop_size=size,
+            sampling=np.array(initial, dtype=int),
+            crossover=_BlockCrossover(space),
+            mutation=_GeneMutation(space),
+            eliminate_duplicates=self._unseen,
+        )
+        self._algorithm.setup(self._problem, termination=NoTermination(), seed=derive_seed(seed, "nsga2"))
+        self._asked: Any = None
+
+    def ask(self) -> list[Genome]:
+        """The next generation; empty when no new candidate can be found (the space is exhausted)."""
+        self._asked = self._algorithm.ask()
+        genomes = [] if self._asked is None else [tuple(int(gene) for gene in individual.X) for individual in self._asked]
+        self._unseen.seen.update(_key(self._space, genome) for genome in genomes)
+        return genomes
+
+    def tell(self, objectives: NDArray[np.float64], constraints: NDArray[np.float64]) -> None:
+        """Values of the genomes of the last :meth:`ask`, shapes (genomes, objectives) and (genomes, constraints)."""
+        static = StaticProblem(self._problem, F=objectives, G=constraints)
+        self._algorithm.evaluator.eval(static, self._asked)
+        self._algorithm.tell(infills=self._asked)
+
+
+def nondominated(losses: NDArray[np.float64]) -> list[int]:
+    """Indices of the Pareto front of values to minimise, shape (points, objectives), in order of the first one."""
+    if not len(losses):
+        return []
+    front = NonDominatedSorting().do(losses, only_non_dominated_front=True)
+    return sorted((int(i) for i in front), key=lambda i: tuple(losses[i]))
+
+
+def fittest(losses: NDArray[np.float64], violations: NDArray[np.float64], count: int) -> list[int]:
+    """Indices of the points that NSGA-II would let survive, in order.
+
+    Args:
+        losses: Values to minimise, shape (points, objectives).
+        violations: Constraint violations, shape (points, constraints), kept when zero or less.
+        count: How many survive.
+    """
+    if count >= len(losses):
+        return list(range(len(losses)))
+    problem = Problem(n_var=1, n_obj=losses.shape[1], n_ieq_constr=violations.shape[1])
+    points = Population.new(F=losses, G=violations, place=np.arange(len(losses)))
+    survivors = RankAndCrowding().do(problem, points, n_survive=count, random_state=np.random.default_rng(0))
+    return sorted(int(place) for place in survivors.get("place"))
+
+
+class Hypervolume:
+    """Hypervolume of points in a box that stays the same for a whole search.
+
+    The box is spanned by the best values of some first points and a reference point; its volume is 1, and points
+    beyond its best corner make the volume larger. What is worse than the reference point counts nothing.
+    (Zitzler and Thiele, PPSN 1998.)
+
+    Args:
+        first: Values to minimise, shape (points, objectives), of the first generation.
+        reference: Reference point, shape (objectives,).
+    """
+
+    def __init__(self, first: NDArray[np.float64], reference: NDArray[np.float64]) -> None:
+        extent = reference - first.min(axis=0)
+        # An objective that nobody in the first generation is better in: any unit does.
+        self._extent = np.where(extent > 0, extent, np.maximum(np.abs(reference), 1.0))
+        self._reference = reference
+        self._volume = HV(ref_point=np.zeros(len(reference)))
+
+    def __call__(self, points: NDArray[np.float64]) -> float:
+        """The hypervolume of points, shape (points, objectives)."""
+        # Without the last digits, which depend on points that count nothing.
+        return round(float(self._volume((points - self._reference) / self._extent)), 12)
+
+
+class _BlockCrossover(Crossover):  # type: ignore[misc]
+    """Swaps whole blocks of genes between two parents, so that a good block stays together."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__(n_parents=2, n_offsprings=2)
+        self._space = space
+
+    def _do(
+        self, problem: Problem, parents: NDArray[np.int_], *args: Any, random_state: np.random.Generator, **kwargs: Any
+    ) -> Any:
+        children = parents.copy()
+        for pair in range(parents.shape[1]):
+            for block in self._space.gene_blocks:
+                if random_state.random() < 0.5:
+                    children[0, pair, block], children[1, pair, block] = parents[1, pair, block], parents[0, pair, block]
+        return children
+
+
+class _GeneMutation(Mutation):  # type: ignore[misc]
+    """Gives about one active gene another value, so that the candidate always changes."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self._space = space
+
+    def _do(
+        self, problem: Problem, genomes: NDArray[np.int_], *args: Any, random_state: np.random.Generator, **kwargs: Any
+    ) -> Any:
+        return np.array([_mutated(self._space, tuple(genome), random_state) for genome in genomes.tolist()])
+
+
+def mutations(space: Space, genome: Genome, count: int, *, seed: int) -> list[Genome]:
+    """Up to so many different mutations of a genome, fewer where there are not so many."""
+    rng, found = np.random.default_rng(seed), {_key(space, genome): genome}
+    for _ in range(TRIES * count):
+        if len(found) > count:
+            break
+        mutated = _mutated(space, genome, rng)
+        found.setdefault(_key(space, mutated), mutated)
+    return list(found.values())[1:]
+
+
+def _mutated(space: Space, genome: Genome, rng: np.random.Generator) -> Genome:
+    sizes = np.array(space.cardinalities)
+    active: NDArray[np.bool_] = np.array(space.active(genome), dtype=bool)
+    before = _key(space, genome)
+    changed = space.canonical(genome)
+    for _ in range(TRIES):
+        shifts = np.where(_flips(active, rng), rng.integers(1, sizes), 0)
+        # Inactive genes are drawn anew, so that a layer that the mutation switches on may be any.
+        values = np.where(active, (np.array(genome) + shifts) % sizes, rng.integers(sizes))
+        changed = space.canonical(values.tolist())
+        if _feasible(space, changed) and _key(space, changed) != before:
+            return changed
+    return changed
+
+
+def _flips(active: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """About one of the active genes, and at least one."""
+    flips: NDArray[np.bool_] = active & (rng.random(len(active)) < 1 / max(1, active.sum()))
+    if active.any():
+        flips[rng.choice(np.flatnonzero(active))] = True
+    return flips
+
+
+def _feasible(space: Space, genome: Genome) -> bool:
+    try:
+        space.decode(genome)
+    except Infeasible:
+        return False
+    return True
+
+
+def _key(space: Space, genome: Sequence[int]) -> str:
+    """The candidate's id, or the canonical genome if it is infeasible."""
+    try:
+        return space.decode(genome).id
+    except Infeasible:
+        return str(space.canonical(genome))
+
+
+class _Unseen(DuplicateElimination):  # type: ignore[misc]
+    """Drops genomes whose candidate was asked for before, in this generation or in any other."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self._space = space
+        self.seen: set[str] = set()
+
+    def _do(self, pop: Any, other: Any, is_duplicate: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        seen = self.seen | {_key(self._space, individual.X) for individual in (() if other is None else other)}
+        for i, individual in enumerate(pop):
+            key = _key(self._space, individual.X)
+            is_duplicate[i] = key in seen
+            seen.add(key)
+        return is_duplicate

@@ -1,0 +1,1 @@
+"""Samples with their splits, and how sure a metric on them is."""

@@ -1,0 +1,344 @@
+"""Samples with train, validation and test held apart, on a declared fixed-point grid."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.training import Training
+from kerasnac.core.store.keys import content_key, decisive
+from kerasnac.errors import ConfigError, DataError
+
+Sense = Literal["min", "max"]
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the network predicts and how well it does.
+
+    Attributes:
+        kind: ``"classification"`` (integer labels, logits out) or ``"regression"``.
+        outputs: Number of classes or of regressed values.
+        scale: Regression: the metric is multiplied by this, so that it is in ``unit``.
+        unit: Unit of the metric.
+        names: Class names, or names of the regressed values.
+    """
+
+    kind: Literal["classification", "regression"]
+    outputs: int
+    scale: float = 1.0
+    unit: str = ""
+    names: tuple[str, ...] = ()
+
+    @property
+    def metric(self) -> str:
+        """Name of the task metric: ``accuracy``, or ``distance`` (mean Euclidean)."""
+        return "accuracy" if self.kind == "classification" else "distance"
+
+    @property
+    def sense(self) -> Sense:
+        """Whether the metric is to be maximised or minimised."""
+        return "max" if self.kind == "classification" else "min"
+
+    def scores(self, outputs: Array, labels: Array) -> NDArray[np.float64]:
+        """The task metric of every sample; their mean is the task metric.
+
+        Args:
+            outputs: Network outputs, shape (samples, outputs): logits or regressed values.
+            labels: Shape (samples,) integers, or (samples, outputs) floats.
+
+        Returns:
+            Shape (samples,): 1 for a right class and 0 for a wrong one, or the Euclidean distance in ``unit``; NaN
+            where an output is not finite.
+        """
+        if self.kind == "classification":
+            values = (np.argmax(outputs, axis=-1) == labels).astype(np.float64)
+        else:
+            difference = np.asarray(outputs, np.float64) - np.asarray(labels, np.float64)
+            values = self.scale * np.linalg.norm(difference, axis=-1)
+        return np.where(np.isfinite(outputs).all(axis=-1), values, np.nan)
+
+    def score(self, outputs: Array, labels: Array) -> float:
+        """The task metric.
+
+        Args:
+            outputs: Network outputs, shape (samples, outputs): logits or regressed values.
+            labels: Shape (samples,) integers, or (samples, outputs) floats.
+
+        Returns:
+            Accuracy in [0, 1], or the mean Euclidean distance in ``unit``; NaN if an output is not finite.
+        """
+        return float(np.mean(self.scores(outputs, labels)))
+
+    def check(self, training: Training) -> None:
+        """Check that a network for this task can be trained so.
+
+        Raises:
+            ConfigError: If labels that are no classes are to be smoothed.
+        """
+        if training.label_smoothing and self.kind != "classification":
+            raise ConfigError("training: label_smoothing is for classification; leave it out for regression")
+
+    def better(self, left: float, right: float) -> bool:
+        """True if ``left`` is a strictly better metric than ``right``."""
+        return left > right if self.sense == "max" else left < right
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples and labels of one split.
+
+    Attributes:
+        x: float32, shape (samples, *input_shape), every value on the input grid.
+        y: int64 (samples,) or float32 (samples, outputs).
+    """
+
+    x: Array
+    y: Array
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Development:
+    """All that search, tuning and compression may see: no test data in it.
+
+    Attributes:
+        name: Name of the dataset, for messages and tables.
+        task: What is predicted.
+        input_grid: Number format of the firmware's input; all samples are on it.
+        train: Training split.
+        validation: Validation split.
+        saturated: Fraction of input values that were clipped to the grid's range.
+    """
+
+    name: str
+    task: Task
+    input_grid: Precision
+    train: Split
+    validation: Split
+    saturated: float = 0.0
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.train.x.shape[1:])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all arrays, so that a run is never resumed on other data."""
+        task = decisive(self.task, ("kind", "outputs", "scale", "unit", "names"))
+        digest = hashlib.sha256(content_key("data", task=task, input_grid=str(self.input_grid)).encode())
+        for split in (self.train, self.validation):
+            for array in (split.x, split.y):
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()[:16]
+
+    def check_folds(self, count: int) -> None:
+        """Checks that there are enough samples for a cross-validation.
+
+        Raises:
+            DataError: If a class has fewer samples than there are folds.
+        """
+        y = np.concatenate([self.train.y, self.validation.y])
+        fewest = int(np.bincount(y)[np.unique(y)].min()) if self.task.kind == "classification" else len(y)
+        if fewest < count:
+            raise DataError(
+                f"{self.name}: {count} folds need as many samples of every class, one has {fewest}: use fewer folds"
+            )
+
+    def folds(self, count: int) -> Iterator[Development]:
+        """Folds of a cross-validation over the training and validation samples, the same for every caller.
+
+        Stratified by class. The input grid and a standardisation stay those of the training split.
+
+        Args:
+            count: Number of folds, at least 2.
+
+        Yields:
+            The data with each fold in turn for validation, and the others for training.
+
+        Raises:
+            DataError: If a class has fewer samples than there are folds.
+        """
+        from sklearn.model_selection import KFold, StratifiedKFold
+
+        self.check_folds(count)
+        x = np.concatenate([self.train.x, self.validation.x])
+        y = np.concatenate([self.train.y, self.validation.y])
+        splitter = (StratifiedKFold if self.task.kind == "classification" else KFold)(count, shuffle=True, random_state=0)
+        for train, validation in splitter.split(x, y):
+            yield replace(self, train=Split(x[train], y[train]), validation=Split(x[validation], y[validation]))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset: the development splits, and a test split behind one explicit call.
+
+    Build one with the functions of :mod:`kerasnac.datasets`.
+    """
+
+    development: Development
+    _test: Split = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the dataset."""
+        return self.development.name
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+        return self.development.task
+
+    @property
+    def input_grid(self) -> Precision:
+        """Number format of the firmware's input."""
+        return self.development.input_grid
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.development.input_shape
+
+    def open_test(self) -> Split:
+        """The held-out test split. Call it once, when every choice has been made."""
+        return self._test
+
+    def describe(self) -> str:
+        """One line: sizes, shapes, grid."""
+        dev = self.development
+        return (
+            f"{dev.name}: {len(dev.train)} train, {len(dev.validation)} validation, {len(self._test)} test samples of "
+            f"shape {dev.input_shape}, {dev.task.kind} with {dev.task.outputs} outputs, input {dev.input_grid} "
+            f"({dev.saturated:.2%} of the values saturate)"
+        )
+
+
+def make_dataset(
+    x: Array,
+    y: Array,
+    *,
+    name: str,
+    task: Task,
+    seed: int,
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    standardize: bool = False,
+    input_bits: int = 12,
+    input_grid: Precision | None = None,
+    max_saturation: float = 1e-3,
+    split: Callable[[int], tuple[Array, Array, Array]] | None = None,
+) -> Dataset:
+    """Checks samples and labels, splits them and puts them on the input's fixed-point grid.
+
+    Standardisation and the grid are fitted on the *training* split alone.
+
+    Args:
+        x: Samples, shape (samples, ...), any float or integer dtype.
+        y: Labels: (samples,) integers for classification, (samples, outputs) floats for regression.
+        name: For messages and tables.
+        task: What is predicted.
+        seed: Seed of the split.
+        fractions: Train, validation and test fractions; must add up to 1.
+        standardize: Subtract the mean and divide by the standard deviation of every feature (last axis).
+        input_bits: Width of the input grid when ``input_grid`` is not given; the integer bits are then the
+            fewest that let at most ``max_saturation`` of the training values saturate.
+        input_grid: The firmware's input format, if it is given by the detector.
+        max_saturation: See ``input_bits``; with an explicit grid, more saturation than this is an error.
+        split: Own split: maps the number of samples to three index arrays.
+
+    Raises:
+        DataError: With what is wrong and where: shapes, NaN or infinity, labels out of range, a class missing
+            from a split, an empty split, inputs that do not fit the grid.
+    """
+    x, y = _checked(np.asarray(x), np.asarray(y), name, task)
+    parts = _random_split(len(x), fractions, seed, name) if split is None else split(len(x))
+    if min(len(p) for p in parts) == 0:
+        raise DataError(f"{name}: {len(x)} samples leave an empty split ({[len(p) for p in parts]}): give more samples")
+    train = x[parts[0]].astype(np.float64)
+    if standardize:
+        axes = tuple(range(train.ndim - 1))
+        mean, deviation = train.mean(axes), train.std(axes)
+        constant = np.flatnonzero(deviation == 0)
+        if constant.size:
+            raise DataError(
+                f"{name}: feature {constant[0]} is constant in the training split: drop it (it cannot be standardised)"
+            )
+        x = ((x.astype(np.float64) - mean) / deviation).astype(np.float32)
+        train = x[parts[0]].astype(np.float64)
+    grid = input_grid or _grid_for(train, input_bits, max_saturation)
+    saturated = float(1.0 - np.mean(grid.contains(train)))
+    if saturated > max_saturation and input_grid is not None:
+        raise DataError(
+            f"{name}: {saturated:.2%} of the training inputs lie outside the input grid {grid} "
+            f"(range {grid.minimum:g} to {grid.maximum:g}): scale the inputs, widen the grid, or raise max_saturation"
+        )
+    on_grid = grid.quantize(x).astype(np.float32)
+    splits = [Split(on_grid[p], y[p]) for p in parts]
+    if task.kind == "classification":
+        for label, part in zip(("train", "validation", "test"), splits, strict=True):
+            missing = sorted(set(range(task.outputs)) - set(np.unique(part.y).tolist()))
+            if missing:
+                raise DataError(f"{name}: the {label} split has no sample of class {missing[0]}: give more samples of it")
+    return Dataset(Development(name, task, grid, splits[0], splits[1], saturated), splits[2])
+
+
+def _checked(x: Array, y: Array, name: str, task: Task) -> tuple[Array, Array]:
+    if x.ndim < 2 or x.size == 0:
+        raise DataError(f"{name}: samples have shape {x.shape}; expected (samples, ...) with at least one sample and feature")
+    if y.ndim == 0 or len(x) != len(y):
+        raise DataError(f"{name}: {len(x)} samples but labels of shape {y.shape}")
+    for what, array in (("sample", x), ("label", y)):
+        if not np.issubdtype(array.dtype, np.number):
+            raise DataError(f"{name}: {what}s have dtype {array.dtype}; expected numbers")
+        with np.errstate(over="ignore"):  # beyond float32 is infinite too
+            bad = ~np.isfinite(array.reshape(len(array), -1).astype(np.float32)).all(axis=1)
+        if bad.any():
+            raise DataError(
+                f"{name}: {what} {int(np.argmax(bad))} is NaN or infinite ({int(bad.sum())} of {len(array)}): drop or mend them"
+            )
+    if task.kind == "classification":
+        if y.ndim == 2 and y.shape[1] == task.outputs and np.all(np.isin(y, (0, 1))) and np.all(y.sum(axis=1) == 1):
+            y = y.argmax(axis=1)  # one-hot, as the public jet files have it
+        if y.ndim != 1:
+            raise DataError(
+                f"{name}: labels have shape {y.shape}; expected (samples,) class indices or one-hot (samples, {task.outputs})"
+            )
+        if not np.array_equal(y, y.astype(np.int64)):
+            raise DataError(f"{name}: class labels must be whole numbers")
+        y = y.astype(np.int64)
+        wrong = (y < 0) | (y >= task.outputs)
+        if wrong.any():
+            raise DataError(
+                f"{name}: label {y[np.argmax(wrong)]} of sample {int(np.argmax(wrong))} is outside 0..{task.outputs - 1}"
+            )
+    else:
+        y = y.reshape(len(y), -1).astype(np.float32)
+        if y.shape[1] != task.outputs:
+            raise DataError(f"{name}: {y.shape[1]} regression targets per sample; the task declares {task.outputs}")
+    return x.astype(np.float32), y
+
+
+def _random_split(samples: int, fractions: tuple[float, float, float], seed: int, name: str) -> tuple[Array, Array, Array]:
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise DataError(f"{name}: split fractions {fractions} must be three positive numbers that add up to 1")
+    order = np.random.default_rng(seed).permutation(samples)
+    first = round(samples * fractions[0])
+    second = first + round(samples * fractions[1])
+    return order[:first], order[first:second], order[second:]
+
+
+def _grid_for(train: Array, bits: int, max_saturation: float) -> Precision:
+    # Actual samples, not values between them: else more than max_saturation of a small split could saturate.
+    low = np.quantile(train, max_saturation / 2, method="lower")
+    high = np.quantile(train, 1 - max_saturation / 2, method="higher")
+    return Precision.covering(float(low), float(high), bits)

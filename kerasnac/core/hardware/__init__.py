@@ -1,0 +1,1 @@
+"""What networks run on, and what may estimate what they cost."""

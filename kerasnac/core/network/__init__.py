@@ -1,0 +1,1 @@
+"""Networks: layers, formats, weights, training, exactness and bit operations."""

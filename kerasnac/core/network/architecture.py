@@ -1,0 +1,214 @@
+"""The intermediate representation of a network: immutable, hashable, JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from kerasnac.core.network.layers import LayerSpec, Products, Shape, Weight, kind_of
+from kerasnac.core.network.precision import Precision
+from kerasnac.errors import ConfigError
+
+#: Layer parameters that say how a layer is to be compressed -> their sign in short descriptions.
+CODESIGNED = {"weight_bits": "w", "activation_bits": "a", "sparsity": "s"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A layer in its place.
+
+    Attributes:
+        name: ``<kind>_<count>``.
+        layer: What it is.
+        inputs: Indices of the nodes that it reads; -1 is the network's input.
+        shapes: Shapes of one sample of each.
+        output: Shape of one output sample.
+    """
+
+    name: str
+    layer: LayerSpec
+    inputs: tuple[int, ...]
+    shapes: tuple[Shape, ...]
+    output: Shape
+
+    @property
+    def weights(self) -> dict[str, Weight]:
+        """Names and shapes of the weight arrays."""
+        return kind_of(self.layer).weights(self.layer, *self.shapes)
+
+    @property
+    def products(self) -> Products | None:
+        """The multiply-accumulates."""
+        return kind_of(self.layer).products(self.layer, *self.shapes)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network as layers in an order in which each reads only earlier ones; most read the one before.
+
+    Attributes:
+        input_shape: Shape of one sample, channels last.
+        layers: The layers in order; the last one is linear (softmax is left to the host).
+        input: Format of the input, None for a float network.
+    """
+
+    input_shape: Shape
+    layers: tuple[LayerSpec, ...]
+    input: Precision | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of the canonical JSON: equal networks have equal ids."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        head: dict[str, Any] = {"input_shape": list(self.input_shape), "layers": [layer.to_dict() for layer in self.layers]}
+        return head if self.input is None else head | {"input_precision": str(self.input)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Architecture:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ConfigError: If the dictionary does not describe an architecture.
+        """
+        try:
+            grid = data.get("input_precision")
+            return cls(
+                tuple(int(size) for size in data["input_shape"]),
+                tuple(LayerSpec.from_dict(layer) for layer in data["layers"]),
+                None if grid is None else Precision.parse(grid),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"not an architecture ({error!r}): expected input_shape and layers") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> Architecture:
+        """Inverse of :meth:`to_json`."""
+        return cls.from_dict(json.loads(text))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Layer names, ``<kind>_<count>``: stable under the insertion of layers of other kinds.
+
+        Weights are keyed by these names, so they move between a float network and its quantized form.
+        """
+        seen: Counter[str] = Counter()
+        names = []
+        for layer in self.layers:
+            names.append(f"{layer.kind}_{seen[layer.kind]}")
+            seen[layer.kind] += 1
+        return tuple(names)
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """The layers with names, inputs and shapes.
+
+        Raises:
+            Infeasible: At the first layer that does not fit its inputs.
+        """
+        nodes: list[Node] = []
+        for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
+            inputs = tuple(i + offset for offset in layer.inputs)
+            if not all(-1 <= source < i for source in inputs):
+                raise ConfigError(f"{name} reads layers {layer.inputs} before it, which there are not")
+            shapes = tuple(nodes[source].output if source >= 0 else self.input_shape for source in inputs)
+            kind = kind_of(layer)
+            nodes.append(Node(name, layer, inputs, shapes, kind.output_shape(layer, *shapes)))
+        return tuple(nodes)
+
+    def rewritten(self, replacement: Callable[[Node], Sequence[LayerSpec]], *, input: Precision | None = None) -> Architecture:
+        """A copy in which every layer is replaced by a chain of layers: itself, none, or several.
+
+        The first of a chain reads what the layer read; what read the layer reads the last of the chain.
+
+        Args:
+            replacement: Gives the chain for a node.
+            input: Format of the input; the old one by default.
+        """
+        layers: list[LayerSpec] = []
+        moved = {-1: -1}
+        for i, node in enumerate(self.nodes):
+            sources = [moved[source] for source in node.inputs]
+            moved[i] = sources[0]
+            for layer in replacement(node):
+                layers.append(replace(layer, inputs=tuple(source - len(layers) for source in sources)))
+                moved[i] = len(layers) - 1
+                sources = [moved[i]]
+        return Architecture(self.input_shape, tuple(layers), input or self.input)
+
+    @property
+    def window(self) -> slice:
+        """The part of the first axis that the network uses: all of it, unless the first layer is a window."""
+        first = self.layers[0]
+        if first.kind != "window":
+            return slice(None)
+        start = first["start"]
+        return slice(start, start + first["length"])
+
+    def without_window(self) -> Architecture:
+        """The network on samples that have been cut to :attr:`window`."""
+        if self.layers[0].kind != "window":
+            return self
+        return Architecture(self.nodes[0].output, self.layers[1:], self.input)
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of one output sample."""
+        return self.nodes[-1].output
+
+    @cached_property
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(math.prod(w.shape) for node in self.nodes for w in node.weights.values() if w.trainable)
+
+    @property
+    def quantized(self) -> bool:
+        """True if the network has number formats, that is, if it can become firmware."""
+        return self.input is not None
+
+    @property
+    def codesigned(self) -> bool:
+        """True if widths or sparsities are part of the architecture: the global search already trains it quantized."""
+        return any(name in CODESIGNED for layer in self.layers for name, _ in layer.params)
+
+    @property
+    def plain(self) -> Architecture:
+        """The network without widths and sparsities in it."""
+        return self.rewritten(
+            lambda node: (replace(node.layer, params=tuple(p for p in node.layer.params if p[0] not in CODESIGNED)),)
+        )
+
+    @property
+    def sparsities(self) -> dict[str, float]:
+        """Fraction of the kernel to prune, by the names of the layers where it is part of the architecture."""
+        known = ((name, dict(layer.params).get("sparsity")) for name, layer in zip(self.names, self.layers, strict=True))
+        return {name: float(value) for name, value in known if isinstance(value, int | float)}
+
+    def __str__(self) -> str:
+        """The layers that do something, in order; who reads whom is left out."""
+        shown = (layer for layer in self.layers if layer.kind != "reshape" and ("fn", "none") not in layer.params)
+        return " ".join(_short(layer) for layer in shown)
+
+
+def _short(layer: LayerSpec) -> str:
+    if layer.kind == "activation":
+        return "-".join([str(layer["fn"]), *_codesigned(layer)])
+    usual = {"padding": "valid", "stride": 1, "transpose": layer.kind == "matmul" and layer["transpose"]}
+    plain = [str(value) for name, value in layer.params if name not in CODESIGNED and usual.get(name) != value]
+    return "-".join([layer.kind, *plain, *_codesigned(layer)])
+
+
+def _codesigned(layer: LayerSpec) -> list[str]:
+    return [f"{CODESIGNED[name]}{value:g}" for name, value in layer.params[::-1] if name in CODESIGNED]

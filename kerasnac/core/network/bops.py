@@ -1,0 +1,98 @@
+"""Bit operations, the one formula.
+
+Baskin et al., "UNIQ: Uniform Noise Injection for Non-Uniform Quantization of Neural Networks"
+(arXiv:1804.10969), with the pruned fraction of Hawks et al., "Ps and Qs" (arXiv:2102.11289):
+
+    BOPs = m n ((1 - p) b_w b_a + b_w + b_a + log2 n)     per output position
+
+for n inputs per output, m outputs, weight and activation widths b_w and b_a, pruned fraction p.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import Products
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one layer that multiplies: a row of the cost table.
+
+    Attributes:
+        layer: Name of the layer.
+        output_shape: Shape of one output sample.
+        macs: Multiply-accumulates.
+        weight_bits: Width of a weight, or of the second factor of a product of activations.
+        activation_bits: Width of an input of the layer.
+        sparsity: Pruned fraction of the kernel.
+        bops: Bit operations.
+        memory: Bits of the layer's weights and biases, zeros included.
+    """
+
+    layer: str
+    output_shape: tuple[int, ...]
+    macs: int
+    weight_bits: int
+    activation_bits: int
+    sparsity: float
+    bops: float
+    memory: int
+
+
+def layer_bops(products: Products, weight_bits: int, activation_bits: int, sparsity: float = 0.0) -> float:
+    """Bit operations of one layer (see the module's formula)."""
+    per_product = (1 - sparsity) * weight_bits * activation_bits + weight_bits + activation_bits + math.log2(products.inputs)
+    return products.macs * per_product
+
+
+def costs(
+    architecture: Architecture,
+    *,
+    weight_bits: int = 32,
+    activation_bits: int = 32,
+    sparsity: float | Mapping[str, float] = 0.0,
+) -> tuple[LayerCost, ...]:
+    """The cost of every layer that multiplies.
+
+    Norms are not counted: batch norms are folded into the layer before them.
+
+    Args:
+        architecture: Float or quantized; a layer's own formats or widths win over the default widths.
+        weight_bits: Width of the weights of layers without their own.
+        activation_bits: Width of activations without their own, the input's included.
+        sparsity: Pruned fraction of the kernels, one for all or by layer name.
+    """
+    rows: list[LayerCost] = []
+    input_bits = activation_bits if architecture.input is None else architecture.input.bits
+    widths: list[int] = []  # of what leaves every node
+    for node in architecture.nodes:
+        incoming = [widths[source] if source >= 0 else input_bits for source in node.inputs]
+        layer, products = node.layer, node.products
+        if products is not None:
+            # A product of activations has the second one in the place of the weights.
+            other = layer.bits("weight_bits", weight_bits) if layer.weight is None else layer.weight.bits
+            bits = incoming[1] if len(incoming) == 2 else other
+            pruned = sparsity.get(node.name, 0.0) if isinstance(sparsity, Mapping) else sparsity if node.weights else 0.0
+            amount = layer_bops(products, bits, incoming[0], pruned)
+            bias = bits if layer.bias is None else layer.bias.bits
+            memory = sum(math.prod(w.shape) * (bits if w.prunable else bias) for w in node.weights.values())
+            rows.append(LayerCost(node.name, node.output, products.macs, bits, incoming[0], pruned, amount, memory))
+        unrounded = activation_bits if products is not None else max(incoming)
+        widths.append(layer.bits("activation_bits", unrounded) if layer.activation is None else layer.activation.bits)
+    return tuple(rows)
+
+
+def bops(
+    architecture: Architecture,
+    *,
+    weight_bits: int = 32,
+    activation_bits: int = 32,
+    sparsity: float | Mapping[str, float] = 0.0,
+) -> float:
+    """Total bit operations of one inference; arguments as for :func:`costs`."""
+    rows = costs(architecture, weight_bits=weight_bits, activation_bits=activation_bits, sparsity=sparsity)
+    return sum(row.bops for row in rows)

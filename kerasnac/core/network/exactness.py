@@ -1,0 +1,292 @@
+"""Whether a quantized network computes the same numbers in Keras and in firmware, proved from its formats.
+
+Keras computes on a fixed-point grid with float32 numbers, the firmware with integers. Both are exact, hence
+equal, as long as every number on the way fits both: every partial sum of a layer is a whole number of steps and
+stays within the 2**24 steps that float32 counts without gaps, whatever the inputs and the order of summation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.weights import Weights, quantized_weights
+from kerasnac.errors import ConversionError
+
+#: float32 holds every whole number up to 2**24.
+FLOAT32_BITS = 24
+
+#: Kinds with a kernel and a bias: their output is an accumulator.
+KERNEL_KINDS = ("dense", "conv1d", "conv2d")
+
+#: Kinds that give out the very numbers that they get.
+PASSING_KINDS = ("flatten", "reshape")
+
+#: Kinds that conversion takes out first, and how.
+REMOVED_KINDS = {
+    "batch_norm": "fold it into the layer before it before quantizing (fold_batch_norm)",
+    "window": "cut it from the samples (without_window); it must be the first layer",
+}
+
+#: Widest input of a table activation or a softmax: 65,536 entries.
+MAX_TABLE_BITS = 16
+
+
+def check_exact(architecture: Architecture, weights: Weights) -> None:
+    """Raises unless firmware can equal Keras in every bit.
+
+    Args:
+        architecture: Quantized, batch norms folded.
+        weights: Its latent or quantized weights.
+
+    Raises:
+        ConversionError: Naming the layer, the reason and the remedy.
+    """
+    output_formats(architecture, weights)
+
+
+def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Precision]:
+    """The exact format of what leaves every layer, by layer name, proved not to overflow or round.
+
+    For a layer with a kernel it is the accumulator, which is passed on unrounded: the narrowest format that
+    none of its partial sums can overflow with these very weights, whatever the inputs.
+
+    Args:
+        architecture: Quantized, batch norms folded.
+        weights: Its latent or quantized weights.
+
+    Raises:
+        ConversionError: If exactness cannot be proved; names the layer, the reason and the remedy.
+    """
+    if architecture.input is None:
+        raise ConversionError("the network is not quantized: it has no number formats; compress it before making firmware")
+    _check_width("input", architecture.input)
+    values = _finite(quantized_weights(architecture, weights))
+    formats = {-1: architecture.input}
+    for i, node in enumerate(architecture.nodes):
+        if node.layer.kind in REMOVED_KINDS:
+            raise ConversionError(f"{node.name}: a {node.layer.kind} is not in the firmware: {REMOVED_KINDS[node.layer.kind]}")
+        if reason := obstacle(node.layer, node.shapes[0]):
+            raise ConversionError(f"{node.name}: {reason}")
+        formats[i] = _RULES[node.layer.kind](node, [formats[source] for source in node.inputs], values)
+        _check_table_input(node, architecture)
+    return {node.name: formats[i] for i, node in enumerate(architecture.nodes)}
+
+
+def obstacle(layer: LayerSpec, shape: Shape, *, first: bool = True) -> str:
+    """Why a layer on inputs of a shape has no exact firmware, whatever its formats; empty if it may have.
+
+    The one list of what cannot be exact, for search spaces and for conversion.
+
+    Args:
+        layer: The layer.
+        shape: Shape of what it reads.
+        first: Whether it is the first layer of the network.
+    """
+    if layer.kind == "window" and not first:
+        return "a window is cut from the samples before they reach the firmware; make it the first block"
+    if layer.kind == "layer_norm":
+        return "hls4ml's layer norm differs from Keras in most outputs (0.2 to 0.8 equal); use norm batch, which is folded"
+    if layer.kind == "pool" and layer["op"] == "mean":
+        count = averaged(layer, shape)
+        if count & (count - 1):
+            return f"the mean of {count} values rounds differently in firmware; take it over a power of two, or use max"
+    if layer.kind not in _RULES and layer.kind not in REMOVED_KINDS:
+        return f"no exact firmware is known for layers of kind {layer.kind!r}; leave it out of the search space"
+    return ""
+
+
+def obstacles(architecture: Architecture) -> list[str]:
+    """Every layer of a network that cannot have exact firmware, with the reason."""
+    nodes = architecture.nodes
+    reasons = ((node.name, obstacle(node.layer, node.shapes[0], first=node is nodes[0])) for node in nodes)
+    return [f"{name}: {reason}" for name, reason in reasons if reason]
+
+
+def verdict(gene: str, value: object) -> str:
+    """What a choice of a search space means for firmware: ``exact``, or what stands in its way.
+
+    Args:
+        gene: Name of the gene; its last part says what is chosen.
+        value: The value.
+    """
+    choice = gene.rsplit(".", 1)[-1]
+    if choice == "norm" and value == "layer":
+        return f"not convertible: {obstacle(LayerSpec.of('layer_norm', axes='all'), (1,))}"
+    if choice in ("op", "aggregate") and value == "mean":
+        return "exact over a power of two of values, else not convertible"
+    if choice.endswith("_bits") and value == 16:
+        return "exact as long as sums fit the 24 bits that Keras adds exactly, else refused with the layer's name"
+    return "exact"
+
+
+def averaged(layer: LayerSpec, shape: Shape) -> int:
+    """Number of values in a pooling window."""
+    size, positions = layer["size"], shape[:-1]
+    return size ** len(positions) if size else math.prod(positions)
+
+
+def _finite(values: Weights) -> Weights:
+    for key, array in values.items():
+        if not np.isfinite(array).all():
+            raise ConversionError(
+                f"{key.split('/')[0]}: {key} holds NaN or infinity; train again, with a smaller learning rate"
+            )
+    return values
+
+
+def _accumulator(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """The narrowest format of all partial sums of a layer.
+
+    The sum over any subset of the products and the bias lies between the sum of all negative and the sum of all
+    positive extremes, so this covers every order of summation, and the zeros of padding too.
+    """
+    name, layer, (incoming,) = node.name, node.layer, inputs
+    if layer.weight is None or layer.bias is None:
+        raise ConversionError(f"{name}: the layer is float in a quantized network; give its kernel and its bias a format")
+    if not (layer.weight.signed and layer.bias.signed):
+        raise ConversionError(f"{name}: QKeras has no unsigned weights; use ap_fixed for kernel and bias")
+    fractional = max(layer.weight.fractional + incoming.fractional, layer.bias.fractional)
+    kernel = values[f"{name}/kernel"].astype(np.float64).reshape(-1, values[f"{name}/kernel"].shape[-1])
+    bias = values[f"{name}/bias"].astype(np.float64)
+    positive, negative = np.maximum(kernel, 0).sum(axis=0), np.minimum(kernel, 0).sum(axis=0)
+    high = (positive * incoming.maximum + negative * incoming.minimum + np.maximum(bias, 0)).max()
+    low = (positive * incoming.minimum + negative * incoming.maximum + np.minimum(bias, 0)).min()
+    steps = math.ldexp(max(high, -low), fractional)
+    if steps > 2**FLOAT32_BITS:
+        raise ConversionError(
+            f"{name}: sums of {layer.weight} weights with {incoming} inputs need up to {math.log2(steps):.1f} bits, "
+            f"more than the {FLOAT32_BITS} that float32 adds exactly in Keras; use fewer weight or activation bits, or prune"
+        )
+    return _narrowest(low, high, fractional)
+
+
+def _matmul(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """The narrowest format of all partial sums of products of activations."""
+    left, right = inputs
+    products = node.products
+    assert products is not None
+    corners = [a * b for a in (left.minimum, left.maximum) for b in (right.minimum, right.maximum)]
+    low, high = (products.inputs * bound for bound in (min(0.0, *corners), max(0.0, *corners)))
+    return _sum(node.name, low, high, left.fractional + right.fractional)
+
+
+def _add(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    low, high = sum(grid.minimum for grid in inputs), sum(grid.maximum for grid in inputs)
+    return _sum(node.name, low, high, max(grid.fractional for grid in inputs))
+
+
+def _pool(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """The maximum keeps its inputs' format; the mean of 2**k values needs k more fractional bits, and no rounding."""
+    (incoming,) = inputs
+    if node.layer["op"] == "max":
+        return incoming
+    count = averaged(node.layer, node.shapes[0])
+    # Keras adds before it divides: the sum, too, must fit.
+    _sum(node.name, count * incoming.minimum, count * incoming.maximum, incoming.fractional)
+    more = count.bit_length() - 1
+    return replace(incoming, bits=incoming.bits + more)
+
+
+def _softmax(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    out = node.layer.activation
+    if out is None or out.signed:
+        raise ConversionError(f"{node.name}: softmax needs an unsigned output format in a quantized network, not {out}")
+    _check_width(node.name, out)
+    _check_table(node.name, inputs[0])
+    return out
+
+
+def _same(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    return inputs[0]
+
+
+def _sum(name: str, low: float, high: float, fractional: int) -> Precision:
+    """The format of a sum without weights, proved to fit float32."""
+    bits = math.log2(math.ldexp(max(high, -low), fractional))
+    if bits > FLOAT32_BITS:
+        raise ConversionError(
+            f"{name}: sums need up to {bits:.1f} bits, more than the {FLOAT32_BITS} that float32 adds exactly in Keras; "
+            "use fewer activation bits"
+        )
+    return _narrowest(low, high, fractional)
+
+
+def _narrowest(low: float, high: float, fractional: int) -> Precision:
+    """The narrowest signed format of a resolution that holds ``[low, high]``."""
+    bottom, top = math.ldexp(low, fractional), math.ldexp(high, fractional)
+    bits = max(2, 1 + int(top).bit_length(), 1 + (int(-bottom) - 1).bit_length() if bottom < 0 else 0)
+    return Precision(bits, bits - fractional)
+
+
+def _activation(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """Checks an activation against what comes in; returns its output format."""
+    name, layer, (incoming,) = node.name, node.layer, inputs
+    fn, out = ACTIVATIONS[layer["fn"]], layer.activation
+    if out is None:
+        raise ConversionError(f"{name}: the activation is float in a quantized network; give it a format")
+    _check_width(name, out)
+    if fn.table:
+        _check_table(name, incoming)
+    elif out.signed != fn.signed:
+        kind = "a signed (ap_fixed)" if fn.signed else "an unsigned (ap_ufixed)"
+        raise ConversionError(f"{name}: {layer['fn']} needs {kind} output, not {out}: QKeras computes it so")
+    elif fn.keras == "linear":
+        _check_clipping(name, out, incoming)
+    return out
+
+
+def _check_table_input(node: Node, architecture: Architecture) -> None:
+    """What reads a table must be fed by a quantizer: an accumulator that is passed on is on no grid Keras knows of."""
+    looks_up = node.layer.kind == "softmax" or (node.layer.kind == "activation" and ACTIVATIONS[node.layer["fn"]].table)
+    if not looks_up:
+        return
+    source = node.inputs[0]
+    while source >= 0 and architecture.nodes[source].layer.kind in PASSING_KINDS:
+        source = architecture.nodes[source].inputs[0]
+    if source >= 0 and architecture.nodes[source].layer.activation is None:
+        raise ConversionError(
+            f"{node.name}: it reads a table but its input is an unrounded accumulator; "
+            "put an activation 'none' with a format before it"
+        )
+
+
+def _check_width(name: str, grid: Precision) -> None:
+    if grid.bits > FLOAT32_BITS:
+        raise ConversionError(f"{name}: {grid} has more than the {FLOAT32_BITS} bits that float32 holds in Keras; use fewer")
+
+
+def _check_table(name: str, incoming: Precision) -> None:
+    if incoming.bits > MAX_TABLE_BITS:
+        raise ConversionError(f"{name}: a table over {incoming} is too large; use at most {MAX_TABLE_BITS} bits")
+
+
+def _check_clipping(name: str, out: Precision, incoming: Precision) -> None:
+    """QKeras rounds as ``x + (rounded - x)``: where a large x saturates, the difference must be a float32 number too."""
+    reach = max(-incoming.minimum, incoming.maximum)
+    clips = incoming.minimum < out.minimum or incoming.maximum > out.maximum
+    needed = math.log2(reach) + max(out.fractional, incoming.fractional)
+    if clips and needed > FLOAT32_BITS:
+        raise ConversionError(
+            f"{name}: clipping {incoming} to {out} needs {needed:.1f} bits, more than the {FLOAT32_BITS} that float32 "
+            "holds in Keras; use fewer activation bits, or smaller weights before it"
+        )
+
+
+#: For every kind with exact firmware: the output format from the node, the formats of its inputs and the weights.
+_RULES: Mapping[str, Callable[[Node, Sequence[Precision], Weights], Precision]] = {
+    **dict.fromkeys(KERNEL_KINDS, _accumulator),
+    **dict.fromkeys(PASSING_KINDS, _same),
+    "activation": _activation,
+    "add": _add,
+    "matmul": _matmul,
+    "pool": _pool,
+    "softmax": _softmax,
+}

@@ -1,0 +1,309 @@
+"""What each kind of layer does to shapes, weights and operation counts.
+
+One table, :data:`KINDS`, says it for all stages: the Keras builder, BOPs, parameter counts and the
+exactness check read shapes and sizes from here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from kerasnac.core.network.precision import Precision
+from kerasnac.errors import ConfigError, Infeasible
+
+Shape = tuple[int, ...]
+Scalar = int | float | str | bool | tuple[int, ...]
+
+#: A layer reads the one before it unless it says otherwise.
+PREVIOUS = (-1,)
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer with every shape-relevant parameter resolved.
+
+    Attributes:
+        kind: A key of :data:`KINDS`.
+        params: Sorted ``(name, value)`` pairs; read them with ``spec["units"]``. ``weight_bits`` and
+            ``activation_bits`` are widths to quantize to, and ``sparsity`` is the fraction of the kernel to prune, where
+            they are part of the architecture.
+        weight: Format of the kernel; None for a float layer or one without a kernel.
+        bias: Format of the bias.
+        activation: Format of the output; None for float, or when the accumulator is passed on unrounded.
+        inputs: Which layers it reads, as offsets: -1 is the layer before it (the network's input for the first).
+    """
+
+    kind: str
+    params: tuple[tuple[str, Scalar], ...] = ()
+    weight: Precision | None = None
+    bias: Precision | None = None
+    activation: Precision | None = None
+    inputs: tuple[int, ...] = PREVIOUS
+
+    @classmethod
+    def of(cls, kind: str, *, inputs: tuple[int, ...] = PREVIOUS, **params: Any) -> LayerSpec:
+        """A float layer: ``LayerSpec.of("dense", units=32)``."""
+        return cls(kind, tuple(sorted(params.items())), inputs=inputs)
+
+    def __getitem__(self, name: str) -> Any:
+        for key, value in self.params:
+            if key == name:
+                return value
+        raise KeyError(f"{self.kind} has no parameter {name!r}")
+
+    def bits(self, name: Literal["weight_bits", "activation_bits"], default: int) -> int:
+        """A width that is part of the architecture, or the default where it is not."""
+        return int(dict(self.params).get(name, default))  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        formats = {key: getattr(self, key) for key in ("weight", "bias", "activation")}
+        params = {key: list(value) if isinstance(value, tuple) else value for key, value in self.params}
+        graph = {} if self.inputs == PREVIOUS else {"inputs": list(self.inputs)}
+        return {"kind": self.kind, **params, **graph} | {f"{k}_precision": str(v) for k, v in formats.items() if v is not None}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> LayerSpec:
+        """Inverse of :meth:`to_dict`."""
+        rest: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        keys = [key for key in ("weight", "bias", "activation") if f"{key}_precision" in rest]
+        formats: dict[str, Any] = {key: Precision.parse(rest.pop(f"{key}_precision")) for key in keys}
+        return replace(cls.of(rest.pop("kind"), **rest), **formats)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight array of a layer.
+
+    Attributes:
+        shape: Shape of the array, as Keras has it.
+        trainable: False for the moving statistics of a batch norm.
+        prunable: True if zeros in the array save bit operations (kernels, not biases).
+    """
+
+    shape: Shape
+    trainable: bool = True
+    prunable: bool = False
+
+
+@dataclass(frozen=True)
+class Products:
+    """The multiply-accumulates of a layer: ``outputs`` sums of ``inputs`` products at each of ``positions``.
+
+    Attributes:
+        outputs: m, outputs computed at one position.
+        inputs: n, inputs of one output.
+        positions: Output positions that share the weights (1 for a dense layer).
+    """
+
+    outputs: int
+    inputs: int
+    positions: int = 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates in total."""
+        return self.outputs * self.inputs * self.positions
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
+class Kind:
+    """What a kind of layer does; the default is a layer without weights that keeps the shape of its one input."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        """Shape of one output sample, from the shapes of the inputs.
+
+        Raises:
+            Infeasible: If the layer cannot follow layers with these output shapes.
+        """
+        return shape
+
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
+        """Names and shapes of the weight arrays, in Keras order."""
+        return {}
+
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products | None:
+        """The layer's multiply-accumulates; None if it has none."""
+        return None
+
+
+class Dense(Kind):
+    """Fully connected layer on a vector: ``units``."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if len(shape) != 1:
+            raise Infeasible(f"{spec.kind} needs a vector, got a map of shape {shape}: flatten it first")
+        return (spec["units"],)
+
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
+        units = spec["units"]
+        return {"kernel": Weight((shape[0], units), prunable=True), "bias": Weight((units,))}
+
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
+        return Products(outputs=spec["units"], inputs=shape[0])
+
+
+@dataclass(frozen=True)
+class Conv(Kind):
+    """Convolution, channels last: ``filters``, ``kernel``, ``stride``, ``padding`` (valid or same).
+
+    Attributes:
+        rank: 1 for (steps, channels), 2 for (rows, columns, channels).
+    """
+
+    rank: int
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if len(shape) != self.rank + 1:
+            axes = "(steps, channels)" if self.rank == 1 else "(rows, columns, channels)"
+            raise Infeasible(f"{spec.kind} needs a map {axes}, got shape {shape}")
+        kernel, stride, sizes = spec["kernel"], spec["stride"], shape[:-1]
+        if spec["padding"] == "same":
+            return (*(-(-size // stride) for size in sizes), spec["filters"])
+        if kernel > min(sizes):
+            raise Infeasible(f"{_by([kernel] * self.rank)} kernel is larger than its {_by(sizes)} map")
+        return (*((size - kernel) // stride + 1 for size in sizes), spec["filters"])
+
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
+        kernel, filters = spec["kernel"], spec["filters"]
+        return {"kernel": Weight((*[kernel] * self.rank, shape[-1], filters), prunable=True), "bias": Weight((filters,))}
+
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
+        *positions, filters = self.output_shape(spec, shape)
+        return Products(outputs=filters, inputs=shape[-1] * spec["kernel"] ** self.rank, positions=math.prod(positions))
+
+
+class MatMul(Kind):
+    """Product of two matrices of activations, (rows, inner) and (inner, columns): no weights.
+
+    With ``transpose`` the second one is (columns, inner), as in the scores of an attention.
+    """
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        (other,) = others
+        inner, columns = (other[1], other[0]) if spec["transpose"] else other
+        if shape[1] != inner:
+            raise Infeasible(f"cannot multiply matrices of shapes {shape} and {other}")
+        return (shape[0], columns)
+
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
+        rows, columns = self.output_shape(spec, shape, *others)
+        return Products(outputs=columns, inputs=shape[1], positions=rows)
+
+
+class Add(Kind):
+    """Sum of two tensors of one shape: the end of a residual branch."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if others != (shape,):
+            raise Infeasible(
+                f"cannot add a branch of shape {others[0]} to shape {shape}: a residual branch must keep its input's shape"
+            )
+        return shape
+
+
+class BatchNorm(Kind):
+    """Batch normalisation over the last axis; folded into the layer before it when quantized."""
+
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
+        channels = (shape[-1],)
+        return {
+            "gamma": Weight(channels),
+            "beta": Weight(channels),
+            "moving_mean": Weight(channels, trainable=False),
+            "moving_variance": Weight(channels, trainable=False),
+        }
+
+
+class LayerNorm(Kind):
+    """Layer normalisation over all axes with a gain and an offset per element, or over the ``last`` axis alone."""
+
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
+        normalised = shape if spec["axes"] == "all" else shape[-1:]
+        return {"gamma": Weight(normalised), "beta": Weight(normalised)}
+
+
+class Activation(Kind):
+    """Element-wise function ``fn``, a key of :data:`kerasnac.core.network.activations.ACTIVATIONS`."""
+
+
+class Softmax(Kind):
+    """Softmax over the last axis, inside a network (a classifier's own softmax is left to the host)."""
+
+
+class Flatten(Kind):
+    """Makes a vector of a map."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        return (math.prod(shape),)
+
+
+class Reshape(Kind):
+    """Gives the same values another ``shape``."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        target: Shape = spec["shape"]
+        if math.prod(target) != math.prod(shape):
+            raise Infeasible(f"cannot reshape {shape} to {target}")
+        return target
+
+
+class Pool(Kind):
+    """Maximum or mean (``op``) over windows of ``size`` positions per axis, without overlap; 0 takes the whole map."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        size = spec["size"]
+        if len(shape) < 2:
+            raise Infeasible(f"{spec.kind} needs a map, got a vector of shape {shape}")
+        if size == 0:
+            return shape[-1:]
+        if size > min(shape[:-1]):
+            raise Infeasible(f"a pooling window of {size} is larger than its {_by(shape[:-1])} map")
+        return (*(axis // size for axis in shape[:-1]), shape[-1])
+
+
+class Window(Kind):
+    """The ``length`` first-axis steps from ``start`` on: what the firmware is fed of a longer readout."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        start, length = spec["start"], spec["length"]
+        if len(shape) != 2:
+            raise Infeasible(f"{spec.kind} needs a readout (steps, channels), got shape {shape}")
+        if start + length > shape[0]:
+            raise Infeasible(f"a window of {length} steps from {start} on reaches beyond the {shape[0]} steps there are")
+        return (length, *shape[1:])
+
+
+KINDS: Mapping[str, Kind] = {
+    "dense": Dense(),
+    "conv1d": Conv(1),
+    "conv2d": Conv(2),
+    "matmul": MatMul(),
+    "add": Add(),
+    "batch_norm": BatchNorm(),
+    "layer_norm": LayerNorm(),
+    "activation": Activation(),
+    "softmax": Softmax(),
+    "flatten": Flatten(),
+    "reshape": Reshape(),
+    "pool": Pool(),
+    "window": Window(),
+}
+
+
+def kind_of(spec: LayerSpec) -> Kind:
+    """The entry of :data:`KINDS` for a layer.
+
+    Raises:
+        ConfigError: If the kind is unknown.
+    """
+    try:
+        return KINDS[spec.kind]
+    except KeyError:
+        raise ConfigError(f"unknown layer kind {spec.kind!r}: one of {', '.join(KINDS)}") from None

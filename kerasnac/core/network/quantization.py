@@ -1,0 +1,137 @@
+"""From a trained float network to number formats for every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.weights import Weights
+from kerasnac.errors import ConfigError, ConversionError
+
+#: Widest bias; it only has to resolve the accumulator it is added to.
+BIAS_BITS = 16
+
+#: Largest exponent of a step or a bound, up or down. QKeras scales by powers of two in float32; beyond 2**110 or so they
+#: become zero or infinity, and what it computes NaN.
+MAX_EXPONENT = 100
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Range of an activation on training data, the saturated tail left out.
+
+    Attributes:
+        inputs: (low, high) of what enters the activation function.
+        outputs: (low, high) of what leaves it.
+    """
+
+    inputs: tuple[float, float]
+    outputs: tuple[float, float]
+
+
+def quantize(
+    architecture: Architecture,
+    weights: Weights,
+    observed: Mapping[str, Observed],
+    *,
+    input_grid: Precision,
+    weight_bits: int,
+    activation_bits: int,
+) -> Architecture:
+    """Gives every tensor of a float network a format of the asked width.
+
+    The split between integer and fractional bits comes from the data: activations cover the observed range,
+    kernels take the split with the least squared error, biases resolve their accumulator.
+
+    The number of integer bits follows from the range and not from the width, and may exceed it. So there is a format of
+    every width from 2 bits that holds a finite range, to half a step: too few bits cost resolution, never range. What
+    can fail is found by :func:`check_representable`, and weights that are not finite have no range.
+
+    Args:
+        architecture: Float, batch norms folded.
+        weights: Its trained weights.
+        observed: Range of every activation layer, by name.
+        input_grid: Format of the network's input.
+        weight_bits: Width of the kernels, at least 2; a layer's own width wins.
+        activation_bits: Width of the activations, at least 2; a layer's own width wins.
+
+    Returns:
+        The quantized architecture. Table activations gain a linear layer before them that holds their input grid.
+
+    Raises:
+        ConfigError: If a width is too small.
+    """
+    for what, bits in (("weight", weight_bits), ("activation", activation_bits)):
+        if bits < 2:
+            raise ConfigError(f"{what} width {bits} is too small: at least 2 bits")
+    fractional: dict[int, int] = {-1: input_grid.fractional}  # of what leaves every node
+    chains: dict[str, tuple[LayerSpec, ...]] = {}
+    for i, node in enumerate(architecture.nodes):
+        layer, name = node.layer, node.name
+        incoming = [fractional[source] for source in node.inputs]
+        fractional[i] = sum(incoming) if node.products else max(incoming)
+        chains[name] = (layer,)
+        if layer.kind == "activation":
+            *before, out = _activation_formats(layer, observed[name], layer.bits("activation_bits", activation_bits))
+            inserted = [replace(LayerSpec.of("activation", fn="none"), activation=grid) for grid in before]
+            chains[name] = (*inserted, replace(layer, activation=out))
+            fractional[i] = out.fractional
+        elif layer.kind == "softmax":
+            out = Precision(layer.bits("activation_bits", activation_bits), 0, signed=False)
+            chains[name] = (replace(layer, activation=out),)
+            fractional[i] = out.fractional
+        elif f"{name}/kernel" in weights:
+            kernel = kernel_format(weights[f"{name}/kernel"], layer.bits("weight_bits", weight_bits))
+            fractional[i] = kernel.fractional + incoming[0]
+            chains[name] = (replace(layer, weight=kernel, bias=bias_format(weights[f"{name}/bias"], fractional[i])),)
+    return architecture.rewritten(lambda node: chains[node.name], input=input_grid)
+
+
+def check_representable(architecture: Architecture) -> None:
+    """Raises if QKeras cannot compute with a format in float32: ranges so small or large are those of no working network.
+
+    Args:
+        architecture: Quantized.
+
+    Raises:
+        ConversionError: Naming the layer and the format.
+    """
+    for name, layer in zip(architecture.names, architecture.layers, strict=True):
+        for what in ("weight", "bias", "activation"):
+            grid: Precision | None = getattr(layer, what)
+            if grid and max(abs(grid.integer), abs(grid.fractional)) > MAX_EXPONENT:
+                raise ConversionError(
+                    f"{name}: the observed range of its {what} needs the format {grid}, and float32 cannot scale by "
+                    f"2**{MAX_EXPONENT} or more; train again, with less weight decay or another scale of the data"
+                )
+
+
+def kernel_format(kernel: NDArray[np.float32], bits: int) -> Precision:
+    """The signed format of a width that rounds a kernel with the least squared error."""
+    covering = Precision.covering(float(kernel.min()), float(kernel.max()), bits, signed=True)
+    candidates = [Precision(bits, covering.integer - fewer) for fewer in range(4)]
+    return min(candidates, key=lambda grid: float(np.sum((grid.quantize(kernel) - kernel) ** 2)))
+
+
+def bias_format(bias: NDArray[np.float32], fractional: int) -> Precision:
+    """A signed format with the accumulator's resolution and room for the bias to grow fourfold in training."""
+    reach = max(4 * float(np.abs(bias).max()), 1.0)
+    integer = Precision.covering(-reach, reach, BIAS_BITS).integer
+    return Precision(max(2, min(integer + fractional, BIAS_BITS)), integer)
+
+
+def _activation_formats(layer: LayerSpec, observed: Observed, bits: int) -> tuple[Precision, ...]:
+    """Format of the output, preceded by that of the input for a table activation."""
+    fn = ACTIVATIONS[layer["fn"]]
+    output = Precision.covering(*observed.outputs, bits, signed=fn.signed)
+    if not fn.table:
+        return (output,)
+    low, high = np.clip(observed.inputs, *fn.reach)
+    return Precision.covering(float(low), float(high), bits, signed=True), output

@@ -1,0 +1,143 @@
+"""A network with its weights, and where it came from."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.bops import bops
+from kerasnac.core.network.training import Training
+from kerasnac.core.network.weights import Weights, sparsity
+from kerasnac.core.store.files import new_folder, write_json
+from kerasnac.errors import Infeasible, RunError
+
+#: What reading a damaged file, or one of another version, raises.
+_DAMAGE = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    BadZipFile,
+    zlib.error,
+    Infeasible,
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network.
+
+    Attributes:
+        name: For tables and folder names, unique within a run.
+        architecture: Float or quantized.
+        weights: Latent weights; a quantized network rounds them to its formats when it computes.
+        training: How it was trained last.
+        metrics: Metrics on validation, by name.
+        seed: Seed of the training.
+        origin: Where it came from: the parent's name, widths, pruning iteration.
+    """
+
+    name: str
+    architecture: Architecture
+    weights: Weights = field(repr=False, compare=False)
+    training: Training
+    metrics: Mapping[str, float]
+    seed: int
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # The order in which files have them: keys of journals are hashes of models, made and read alike.
+        for name in ("metrics", "origin"):
+            object.__setattr__(self, name, dict(sorted(getattr(self, name).items())))
+
+    @cached_property
+    def _zeros(self) -> tuple[float, dict[str, float]]:
+        return sparsity(self.architecture, self.weights)  # quantizes all weights: once is enough
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of zero weights in the kernels, after quantization."""
+        return self._zeros[0]
+
+    @property
+    def layer_sparsity(self) -> dict[str, float]:
+        """:attr:`sparsity` of every layer with a kernel, by its name."""
+        return self._zeros[1]
+
+    @cached_property
+    def bops(self) -> float:
+        """Bit operations with this network's formats and zeros (32 bits where it is float)."""
+        # A float network is one of 32 bits, whatever it is going to be quantized to.
+        network = self.architecture if self.architecture.quantized else self.architecture.plain
+        return bops(network, sparsity=self.layer_sparsity)
+
+    def save(self, folder: Path | str) -> Path:
+        """Writes ``model.json`` and ``weights.npz``; the folder appears whole or not at all."""
+        folder = Path(folder)
+        with new_folder(folder) as temporary:
+            np.savez_compressed(temporary / "weights.npz", **self.weights)  # type: ignore[arg-type]
+            write_json(temporary / "model.json", self.to_dict())
+        return folder
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the weights, JSON-ready."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture.to_dict(),
+            "training": self.training.to_dict(),
+            "metrics": dict(self.metrics),
+            "seed": self.seed,
+            "origin": dict(self.origin),
+        }
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes the model, for :func:`kerasnac.core.store.keys.key`; its weights follow from it."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture.id,
+            "training": self.training.identity,
+            "metrics": dict(self.metrics),
+            "seed": self.seed,
+            "origin": dict(self.origin),
+        }
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Trained:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            RunError: If the folder holds no model, or a file of it is damaged.
+        """
+        folder = Path(folder)
+        path = folder / "model.json"
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            architecture = Architecture.from_dict(data["architecture"])
+            expected = {f"{node.name}/{part}": w.shape for node in architecture.nodes for part, w in node.weights.items()}
+            rest = data | {"architecture": architecture, "training": Training(**data["training"])}
+            path = folder / "weights.npz"
+            with np.load(path) as arrays:
+                weights = {key: arrays[key] for key in arrays.files}
+            for key, shape in expected.items():
+                found = weights[key].shape if key in weights else "no such array"
+                if found != shape:
+                    raise RunError(f"{path} is not of this network: {key} is {found}, not {shape}")
+            return cls(weights=weights, **rest)
+        except FileNotFoundError as error:
+            raise RunError(f"{folder} holds no saved model: {error.filename} is missing") from error
+        except _DAMAGE as error:
+            reason = f"{path.name} is damaged, or of another version of kerasnac: {error!r}"
+            raise RunError(f"{folder} holds no readable model: {reason}") from error

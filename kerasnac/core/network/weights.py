@@ -1,0 +1,74 @@
+"""Weights as plain arrays, and what is done to them without a framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.core.network.architecture import Architecture
+
+#: ``"dense_0/kernel"`` -> array, for every array of :func:`kerasnac.core.network.layers.Kind.weights`.
+Weights = Mapping[str, NDArray[Any]]
+
+#: Added to the variance by every batch norm that kerasnac builds (the Keras default).
+BATCH_NORM_EPSILON = 1e-3
+
+#: Added to the variance by every layer norm.
+LAYER_NORM_EPSILON = 1e-3
+
+
+def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Architecture, dict[str, NDArray[Any]]]:
+    """Moves every batch norm into the dense or convolution layer before it.
+
+    The result computes the same function. Folding before quantization is what makes batch norm exact in
+    firmware: its scale and offset become part of quantized weights instead of a rounded product.
+
+    Raises:
+        ValueError: If a batch norm does not follow a layer with a kernel.
+    """
+    folded = dict(weights)
+    nodes = architecture.nodes
+    for node in nodes:
+        if node.layer.kind != "batch_norm":
+            continue
+        before = nodes[node.inputs[0]].name if node.inputs[0] >= 0 else "the input"
+        if f"{before}/kernel" not in weights:
+            raise ValueError(f"{node.name} follows {before}, not a dense or convolution layer: it cannot be folded")
+        if sum(node.inputs[0] in other.inputs for other in nodes) > 1:
+            raise ValueError(f"{node.name} cannot be folded into {before}, which other layers read too")
+        gamma, beta, mean, variance = (folded.pop(f"{node.name}/{part}") for part in node.weights)
+        scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
+        folded[f"{before}/kernel"] = folded[f"{before}/kernel"] * scale
+        folded[f"{before}/bias"] = (folded[f"{before}/bias"] - mean) * scale + beta
+    return architecture.rewritten(lambda node: () if node.layer.kind == "batch_norm" else (node.layer,)), folded
+
+
+def quantized_weights(architecture: Architecture, weights: Weights) -> dict[str, NDArray[Any]]:
+    """The weights that the firmware holds: every array rounded to its layer's format."""
+    result = dict(weights)
+    for name, layer in zip(architecture.names, architecture.layers, strict=True):
+        for part, grid in (("kernel", layer.weight), ("bias", layer.bias)):
+            if grid is not None:
+                result[f"{name}/{part}"] = grid.quantize(weights[f"{name}/{part}"]).astype(np.float32)
+    return result
+
+
+def sparsity(architecture: Architecture, weights: Weights) -> tuple[float, dict[str, float]]:
+    """Zeros among the prunable weights, after quantization where the network is quantized.
+
+    Returns:
+        The fraction over the whole network, and by layer name.
+    """
+    values = quantized_weights(architecture, weights)
+    kernels = {
+        node.name: values[f"{node.name}/{part}"]
+        for node in architecture.nodes
+        for part, weight in node.weights.items()
+        if weight.prunable
+    }
+    by_layer = {name: float(np.mean(kernel == 0)) for name, kernel in kernels.items()}
+    total = sum(kernel.size for kernel in kernels.values())
+    return sum(by_layer[name] * kernel.size for name, kernel in kernels.items()) / total, by_layer

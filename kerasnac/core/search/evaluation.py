@@ -1,0 +1,94 @@
+"""The record of one evaluated candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.space.search_space import Candidate, Genome
+
+#: ``ok``: trained; ``brief``: trained for some epochs only, by successive halving; ``infeasible``: cannot be built;
+#: ``over_budget``: never trained because a cost breaks a budget; ``failed``: its worker processes died.
+Status = Literal["ok", "brief", "infeasible", "over_budget", "failed"]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How carefully a candidate was evaluated; only evaluations of one fidelity are compared.
+
+    Attributes:
+        epochs: Epochs of the training.
+        data_fraction: Fraction of the training samples.
+        folds: Folds of the cross-validation; 1 for none.
+        key: Hash of everything that decides the metrics of a candidate: data, all training settings, seed.
+    """
+
+    epochs: int
+    data_fraction: float
+    folds: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of one candidate.
+
+    Attributes:
+        index: Position in the search: evaluations sorted by it are in the order in which they were asked for.
+        generation: Generation of the search, from 0.
+        genome: Canonical genome.
+        status: See :data:`Status`.
+        candidate: What the genome decodes to; None if it is infeasible.
+        metrics: Values by name; only costs when it was not trained.
+        fidelity: How carefully it was, or would have been, evaluated.
+        seed: Seed of the training.
+        seconds: Wall time of the training.
+        reason: Why it was not trained, or how its training failed.
+    """
+
+    index: int
+    generation: int
+    genome: Genome
+    status: Status
+    candidate: Candidate | None
+    metrics: Mapping[str, float]
+    fidelity: Fidelity
+    seed: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        """What makes two evaluations of one fidelity the same: the candidate, or the genome of one that cannot be built."""
+        return str(self.genome) if self.candidate is None else self.candidate.id
+
+    def to_record(self) -> dict[str, Any]:
+        """A flat, JSON-ready record; metrics become columns ``metrics.<name>``."""
+        candidate = self.candidate
+        return {
+            "index": self.index,
+            "generation": self.generation,
+            "id": None if candidate is None else candidate.id,
+            "status": self.status,
+            **{f"metrics.{name}": value for name, value in self.metrics.items()},
+            "seconds": round(self.seconds, 3),
+            "seed": self.seed,
+            **{f"fidelity.{name}": value for name, value in asdict(self.fidelity).items()},
+            "reason": self.reason,
+            "genome": list(self.genome),
+            "training": None if candidate is None else dict(candidate.training),
+            "architecture": None if candidate is None else candidate.architecture.to_dict(),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Evaluation:
+        """Inverse of :meth:`to_record`."""
+        candidate = None
+        if record["architecture"] is not None:
+            candidate = Candidate(Architecture.from_dict(record["architecture"]), tuple(sorted(record["training"].items())))
+        metrics = {key.removeprefix("metrics."): value for key, value in record.items() if key.startswith("metrics.")}
+        fidelity = Fidelity(**{field.name: record[f"fidelity.{field.name}"] for field in fields(Fidelity)})
+        plain = {key: record[key] for key in ("index", "generation", "status", "seed", "seconds", "reason")}
+        return cls(genome=tuple(record["genome"]), candidate=candidate, metrics=metrics, fidelity=fidelity, **plain)

@@ -1,0 +1,82 @@
+"""What a search optimises: recorded metrics, as objectives and as budgets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from kerasnac.core.data.dataset import Sense, Task
+from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.bops import bops
+from kerasnac.errors import ConfigError
+
+#: Metrics known before any training; all are to be minimised.
+COSTS = tuple(metric for metrics in SOURCES.values() for metric in metrics)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One recorded metric to optimise.
+
+    Attributes:
+        metric: Name of the metric in an evaluation's record.
+        sense: ``max`` or ``min``.
+        budget: A bound that every answer must keep: a maximum for ``min``, a minimum for ``max``.
+    """
+
+    metric: str
+    sense: Sense
+    budget: float | None = None
+
+    def loss(self, value: float) -> float:
+        """The value as something to minimise."""
+        return -value if self.sense == "max" else value
+
+    def height(self, value: float) -> float:
+        """The loss on the scale on which differences count: costs, which span decades, by their logarithm."""
+        return math.log1p(value) if self.metric in COSTS else self.loss(value)
+
+    def violation(self, value: float) -> float:
+        """How far a value is beyond the budget, relative to it; zero or less when it is kept."""
+        if self.budget is None:
+            return 0.0
+        return (self.loss(value) - self.loss(self.budget)) / max(abs(self.budget), 1e-12)
+
+
+def resolve(
+    names: Sequence[str], budgets: Mapping[str, float], task: Task
+) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
+    """Objectives and budget constraints by name; ``metric`` stands for the task metric.
+
+    Raises:
+        ConfigError: If a name is not a metric of this task.
+    """
+    senses: dict[str, Sense] = {task.metric: task.sense, **dict.fromkeys(COSTS, "min")}
+
+    def named(name: str, budget: float | None = None) -> Objective:
+        metric = task.metric if name == "metric" else name
+        if metric not in senses:
+            raise ConfigError(f"unknown objective or budget {name!r}: one of metric, {', '.join(senses)}")
+        return Objective(metric, senses[metric], budget)
+
+    objectives = tuple(named(name) for name in names)
+    if len({o.metric for o in objectives}) != len(objectives):
+        raise ConfigError(f"an objective stands twice in {list(names)}")
+    return objectives, tuple(named(name, bound) for name, bound in budgets.items())
+
+
+def sources(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Keys of :data:`kerasnac.core.hardware.estimators.SOURCES` that record any of some metrics."""
+    wanted = set(metrics)
+    return tuple(source for source, recorded in SOURCES.items() if wanted & set(recorded))
+
+
+def cost_metrics(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, float]:
+    """The metrics of the source ``architecture``, for a float architecture at given widths; a layer's own ones win."""
+    widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+    return {
+        "bops": bops(architecture, **widths, sparsity=architecture.sparsities),
+        "parameters": architecture.parameters,
+    }

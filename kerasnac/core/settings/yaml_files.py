@@ -1,0 +1,200 @@
+"""Run files and search spaces as YAML, with errors that name the line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from kerasnac.core.settings import RunSettings
+from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.errors import ConfigError
+
+Location = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which ``1e-3`` is a number (YAML 1.1 wants ``1.0e-3``)."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def load_run(source: str | Path, *, profile: str | None = None) -> RunSettings:
+    """Reads a run file.
+
+    Args:
+        source: Path of a YAML file, or the name of one that comes with kerasnac (``bragg_exact``).
+        profile: Name of a section under ``profiles`` whose values replace the file's.
+
+    Returns:
+        The settings; a relative path of a dataset is taken from the file's folder.
+
+    Raises:
+        ConfigError: With file, line and key of everything that is wrong.
+    """
+    path, root = _compose(source)
+    data = _plain(path, root)
+    profiles = data.pop("profiles", None) or {}
+    _, line = _found(root, ("profiles", profile or ""))
+    if not isinstance(profiles, Mapping):
+        raise ConfigError(f"{path}:{line}: profiles: expected names and their changes")
+    if profile is not None and profile not in profiles:
+        raise ConfigError(f"{path}:{line}: no profile {profile!r}; it has {', '.join(map(str, profiles)) or 'none'}")
+    # The file and all its profiles are checked, so that a mistake in one does not wait until it is used.
+    plain = _run(data, path, root, Location())
+    versions = {name: _profiled(path, root, data, name, changes) for name, changes in profiles.items()}
+    return plain if profile is None else versions[profile]
+
+
+def _profiled(path: Path, root: yaml.Node, data: Mapping[str, Any], name: str, changes: Any) -> RunSettings:
+    if not isinstance(changes, Mapping):
+        _, line = _found(root, ("profiles", name))
+        raise ConfigError(f"{path}:{line}: profiles.{name}: expected keys and values")
+    return _run(_merged(data, changes), path, root, ("profiles", name))
+
+
+def _run(data: Mapping[str, Any], path: Path, root: yaml.Node, prefix: Location) -> RunSettings:
+    settings = _validated(RunSettings, data, path, root, prefix)
+    place = settings.dataset.options.get("path")
+    if not isinstance(place, str):
+        return settings
+    dataset = settings.dataset.model_copy(update={"path": str((path.parent / place).resolve())})
+    return settings.model_copy(update={"dataset": dataset})
+
+
+def load_space(source: str | Path) -> SearchSpace:
+    """Reads the ``space`` section of a run file, or a file that holds nothing but a space.
+
+    Raises:
+        ConfigError: With file, line and key of everything that is wrong.
+    """
+    path, root = _compose(source)
+    data = _plain(path, root)
+    if "space" not in data:
+        return _validated(SearchSpace, data, path, root, ())
+    node = next(value for key, value in root.value if key.value == "space")
+    return _validated(SearchSpace, data["space"], path, node, ())
+
+
+def dump(model: BaseModel) -> str:
+    """YAML of settings or of a space; reading it gives an equal object."""
+    data = model.model_dump(mode="json", exclude_unset=True)
+    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
+
+
+def names() -> list[str]:
+    """Names of the run files that come with kerasnac."""
+    return sorted(Path(entry.name).stem for entry in _shipped() if entry.name.endswith(".yaml"))
+
+
+def _shipped() -> Iterator[Any]:
+    try:
+        folder: Any = resources.files("kerasnac.searchspaces")
+    except ModuleNotFoundError:  # A checkout that is not installed.
+        folder = Path(__file__).parents[3] / "searchspaces"
+    return iter(folder.iterdir())
+
+
+def _compose(source: str | Path) -> tuple[Path, yaml.MappingNode]:
+    path = Path(source)
+    if not path.exists() and str(source) in names():
+        path = next(Path(str(entry)) for entry in _shipped() if entry.name == f"{source}.yaml")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{source}: {error.strerror}; give a YAML file, or one of {', '.join(names())}") from error
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise _not_yaml(path, error) from error
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{path}:1: expected keys and values")
+    return path, root
+
+
+def _plain(path: Path, root: yaml.MappingNode) -> dict[str, Any]:
+    for mapping in _mappings(root):
+        seen: dict[str, int] = {}
+        for key, _ in mapping.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise ConfigError(f"{path}:{line}: {key.value} stands twice (first in line {seen[key.value]})")
+            seen[key.value] = line
+    try:
+        data: dict[str, Any] = _Loader("").construct_document(root)
+    except yaml.YAMLError as error:
+        raise _not_yaml(path, error) from error
+    return data
+
+
+def _not_yaml(path: Path, error: yaml.YAMLError) -> ConfigError:
+    mark = getattr(error, "problem_mark", None)
+    where = path if mark is None else f"{path}:{mark.line + 1}"
+    return ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}")
+
+
+def _mappings(node: yaml.Node) -> Iterator[yaml.MappingNode]:
+    children: Sequence[yaml.Node] = ()
+    if isinstance(node, yaml.MappingNode):
+        yield node
+        children = [value for _, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    for child in children:
+        yield from _mappings(child)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``changes`` over ``base``, mappings key by key."""
+    both = {k: _merged(base[k], v) for k, v in changes.items() if isinstance(v, Mapping) and isinstance(base.get(k), Mapping)}
+    return {**base, **changes, **both}
+
+
+def _validated(kind: type[M], data: Any, path: Path, root: yaml.Node, prefix: Location) -> M:
+    try:
+        return kind.model_validate(data, context={"folder": path.parent})
+    except ValidationError as error:
+        problems = error.errors()
+        # An error deep inside makes the lists around it "too short": those echoes say nothing new.
+        locations = [p["loc"] for p in problems]
+        own = [p for p in problems if not any(len(o) > len(p["loc"]) and o[: len(p["loc"])] == p["loc"] for o in locations)]
+        raise ConfigError("\n".join(_message(p, path, root, prefix) for p in own)) from None
+
+
+def _message(problem: Any, path: Path, root: yaml.Node, prefix: Location) -> str:
+    depth, line = _found(root, problem["loc"])
+    depth_in_profile, line_in_profile = _found(root, prefix + problem["loc"])
+    if depth_in_profile - len(prefix) >= depth:
+        line = line_in_profile
+    text = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        text = "unknown key"
+    elif problem["type"] == "missing":
+        text = "required key is missing"
+    elif not isinstance(problem["input"], dict | list | tuple):
+        text = f"{text} (got {problem['input']!r})"
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{path}:{line}: {where}: {text}" if where else f"{path}:{line}: {text}"
+
+
+def _found(node: yaml.Node, location: Location) -> tuple[int, int]:
+    """How far into a location there are nodes, and the line of the deepest one."""
+    depth, line = 0, 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == str(part)]
+            if found:
+                depth, line, node = depth + 1, found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            depth, line = depth + 1, node.start_mark.line + 1
+    return depth, line

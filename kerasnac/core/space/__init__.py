@@ -1,0 +1,1 @@
+"""Search spaces: blocks, genomes, widths, and networks that are known beforehand."""

@@ -1,0 +1,204 @@
+"""What a block is: a few genes, and the layers that they become."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.layers import LayerSpec, Scalar, Shape
+
+T = TypeVar("T")
+
+
+def as_tuple(value: Any) -> Any:
+    """Makes a one-entry tuple of a single value."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not values:
+        raise ValueError("an empty list leaves nothing to choose from")
+    return values
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"a value stands twice in {list(values)}")
+    return values
+
+
+#: One value, or a list of distinct values to choose from.
+Values = Annotated[tuple[T, ...], BeforeValidator(as_tuple), AfterValidator(_distinct)]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One categorical gene.
+
+    Attributes:
+        name: Unique within its block.
+        values: What it may be; a single value makes no gene.
+    """
+
+    name: str
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Picks:
+    """The picked values of a block's choices, by name.
+
+    Values are looked up through a function, so that a space can record which genes a block reads.
+
+    Attributes:
+        look_up: Value of a choice by its full name.
+        prefix: Where this block's choices are among all names.
+    """
+
+    look_up: Callable[[str], Scalar]
+    prefix: str = ""
+
+    def __getitem__(self, name: str) -> Any:
+        return self.look_up(self.prefix + name)
+
+    def within(self, scope: object) -> Picks:
+        """The picks of an inner block."""
+        return Picks(self.look_up, f"{self.prefix}{scope}.")
+
+
+class Block(BaseModel):
+    """A part of a network with choices in it.
+
+    The fields of a block are what YAML may say about it. A new block is one subclass with a ``block`` tag,
+    :meth:`choices` and :meth:`layers`, entered in :data:`kerasnac.core.space.blocks.BLOCKS` so that YAML knows it.
+
+    A gene that :meth:`layers` does not read is inactive: conditions need not be declared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    block: str
+    repeat: int = Field(1, ge=1, description="Stand this many times in a row, with genes of their own.")
+
+    @abstractmethod
+    def choices(self) -> tuple[Choice, ...]:
+        """The genes of the block."""
+
+    @abstractmethod
+    def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        """Yields the layers for one pick per choice, reading only the picks that matter.
+
+        Args:
+            picks: Value of every choice, by name.
+            shape: Shape of the block's input.
+
+        Raises:
+            Infeasible: If these picks cannot follow this shape.
+        """
+
+    @model_serializer(mode="wrap")
+    def _tagged(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"block": self.block, **fields(self)}  # Reading needs the tag, even where it is the default.
+
+    def combinations(self) -> int:
+        """Number of different picks, counting only the active genes."""
+        return math.prod(len(choice.values) for choice in self.choices())
+
+
+def check_activation(name: str) -> str:
+    """Validates an activation's name for pydantic."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
+    return name
+
+
+#: Choices of activation.
+ActivationValues = Values[Annotated[str, AfterValidator(check_activation)]]
+
+#: Choices of norm.
+NormValues = Values[Literal["none", "batch", "layer"]]
+
+
+#: Choices of a bit width; None leaves the width to the settings of a run.
+BitValues = Values[Annotated[int, Field(ge=2, le=16)]] | None
+
+#: Choices of the fraction of a kernel that is pruned; None leaves it to the settings of a run.
+SparsityValues = Values[Annotated[float, Field(ge=0, lt=1)]] | None
+
+
+class Kernel(BaseModel):
+    """What may be chosen for the kernel of a layer.
+
+    Attributes:
+        weight_bits: Choices of its width.
+        sparsity: Choices of the fraction of it that is pruned.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight_bits: BitValues = None
+    sparsity: SparsityValues = None
+
+    def kernel_choices(self, prefix: str = "") -> tuple[Choice, ...]:
+        """The genes of one layer's kernel."""
+        fields = {"weight_bits": self.weight_bits, "sparsity": self.sparsity}
+        return tuple(Choice(f"{prefix}{name}", values) for name, values in fields.items() if values is not None)
+
+    def picked_kernel(self, picks: Picks) -> dict[str, Any]:
+        """The picked width and sparsity as layer parameters, as far as they are genes."""
+        return {choice.name: picks[choice.name] for choice in self.kernel_choices()}
+
+
+class Quantizable(Kernel, Block):
+    """A block whose bit widths and sparsities can be genes.
+
+    Attributes:
+        weight_bits: Choices of the width of kernels.
+        activation_bits: Choices of the width of activations.
+        sparsity: Choices of the fraction of a kernel that is pruned.
+    """
+
+    activation_bits: BitValues = None
+
+    def codesign_choices(self, prefix: str = "") -> tuple[Choice, ...]:
+        """The genes of one layer's widths and sparsity."""
+        own = () if self.activation_bits is None else (Choice(f"{prefix}activation_bits", self.activation_bits),)
+        return (*self.kernel_choices(prefix), *own)
+
+    def picked_output(self, picks: Picks) -> dict[str, Any]:
+        """The picked width of an activation as a layer parameter; empty if it is no gene."""
+        return {} if self.activation_bits is None else {"activation_bits": picks["activation_bits"]}
+
+    def followers(
+        self, picks: Picks, bits: Picks | None = None, *, axes: Literal["all", "last"] = "all"
+    ) -> Iterator[LayerSpec]:
+        """The layers that follow a linear one: its norm, then its activation.
+
+        Args:
+            picks: Picks of ``norm`` and ``activation``.
+            bits: Picks of the widths, where they are not those of norm and activation.
+            axes: What a layer norm normalises over.
+        """
+        norm = picks["norm"]
+        if norm == "batch":
+            yield LayerSpec.of("batch_norm")
+        elif norm == "layer":
+            yield LayerSpec.of("layer_norm", axes=axes)
+        yield LayerSpec.of("activation", fn=picks["activation"], **self.picked_output(bits or picks))
+
+
+def flattened(shape: Shape) -> Iterator[LayerSpec]:
+    """A flatten layer if the shape is not a vector yet."""
+    if len(shape) > 1:
+        yield LayerSpec.of("flatten")

@@ -1,0 +1,124 @@
+"""Blocks that hold other blocks, the block that is nothing, and the table of all blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.space.blocks.attention import Attention
+from kerasnac.core.space.blocks.base import ActivationValues, Block, Choice, Picks
+from kerasnac.core.space.blocks.conv import Conv, Pool, Window
+from kerasnac.core.space.blocks.mlp import DeepSets, Mlp
+from kerasnac.errors import Infeasible
+
+
+def _parse(value: Any) -> Any:
+    """Makes a block of a mapping with a ``block`` tag; leaves blocks alone, a user's own ones included."""
+    if isinstance(value, Block):
+        return value
+    if not isinstance(value, Mapping) or "block" not in value:
+        raise ValueError(f"a block is a mapping with the key block: one of {', '.join(BLOCKS)}")
+    if value["block"] not in BLOCKS:
+        raise ValueError(f"unknown block {value['block']!r}: one of {', '.join(BLOCKS)}")
+    return BLOCKS[value["block"]].model_validate(value)
+
+
+#: Any block, from an instance or from its YAML mapping.
+AnyBlock = Annotated[SerializeAsAny[Block], BeforeValidator(_parse)]
+
+
+class Nothing(Block):
+    """No layers: the block is skipped."""
+
+    block: Literal["none"] = "none"
+
+    def choices(self) -> tuple[Choice, ...]:
+        return ()
+
+    def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        return iter(())
+
+
+class Choose(Block):
+    """One of several blocks; only the chosen one's genes are active.
+
+    Attributes:
+        options: The blocks to choose from.
+    """
+
+    block: Literal["choose"] = "choose"
+    options: tuple[AnyBlock, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _no_repeats_inside(self) -> Choose:
+        if any(option.repeat != 1 for option in self.options):
+            raise ValueError("repeat stands on the choose block, not on its options")
+        return self
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        tags = [option.block for option in self.options]
+        return tuple(tag if tags.count(tag) == 1 else f"{tag}{i}" for i, tag in enumerate(tags))
+
+    def choices(self) -> tuple[Choice, ...]:
+        inner = (
+            Choice(f"{label}.{c.name}", c.values)
+            for label, option in zip(self._labels, self.options, strict=True)
+            for c in option.choices()
+        )
+        return (Choice("block", self._labels), *inner)
+
+    def combinations(self) -> int:
+        return sum(option.combinations() for option in self.options)
+
+    def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        label = str(picks["block"])
+        option = self.options[self._labels.index(label)]
+        return option.layers(picks.within(label), shape)
+
+
+class Residual(Block):
+    """Adds a block's output to its input; the block must keep the shape.
+
+    Attributes:
+        body: The block.
+        activation: Choices of activation after the sum.
+    """
+
+    block: Literal["residual"] = "residual"
+    body: AnyBlock
+    activation: ActivationValues = ("relu",)
+
+    def choices(self) -> tuple[Choice, ...]:
+        inner = (Choice(f"body.{c.name}", c.values) for c in self.body.choices())
+        return (*inner, Choice("activation", self.activation))
+
+    def combinations(self) -> int:
+        return self.body.combinations() * len(self.activation)
+
+    def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        count = 0
+        for layer in self.body.layers(picks.within("body"), shape):
+            yield layer
+            count += 1
+        if count == 0:
+            raise Infeasible("a residual around a block without layers")
+        yield LayerSpec.of("add", inputs=(-1, -1 - count))
+        yield LayerSpec.of("activation", fn=picks["activation"])
+
+
+#: The blocks that YAML may name.
+BLOCKS: Mapping[str, type[Block]] = {
+    "mlp": Mlp,
+    "conv": Conv,
+    "attention": Attention,
+    "deep_sets": DeepSets,
+    "pool": Pool,
+    "window": Window,
+    "residual": Residual,
+    "choose": Choose,
+    "none": Nothing,
+}

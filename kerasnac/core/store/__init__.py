@@ -1,0 +1,1 @@
+"""What is kept on disk, and how: journals, whole files, keys, seeds, versions, progress."""

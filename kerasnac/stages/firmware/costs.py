@@ -1,0 +1,103 @@
+"""What a trained, quantized network costs on an FPGA, by every source there is, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kerasnac.core.hardware.boards import Board
+from kerasnac.core.hardware.boards import board as board_named
+from kerasnac.core.network.bops import LayerCost, costs
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.settings import AdderGraphSettings, Rule4mlSettings
+from kerasnac.errors import ConversionError, EnvironmentProblem
+
+
+@dataclass(frozen=True)
+class HardwareCosts:
+    """Costs of one network.
+
+    Attributes:
+        name: Name of the network.
+        board: Board or part that percentages are of.
+        layers: MACs, widths, zeros of the quantized weights, BOPs and memory of every layer that multiplies.
+        estimates: Source -> its metrics, or the reason why it has none.
+    """
+
+    name: str
+    board: str
+    layers: tuple[LayerCost, ...]
+    estimates: Mapping[str, Mapping[str, float] | str]
+
+    @property
+    def bops(self) -> float:
+        """Bit operations of one inference."""
+        return sum(layer.bops for layer in self.layers)
+
+    @property
+    def memory(self) -> int:
+        """Bits of all weights and biases."""
+        return sum(layer.memory for layer in self.layers)
+
+
+def hardware_costs(
+    model: Trained,
+    *,
+    board: str = "vu13p",
+    rule4ml: Rule4mlSettings | None = None,
+    adder_graph: AdderGraphSettings | None = None,
+) -> HardwareCosts:
+    """Costs of a network by all sources.
+
+    Args:
+        model: A network; estimates need it quantized.
+        board: Board or part.
+        rule4ml: Settings of the surrogate; its precision is by default that of the weights.
+        adder_graph: Effort and stages of the adder graph, which has the network's own widths and weights.
+
+    Returns:
+        Costs; a source that has no estimate gives its reason in place of one.
+
+    Raises:
+        ConfigError: If the board is unknown.
+    """
+    entry = board_named(board)
+    rows = costs(model.architecture, sparsity=model.layer_sparsity)
+    estimates = {
+        "rule4ml": rule4ml_estimate(model, entry, rule4ml),
+        "adder_graph": _or_reason(lambda: _adder_graph(model, entry, adder_graph or AdderGraphSettings())),
+    }
+    return HardwareCosts(model.name, entry.name, rows, estimates)
+
+
+def rule4ml_estimate(model: Trained, board: Board, settings: Rule4mlSettings | None = None) -> Mapping[str, float] | str:
+    """What rule4ml estimates for a network, or why it does not."""
+    return _or_reason(lambda: _surrogate(model, board, settings))
+
+
+def _or_reason(estimate: Callable[[], Mapping[str, float] | str]) -> Mapping[str, float] | str:
+    """An estimate, or why there is none: one source that cannot say anything must not silence the others."""
+    try:
+        return estimate()
+    except (ConversionError, EnvironmentProblem) as reason:
+        return str(reason)
+
+
+def _surrogate(model: Trained, board: Board, settings: Rule4mlSettings | None) -> Mapping[str, float] | str:
+    from kerasnac.adapters.rule4ml import Rule4mlEstimator
+
+    widths = sorted({layer.weight.bits for layer in model.architecture.layers if layer.weight is not None})
+    if settings is None:
+        if len(widths) != 1:
+            return f"rule4ml sees one precision for the whole network, this one has weights of {widths or 'no'} bits"
+        # It looks at the width alone.
+        settings = Rule4mlSettings(precision=f"ap_fixed<{widths[0]},1>")
+    estimator = Rule4mlEstimator(settings, board)
+    return estimator.estimate_one(model.architecture)
+
+
+def _adder_graph(model: Trained, board: Board, settings: AdderGraphSettings) -> Mapping[str, float]:
+    from kerasnac.adapters.rtl.adder_graph import trace
+
+    graph = trace(model.architecture, model.weights, effort=settings.effort)
+    return graph.costs(settings.latency_cutoff, board.lut)

@@ -1,0 +1,135 @@
+"""Which layer of a firmware project is the first to differ from Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.hls4ml.conversion import read_types
+from kerasnac.adapters.hls4ml.csim import INTERFACE, Limits, emulate_layers, interface
+from kerasnac.adapters.keras.train import layer_outputs
+from kerasnac.core.network.trained import Trained
+from kerasnac.errors import ConversionError
+
+#: Samples that are traced: of those that differ, the first.
+TRACED = 100
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """The first layer that computes another number than Keras.
+
+    Attributes:
+        layer: Its name; empty if no layer differs, and yet the outputs do.
+        sample: The first sample in which it differs.
+        index: The first of its values in that sample, counted with channels last.
+        keras: The value in Keras.
+        firmware: The value in the emulation.
+        declared: Its result type, as the project has it.
+        proven: The type that was proved to be exact, as the conversion wrote it.
+        changed: All types of the project that are not as the conversion wrote them: name to (proven, declared).
+    """
+
+    layer: str
+    sample: int = -1
+    index: int = -1
+    keras: float = 0.0
+    firmware: float = 0.0
+    declared: str = ""
+    proven: str = ""
+    changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The difference, with all types that are not the proven ones."""
+        if not self.layer:
+            text = "no layer differs where all are traced: the outputs are changed after the last one"
+        else:
+            same = "as proven" if self.declared == self.proven else f"proven {self.proven}"
+            text = (
+                f"the first layer that differs is {self.layer}: sample {self.sample}, value {self.index}: "
+                f"Keras {self.keras!r}, firmware {self.firmware!r}; its result type is {self.declared} ({same})"
+            )
+        return "\n".join((text, *type_lines(self.changed)))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LayerDifference:
+        """Inverse of ``dataclasses.asdict``."""
+        return cls(**{**data, "changed": {name: (before, now) for name, (before, now) in data["changed"].items()}})
+
+
+def changed_types(project: Path) -> dict[str, tuple[str, str]]:
+    """The types of a project that are not as the conversion wrote them: name to (proven, declared).
+
+    Raises:
+        ConversionError: If the project does not say what it declares, or what was proven.
+    """
+    proven = interface(project).get("types", {})
+    declared = read_types(project)
+    return {name: (kind, declared.get(name, "")) for name, kind in proven.items() if declared.get(name) != kind}
+
+
+def type_lines(changed: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Changed types as text."""
+    return [f"  type {name} is {declared or 'missing'}, proven {proven}" for name, (proven, declared) in changed.items()]
+
+
+def first_difference(
+    project: Path,
+    network: Trained,
+    x: NDArray[np.float32],
+    outputs: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    *,
+    limits: Limits | None = None,
+) -> LayerDifference | None:
+    """Traces every layer of a compiled project and of its Keras twin, if their outputs differ.
+
+    Args:
+        project: A compiled project of :func:`kerasnac.adapters.hls4ml.conversion.convert`.
+        network: What it was converted from, without a window.
+        x: Samples on the input grid.
+        outputs: What the emulation says of them; the first :data:`TRACED` samples that differ are traced.
+        expected: What Keras says of them.
+        limits: When the emulation is stopped.
+
+    Raises:
+        ConversionError: If the emulation fails, or traces something else than the layers of the network.
+    """
+    different = np.flatnonzero((outputs != expected).any(axis=1))
+    if not len(different):
+        return None
+    known, types = interface(project), read_types(project)
+    if not {"types", "layers"} <= known.keys():
+        raise ConversionError(f"{project / INTERFACE} names no types or no layers: it is damaged")
+    before: Mapping[str, str] = known["types"]
+    changed = changed_types(project)
+    chosen = different[:TRACED]
+    firmware = emulate_layers(project, x[chosen], limits=limits)
+    keras = layer_outputs(network.architecture, network.weights, x[chosen])
+    for layer in known["layers"]:
+        # hls4ml splits off the linear activation of every kernel layer.
+        name = layer["name"].removesuffix("_linear")
+        if name not in keras:
+            continue  # A softmax that was appended has no twin.
+        ours, theirs = firmware[layer["name"]], keras[name]
+        if ours.shape != theirs.shape:
+            raise ConversionError(f"{name}: the emulation traces {ours.shape[1]} values, Keras has {theirs.shape[1]}")
+        where = np.argwhere(ours != theirs)
+        if len(where):
+            sample, index = (int(i) for i in where[0])
+            return LayerDifference(
+                layer=name,
+                sample=int(chosen[sample]),
+                index=index,
+                keras=float(theirs[sample, index]),
+                firmware=float(ours[sample, index]),
+                declared=types.get(layer["type"], "missing"),
+                proven=before[layer["type"]],
+                changed=changed,
+            )
+    return LayerDifference("", changed=changed)

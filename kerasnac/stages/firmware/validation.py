@@ -1,0 +1,148 @@
+"""Whether a firmware folder still is what was delivered, and still equals Keras: any day, on any samples."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from kerasnac.adapters.hls4ml.csim import Limits, compile_project, emulate, interface
+from kerasnac.adapters.keras.train import predict
+from kerasnac.core.network.exactness import output_formats
+from kerasnac.datasets.files import read_npz
+from kerasnac.errors import ConversionError, RunError
+from kerasnac.stages.firmware.comparison import Comparison, InputCheck, compare, on_grid
+from kerasnac.stages.firmware.firmware import Firmware, firmware_network
+from kerasnac.stages.firmware.layer_differences import LayerDifference, changed_types, first_difference, type_lines
+from kerasnac.stages.firmware.manifest import VECTORS, changes
+from kerasnac.stages.firmware.samples import fitted
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What validating a firmware folder found.
+
+    Attributes:
+        folder: The folder.
+        name: Name of the network.
+        changed: Files that are not as they were delivered.
+        inputs: The samples as they were given, against the input's grid.
+        comparison: Emulation against Keras; None if there is none.
+        problem: Why there is none.
+        not_emulated: True if there never was one: the backend's C++ cannot be compiled here.
+        first_layer: The first layer that differs, if an output does.
+        adder_graph: What the adder graph of the network differed in when the folder was made; empty if in nothing.
+        types: Types that are not the proven ones, whether or not an output shows it: name to (proven, declared).
+    """
+
+    folder: Path
+    name: str
+    changed: tuple[str, ...]
+    inputs: InputCheck | None
+    comparison: Comparison | None
+    problem: str = ""
+    not_emulated: bool = False
+    first_layer: LayerDifference | None = None
+    adder_graph: str = ""
+    types: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """True if no file has changed and no output differs: not now, and in the adder graph not at the delivery."""
+        return not (self.changed or self.adder_graph) and (
+            self.not_emulated or (self.comparison is not None and self.comparison.equal)
+        )
+
+    def report(self) -> str:
+        """All of it as text."""
+        lines = [f"Firmware of {self.name} in {self.folder}"]
+        lines += [f"  {change}" for change in self.changed] or ["  all files are as they were delivered"]
+        if self.comparison is not None:
+            lines.append(f"C++ emulation against QKeras, {self.comparison.samples} samples:")
+            lines += [f"  {line}" for line in self.comparison.lines()]
+        if self.problem:
+            lines.append(f"{'not emulated' if self.not_emulated else 'no comparison'}: {self.problem}")
+        if self.inputs is not None:
+            lines.append(str(self.inputs))
+        if self.adder_graph:
+            lines.append(f"when the folder was made: {self.adder_graph}")
+        lines += type_lines(self.types) if self.first_layer is None else [str(self.first_layer)]
+        good = "valid: its files are those of the delivery; nothing has computed with them" if self.not_emulated else "valid"
+        lines.append(good if self.ok else "NOT valid")
+        return "\n".join(lines) + "\n"
+
+
+def validate(
+    folder: Path | str, samples: NDArray[Any] | None = None, *, source: str = "samples", limits: Limits | None = None
+) -> Validation:
+    """Checks the hash of every file, compiles a copy of the project and compares every output with the stored model.
+
+    Args:
+        folder: A folder of :func:`kerasnac.make_firmware`; it is only read.
+        samples: What to compare on, shape (samples, ...); those of the delivery by default.
+        source: Where the samples are from, for messages.
+        limits: Time and memory that compiling and emulating may take.
+
+    Raises:
+        RunError: If the folder is no complete firmware folder, or its model cannot be read.
+        ConversionError: If all files are as they were, and yet the emulation does not compile or fails.
+        DataError: If the samples do not fit the network.
+        EnvironmentProblem: If there is no compiler.
+    """
+    folder = Path(folder).resolve()
+    changed = changes(folder)
+    delivered = Firmware.load(folder)
+    trained = delivered.trained
+    network = firmware_network(trained, delivered.softmax_mode)
+    grid = network.architecture.input
+    if grid is None:
+        raise RunError(f"{folder}: the model in it is not quantized, which no firmware is of")
+    classes = delivered.comparison is not None and delivered.comparison.same_decision is not None
+    if samples is None:
+        (x,) = read_npz(folder / VECTORS, ["x"])
+        x = fitted(x, network.architecture, str(folder / VECTORS))
+    else:
+        x = fitted(samples, trained.architecture, source)[:, trained.architecture.window]
+    x, inputs = on_grid(x, grid, source)
+    result = Validation(folder, trained.name, changed, inputs, None, adder_graph=delivered.adder_graph.disagreement)
+    with tempfile.TemporaryDirectory(prefix="kerasnac-") as temporary:
+        copy, log = Path(temporary) / "project", Path(f"{temporary}.log")
+        _copy(folder, copy)
+        try:
+            result = replace(result, types=changed_types(copy))
+            if reason := interface(copy).get("not_emulated", ""):
+                return replace(result, problem=reason, not_emulated=True)
+            output = output_formats(network.architecture, network.weights)[network.architecture.names[-1]]
+            keras = predict(network.architecture, network.weights, x)
+            compile_project(copy, limits=limits, log=log)
+            log.unlink()
+            outputs = emulate(copy, x, limits=limits)
+            comparison = compare(outputs, keras, output, classes=classes)
+            first = first_difference(copy, network, x, outputs, keras, limits=limits)
+        except ConversionError as error:
+            problem = str(error).replace(str(copy), str(folder))  # nobody ever sees the copy
+            if not changed:
+                raise ConversionError(problem) from error
+            return replace(result, problem=problem)
+    return replace(result, comparison=comparison, first_layer=first)
+
+
+def _copy(folder: Path, copy: Path) -> None:
+    """Copies what the emulation is compiled from; the copy can be written to, though the folder may be read-only.
+
+    Raises:
+        RunError: If a file cannot be read.
+    """
+    ignore = shutil.ignore_patterns("*.so", "*_prj")
+    try:
+        shutil.copytree(folder, copy, ignore=ignore, ignore_dangling_symlinks=True)
+    except shutil.Error as error:
+        raise RunError(f"{folder}: {len(error.args[0])} files cannot be read, first {error.args[0][0][0]}") from error
+    for path in (copy, *copy.rglob("*")):
+        if path.is_dir():
+            path.chmod(0o755)

@@ -1,0 +1,146 @@
+"""Training one candidate of a global search, in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kerasnac.core.data.dataset import Development
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
+from kerasnac.core.network.weights import Weights
+from kerasnac.core.search.evaluation import Evaluation
+from kerasnac.core.settings import AdderGraphSettings
+from kerasnac.core.space.search_space import Candidate
+from kerasnac.core.store.seeding import derive_seed
+from kerasnac.errors import ConversionError, TrialError
+
+#: Fraction of an activation's values that may exceed the format of a quantized candidate, at each end.
+CLIP_QUANTILE = 1e-3
+
+
+def training_seed(seed: int, candidate_id: str) -> int:
+    """The seed of a candidate's training in a run with a seed, whoever trains it."""
+    return derive_seed(seed, "train", candidate_id)
+
+
+def searched(folder: Path, evaluation: Evaluation) -> Path:
+    """Where a search in a run folder leaves a candidate with widths or sparsities, as it was trained."""
+    return folder / "searched" / f"{evaluation.key}-{evaluation.fidelity.key}"
+
+
+@dataclass(frozen=True)
+class Codesign:
+    """How a candidate whose widths or sparsities are genes is trained on, quantized.
+
+    Attributes:
+        training: How.
+        weight_bits: Width of the kernels of layers without a width of their own, the output layer for one.
+        activation_bits: Width of their activations.
+        graph: Settings of the adder graph of the trained weights; None for no graph.
+        board_luts: LUTs of the whole board, for ``adder_percent``.
+        folder: Where the quantized network is saved; None for nowhere. A cross-validation has no network to save.
+    """
+
+    training: Training
+    weight_bits: int = 8
+    activation_bits: int = 8
+    graph: AdderGraphSettings | None = None
+    board_luts: int = 1
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One candidate to train.
+
+    Attributes:
+        candidate: What to train.
+        training: How, in float.
+        seed: Seed of every training of it.
+        folds: Folds of a cross-validation; 1 trains once, on the training split.
+        codesign: How it is trained on; None for a candidate without widths and sparsities.
+    """
+
+    candidate: Candidate
+    training: Training
+    seed: int
+    folds: int = 1
+    codesign: Codesign | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training gave.
+
+    Attributes:
+        metrics: On validation, and costs of the trained weights.
+        seconds: Wall time.
+        reason: Why there are no such costs, if they were asked for: the candidate is infeasible.
+    """
+
+    metrics: Mapping[str, float]
+    seconds: float
+    reason: str = ""
+
+
+def train_candidate(data: Development, job: Job) -> Result:
+    """Trains a candidate; runs in a worker.
+
+    A candidate with widths or sparsities is trained in float, then quantized and trained on while its weights are
+    pruned; its metrics are those of the quantized network. With folds, metrics are means over them, and the standard
+    deviation of the task metric is another metric, ``<metric>_std``.
+
+    Raises:
+        TrialError: Whatever goes wrong is a bug, and is shown with the architecture.
+    """
+    parts: Iterable[Development] = [data] if job.folds == 1 else data.folds(job.folds)
+    try:
+        results = [_train(part, job) for part in parts]
+    except Exception as error:
+        raise TrialError(f"training [{job.candidate.architecture}] with seed {job.seed} failed: {error!r}") from error
+    seconds = sum(result.seconds for result in results)
+    known = set.intersection(*(set(result.metrics) for result in results))
+    metrics = {name: float(np.mean([r.metrics[name] for r in results])) for name in results[0].metrics if name in known}
+    if job.folds > 1:
+        metrics[f"{data.task.metric}_std"] = float(np.std([r.metrics[data.task.metric] for r in results], ddof=1))
+    return Result(metrics, seconds, next((result.reason for result in results if result.reason), ""))
+
+
+def _train(data: Development, job: Job) -> Result:
+    from kerasnac.adapters.keras.pruning import fit_gradually
+    from kerasnac.adapters.keras.train import fit, quantized_start
+
+    architecture = job.candidate.architecture
+    result = fit(architecture, data, job.training, seed=job.seed)
+    seconds, costs, reason = result.seconds, dict[str, float](), ""
+    if job.codesign is not None:
+        own = job.codesign
+        widths = {"weight_bits": own.weight_bits, "activation_bits": own.activation_bits}
+        quantized, start = quantized_start(architecture, result.weights, data, **widths, clip_quantile=CLIP_QUANTILE)
+        if fractions := quantized.sparsities:
+            result = fit_gradually(quantized, data, own.training, seed=job.seed, start=start, fractions=fractions)
+        else:
+            result = fit(quantized, data, own.training, seed=job.seed, weights=start)
+        seconds += result.seconds
+        if own.folder is not None and job.folds == 1:
+            metrics = {data.task.metric: result.metric, "loss": result.loss}
+            Trained(job.candidate.id, quantized, result.weights, own.training, metrics, job.seed).save(own.folder)
+        if own.graph is not None:
+            try:
+                costs = _graph_costs(quantized, result.weights, own.graph, own.board_luts)
+            except ConversionError as obstacle:
+                reason = str(obstacle)
+    return Result({data.task.metric: result.metric, "loss": result.loss, **costs}, seconds, reason)
+
+
+def _graph_costs(
+    architecture: Architecture, weights: Weights, settings: AdderGraphSettings, board_luts: int
+) -> dict[str, float]:
+    from kerasnac.adapters.rtl.adder_graph import trace
+
+    return trace(architecture, weights, effort=settings.effort).costs(settings.latency_cutoff, board_luts)

@@ -1,0 +1,84 @@
+"""The costs of candidates before they are trained, each estimated once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kerasnac.adapters.workers import Workers
+from kerasnac.core.data.dataset import Development
+from kerasnac.core.hardware.boards import board
+from kerasnac.core.hardware.estimators import Estimator
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.search.objectives import sources
+from kerasnac.core.settings import SearchSettings
+from kerasnac.core.store.journal import Journal
+
+
+def estimators(settings: SearchSettings, metrics: Iterable[str], *, seed: int) -> list[Estimator]:
+    """The estimators that record some metrics, and those that the settings name.
+
+    Raises:
+        ConfigError: If the settings of one are wrong.
+        EnvironmentProblem: If its package is not installed.
+    """
+    wanted = {*sources(metrics), *settings.estimators}
+    if settings.adder_graph.weights == "trained":
+        wanted.discard("adder_graph")  # The trainings themselves measure it.
+    made: list[Estimator] = []
+    if "rule4ml" in wanted:
+        from kerasnac.adapters.rule4ml import Rule4mlEstimator
+
+        made.append(Rule4mlEstimator(settings.rule4ml, board(settings.board)))
+    if "adder_graph" in wanted:
+        from kerasnac.adapters.rtl.estimator import AdderGraphEstimator
+
+        made.append(AdderGraphEstimator(settings.adder_graph, board_luts=board(settings.board).lut, seed=seed))
+    return made
+
+
+class Costs:
+    """Costs by estimators, in a journal that several searches may share.
+
+    Args:
+        estimators: The sources, the fastest first.
+        data: Development data.
+        workers: Processes.
+        journal: Where estimates are kept.
+    """
+
+    def __init__(self, estimators: Sequence[Estimator], data: Development, workers: Workers, journal: Journal) -> None:
+        self.estimators = estimators
+        self._data, self._workers, self._journal = data, workers, journal
+        self._known = {(record["id"], record["key"]): _costs(record) for record in journal.records()} if estimators else {}
+
+    def of(self, architectures: Sequence[Architecture], estimator: Estimator) -> list[dict[str, float] | str]:
+        """For each architecture its costs by one of the estimators, or the reason why it has none."""
+        missing = list({a.id: a for a in architectures if (a.id, estimator.key) not in self._known}.values())
+        parts = [part for i in range(self._workers.processes) if (part := missing[i :: self._workers.processes])]
+        jobs = [EstimateJob(estimator, tuple(part)) for part in parts]
+        for index, estimates in self._workers.map(estimate, jobs):
+            for architecture, costs in zip(jobs[index].architectures, estimates, strict=True):
+                self._known[architecture.id, estimator.key] = costs
+                values = {"reason": costs} if isinstance(costs, str) else {f"metrics.{name}": v for name, v in costs.items()}
+                self._journal.append({"id": architecture.id, "source": estimator.source, "key": estimator.key, **values})
+        return [self._known[architecture.id, estimator.key] for architecture in architectures]
+
+
+@dataclass(frozen=True)
+class EstimateJob:
+    """Some architectures for one estimator."""
+
+    estimator: Estimator
+    architectures: tuple[Architecture, ...]
+
+
+def estimate(data: Development, job: EstimateJob) -> list[dict[str, float] | str]:
+    """Costs of some architectures; runs in a worker."""
+    return job.estimator.estimate(data, job.architectures)
+
+
+def _costs(record: dict[str, object]) -> dict[str, float] | str:
+    if "reason" in record:
+        return str(record["reason"])
+    return {name.removeprefix("metrics."): float(v) for name, v in record.items() if name.startswith("metrics.")}  # type: ignore[arg-type]

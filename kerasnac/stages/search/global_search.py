@@ -1,0 +1,410 @@
+"""Global search: NSGA-II over a space, every evaluation in a journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.rtl.adder_graph import require_da4ml
+from kerasnac.adapters.search.nsga2 import Hypervolume, Nsga2, nondominated
+from kerasnac.adapters.workers import Workers
+from kerasnac.core.data.dataset import Development, Task
+from kerasnac.core.search.evaluation import Evaluation
+from kerasnac.core.search.objectives import Objective, resolve
+from kerasnac.core.search.random_search import RandomSearch
+from kerasnac.core.search.selection import Selection
+from kerasnac.core.settings import SearchSettings
+from kerasnac.core.space.search_space import Genome, SearchSpace
+from kerasnac.core.store.journal import Journal
+from kerasnac.core.store.keys import content_key, decisive
+from kerasnac.core.store.progress import Progress, silent
+from kerasnac.errors import ConfigError, RunError, SpaceError
+from kerasnac.stages.search.costs import Costs, estimators
+from kerasnac.stages.search.evaluator import Evaluator, Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Generations in a row without a candidate that can be trained, after which the search ends.
+BARREN_GENERATIONS = 10
+
+#: Settings that decide which candidates are asked for; the others say when to stop, and what else to record.
+KEY_FIELDS = (
+    "objectives",
+    "budgets",
+    "seeds",
+    "algorithm",
+    "population",
+    "quantized",
+    "folds",
+    "halving",
+    "weight_bits",
+    "activation_bits",
+    "board",
+    "rule4ml",
+    "adder_graph",
+)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Where a search stood after a generation.
+
+    Attributes:
+        number: From 0.
+        asked: Hash of the genomes that were asked for: a resumed search must ask for the same.
+        evaluations: Candidates trained so far.
+        hypervolume: Of the front so far, in units of the box between the best and the reference point; see
+            :class:`kerasnac.adapters.search.nsga2.Hypervolume`.
+        seconds: Wall time of the generation.
+        failed: The trainings whose workers died: a resumed search must do without them, too.
+    """
+
+    number: int
+    asked: str
+    evaluations: int
+    hypervolume: float
+    seconds: float
+    failed: tuple[Trial, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """All evaluations of a search, in the order in which they were asked for.
+
+    Attributes:
+        evaluations: Trained and other candidates; see :data:`kerasnac.core.search.evaluation.Status`.
+        objectives: What was optimised.
+        budgets: The constraints.
+        task: The task of the data.
+        references: Name of every seed architecture -> id of its candidate.
+        generations: The complete generations.
+        stopped: Why the search ended.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    objectives: tuple[Objective, ...]
+    budgets: tuple[Objective, ...]
+    task: Task
+    references: Mapping[str, str]
+    generations: tuple[Generation, ...]
+    stopped: str
+
+    @property
+    def trained(self) -> tuple[Evaluation, ...]:
+        """The candidates that were trained in full, all with the same fidelity."""
+        return tuple(e for e in self.evaluations if e.status == "ok")
+
+    @property
+    def front(self) -> tuple[Evaluation, ...]:
+        """The Pareto front of the trained candidates that keep all budgets."""
+        kept, losses = _eligible(self.trained, self.objectives, self.budgets)
+        return tuple(kept[i] for i in nondominated(losses))
+
+    @property
+    def cost(self) -> str:
+        """The cost in tables, plots and selections: the first objective that is none of the task's, or BOPs."""
+        return next((o.metric for o in self.objectives if o.metric != self.task.metric), "bops")
+
+    def select(self, *rules: str) -> tuple[Evaluation, ...]:
+        """Points of the front by the rules of :class:`kerasnac.core.search.selection.Selection`, without repeats."""
+        names = {"metric": self.task.metric, "cost": self.cost}
+        parsed = [Selection.parse(rule) for rule in rules]
+        picked = (e for rule in parsed for e in rule.pick(self.front, lambda e: e.metrics, **names, sense=self.task.sense))
+        return tuple({e.index: e for e in picked}.values())
+
+    def frame(self) -> pd.DataFrame:
+        """One row per evaluation: index, id, status, metrics, architecture, whether it is on the front, its fidelity."""
+        import pandas as pd
+
+        front = {e.index for e in self.front}
+        names = {candidate: name for name, candidate in self.references.items()}
+        rows = [
+            {
+                "index": e.index,
+                "generation": e.generation,
+                "id": e.candidate.id if e.candidate else None,
+                "reference": names.get(e.key, ""),
+                "status": e.status,
+                "front": e.index in front,
+                **e.metrics,
+                "architecture": str(e.candidate.architecture) if e.candidate else "",
+                "reason": e.reason,
+                **(dict(e.candidate.training) if e.candidate else {}),
+                "epochs": e.fidelity.epochs,
+                "data_fraction": e.fidelity.data_fraction,
+                "folds": e.fidelity.folds,
+            }
+            for e in self.evaluations
+        ]
+        return pd.DataFrame(rows)
+
+
+def global_search(
+    space: SearchSpace,
+    data: Development,
+    settings: SearchSettings,
+    *,
+    workers: Workers,
+    folder: Path,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> SearchResult:
+    """Searches a space for the best trade-offs.
+
+    Everything evaluated is in ``folder/search.jsonl``, which several searches may share: a candidate that one of
+    them has trained costs the others nothing. A search that was interrupted is resumed by calling it again: the
+    algorithm is asked from the start and told what the journal knows, which takes milliseconds and gives exactly
+    the genomes of the uninterrupted search, without a pickled state that a new version could not read. After every
+    generation ``folder/generations.jsonl`` notes what was asked for, so that a search is never resumed as another.
+
+    Args:
+        space: Where to search.
+        data: Development data; its shapes must be the space's.
+        settings: Objectives, budgets, population, number of evaluations, training.
+        workers: Processes that train the candidates.
+        folder: Run folder.
+        seed: Fixes all genomes and all trainings.
+        progress: Called after every evaluation.
+
+    Raises:
+        SpaceError: If the space has no choices, no feasible candidate, or other shapes than the data, if a seed
+            architecture is not in it, or an estimator does not know what it holds.
+        ConfigError: If an objective or budget is unknown.
+        SearchError: If no random candidate keeps the budgets.
+        RunError: If a folder's search cannot be resumed by this version, or no worker survives a generation.
+        TrialError: If the training of a candidate raises: a bug.
+    """
+    search = _Search(space, data, settings, workers, folder, seed, progress)
+    return search.run()
+
+
+def check_search(space: SearchSpace, data: Development, settings: SearchSettings) -> None:
+    """Checks all that can be wrong with a search before anything is trained.
+
+    Raises:
+        SpaceError: If shapes or outputs differ, there is nothing to choose, a seed architecture is not in the space,
+            or an estimator does not know what the space holds.
+        ConfigError: If an objective or a budget is unknown, the training is not for this task, or trained weights are
+            asked for that there will not be.
+        EnvironmentProblem: If the package of an estimator is missing.
+    """
+    data.task.check(settings.training)
+    if space.input != data.input_shape:
+        raise SpaceError(f"the space takes inputs of shape {space.input}, the samples of {data.name} have {data.input_shape}")
+    if space.outputs != data.task.outputs:
+        raise SpaceError(f"the space has {space.outputs} outputs, {data.name} needs {data.task.outputs}")
+    if not space.genes:
+        raise SpaceError("the space has no choices: give at least one key a list of values")
+    _seeds(space, settings)
+    for estimator in _estimators(data, settings, seed=0):
+        estimator.check(space)
+    if settings.adder_graph.weights == "trained":
+        if not space.codesigned:
+            raise ConfigError(
+                "search.adder_graph.weights: trained needs a space with weight_bits, activation_bits or sparsity; candidates "
+                "of this one are trained in float: use drawn"
+            )
+        require_da4ml()
+
+
+class _Search:
+    """One search, from the first generation to the last."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        data: Development,
+        settings: SearchSettings,
+        workers: Workers,
+        folder: Path,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        check_search(space, data, settings)
+        self.settings, self.task = settings, data.task
+        self.objectives, self.budgets = resolve(settings.objectives, settings.budgets, data.task)
+        sources = _estimators(data, settings, seed=seed)
+        self.evaluator = Evaluator(
+            space,
+            data,
+            settings,
+            self.objectives,
+            self.budgets,
+            Costs(sources, data, workers, Journal(folder / "costs.jsonl")),
+            workers,
+            Journal(folder / "search.jsonl"),
+            seed,
+            progress,
+        )
+        seeds = _seeds(space, settings)
+        self.references = {name: space.decode(genome).id for name, genome in seeds.items()}
+        first = self.evaluator.first_generation(tuple(seeds.values()))
+        self.algorithm: Nsga2 | RandomSearch
+        if settings.algorithm == "random":
+            self.algorithm = RandomSearch(space, first, size=settings.population, seed=seed)
+        else:
+            self.algorithm = Nsga2(
+                space,
+                first,
+                size=settings.population,
+                objectives=len(self.objectives),
+                constraints=1 + len(self.budgets),
+                seed=seed,
+            )
+        self.log = Journal(folder / "generations.jsonl")
+        self.key = content_key(
+            "search",
+            space=space.identity,
+            settings=decisive(settings, KEY_FIELDS),
+            training=settings.training.identity,
+            estimators=[source.key for source in sources],
+            data=data.fingerprint,
+            seed=seed,
+        )
+        self.logged = {g.number: g for g in (_logged(r) for r in self.log.records() if r["search"] == self.key)}
+        self.evaluations: list[Evaluation] = []
+        self.generations: list[Generation] = []
+        self.volume: Hypervolume | None = None
+
+    def run(self) -> SearchResult:
+        barren = 0
+        for number in count():
+            stopped = self._reason_to_stop(barren)
+            genomes = [] if stopped else self.algorithm.ask()
+            if not genomes:
+                stopped = stopped or "every candidate within reach has been evaluated"
+                break
+            began = time.monotonic()
+            known = self._logged_generation(number, genomes)
+            made = self.evaluator.evaluate(
+                genomes, number, len(self.evaluations), self._left, failures=known.failed if known else ()
+            )
+            self.evaluations += made
+            barren = 0 if any(e.status == "ok" for e in made) else barren + 1
+            if len(made) < len(genomes):
+                stopped = self._enough
+                break  # The generation is completed when a later call asks for more evaluations.
+            self.algorithm.tell(*self.evaluator.values(made))
+            self._close(number, genomes, made, known, time.monotonic() - began)
+        return SearchResult(
+            tuple(self.evaluations),
+            self.objectives,
+            self.budgets,
+            self.task,
+            self.references,
+            tuple(self.generations),
+            stopped,
+        )
+
+    @property
+    def _enough(self) -> str:
+        return f"{self.settings.evaluations} candidates are trained"
+
+    @property
+    def _left(self) -> int:
+        return self.settings.evaluations - sum(e.status == "ok" for e in self.evaluations)
+
+    def _reason_to_stop(self, barren: int) -> str:
+        volumes = [g.hypervolume for g in self.generations]
+        patience, hours = self.settings.stagnation, self.settings.max_hours
+        if not self._left:
+            return self._enough
+        if barren == BARREN_GENERATIONS:
+            return f"{barren} generations in a row had no candidate that can be trained"
+        if hours is not None and sum(g.seconds for g in self.generations) >= 3600 * hours:
+            return f"{hours:g} hours are over"
+        if patience is not None and len(volumes) > patience and volumes[-1] <= volumes[-1 - patience]:
+            return f"the hypervolume has not grown in {patience} generations"
+        return ""
+
+    def _logged_generation(self, number: int, genomes: Sequence[Genome]) -> Generation | None:
+        logged = self.logged.get(number)
+        if logged is not None and logged.asked != _asked(genomes):
+            raise RunError(
+                f"{self.log.path}: generation {number} asks for other candidates than it did before, with other versions "
+                "of kerasnac or pymoo: install those that run.json names, or copy search.jsonl to a new folder, where a "
+                "new search finds its evaluations"
+            )
+        return logged
+
+    def _close(
+        self,
+        number: int,
+        genomes: Sequence[Genome],
+        made: Sequence[Evaluation],
+        known: Generation | None,
+        seconds: float,
+    ) -> None:
+        """Notes a complete generation."""
+        done = [e for e in self.evaluations if e.status == "ok"]
+        _, heights = _eligible(done, self.objectives, self.budgets)
+        if self.volume is None and len(heights):
+            self.volume = Hypervolume(heights, self._reference_point(heights))
+        volume = self.volume(heights) if self.volume else 0.0
+        self.evaluator.hypervolume = volume
+        taken = seconds if known is None else known.seconds
+        failed = tuple((e.key, e.fidelity.key) for e in made if e.status == "failed")
+        self.generations.append(Generation(number, _asked(genomes), len(done), volume, round(taken, 3), failed))
+        if known != self.generations[-1]:
+            self.log.append({"search": self.key, **asdict(self.generations[-1])})
+
+    def _reference_point(self, heights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The given one, or else somewhat beyond the ends of the first front: no failed training can be in the scale."""
+        given = _named(self.settings.reference_point, self.task)
+        front = heights[nondominated(heights)]
+        beyond = front.max(axis=0) + 0.1 * np.ptp(front, axis=0)
+        return np.array(
+            [o.height(given[o.metric]) if o.metric in given else b for o, b in zip(self.objectives, beyond, strict=True)]
+        )
+
+
+def _eligible(
+    trained: Iterable[Evaluation], objectives: Sequence[Objective], budgets: Sequence[Objective]
+) -> tuple[list[Evaluation], NDArray[np.float64]]:
+    """Evaluations that keep all budgets, and the heights of their objectives."""
+    kept = [e for e in trained if all(b.violation(e.metrics[b.metric]) <= 0 for b in budgets)]
+    kept = [e for e in kept if all(np.isfinite(e.metrics[o.metric]) for o in objectives)]  # A training may diverge.
+    return kept, np.array([[o.height(e.metrics[o.metric]) for o in objectives] for e in kept])
+
+
+def _estimators(data: Development, settings: SearchSettings, *, seed: int) -> list[Any]:
+    objectives, budgets = resolve(settings.objectives, settings.budgets, data.task)
+    if unknown := set(_named(settings.reference_point, data.task)) - {o.metric for o in objectives}:
+        raise ConfigError(f"reference_point: {sorted(unknown)[0]!r} is not an objective")
+    return estimators(settings, (o.metric for o in (*objectives, *budgets)), seed=seed)
+
+
+def _named(values: Mapping[str, float], task: Task) -> dict[str, float]:
+    """Values by metric, with the name of the task's metric in place of ``metric``."""
+    return {task.metric if name == "metric" else name: value for name, value in values.items()}
+
+
+def _seeds(space: SearchSpace, settings: SearchSettings) -> dict[str, Genome]:
+    """The seed architectures' genomes by name."""
+    genomes = {}
+    for reference in settings.seeds:
+        if reference.name in genomes:
+            raise SpaceError(f"seed {reference.name}: another seed has this name")
+        try:
+            genomes[reference.name] = space.encode(reference.architecture)
+        except SpaceError as error:
+            raise SpaceError(f"seed {reference.name}: {error}") from None
+    return genomes
+
+
+def _asked(genomes: Sequence[Genome]) -> str:
+    """Hash of the genomes of a generation."""
+    return content_key("genomes", genomes=list(genomes))
+
+
+def _logged(record: Mapping[str, Any]) -> Generation:
+    plain = {name: value for name, value in record.items() if name not in ("search", "failed")}
+    return Generation(**plain, failed=tuple((key, fidelity) for key, fidelity in record["failed"]))

@@ -1,0 +1,347 @@
+"""The command line. Heavy imports are inside the commands, so that ``kerasnac --help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from kerasnac import __version__
+from kerasnac.errors import EnvironmentProblem, KerasnacError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kerasnac.adapters.hls4ml.vendor import VendorReport
+    from kerasnac.core.settings import RunSettings
+    from kerasnac.core.store.progress import Progress
+    from kerasnac.stages.run import Outcome
+
+Result = TypeVar("Result")
+
+
+class _Group(click.Group):
+    """Prints what a user can fix as one message and exits with 2; a bug keeps its traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KerasnacError as error:
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+            sys.exit(2)
+
+
+_workers = click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores by default.")
+
+_scheduler = click.option(
+    "--scheduler", metavar="ADDRESS", help="Use the workers of the Dask cluster at this address, tcp://host:8786."
+)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Neural architecture codesign: from a dataset to bit-exact firmware."""
+
+
+def _run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of commands that start a run."""
+    options = (
+        click.argument("file"),
+        click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder; everything is written there."),
+        click.option("--profile", help="A section under `profiles` of the file, for example quick."),
+        click.option(
+            "--data",
+            type=click.Path(exists=True, path_type=Path),
+            help="Data file, in place of the path in the file.",
+        ),
+        click.option("--seed", type=int, help="The run's seed, in place of the file's."),
+        _workers,
+        _scheduler,
+    )
+    return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+def _settings(file: str, profile: str | None, data: Path | None, seed: int | None) -> RunSettings:
+    from kerasnac.core.settings.yaml_files import load_run
+
+    settings = load_run(file, profile=profile)
+    if data is not None:
+        settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"path": str(data.resolve())})})
+    return settings if seed is None else settings.model_copy(update={"seed": seed})
+
+
+def _with_baselines(settings: RunSettings, names: tuple[str, ...]) -> RunSettings:
+    from kerasnac.core.space.references import Reference
+
+    if not names:
+        return settings
+    baselines = (*settings.tune.baselines, *map(Reference.read, names))
+    return settings.model_copy(update={"tune": settings.tune.model_copy(update={"baselines": baselines})})
+
+
+@main.command()
+@_run_options
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    metavar="NAME",
+    help="A known network to tune and compress as well, besides the file's: a name, or a JSON file. Repeatable.",
+)
+def run(
+    file: str,
+    out: Path,
+    profile: str | None,
+    data: Path | None,
+    seed: int | None,
+    workers: int | None,
+    scheduler: str | None,
+    baselines: tuple[str, ...],
+) -> None:
+    """Run FILE: search, tune, compress, convert, compare.
+
+    FILE is a YAML file, or the name of one that comes with kerasnac (`kerasnac spaces` lists them).
+    """
+    settings = _with_baselines(_settings(file, profile, data, seed), baselines)
+    from kerasnac.stages.run import run_all
+
+    _show(lambda progress: run_all(settings, out, workers=workers, scheduler=scheduler, progress=progress), out)
+
+
+@main.command()
+@_run_options
+def search(
+    file: str, out: Path, profile: str | None, data: Path | None, seed: int | None, workers: int | None, scheduler: str | None
+) -> None:
+    """Run the global search of FILE alone; `kerasnac resume` goes on with the rest."""
+    settings = _settings(file, profile, data, seed)
+    from kerasnac.stages.run import search_only
+    from kerasnac.ui import plots, tables
+
+    result = _watched(lambda progress: search_only(settings, out, workers=workers, scheduler=scheduler, progress=progress), out)
+    plots.save_search(result, out)
+    _console().print(tables.front(result))
+    click.echo(f"Everything is in {out}: search.csv, search.png, convergence.png; `kerasnac resume {out}` goes on")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_workers
+@_scheduler
+def resume(folder: Path, workers: int | None, scheduler: str | None) -> None:
+    """Continue the run in FOLDER where it stopped; nothing computed is computed again."""
+    from kerasnac.stages.run import resume as continue_run
+
+    _show(lambda progress: continue_run(folder, workers=workers, scheduler=scheduler, progress=progress), folder)
+
+
+@main.command()
+@click.argument("file", required=False)
+def spaces(file: str | None) -> None:
+    """List the run files that come with kerasnac, or describe the search space of FILE."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kerasnac.core.network.exactness import verdict
+    from kerasnac.core.settings.yaml_files import load_space, names
+
+    table = Table()
+    if file is None:
+        for column in ("name", "input", "outputs", "genes", "genomes"):
+            table.add_column(column)
+        for name in names():
+            space = load_space(name)
+            table.add_row(name, str(space.input), str(space.outputs), str(len(space.genes)), f"{space.size():.2e}")
+    else:
+        space = load_space(file)
+        table.title = f"{space.size():.3e} genomes, input {space.input}, {space.outputs} outputs, firmware: {space.firmware}"
+        for column in ("gene", "values", "firmware"):
+            table.add_column(column, overflow="fold")
+        for gene, values in space.genes.items():
+            notes = [f"{value}: {note}" for value in values if (note := verdict(gene, value)) != "exact"]
+            table.add_row(gene, ", ".join(map(str, values)), "\n".join(notes) or "exact")
+    Console().print(table)
+
+
+@main.command()
+@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the Verilog and the report.")
+@click.option("--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Samples to simulate.")
+@click.option(
+    "--stage-levels", type=click.IntRange(min=1), default=5, show_default=True, help="Adder levels between two registers."
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    help="Samples: an npy file, or the array x of an npz or HDF5 file; random ones by default.",
+)
+@click.option("--no-synthesis", is_flag=True, help="Simulate only; Yosys need not be installed.")
+def rtl(model: Path, out: Path, samples: int, latency_cutoff: int, data: Path | None, no_synthesis: bool) -> None:
+    """Write MODEL as Verilog without HLS, simulate it against QKeras and count its LUTs.
+
+    MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, or a firmware folder. Needs
+    Verilator and Yosys.
+    """
+    from rich.console import Console
+
+    from kerasnac.stages.firmware.rtl import load_model, make_rtl, random_samples
+    from kerasnac.stages.firmware.samples import read_samples
+    from kerasnac.ui import costs
+
+    trained = load_model(model)
+    x = random_samples(trained.architecture, samples) if data is None else read_samples(data, samples)
+    with Console(stderr=True).status("writing, simulating, synthesising: some minutes for a large network"):
+        made = make_rtl(trained, x, folder=out, latency_cutoff=latency_cutoff, synthesise=not no_synthesis)
+    console = _console()
+    console.print(costs.verilog(made))
+    console.print(f"{made.name}: {made.verdict}", highlight=False, soft_wrap=True)
+    console.print(f"Everything is in {out}: src/, sim/tb.sv, report.txt", highlight=False, soft_wrap=True)
+
+
+@main.command()
+@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--board", default="vu13p", show_default=True, help="Board or part that percentages are of.")
+def costs(model: Path, board: str) -> None:
+    """Show what MODEL costs: by layer, by rule4ml and by its adder graph.
+
+    MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, or a firmware folder.
+    """
+    from kerasnac.stages.firmware.costs import hardware_costs
+    from kerasnac.stages.firmware.rtl import load_model
+    from kerasnac.ui import costs
+
+    found = hardware_costs(load_model(model), board=board)
+    _console().print(costs.layers(found))
+    _console().print(costs.estimates(found))
+
+
+@main.group()
+def firmware() -> None:
+    """Firmware folders and the vendor's tools."""
+
+
+@firmware.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def synth(folder: Path) -> None:
+    """Synthesise the firmware in FOLDER with Vitis or Vivado HLS, and Vivado.
+
+    Where these are not on the path, prints the commands to run elsewhere and exits with 2.
+    """
+    from rich.console import Console
+
+    from kerasnac.adapters.hls4ml.vendor import commands, run_vendor
+
+    with Console(stderr=True).status("synthesising: minutes to hours"):
+        report = run_vendor(folder)
+    if report is None:
+        first, *others = commands(folder)
+        click.echo(f"cd {folder.resolve()} && {first}")
+        for command in others:
+            click.echo(f"# with an older version: {command}")
+        click.echo(f"kerasnac firmware import-report {folder}")
+        raise EnvironmentProblem(f"{first.split()[0]} is not on the path; run the commands above where it is")
+    _show_vendor(report, folder)
+
+
+@firmware.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    help="Samples: an npy or csv file, or the array x of an npz or HDF5 file; those of the delivery by default.",
+)
+def validate(folder: Path, data: Path | None) -> None:
+    """Check that the firmware in FOLDER is what was delivered, and still equals Keras.
+
+    Compares the hash of every file, compiles a copy and compares every output. Exits with 1 if a file has changed or an
+    output differs, and names the first layer that does.
+    """
+    from rich.console import Console
+
+    from kerasnac.stages.firmware.samples import read_samples
+    from kerasnac.stages.firmware.validation import validate as check
+
+    samples = None if data is None else read_samples(data)
+    with Console(stderr=True).status("compiling and comparing"):
+        found = check(folder, samples, source=str(data))
+    click.echo(found.report(), nl=False)
+    if not found.ok:
+        sys.exit(1)
+
+
+@firmware.command("import-report")
+@click.argument("path", type=click.Path(path_type=Path))
+def import_report(path: Path) -> None:
+    """Show the vendor's reports in PATH: a firmware folder, csynth.xml or vivado_synth.rpt.
+
+    In a firmware folder they are kept as vendor_report.json.
+    """
+    from kerasnac.adapters.hls4ml.vendor import read_reports
+
+    _show_vendor(read_reports(path), path)
+
+
+@main.command()
+def doctor() -> None:
+    """Check this machine: versions, compiler, legacy Keras, disk. Exits with 2 if something needed is missing."""
+    from kerasnac.ui.doctor import check
+
+    sys.exit(check())
+
+
+def _show_vendor(report: VendorReport, path: Path) -> None:
+    """Prints the vendor's reports, and keeps them beside the report of the firmware that they are about."""
+    from kerasnac.adapters.hls4ml.vendor import project_of
+    from kerasnac.core.store.files import write_json
+    from kerasnac.stages.firmware.manifest import REPORT
+    from kerasnac.ui import costs
+
+    console = _console()
+    console.print(costs.vendor(report))
+    project = project_of(path)
+    if project is not None and (project / REPORT).is_file():
+        kept = project / "vendor_report.json"
+        write_json(kept, report.to_dict())
+        console.print(f"kept in {kept}", highlight=False, soft_wrap=True)
+
+
+def _show(job: Callable[[Progress], Outcome], folder: Path) -> None:
+    """Runs a job with a progress display, then writes and prints its results."""
+    from kerasnac.ui import plots, tables
+
+    result = _watched(job, folder)
+    text = tables.as_text(tables.outcome(result))
+    (folder / "summary.txt").write_text(text, encoding="utf-8")
+    plots.save_all(result, folder)
+    console = _console()
+    console.print(tables.outcome(result))
+    for firmware in result.firmware:
+        console.print(f"{firmware.trained.name}: {firmware.verdict}", highlight=False, soft_wrap=True)
+    files = "summary.txt, search.png, tune.png, compress.png, firmware/"
+    console.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
+
+
+def _watched(job: Callable[[Progress], Result], folder: Path) -> Result:
+    """Runs a job with a progress display; Ctrl-C says how to go on."""
+    from kerasnac.ui.progress import progress_bar
+
+    try:
+        with progress_bar() as progress:
+            return job(progress)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; `kerasnac resume {folder}` goes on from here", err=True)
+        sys.exit(130)  # as shells have it
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    from kerasnac.ui import tables
+
+    console = Console()
+    return console if console.is_terminal else Console(width=tables.WIDTH)  # a pipe has no width of its own

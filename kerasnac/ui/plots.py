@@ -1,0 +1,167 @@
+"""Plots of results; every function returns a matplotlib figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from kerasnac.core.data.dataset import Task
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.search.evaluation import Evaluation
+from kerasnac.stages.compress.compression import CompressResult
+from kerasnac.stages.run import Outcome
+from kerasnac.stages.search.global_search import SearchResult
+
+
+def search(result: SearchResult, *chosen: str) -> Figure:
+    """All trained candidates in the plane of cost and task metric, with the Pareto front and the references.
+
+    Args:
+        result: A global search.
+        *chosen: Ids of candidates to mark.
+    """
+    figure, axes = _plane(result.task, "global search", result.cost)
+    trained, front = result.trained, sorted(result.front, key=lambda e: e.metrics[result.cost])
+
+    def points(evaluations: Sequence[Evaluation]) -> tuple[list[float], list[float]]:
+        return [e.metrics[result.cost] for e in evaluations], [e.metrics[result.task.metric] for e in evaluations]
+
+    dots = axes.scatter(*points(trained), c=[e.generation for e in trained], s=18, cmap="viridis")
+    figure.colorbar(dots, ax=axes, label="generation")
+    axes.plot(*points(front), "-", color="tab:red", lw=1.2, label="Pareto front")
+    if marked := [e for e in trained if e.key in chosen]:
+        style: dict[str, Any] = {"s": 110, "facecolors": "none", "edgecolors": "black", "label": "chosen"}
+        axes.scatter(*points(marked), **style)
+    for number, (name, candidate) in enumerate(result.references.items()):
+        known = [e for e in trained if e.key == candidate]
+        axes.scatter(*points(known), marker="*", s=160, color=f"C{number + 1}", edgecolors="black", label=name, zorder=3)
+    _zoom(axes, np.array(points(trained)[1]), result.task)
+    axes.legend()
+    return figure
+
+
+def convergence(result: SearchResult) -> Figure:
+    """Hypervolume of the front after every generation, over the candidates trained by then."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    x, y = [g.evaluations for g in result.generations], [g.hypervolume for g in result.generations]
+    axes.plot(x, y, ".-")
+    axes.set(xlabel="candidates trained", ylabel="hypervolume", title="convergence of the global search", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def tuning(models: Sequence[Trained], task: Task) -> Figure:
+    """Task metric of every trial, and the best so far as a line, one colour per model.
+
+    Args:
+        models: Tuned models.
+        task: The task of the data.
+    """
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, model in enumerate(models):
+        color, values = f"C{number % 10}", np.array(model.origin["trials"])
+        axes.plot(values, ".", color=color, alpha=0.5)
+        best = (np.fmax if task.sense == "max" else np.fmin).accumulate(values)  # fmax and fmin leave NaN out
+        axes.step(range(len(values)), best, where="post", color=color, label=model.name)
+    _zoom(axes, np.array([value for model in models for value in model.origin["trials"]]), task)
+    axes.set(xlabel="trial", ylabel=_validation(task), title="tuning of the training (0: as in the search)")
+    axes.grid(alpha=0.3)
+    if models:
+        axes.legend(fontsize="small")
+    return figure
+
+
+def compression(result: CompressResult) -> Figure:
+    """Task metric against the chosen cost: one curve per model and width, more opaque with every pruning iteration.
+
+    Points of mixed precision, or with the widths of a search, are in no order, and no curve. Points without this cost,
+    having no exact adder graph, are gaps.
+    """
+    figure, axes = _plane(result.task, "quantization and pruning", result.cost)
+    curves: dict[str, list[Any]] = {}
+    for model in result.models:
+        curves.setdefault(_curve(model), []).append(model)
+    last = max((model.origin["iteration"] for model in result.models), default=0)
+    for number, (label, models) in enumerate(curves.items()):
+        color = f"C{number % 10}"
+        x, y = [result.values(m).get(result.cost, np.nan) for m in models], [m.metrics[result.task.metric] for m in models]
+        single = "widths" in models[0].origin or models[0].architecture.codesigned
+        axes.plot(x, y, "o" if single else "-", color=color, ms=3, lw=1, label=label)
+        strength: Any = [(m.origin["iteration"] + 1) / (last + 1) for m in models]
+        axes.scatter(x, y, color=color, alpha=strength)
+    front = sorted((result.values(m)[result.cost], m.metrics[result.task.metric]) for m in result.front)
+    if result.together and front:
+        axes.plot(*zip(*front, strict=True), color="C3", lw=1, label="Pareto front")
+    _zoom(axes, np.array([model.metrics[result.task.metric] for model in result.models]), result.task)
+    for number, parent in enumerate(result.parents):
+        style: dict[str, Any] = {"ls": ":", "lw": 1, "color": "gray", "alpha": 0.5 if len(result.parents) > 4 else 1}
+        axes.axhline(parent.metrics[result.task.metric], **style, label="float models" if number == 0 else None)
+    if result.models:
+        axes.legend(fontsize="small")
+    return figure
+
+
+def _curve(model: Trained) -> str:
+    """What a point has in common with the others of its curve."""
+    origin = model.origin
+    if "widths" in origin:
+        return f"{origin['parent']}, mixed precision"
+    if model.architecture.codesigned:
+        return "widths of the search"
+    return f"{origin['parent']}, {origin['weight_bits']}-bit weights, {origin['activation_bits']}-bit activations"
+
+
+def save_all(result: Outcome, folder: Path) -> list[Path]:
+    """Writes the plots of a run as PNG files."""
+    chosen = (model.origin["candidate"] for model in result.tuned)
+    figures = {"tune.png": tuning(result.tuned, result.search.task), "compress.png": compression(result.compressed)}
+    return [*save_search(result.search, folder, *chosen), *_saved(figures, folder)]
+
+
+def save_search(result: SearchResult, folder: Path, *chosen: str) -> list[Path]:
+    """Writes the plots of a global search as PNG files."""
+    return _saved({"search.png": search(result, *chosen), "convergence.png": convergence(result)}, folder)
+
+
+def _saved(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=120)
+    return [folder / name for name in figures]
+
+
+def _zoom(axes: Axes, values: NDArray[np.float64], task: Task) -> None:
+    """Leaves the worst few out of sight if they are so far off that the others could not be told apart."""
+    good = values[np.isfinite(values)] * (1 if task.sense == "max" else -1)
+    if not len(good):
+        return
+    low, high = np.quantile(good, 0.1), good.max()
+    floor = low - 0.5 * (high - low)
+    hidden = int((good < floor).sum())
+    if hidden:
+        axes.set_ylim(*sorted(np.array([floor, high + 0.05 * (high - floor)]) * (1 if task.sense == "max" else -1)))
+        axes.annotate(f"{hidden} worse not shown", (0.99, 0.01), xycoords="axes fraction", ha="right", fontsize="small")
+
+
+def _validation(task: Task) -> str:
+    return f"validation {task.metric}" + (f" [{task.unit}]" if task.unit else "")
+
+
+def _plane(task: Task, title: str, cost: str = "bops") -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.set(
+        xscale="log",
+        xlabel="bit operations (BOPs)" if cost == "bops" else cost.replace("_", " "),
+        ylabel=_validation(task),
+        title=title,
+    )
+    axes.grid(alpha=0.3)
+    return figure, axes

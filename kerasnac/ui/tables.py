@@ -1,0 +1,188 @@
+"""The results of a run as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from kerasnac.core.data.dataset import Task
+from kerasnac.core.network.training import Training
+from kerasnac.stages.run import Outcome
+from kerasnac.stages.search.global_search import SearchResult
+
+_TITLES = {"bops": "BOPs"}
+
+#: Heading -> hyperparameter that few tunings search, and how it is shown.
+_FURTHER: dict[str, tuple[str, Callable[[Training], str]]] = {
+    "optimizer": ("optimizer", lambda t: t.optimizer),
+    "L1": ("l1", lambda t: f"{t.l1:.1g}"),
+    "smoothing": ("label_smoothing", lambda t: f"{t.label_smoothing:.2f}"),
+}
+
+#: Characters in a line where there is no terminal.
+WIDTH = 140
+
+
+def outcome(result: Outcome) -> RenderableType:
+    """Everything a run found: the front, the tuned and compressed models, the firmware."""
+    small = (compressed(result), firmware(result)) if result.firmware else ()
+    floats = {model.name for model in result.tuned}
+    refused = (
+        Text(f"{name} {'stays float' if name in floats else 'has no firmware'}: {reason}")
+        for name, reason in result.refused.items()
+    )
+    chosen = (model.origin["candidate"] for model in result.tuned)
+    return Group(front(result.search, *chosen), tuned(result), *small, *refused)
+
+
+def front(result: SearchResult, *chosen: str) -> Table:
+    """The Pareto front of the global search, and the references.
+
+    Args:
+        result: A global search.
+        *chosen: Ids of candidates to mark.
+    """
+    task, front = result.task, result.front
+    costs = list(dict.fromkeys(o.metric for o in (*result.objectives, *result.budgets) if o.metric != task.metric))
+    costs += [cost for cost in ("bops", "parameters") if cost not in costs]
+    table = _table(
+        f"Pareto front of the global search ({len(result.trained)} candidates trained: {result.stopped})",
+        "model",
+        _heading(task),
+        *(_TITLES.get(cost, cost.replace("_", " ")) for cost in costs),
+        "architecture",
+    )
+    names = {candidate: name for name, candidate in result.references.items()}
+    seeds = [e for e in result.evaluations if e.key in names and e not in front]
+    for evaluation in (*front, *seeds):
+        assert evaluation.candidate is not None
+        metrics, name = evaluation.metrics, evaluation.candidate.id
+        if name in names:
+            name = names[name] if evaluation in front else f"({names[name]})"
+        table.add_row(
+            f"{name} *" if evaluation.candidate.id in chosen else name,
+            f"{metrics[task.metric]:.4f}" if evaluation.status == "ok" else evaluation.status.replace("_", " "),
+            *(f"{metrics[cost]:,.4g}" if metrics[cost] < 1000 else f"{metrics[cost]:,.0f}" for cost in costs),
+            str(evaluation.candidate.architecture),
+        )
+    notes = ["* chosen for local search"] * bool(chosen) + ["() reference, not on the front"] * bool(seeds)
+    table.caption = "; ".join(notes)
+    return table
+
+
+def tuned(result: Outcome) -> Table:
+    """The tuned models: what was not searched and has its usual value has no column."""
+    task, usual = result.search.task, Training()
+    mean, deviation = f"{task.metric}_mean", f"{task.metric}_std"
+    repeated = any(mean in model.metrics for model in result.tuned)
+    further = {
+        heading: show
+        for heading, (name, show) in _FURTHER.items()
+        if any(getattr(model.training, name) != getattr(usual, name) for model in result.tuned)
+    }
+    table = _table(
+        "Tuned models (float)",
+        "model",
+        _heading(task),
+        *["repeated"] * repeated,
+        "test [95 % interval]",
+        "BOPs at 32 bit",
+        "rate",
+        "schedule",
+        "batch",
+        "decay",
+        "dropout",
+        *further,
+    )
+    for model in result.tuned:
+        t = model.training
+        table.add_row(
+            model.name,
+            f"{model.metrics[task.metric]:.4f}",
+            *[f"{model.metrics[mean]:.4f} ± {model.metrics[deviation]:.4f}" if mean in model.metrics else ""] * repeated,
+            str(result.test[model.name]),
+            f"{model.bops:,.0f}",
+            f"{t.learning_rate:.2g}",
+            t.schedule,
+            str(t.batch_size),
+            f"{t.weight_decay:.1g}",
+            f"{t.dropout:.2f}",
+            *(show(t) for show in further.values()),
+        )
+    if repeated:
+        table.caption = "repeated: mean ± standard deviation on validation of trainings with further seeds"
+    return table
+
+
+def compressed(result: Outcome) -> Table:
+    """The compressed models: those on the front, and those that became firmware."""
+    task = result.search.task
+    cost = result.compressed.cost
+    title = f"Compressed models (front of metric and {_TITLES.get(cost, cost.replace('_', ' '))})"
+    other = () if cost == "bops" else (cost.replace("_", " "),)
+    table = _table(title, "model", _heading(task), "sparsity", "BOPs", "vs 32 bit", *other)
+    parents = {model.name: model for model in result.compressed.parents}
+    converted = {f.trained.name for f in result.firmware}
+    shown = {m.name: m for m in (*result.compressed.front, *(f.trained for f in result.firmware))}
+    by_cost = {model.name: result.compressed.values(model).get(cost, math.inf) for model in shown.values()}
+    for model in sorted(shown.values(), key=lambda m: (by_cost[m.name], m.bops)):
+        values = result.compressed.values(model)
+        table.add_row(
+            f"{model.name} *" if model.name in converted else model.name,
+            f"{model.metrics[task.metric]:.4f}",
+            f"{model.sparsity:.1%}",
+            f"{model.bops:,.0f}",
+            f"{parents[model.origin['parent']].bops / model.bops:.0f}x fewer",
+            *([f"{values[cost]:,.0f}" if cost in values else "none"] if other else []),
+        )
+    unmixed = (f"no mixed precision of {name}: {reason}" for name, reason in result.compressed.unmixed.items())
+    table.caption = "\n".join(["* converted to firmware", *unmixed])
+    return table
+
+
+def firmware(result: Outcome) -> Table:
+    """The firmware and its comparison with Keras."""
+    task = result.search.task
+    table = _table(
+        "Firmware (C++ emulation against QKeras)",
+        "model",
+        f"test {_heading(task)} [95 % interval]",
+        "samples emulated",
+        "outputs equal",
+        "bit-exact",
+    )
+    for made in result.firmware:
+        compared = made.comparison is not None
+        equal = f"{made.outputs - made.mismatches:,} of {made.outputs:,}" if compared else "not emulated"
+        table.add_row(
+            made.trained.name,
+            str(result.test[made.trained.name]),
+            f"{made.samples:,}",
+            equal,
+            ("yes" if made.bit_exact else "NO") if compared else "unknown",
+        )
+    return table
+
+
+def as_text(renderable: RenderableType) -> str:
+    """Plain text, for files."""
+    console = Console(width=WIDTH, no_color=True, highlight=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def _heading(task: Task) -> str:
+    return f"{task.metric}, {task.unit}" if task.unit else task.metric
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for column in columns:
+        text = column in ("model", "architecture", "schedule")
+        table.add_column(column, justify="left" if text else "right", overflow="fold", no_wrap=column == "model")
+    return table

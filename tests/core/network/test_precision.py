@@ -1,0 +1,109 @@
+"""Number formats: grids, rounding, text and fitting to a range."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from kerasnac.core.network.precision import Precision
+from kerasnac.errors import ConfigError
+
+formats = st.builds(Precision, st.integers(2, 16), st.integers(-6, 12), st.booleans())
+values = st.floats(-1e4, 1e4)
+
+
+@given(formats)
+def test_text_round_trip(grid: Precision) -> None:
+    assert Precision.parse(str(grid)) == grid
+
+
+@pytest.mark.parametrize(
+    ("text", "grid"),
+    [
+        ("ap_fixed<8,3>", Precision(8, 3)),
+        ("ap_ufixed<8,0>", Precision(8, 0, signed=False)),
+        (" fixed< 6 , -1 > ", Precision(6, -1)),
+        ("ufixed<1,1>", Precision(1, 1, signed=False)),
+    ],
+)
+def test_parse(text: str, grid: Precision) -> None:
+    assert Precision.parse(text) == grid
+
+
+@pytest.mark.parametrize("text", ["", "float", "ap_fixed<8>", "ap_fixed<8,3,AP_RND>", "ap_fixed<1,1>", "ap_ufixed<0,0>"])
+def test_parse_rejects(text: str) -> None:
+    with pytest.raises(ConfigError):
+        Precision.parse(text)
+
+
+@given(formats, values)
+def test_quantize_is_idempotent_and_in_range(grid: Precision, value: float) -> None:
+    once = grid.quantize(value)
+    assert grid.quantize(once) == once
+    assert grid.minimum <= once <= grid.maximum
+
+
+@given(formats, values)
+def test_quantize_errs_by_half_a_step_within_the_range(grid: Precision, value: float) -> None:
+    error = abs(grid.quantize(value) - value)
+    assert (error <= grid.step / 2) == grid.contains(value)
+
+
+@given(formats, st.lists(values, min_size=2, max_size=2))
+def test_quantize_keeps_the_order(grid: Precision, pair: list[float]) -> None:
+    low, high = grid.quantize(sorted(pair))
+    assert low <= high
+
+
+def test_quantize_rounds_half_to_even_and_saturates() -> None:
+    grid = Precision(4, 2)  # steps of 1/4 from -2 to 1.75
+    np.testing.assert_array_equal(grid.quantize([0.125, 0.375, -0.125, -0.375, 9, -9]), [0, 0.5, 0, -0.5, 1.75, -2])
+    np.testing.assert_array_equal(grid.quantize([np.inf, -np.inf]), [1.75, -2])
+
+
+@given(formats)
+def test_grid_has_every_value_once(grid: Precision) -> None:
+    points = grid.grid()
+    np.testing.assert_array_equal(np.sort(points), np.arange(2**grid.bits) * grid.step + grid.minimum)
+    np.testing.assert_array_equal(grid.quantize(points), points)
+    assert points.max() == grid.maximum
+
+
+def test_grid_is_in_the_order_of_bit_patterns() -> None:
+    np.testing.assert_array_equal(Precision(3, 3).grid(), [0, 1, 2, 3, -4, -3, -2, -1])
+    np.testing.assert_array_equal(Precision(2, 0, signed=False).grid(), [0, 0.25, 0.5, 0.75])
+
+
+@given(st.lists(values, min_size=2, max_size=2), st.integers(2, 16))
+def test_covering_is_the_finest_format_that_holds_the_range(limits: list[float], bits: int) -> None:
+    low, high = sorted(limits)
+    assume(max(abs(low), abs(high)) > 1e-6)
+    grid = Precision.covering(low, high, bits)
+    assert grid.bits == bits
+    assert grid.signed == (low < 0)
+    assert grid.contains([low, high]).all()
+    assert not Precision(bits, grid.integer - 1, grid.signed).contains([low, high]).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "grid"),
+    [
+        (0.0, 0.9, Precision(8, 0, signed=False)),
+        (0.0, 1.0, Precision(8, 1, signed=False)),
+        (-1.0, 0.9, Precision(8, 1)),
+        (-1.0, 1.0, Precision(8, 2)),
+        (-1.0, 0.995, Precision(8, 1)),  # rounds to the largest value, 1 - 1/128
+    ],
+)
+def test_covering_at_powers_of_two(low: float, high: float, grid: Precision) -> None:
+    assert Precision.covering(low, high, 8) == grid
+
+
+def test_covering_of_nothing_but_zero() -> None:
+    assert Precision.covering(0.0, 0.0, 8).contains(0.0)
+
+
+def test_covering_with_a_given_sign() -> None:
+    assert Precision.covering(0.0, 0.9, 8, signed=True) == Precision(8, 1)

@@ -1,0 +1,107 @@
+"""Weights as arrays: folding, rounding, counting zeros."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.weights import fold_batch_norm, quantized_weights, sparsity
+
+NORMED = Architecture(
+    (4,),
+    (
+        LayerSpec.of("dense", units=3),
+        LayerSpec.of("batch_norm"),
+        LayerSpec.of("activation", fn="relu"),
+        LayerSpec.of("dense", units=2),
+        LayerSpec.of("batch_norm"),
+    ),
+)
+
+
+def arrays(seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    weights = {"dense_0/kernel": rng.normal(size=(4, 3)), "dense_0/bias": rng.normal(size=3)}
+    weights |= {"dense_1/kernel": rng.normal(size=(3, 2)), "dense_1/bias": rng.normal(size=2)}
+    for name, channels in (("batch_norm_0", 3), ("batch_norm_1", 2)):
+        weights |= {f"{name}/{part}": rng.normal(size=channels) for part in ("gamma", "beta", "moving_mean")}
+        weights[f"{name}/moving_variance"] = rng.uniform(0.01, 4, size=channels)
+    return weights
+
+
+def normed_by_hand(x: np.ndarray, w: dict[str, np.ndarray]) -> np.ndarray:
+    for i in (0, 1):
+        x = x @ w[f"dense_{i}/kernel"] + w[f"dense_{i}/bias"]
+        norm = {part: w[f"batch_norm_{i}/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")}
+        x = norm["gamma"] * (x - norm["moving_mean"]) / np.sqrt(norm["moving_variance"] + 1e-3) + norm["beta"]
+        x = np.maximum(x, 0) if i == 0 else x
+    return x
+
+
+@given(st.integers(0, 1000))
+def test_folding_computes_the_same_function(seed: int) -> None:
+    weights = arrays(seed)
+    folded, moved = fold_batch_norm(NORMED, weights)
+    x = np.random.default_rng(seed).normal(size=(20, 4))
+    hidden = np.maximum(x @ moved["dense_0/kernel"] + moved["dense_0/bias"], 0)
+    np.testing.assert_allclose(hidden @ moved["dense_1/kernel"] + moved["dense_1/bias"], normed_by_hand(x, weights), atol=1e-9)
+    assert [layer.kind for layer in folded.layers] == ["dense", "activation", "dense"]
+    assert set(moved) == {f"dense_{i}/{part}" for i in (0, 1) for part in ("kernel", "bias")}
+
+
+def test_folding_leaves_its_input_alone() -> None:
+    weights = arrays()
+    before = {key: value.copy() for key, value in weights.items()}
+    fold_batch_norm(NORMED, weights)
+    assert weights.keys() == before.keys()
+    for key, value in weights.items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_folding_without_batch_norms_changes_nothing() -> None:
+    network = replace(NORMED, layers=tuple(layer for layer in NORMED.layers if layer.kind != "batch_norm"))
+    weights = {key: value for key, value in arrays().items() if key.startswith("dense")}
+    assert fold_batch_norm(network, weights) == (network, weights)
+
+
+@pytest.mark.parametrize("order", [(2, 1), (0, 2, 1), (0, 1, 1)])
+def test_a_batch_norm_without_a_kernel_before_it_cannot_be_folded(order: tuple[int, ...]) -> None:
+    weights = arrays()
+    with pytest.raises(ValueError, match="not a dense or convolution layer"):
+        fold_batch_norm(Architecture((4,), tuple(NORMED.layers[i] for i in order)), weights)
+
+
+QUANTIZED = Architecture(
+    (4,),
+    (replace(LayerSpec.of("dense", units=3), weight=Precision(3, 1), bias=Precision(6, 2)), LayerSpec.of("dense", units=2)),
+    Precision(8, 3),
+)
+
+
+def test_weights_are_rounded_to_the_formats_of_their_layer() -> None:
+    weights = {key: value for key, value in arrays().items() if key.startswith("dense")}
+    rounded = quantized_weights(QUANTIZED, weights)
+    assert set(rounded) == set(weights)
+    np.testing.assert_array_equal(rounded["dense_0/kernel"], np.clip(np.round(weights["dense_0/kernel"] * 4), -4, 3) / 4)
+    np.testing.assert_array_equal(rounded["dense_0/bias"], np.clip(np.round(weights["dense_0/bias"] * 16), -32, 31) / 16)
+    np.testing.assert_array_equal(rounded["dense_1/kernel"], weights["dense_1/kernel"])
+
+
+def test_sparsity_counts_zeros_of_the_rounded_kernels() -> None:
+    weights = {
+        "dense_0/kernel": np.full((4, 3), 0.1),  # rounds to zero in steps of 1/4
+        "dense_0/bias": np.zeros(3),
+        "dense_1/kernel": np.array([[0.1, 0.0]] * 3),
+        "dense_1/bias": np.zeros(2),
+    }
+    weights["dense_0/kernel"][0, 0] = 0.2
+    total, by_layer = sparsity(QUANTIZED, weights)
+    assert by_layer == {"dense_0": 11 / 12, "dense_1": 0.5}
+    assert total == pytest.approx(14 / 18)

@@ -1,0 +1,31 @@
+"""Widths of single layers as a space."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kerasnac.core.space.widths import WidthSpace
+
+SPACE = WidthSpace((("a", (2, 4, 6)), ("b", (6,)), ("c", (3, 6, 8))))
+
+
+def test_the_way_down_narrows_the_least_sensitive_layer_first() -> None:
+    drop = {("a", 4): 0.1, ("a", 2): 0.3, ("c", 6): 0.0, ("c", 3): 0.2}
+    way = [dict(SPACE.decode(genome).by_layer) for genome in SPACE.descent({"a": 6, "b": 6, "c": 6}, drop)]
+    assert way == [{"a": 4, "b": 6, "c": 6}, {"a": 4, "b": 6, "c": 3}, {"a": 2, "b": 6, "c": 3}]
+
+
+def test_there_is_no_way_down_from_the_narrowest() -> None:
+    assert SPACE.descent({"a": 2, "b": 6, "c": 3}, {}) == []
+
+
+@given(st.sampled_from((2, 4, 6)), st.sampled_from((3, 6, 8)), st.lists(st.floats(-1, 1), min_size=6, max_size=6))
+def test_every_step_narrows_one_layer_until_all_are_narrow(a: int, c: int, drops: list[float]) -> None:
+    keys = [(name, bits) for name, values in SPACE.genes.items() for bits in values]
+    begin = {"a": a, "b": 6, "c": c}
+    way = [dict(SPACE.decode(g).by_layer) for g in SPACE.descent(begin, dict(zip(keys, drops, strict=True)))]
+    for before, after in zip([begin, *way], way, strict=False):
+        assert sum(before[name] != after[name] for name in before) == 1
+        assert all(after[name] <= before[name] for name in before)
+    assert ([begin, *way])[-1] == {"a": 2, "b": 6, "c": 3}

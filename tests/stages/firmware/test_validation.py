@@ -1,0 +1,341 @@
+"""A firmware folder is checked again: untouched, with a changed type, weight or file, on other samples, damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from kerasnac.adapters.keras.build import load_keras
+from kerasnac.adapters.keras.train import predict
+from kerasnac.core.data.dataset import Split, Task
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
+from kerasnac.errors import ConversionError, DataError, KerasnacError, RunError
+from kerasnac.stages.firmware.firmware import Firmware, make_firmware
+from kerasnac.stages.firmware.manifest import MANIFEST
+from kerasnac.stages.firmware.samples import read_samples
+from kerasnac.stages.firmware.validation import validate
+from kerasnac.ui.cli import main
+
+
+def layer(kind: str, weight: str = "", bias: str = "", out: str = "", **params: object) -> LayerSpec:
+    formats = {"weight": weight, "bias": bias, "activation": out}
+    return replace(LayerSpec.of(kind, **params), **{k: Precision.parse(v) for k, v in formats.items() if v})
+
+
+NETWORK = Architecture(
+    (4,),
+    (
+        layer("dense", "fixed<5,1>", "fixed<8,2>", units=5),
+        layer("activation", fn="relu", out="ufixed<6,2>"),
+        layer("dense", "fixed<5,1>", "fixed<8,2>", units=3),
+        layer("activation", fn="none", out="fixed<6,3>"),
+        layer("activation", fn="tanh", out="fixed<6,1>"),
+        layer("dense", "fixed<5,1>", "fixed<8,2>", units=3),
+    ),
+    Precision(8, 3),
+)
+
+
+@pytest.fixture(scope="module")
+def firmware(tmp_path_factory: pytest.TempPathFactory) -> Firmware:
+    rng = np.random.default_rng(3)
+    weights = {
+        f"{node.name}/{part}": rng.normal(0, 0.5, weight.shape).astype(np.float32)
+        for node in NETWORK.nodes
+        for part, weight in node.weights.items()
+    }
+    trained = Trained("small", NETWORK, weights, Training(), {}, 3)
+    x = rng.normal(0, 1, (300, 4)).astype(np.float32)
+    x[0, 0] = 100
+    folder = tmp_path_factory.mktemp("firmware") / "small"
+    return make_firmware(trained, Split(x, rng.integers(0, 3, 300)), Task("classification", 3), folder=folder)
+
+
+#: A read-only folder is none for the superuser.
+AS_A_USER = (
+    ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    if os.geteuid() == 0 and shutil.which("setpriv")
+    else []
+)
+
+
+@pytest.fixture
+def copy(firmware: Firmware, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(firmware.folder, tmp_path / "copy"))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_report_has_all_that_was_compared(firmware: Firmware) -> None:
+    assert firmware.bit_exact
+    assert (firmware.inputs.off_grid, firmware.inputs.out_of_range) == (300, 1)
+    text = firmware.report()
+    assert "largest difference: 0 (0 in units of the last bit of the output)" in text
+    assert "same decision: 300 of 300 samples" in text
+    assert "adder graph, da4ml's integer interpreter against QKeras: 900 of 900 outputs equal" in text
+    assert "300 of 300 samples were off the grid and have been rounded to it, 1 beyond its range" in text
+    assert Firmware.load(firmware.folder) == firmware
+
+
+def test_an_untouched_folder_is_valid_wherever_it_is(copy: Path) -> None:
+    for path in copy.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    copy.chmod(0o555)
+    try:
+        found = validate(copy)
+        script = [*AS_A_USER, sys.executable, "-I", copy / "validate.py"]
+        alone = subprocess.run(script, capture_output=True, text=True, check=False)
+        assert alone.returncode == 0, alone.stderr
+    finally:
+        for path in (copy, *copy.rglob("*")):
+            path.chmod(0o755)
+    assert found.ok
+    assert found.comparison is not None
+    assert (found.comparison.outputs, found.comparison.same_decision, found.changed) == (900, 300, ())
+
+
+def test_a_changed_type_names_its_layer(copy: Path) -> None:
+    edit(copy / "firmware" / "defines.h", "ap_ufixed<6,2,", "ap_ufixed<5,2,")
+    found = validate(copy)
+    assert not found.ok
+    assert found.changed == ("firmware/defines.h has changed",)
+    assert found.comparison is not None
+    assert found.comparison.max_ulp >= 1
+    first = found.first_layer
+    assert first is not None
+    assert (first.layer, first.declared, first.proven) == (
+        "activation_0",
+        "ap_ufixed<5,2,AP_RND_CONV,AP_SAT,0>",
+        "ap_ufixed<6,2,AP_RND_CONV,AP_SAT,0>",
+    )
+    assert first.keras != first.firmware
+    assert Precision.parse("ufixed<6,2>").quantize(first.keras) == first.keras
+    assert list(first.changed.values()) == [(first.proven, first.declared)]
+
+
+def test_a_changed_weight_names_its_layer(copy: Path) -> None:
+    weights = copy / "firmware" / "weights" / "w5.txt"
+    assert weights.is_file(), sorted(path.name for path in weights.parent.iterdir())
+    first, rest = weights.read_text().split(",", 1)
+    weights.write_text(f"{-0.75 if float(first) > 0 else 0.75},{rest}")
+    found = validate(copy)
+    assert found.changed == ("firmware/weights/w5.txt has changed",)
+    assert found.first_layer is not None
+    assert found.first_layer.layer == "dense_1"
+    assert "as proven" in str(found.first_layer)
+
+
+def test_what_only_synthesis_reads_is_compared_by_its_hash(copy: Path) -> None:
+    header = copy / "firmware" / "weights" / "w2.h"
+    header.write_text(header.read_text().replace("0.", "1.", 1))
+    found = validate(copy)
+    assert found.comparison is not None
+    assert found.comparison.equal
+    assert not found.ok
+    assert found.changed == ("firmware/weights/w2.h has changed",)
+
+
+def test_a_missing_source_is_named_and_the_compiler_quoted(copy: Path) -> None:
+    (copy / "firmware" / "kerasnac.cpp").unlink()
+    found = validate(copy)
+    assert not found.ok
+    assert found.changed == ("firmware/kerasnac.cpp is missing",)
+    assert "does not compile" in found.problem
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "gone": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "list": lambda path: path.write_bytes(b"[]"),
+}
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "report.json", "kerasnac/model/weights.npz", "kerasnac/vectors.npz"])
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_broken_folder_is_one_clear_error(name: str, damage: Callable[[Path], object], copy: Path) -> None:
+    damage(copy / name)
+    with pytest.raises(KerasnacError, match=str(copy)):
+        validate(copy)
+
+
+@pytest.mark.parametrize("key", ["outputs", "inputs", "function", "library", "types", "layers"])
+def test_a_damaged_interface_is_never_valid_and_never_a_bug(key: str, copy: Path) -> None:
+    path = copy / "emulation.json"
+    data = json.loads(path.read_text())
+    wrong = {"outputs": 2, "inputs": 9, "function": "none", "library": "../../outside.so", "types": {}, "layers": []}
+    path.write_text(json.dumps(data | {key: wrong[key]}))
+    found = validate(copy)
+    assert (found.ok, found.changed) == (False, ("emulation.json has changed",))
+    if key not in ("types", "layers"):
+        assert found.comparison is None
+        assert "Traceback" not in found.report()
+    assert str(copy) in found.report()
+    assert "/project" not in found.report()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["firmware/more.h", "softmax/firmware/weights/w2.h", "kerasnac/numpy.py", "numpy.py", "ap_fixed.h", "firmware/dangling"],
+)
+def test_a_file_that_could_be_read_in_place_of_another_is_named(name: str, copy: Path) -> None:
+    path = copy / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name == "dangling":
+        path.symlink_to(copy / "nothing")
+    else:
+        path.write_text("")
+    found = validate(copy)
+    assert not found.ok
+    assert found.changed == (f"{name} was added",)
+
+
+def test_what_tools_and_people_leave_changes_nothing(copy: Path) -> None:
+    for name in ("vivado.log", "notes.txt", "kerasnac_prj/solution1/syn/kerasnac.h", "firmware/kerasnac.o", "vitis.jou"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("")
+    assert validate(copy).ok
+
+
+def test_a_file_that_is_struck_off_the_manifest_is_named(copy: Path) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    for name in ("kerasnac/model/weights.npz", "emulation.json"):
+        del manifest["sha256"][name]
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    assert validate(copy).changed == ("emulation.json was added", "kerasnac/model/weights.npz was added")
+
+
+def test_a_type_that_no_sample_shows_is_named(copy: Path) -> None:
+    edit(copy / "firmware" / "defines.h", "ap_ufixed<6,2,", "ap_ufixed<7,3,")  # one more bit on top
+    found = validate(copy, np.zeros((2, 4)))
+    assert found.comparison is not None
+    assert found.comparison.equal
+    assert not found.ok
+    assert "type layer4_t is ap_ufixed<7,3,AP_RND_CONV,AP_SAT,0>, proven ap_ufixed<6,2," in found.report()
+
+
+def test_what_the_compiler_said_is_kept(firmware: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "true")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ConversionError, match=r"build_lib\.sh made no .*\.so \(all of it in (.*)\)") as error:
+        validate(firmware.folder)
+    (log,) = tmp_path.iterdir()
+    assert str(log) in str(error.value)
+    assert str(firmware.folder) not in str(log)
+
+
+def test_a_folder_of_something_else_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no complete firmware folder"):
+        validate(tmp_path)
+
+
+def test_samples_of_another_kind_are_refused(firmware: Firmware) -> None:
+    for samples in (np.zeros((3, 5)), np.zeros((0, 4)), np.array([["a"] * 4]), np.full((2, 4), np.nan), np.float32(1)):
+        with pytest.raises(DataError, match=r"^mine\.npy: "):
+            validate(firmware.folder, np.asarray(samples), source="mine.npy")
+
+
+def test_a_table_without_names_of_columns_does_not_lose_its_first_sample(tmp_path: Path) -> None:
+    path = tmp_path / "x.CSV"
+    path.write_text("0.5,1e-3\n1,2\n")
+    with pytest.raises(DataError, match=r"x\.CSV: the first line is numbers, '0\.5,1e-3'"):
+        read_samples(path)
+    path.write_text("a,2\n1,2\n")
+    assert read_samples(path).tolist() == [[1, 2]]
+    np.save(tmp_path / "x.npy", np.float32(1))
+    with pytest.raises(DataError, match="a single value of float32"):
+        read_samples(tmp_path / "x.npy")
+
+
+def test_the_command_takes_samples_from_files_and_tells_by_exit_codes(firmware: Firmware, copy: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(4).normal(size=(50, 4))
+    np.savetxt(tmp_path / "x.csv", x, delimiter=",", header="a,b,c,d", comments="")
+    np.savez(tmp_path / "x.npz", x=x)
+    for name in ("x.csv", "x.npz"):
+        done = CliRunner().invoke(main, ["firmware", "validate", str(firmware.folder), "--data", str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+        assert "bit-exact: 150 of 150 outputs equal" in done.output
+        assert "50 of 50 samples were off the grid" in done.output
+    edit(copy / "firmware" / "defines.h", "ap_ufixed<6,2,", "ap_ufixed<5,2,")
+    done = CliRunner().invoke(main, ["firmware", "validate", str(copy)])
+    assert done.exit_code == 1
+    assert "the first layer that differs is activation_0" in done.output
+    assert CliRunner().invoke(main, ["firmware", "validate", str(tmp_path)]).exit_code == 2
+
+
+def test_the_script_repeats_the_comparison_without_kerasnac(copy: Path) -> None:
+    script = [sys.executable, "-I", str(copy / "validate.py")]
+    done = subprocess.run(script, capture_output=True, text=True, cwd="/", check=False)
+    assert (done.returncode, done.stdout.splitlines()[-2:]) == (
+        0,
+        ["900 of 900 outputs of 300 samples equal Keras", "bit-exact"],
+    )
+    edit(copy / "firmware" / "defines.h", "ap_ufixed<6,2,", "ap_ufixed<5,2,")
+    done = subprocess.run(script, capture_output=True, text=True, cwd="/", check=False)
+    assert done.returncode == 1
+    assert "firmware/defines.h has changed" in done.stdout
+    assert "NOT validated" in done.stdout
+    (copy / MANIFEST).unlink()
+    done = subprocess.run(script, capture_output=True, text=True, cwd="/", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: manifest.json cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("manifest.json", "{}", "manifest.json has no hashes"),
+        ("manifest.json", "[]", "manifest.json is damaged"),
+        ("build_lib.sh", "exit 0", "the C++ emulation failed: OSError"),
+        ("kerasnac/vectors.npz", "", "kerasnac/vectors.npz cannot be read"),
+    ],
+)
+def test_the_script_has_one_message_for_a_damaged_folder(name: str, content: str, message: str, copy: Path) -> None:
+    (copy / name).write_text(content)
+    done = subprocess.run([sys.executable, "-I", copy / "validate.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_script_names_what_was_added(copy: Path) -> None:
+    (copy / "firmware" / "more.h").write_text("")
+    (copy / "notes.txt").write_text("")
+    done = subprocess.run([sys.executable, "-I", copy / "validate.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "firmware/more.h was added"
+
+
+def test_the_model_of_the_folder_is_the_network(firmware: Firmware) -> None:
+    x = NETWORK.input.quantize(np.random.default_rng(5).normal(size=(100, 4)))  # type: ignore[union-attr]
+    outputs = load_keras(firmware.folder / "model.keras").predict(x, verbose=0)
+    np.testing.assert_array_equal(outputs, predict(NETWORK, firmware.trained.weights, x))
+    (firmware.folder.parent / "broken.keras").write_bytes(b"nothing")
+    with pytest.raises(RunError, match="broken"):
+        load_keras(firmware.folder.parent / "broken.keras")
+
+
+def test_the_page_says_what_the_engineer_needs(firmware: Firmware) -> None:
+    page = (firmware.folder / "summary.md").read_text()
+    for text in ("| dense_1 | 3 | ap_fixed<5,1> | ap_fixed<8,2> | ", "adder levels", "Seed 3", "hls4ml 1.3", firmware.verdict):
+        assert text in page
+    assert "rule4ml (a neural surrogate of HLS reports): " in page

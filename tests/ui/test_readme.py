@@ -1,0 +1,106 @@
+"""The README says what is so."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kerasnac import SearchSpace, baselines
+from kerasnac.adapters.hls4ml.backends import BACKENDS
+from kerasnac.core.data.dataset import Task
+from kerasnac.core.hardware.boards import BOARDS
+from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.search.objectives import resolve
+from kerasnac.core.settings import TUNED, CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
+from kerasnac.core.settings.yaml_files import load_space
+from kerasnac.core.space.blocks import BLOCKS
+from kerasnac.datasets import DATASETS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+#: Settings of the compression that the docstring alone explains.
+UNSAID = ("learning_rate", "adder_graph")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("text", [text for text in blocks("yaml") if text.startswith("space:")])
+def test_the_spaces_can_be_loaded(text: str, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(text)
+    assert load_space(tmp_path / "space.yaml").genes
+
+
+@pytest.mark.parametrize("text", [text for text in blocks("yaml") if text.startswith("search:")])
+def test_the_settings_of_the_search_are_settings(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(baselines.get("hls4ml_jets").to_dict()))
+    settings = SearchSettings.model_validate(yaml.safe_load(text)["search"], context={"folder": tmp_path})
+    assert [seed.name for seed in settings.seeds] in (["hls4ml_jets", "mine"], [])
+    resolve(settings.objectives, settings.budgets, Task("classification", 5))
+
+
+@pytest.mark.parametrize("text", [text for text in blocks("yaml") if text.startswith("compress:")])
+def test_the_settings_of_the_compression_are_settings(text: str) -> None:
+    settings = CompressSettings.model_validate(yaml.safe_load(text)["compress"])
+    assert settings.adder_graphs
+    assert all(f"`{name}" in README or f"  {name}:" in text for name in CompressSettings.model_fields if name not in UNSAID)
+
+
+def test_the_settings_of_the_tuning_are_settings(tmp_path: Path) -> None:
+    (text,) = (text for text in blocks("yaml") if text.startswith("tune:"))
+    (tmp_path / "mine.json").write_text(json.dumps(baselines.get("deep_sets_tiny").to_dict()))
+    settings = TuneSettings.model_validate(yaml.safe_load(text)["tune"], context={"folder": tmp_path})
+    assert [baseline.name for baseline in settings.baselines] == ["hls4ml_jets", "mine"]
+    assert {*settings.searched, *settings.fixed} == set(TUNED)
+    assert settings.model_fields_set == set(TuneSettings.model_fields), "every key is shown"
+
+
+def test_the_settings_of_the_firmware_are_settings() -> None:
+    (text,) = (text for text in blocks("yaml") if text.startswith("firmware:"))
+    settings = FirmwareSettings.model_validate(yaml.safe_load(text)["firmware"])
+    assert settings.model_fields_set == set(FirmwareSettings.model_fields), "every key is shown"
+    assert all(f"`{backend}`" in README for backend in BACKENDS)
+
+
+def test_boards_and_metrics_are_explained() -> None:
+    assert all(f"`{name}`" in README for name in BOARDS)
+    metrics = {metric.removesuffix("_percent") for recorded in SOURCES.values() for metric in recorded} - {"adder", "average"}
+    assert all(f"`{metric}`" in README for metric in metrics)
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+def test_python_is_python(text: str) -> None:
+    compile(text, "README.md", "exec")
+
+
+def test_the_block_of_your_own_works() -> None:
+    (source,) = (text for text in blocks("python") if "(Block)" in text)
+    names: dict[str, object] = {"__name__": "twins"}
+    exec(source, names)
+    (space,) = re.findall(r"`kn\.(SearchSpace\(.*?\))` uses it", README, re.DOTALL)
+    made = eval(space, names | {"SearchSpace": SearchSpace})
+    assert str(made.decode((1,)).architecture) == "dense-32 relu dense-32 relu dense-5"
+
+
+def test_links_lead_somewhere() -> None:
+    headings = {"#" + title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", README, re.MULTILINE)}
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target in headings or (ROOT / target).exists(), target
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"demo", "test"} <= {*re.findall(r"^make (\w+)", README, re.MULTILINE)}
+    assert set(re.findall(r"[`^]make (\w+)", README)) <= targets
+
+
+@pytest.mark.parametrize("name", [*BLOCKS, *ACTIVATIONS, *DATASETS])
+def test_every_name_of_a_file_is_explained(name: str) -> None:
+    assert f"`{name}`" in README

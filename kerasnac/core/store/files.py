@@ -14,6 +14,15 @@ from typing import Any
 from kerasnac.errors import EnvironmentProblem
 
 
+def sync_folder(path: Path) -> None:
+    """Wait until the names of a folder's files are on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file in full before it takes its name."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
+from kerasnac.core.store.files import sync_folder
+from kerasnac.core.store.locks import lock
 from kerasnac.errors import EnvironmentProblem, RunError
 
 log = logging.getLogger("kerasnac")
 
+#: Bytes that are read at once when the end of the last whole record is searched for.
+BLOCK = 1 << 16
+
+
+class Position(NamedTuple):
+    """Place in a journal between two records.
+
+    Attributes:
+        offset: Bytes before it.
+        lines: Records before it.
+    """
+
+    offset: int = 0
+    lines: int = 0
+
+
+BEGINNING = Position()
+
 
 class Journal:
-    """A file of JSON lines, ``pandas.read_json(path, lines=True)`` reads it.
+    """File of JSON lines, which ``pandas.read_json(path, lines=True)`` reads, too.
 
     A record is on disk when :meth:`append` returns. A record that a crash cut in half is dropped with a message
     and overwritten by the next one. Several processes may append: each takes the file's lock.
@@ -30,7 +49,7 @@ class Journal:
         self.path = Path(path)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Writes one record and waits until it is on disk.
+        """Write one record, and wait until it is on disk.
 
         Raises:
             EnvironmentProblem: If the file cannot be written.
@@ -39,50 +58,98 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked("ab+") as file:
-                _drop_torn_tail(file, self.path)
+                self._drop_torn_tail(file)
+                first = file.tell() == 0
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
+            if first:
+                sync_folder(self.path.parent)
         except OSError as error:
             raise EnvironmentProblem(f"cannot write {self.path}: {error.strerror}") from error
 
     def records(self) -> list[dict[str, Any]]:
-        """All whole records, oldest first.
+        """Return all whole records, oldest first.
 
         Raises:
             RunError: If a line other than the last is damaged: the file was edited.
         """
-        if not self.path.exists():
-            return []
-        with self._locked("rb") as file:
-            lines = file.read().split(b"\n")
-        if lines.pop():
-            log.warning("%s: dropped a half-written record at its end", self.path)
-        records = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                records.append(json.loads(line))
-            except ValueError as error:
-                raise RunError(
-                    f"{self.path}:{number}: damaged record ({error}); restore the file or start a new run"
-                ) from error
-        return records
+        lines, _ = self.lines()
+        return [self.parsed(line, number) for number, line in enumerate(lines, start=1)]
+
+    def lines(self, start: Position = BEGINNING) -> tuple[list[bytes], Position]:
+        """Read the lines of the whole records after a position, undecoded.
+
+        Args:
+            start: What an earlier call returned; the beginning of the file by default.
+
+        Returns:
+            The lines, oldest first, and the position after them.
+
+        Raises:
+            RunError: If the file has become shorter: it was edited.
+        """
+        content = self._read(start.offset)
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content) and start.offset == 0:
+            self._warn()
+        lines = content[:whole].split(b"\n")[:-1]
+        return lines, Position(start.offset + whole, start.lines + len(lines))
+
+    def parsed(self, line: bytes, number: int) -> dict[str, Any]:
+        """Return the record of a line.
+
+        Args:
+            line: The line.
+            number: Its number in the file, from 1.
+
+        Raises:
+            RunError: If it is damaged.
+        """
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("it is no JSON object")
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{self.path}:{number}: damaged record ({error}); restore the file or start a new run") from error
+        return record
 
     def __len__(self) -> int:
         return len(self.records())
 
+    def _read(self, offset: int) -> bytes:
+        """Return the bytes after an offset."""
+        size, content = 0, b""
+        if self.path.exists():
+            with self._locked("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(offset)
+                content = file.read()
+        if size < offset:
+            raise RunError(f"{self.path} has become shorter than it was: restore the file, or start a new run")
+        return content
+
+    def _drop_torn_tail(self, file: IO[bytes]) -> None:
+        """Truncate the file after its last newline, since every whole record ends in one; leave it at its end."""
+        end = start = file.seek(0, os.SEEK_END)
+        last = 1
+        while start > 0:
+            start, before = max(0, start - last), start
+            file.seek(start)
+            if newline := file.read(before - start).rfind(b"\n") + 1:
+                start += newline
+                break
+            last = BLOCK
+        if start < end:
+            self._warn()
+            file.truncate(start)
+        file.seek(0, os.SEEK_END)
+
+    def _warn(self) -> None:
+        log.warning("%s: dropped a half-written record at its end", self.path)
+
     @contextmanager
     def _locked(self, mode: str) -> Iterator[IO[bytes]]:
         with self.path.open(mode) as file:
-            fcntl.flock(file, fcntl.LOCK_SH if mode == "rb" else fcntl.LOCK_EX)
+            lock(file, self.path, shared=mode == "rb")
             yield file
-
-
-def _drop_torn_tail(file: IO[bytes], path: Path) -> None:
-    """Truncates the file after its last newline; every whole record ends in one."""
-    file.seek(0)
-    content = file.read()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        log.warning("%s: dropped a half-written record at its end", path)
-        file.truncate(whole)

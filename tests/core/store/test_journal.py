@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasnac.core.store.journal import Journal
+from kerasnac.core.store.journal import BLOCK, Journal, Position
+from kerasnac.core.store.locks import lock
 from kerasnac.errors import EnvironmentProblem, RunError
 
 RECORDS = [
@@ -96,12 +98,48 @@ def test_a_first_record_cut_in_half_leaves_an_empty_journal(tmp_path: Path) -> N
     assert journal.records() == RECORDS[:1]
 
 
-@pytest.mark.parametrize("damage", [b"{oops", b"", b"\xff\xfe"])
+@pytest.mark.parametrize("length", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
+@pytest.mark.parametrize("before", [RECORDS, RECORDS[:1], []])
+def test_a_half_record_of_any_length_is_dropped(tmp_path: Path, length: int, before: list[dict[str, object]]) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for record in before:
+        journal.append(record)
+    with journal.path.open("ab") as file:
+        file.write(b"x" * length)
+    journal.append(RECORDS[2])
+    assert journal.records() == [*before, RECORDS[2]]
+
+
+def test_appending_to_a_long_journal_takes_less_than_a_millisecond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    journal = written(tmp_path / "journal.jsonl")
+    journal.path.write_bytes(journal.path.read_bytes() * 30_000)
+    seconds = []
+    for _ in range(20):
+        start = time.perf_counter()
+        journal.append(RECORDS[0])
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1e-3
+
+
+def test_a_journal_that_was_cut_while_it_was_read_is_refused(tmp_path: Path) -> None:
+    journal = written(tmp_path / "journal.jsonl")
+    _, end = journal.lines(Position())
+    assert end == (journal.path.stat().st_size, 3)
+    journal.path.write_bytes(journal.path.read_bytes()[:-1])
+    with pytest.raises(RunError, match=r"journal.jsonl has become shorter"):
+        journal.lines(end)
+    journal.path.unlink()
+    with pytest.raises(RunError, match=r"journal.jsonl has become shorter"):
+        journal.lines(end)
+
+
+@pytest.mark.parametrize("damage", [b"{oops", b"", b"\xff\xfe", b"null", b"17", b"[" * 100_000])
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, damage: bytes) -> None:
     journal = written(tmp_path / "journal.jsonl")
     lines = journal.path.read_bytes().split(b"\n")
     journal.path.write_bytes(b"\n".join([lines[0], damage, *lines[2:]]))
-    with pytest.raises(RunError, match=r"journal.jsonl:2: damaged record .*restore the file or start a new run"):
+    with pytest.raises(RunError, match=r"journal.jsonl:2: damaged record"):
         journal.records()
 
 
@@ -145,7 +183,7 @@ def test_a_writer_waits_for_readers(tmp_path: Path) -> None:
     journal = written(tmp_path / "journal.jsonl")
     writer = threading.Thread(target=journal.append, args=({"index": 3},))
     with journal.path.open("rb") as reader:
-        fcntl.flock(reader, fcntl.LOCK_SH)
+        assert lock(reader, journal.path, shared=True)
         writer.start()
         writer.join(timeout=0.2)
         assert writer.is_alive()

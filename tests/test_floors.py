@@ -39,7 +39,7 @@ FLOORS = {
 ROOMS = {
     "core": ("store", "network", "space", "data", "hardware", "search", "settings"),
     "adapters": ("programs", "keras", "search", "hls4ml", "rtl", "rule4ml", "workers"),
-    "stages": ("search", "tune", "compress", "firmware", "run"),
+    "stages": ("context", "search", "tune", "compress", "firmware", "run"),
 }
 
 

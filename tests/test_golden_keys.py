@@ -18,6 +18,7 @@ from kerasnac.core.data.dataset import Dataset, Task, make_dataset
 from kerasnac.core.network import training
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.origin import CompressionOrigin, TuningOrigin
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -36,18 +37,18 @@ from kerasnac.core.space.search_space import Candidate, SearchSpace
 from kerasnac.core.space.widths import Widths
 from kerasnac.core.store.keys import SCHEMA, content_key, decisive
 from kerasnac.stages import tune
-from kerasnac.stages.compress import compression as compress
-from kerasnac.stages.compress.compression import CompressJob
-from kerasnac.stages.compress.mixed_precision import Begin, PointJob
-from kerasnac.stages.search import global_search as search
+from kerasnac.stages.compress import qat
+from kerasnac.stages.compress.mixed_precision import PointJob
+from kerasnac.stages.compress.qat import CompressJob
+from kerasnac.stages.compress.sensitivity import MixedStart
+from kerasnac.stages.search import global_search
 from kerasnac.stages.tune import TuneJob
 
 NETWORK = Architecture(
     (4,), (LayerSpec.of("dense", units=3), LayerSpec.of("activation", fn="relu"), LayerSpec.of("dense", units=2))
 )
-MODEL = Trained(
-    "golden", NETWORK, {}, Training(epochs=7, patience=2), {"accuracy": 0.75, "loss": 0.5}, 11, {"trials": [0.5, 0.75]}
-)
+ORIGIN = TuningOrigin("golden", (0.5, 0.75))
+MODEL = Trained("golden", NETWORK, {}, Training(epochs=7, patience=2), {"accuracy": 0.75, "loss": 0.5}, 11, ORIGIN)
 
 
 def quantized() -> Trained:
@@ -60,9 +61,8 @@ def quantized() -> Trained:
     network = replace(NETWORK, layers=tuple(formats), input=Precision(8, 3))
     rng = np.random.default_rng(0)
     weights = {f"{n.name}/{part}": rng.normal(size=w.shape) for n in network.nodes for part, w in n.weights.items()}
-    return Trained(
-        "golden-w6a6-i01", network, weights, Training(), {"accuracy": 0.7}, 3, {"weight_bits": 6, "activation_bits": 6}
-    )
+    origin = CompressionOrigin("golden", 6, 6, 1)
+    return Trained("golden-w6a6-i01", network, weights, Training(), {"accuracy": 0.7}, 3, origin)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_of_data(data: Dataset) -> None:
 def test_of_trainings_and_models() -> None:
     assert Training().identity == {}
     assert content_key("training", **Training(epochs=7, patience=2).identity) == "58cd2d321942"
-    assert content_key("model", **MODEL.identity) == "59bdebe3db0e"
+    assert content_key("model", **MODEL.identity) == "4012fb544c32"
 
 
 def test_of_a_space() -> None:
@@ -106,9 +106,9 @@ def test_of_the_stages(data: Dataset) -> None:
     tuning = TuneJob("golden", Candidate(NETWORK), Training(epochs=3), 5, TuneSettings(trials=4), 1, folder)
     assert tuning.key(development) == "d22203a65c3e"
     compression = CompressJob(MODEL, 6, 6, CompressSettings(rewind="early", epochs=4), 0, folder)
-    assert compression.key(development) == "f42896b9dfdc"
-    begin = Begin(MODEL, quantized(), CompressSettings(mixed=MixedSettings()), 0, folder)
-    assert PointJob(begin, Widths((("dense_0", 4), ("dense_1", 6)))).key(development) == "341711d50909"
+    assert compression.key(development) == "55427b29640a"
+    start = MixedStart(MODEL, quantized(), CompressSettings(mixed=MixedSettings()), 0, folder)
+    assert PointJob(start, Widths((("dense_0", 4), ("dense_1", 6)))).key(development) == "75a492300688"
 
 
 def test_of_the_estimators() -> None:
@@ -120,12 +120,12 @@ def test_of_the_estimators() -> None:
 #: record, which models to take.
 DECIDED: dict[type, tuple[set[str], set[str]]] = {
     SearchSettings: (
-        {*search.KEY_FIELDS, "training"},
+        {*global_search.KEY_FIELDS, "training"},
         {"evaluations", "max_hours", "stagnation", "reference_point", "estimators"},
     ),
     TuneSettings: (set(tune.KEY_FIELDS), {"select", "baselines", "repeats"}),
     CompressSettings: (
-        {*compress.KEY_FIELDS, "fraction", "sparsities", "rewind_epochs"},
+        {*qat.KEY_FIELDS, "fraction", "sparsities", "rewind_epochs"},
         {"bits", "iterations", "tolerance", "patience", "cost", "estimators", "board", "adder_graph", "mixed"},
     ),
 }

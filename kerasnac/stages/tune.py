@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasnac.adapters.workers import Workers
 from kerasnac.core.data.dataset import Development, Task
+from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation
-from kerasnac.core.settings import TUNED, TuneSettings
+from kerasnac.core.settings import TUNED, SearchSettings, TuneSettings
 from kerasnac.core.space.references import Reference
 from kerasnac.core.space.search_space import Candidate
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key, decisive
-from kerasnac.core.store.progress import Progress, Step, silent
+from kerasnac.core.store.memo import Memo
+from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConfigError, DataError, Infeasible, TrialError
-from kerasnac.stages.search.candidate_training import searched, training_seed
+from kerasnac.stages.context import Context
+from kerasnac.stages.search.candidate_training import training_seed
 
 if TYPE_CHECKING:
     from kerasnac.adapters.keras.train import Fit
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
 #: Settings that decide the trials; the others say which models to tune and how often to repeat the best trial.
 KEY_FIELDS = ("trials", "epochs", "patience", "folds", *TUNED)
 
-#: What the journal has of one model: by kind (``trial`` or ``repeat``) and number.
+#: Name of the journal in the run folder.
+JOURNAL = "tune.jsonl"
+
+#: Records of one model: by kind (``trial`` or ``repeat``) and number.
 Records = Mapping[tuple[str, int], Mapping[str, Any]]
 
 
@@ -43,12 +48,12 @@ class TuneJob:
     Attributes:
         name: Name of the tuned model.
         candidate: The float network; it may have training hyperparameters of its own.
-        start: How the global search trained it, or would have.
-        start_seed: The seed it used, or would have used.
-        settings: What to try.
+        start: Training that the global search gave it, or would have.
+        start_seed: Seed of that training.
+        settings: Hyperparameters to try.
         seed: Seed of the proposals and of all trainings but the first.
         folder: Run folder.
-        searched: Name of the folder in which the search left it quantized, if it did.
+        searched: Name of the folder with the quantized network as the search trained it; empty if there is none.
     """
 
     name: str
@@ -62,16 +67,16 @@ class TuneJob:
 
     @property
     def journal(self) -> Journal:
-        """Where every trial is recorded."""
-        return Journal(self.folder / "tune.jsonl")
+        """Journal of all trials."""
+        return Journal(self.folder / JOURNAL)
 
     @property
     def model(self) -> Path:
-        """Where the best trial's model is saved."""
+        """Folder of the best trial's model."""
         return self.folder / "tuned" / self.name
 
     def key(self, data: Development) -> str:
-        """Hash of all that decides the trials: only records with it are this job's."""
+        """Return the hash of all that decides the trials: only records with it are this job's."""
         return content_key(
             "tune",
             candidate=self.candidate.id,
@@ -88,7 +93,7 @@ class TrialRun:
     """One trial.
 
     Attributes:
-        record: What the journal has of it.
+        record: Its record in the journal.
         training: The hyperparameters.
         seed: Seed of the training.
     """
@@ -98,76 +103,90 @@ class TrialRun:
     seed: int
 
 
-def tune(
-    chosen: Sequence[Evaluation],
-    start: Training,
-    data: Development,
-    settings: TuneSettings,
-    *,
-    workers: Workers,
-    folder: Path,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> tuple[Trained, ...]:
-    """Tunes the training of some evaluated candidates and of baselines, one process each.
+def tune(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context) -> tuple[Trained, ...]:
+    """Tune the training of some evaluated candidates and of baselines, one process each.
 
     The first trial repeats the search's training with its seed, the second uses its settings for the tuning's
     epochs, then keras-tuner proposes, told the loss on validation. The trial with the best task metric on validation
     wins, so that a tuned model is never worse there than the search found it.
 
     With folds, trials are scored by their mean over the folds of a cross-validation, and the best settings are
-    trained once more, on the training split, for the model. What is promised then is that the mean over the folds is
-    never worse than that of the search's training; on the one validation split the model may be worse.
+    trained once more, on the training split, for the model. The promise then is that the mean over the folds is never
+    worse than that of the search's training; on the one validation split the model may be worse.
 
     Baselines get the same number of trials, and the first of them with the search's training and the seed that the
     search would have used. One that is among the chosen ones is tuned once, under its name.
 
-    Trials and repeats are recorded in ``folder/tune.jsonl``; calling again resumes. Repeats train the best trial's
-    settings with further seeds. Their mean and standard deviation (n - 1) become the metrics ``<metric>_mean`` and
-    ``<metric>_std``; the best trial itself is not among them, since it was picked for its metric.
+    Trials and repeats are recorded in ``tune.jsonl``, models are saved in ``tuned``; calling again resumes. Repeats train
+    the best trial's settings with further seeds. Their mean and standard deviation (n - 1) become the metrics
+    ``<metric>_mean`` and ``<metric>_std``; the best trial itself is not among them, since it was picked for its metric.
 
     Args:
         chosen: Points of a search's front.
-        start: Training settings of that search.
-        data: Development data.
         settings: Baselines, hyperparameters and number of trials.
-        workers: Processes.
-        folder: Run folder; models are saved in ``folder/tuned``.
-        seed: Seed of the run.
-        progress: Called about every second.
+        context: Data, workers, folder, seed; progress is reported about every second.
 
     Returns:
-        One float model per candidate, in their order, then one per baseline. ``origin`` holds the id of the
-        candidate, the task metric of every trial, and where the search left the candidate if it was quantized.
+        One float model per candidate, in their order, then one per baseline; their origin is a
+        :class:`kerasnac.core.network.origin.TuningOrigin`.
 
     Raises:
         ConfigError, DataError: If the settings cannot work with these data; nothing has been trained then.
     """
-    check_tune(data, settings)
-    jobs = []
-    searches = {e.key: path.name for e in chosen if (path := searched(folder, e)).is_dir()}
-    for name, candidate, start_seed in _models(chosen, settings.baselines, seed):
-        own = derive_seed(seed, "tune", candidate.id)
-        training = start.with_(**dict(candidate.training))
-        known = searches.get(candidate.id, "")
-        jobs.append(TuneJob(name, candidate, training, start_seed, settings, own, folder, known))
-    keys = {job.key(data) for job in jobs}
-
-    def tick() -> None:
-        records = [r for r in Journal(folder / "tune.jsonl").records() if r["key"] in keys]
-        text = ""
-        if trials := [r[data.task.metric] for r in records if r["kind"] == "trial"]:
-            best = (max if data.task.sense == "max" else min)(trials)
-            text = f"best {data.task.metric} {best:.4f} {data.task.unit}".rstrip()
-        progress(Step("tune", len(records), len(jobs) * (settings.trials + settings.repeats), text))
-
-    results = dict(workers.map(tune_one, jobs, tick=tick))
-    tick()
+    check_tune(context.data, settings)
+    jobs = _jobs(chosen, settings, context)
+    report = _Progress(jobs, context)
+    results = dict(context.workers.map(tune_one, jobs, tick=report))
+    report()
     return tuple(results[i] for i in range(len(jobs)))
 
 
+class _Progress:
+    """Reports how many trials and repeats are recorded, whoever records them."""
+
+    def __init__(self, jobs: Sequence[TuneJob], context: Context) -> None:
+        self._context, self._keys = context, {job.key(context.data) for job in jobs}
+        self._total = sum(job.settings.trials + job.settings.repeats for job in jobs)
+        self._memo = _memo(context.folder)
+
+    def __call__(self) -> None:
+        task, text = self._context.data.task, ""
+        self._memo.refresh()
+        records = self._memo.all(*self._keys)
+        if trials := [r[task.metric] for r in records if r["kind"] == "trial"]:
+            best = (max if task.sense == "max" else min)(trials)
+            text = f"best {task.metric} {best:.4f} {task.unit}".rstrip()
+        self._context.progress(Step("tune", len(records), self._total, text))
+
+
+def _memo(folder: Path) -> Memo:
+    return Memo(Journal(folder / JOURNAL), lambda record: record["key"])
+
+
+def _jobs(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context) -> list[TuneJob]:
+    """Return one job per candidate and per baseline that is not among the candidates."""
+    baselines = {Candidate(reference.architecture).id: reference for reference in settings.baselines}
+    start = chosen[0].search_training if chosen else SearchSettings().training
+    jobs = []
+
+    def add(name: str, candidate: Candidate, training: Training, seed: int, searched: str = "") -> None:
+        own = derive_seed(context.seed, "tune", candidate.id)
+        jobs.append(TuneJob(name, candidate, training, seed, settings, own, context.folder, searched))
+
+    for evaluation in chosen:
+        candidate = evaluation.candidate
+        assert candidate is not None
+        reference = baselines.pop(candidate.id, None)
+        training = evaluation.search_training.with_(**dict(candidate.training))
+        name = reference.name if reference else candidate.id
+        add(name, candidate, training, evaluation.seed, evaluation.searched)
+    for key, reference in baselines.items():
+        add(reference.name, Candidate(reference.architecture), start, training_seed(context.seed, key))
+    return jobs
+
+
 def check_tune(data: Development, settings: TuneSettings) -> None:
-    """Checks all that can be wrong with a tuning before anything is trained.
+    """Check all that can be wrong with a tuning before anything is trained.
 
     Raises:
         ConfigError: If labels that are no classes are to be smoothed, or a baseline does not fit the data or has no
@@ -194,7 +213,7 @@ def check_tune(data: Development, settings: TuneSettings) -> None:
 
 
 def _misfit(reference: Reference, data: Development) -> str:
-    """Why a baseline cannot be tuned on some data, or nothing."""
+    """Return why a baseline cannot be tuned on some data; empty if it can."""
     architecture = reference.architecture
     if not re.fullmatch(r"\w[\w.-]*", reference.name):
         return "a name becomes the name of a folder: use letters, digits, _, - and ."
@@ -210,32 +229,19 @@ def _misfit(reference: Reference, data: Development) -> str:
     return "" if output == needed else f"its outputs have shape {output}, {data.name} needs {needed}"
 
 
-def _models(chosen: Sequence[Evaluation], baselines: Sequence[Reference], seed: int) -> Iterator[tuple[str, Candidate, int]]:
-    """Name, network and the search's seed of everything to tune."""
-    named = {Candidate(reference.architecture).id: reference for reference in baselines}
-    for evaluation in chosen:
-        candidate = evaluation.candidate
-        assert candidate is not None
-        reference = named.pop(candidate.id, None)
-        yield reference.name if reference else candidate.id, candidate, evaluation.seed
-    for key, reference in named.items():
-        yield reference.name, Candidate(reference.architecture), training_seed(seed, key)
-
-
 def tune_one(data: Development, job: TuneJob) -> Trained:
-    """Runs all trials of one model, and the repeats of the best; runs in a worker.
+    """Run all trials of one model, and the repeats of the best; runs in a worker.
 
     Raises:
         TrialError: Whatever a trial raises is a bug, and is shown with the architecture.
     """
     key = job.key(data)
-    known = {(r["kind"], r["number"]): r for r in job.journal.records() if r["key"] == key}
+    known = {(r["kind"], r["number"]): r for r in _memo(job.folder).all(key)}
     metric, trials = data.task.metric, _run_trials(data, job, known)
     best = _best(data.task, trials)
     saved = _best_model(data, job, best)
     metrics = {metric: saved.metrics[metric], "loss": saved.metrics["loss"], **_repeat(data, job, known, best)}
-    origin = {"candidate": job.candidate.id, "trials": [trial.record[metric] for trial in trials]}
-    origin |= {"searched": job.searched} if job.searched else {}
+    origin = TuningOrigin(job.candidate.id, tuple(trial.record[metric] for trial in trials), job.searched)
     model = replace(saved, metrics=metrics, origin=origin)
     if model != saved:
         model.save(job.model)
@@ -243,7 +249,7 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
 
 
 def _run_trials(data: Development, job: TuneJob, known: Records) -> list[TrialRun]:
-    """All trials in their order; those that are known are not trained again."""
+    """Return all trials in their order; recorded ones are not trained again."""
     from kerasnac.adapters.search.tuner import Oracle
 
     base = replace(job.start, epochs=job.settings.epochs, patience=job.settings.patience)
@@ -265,7 +271,7 @@ def _run_trial(
     before: Sequence[TrialRun],
     training: Training,
 ) -> TrialRun:
-    """Trains once, or once per fold; saves the model if it is the best so far, then records the trial.
+    """Train once, or once per fold; save the model if it is the best so far, then record the trial.
 
     A crash between the two repeats the trial, which saves the same model again.
     """
@@ -283,7 +289,7 @@ def _run_trial(
 
 
 def _best(task: Task, trials: Sequence[TrialRun]) -> TrialRun:
-    """The first of the best trials; one that diverged has no metric, and loses to all others."""
+    """Return the first of the best trials; one that diverged has no metric, and loses to all others."""
     best = trials[0]
     for trial in trials[1:]:
         value, so_far = trial.record[task.metric], best.record[task.metric]
@@ -293,22 +299,22 @@ def _best(task: Task, trials: Sequence[TrialRun]) -> TrialRun:
 
 
 def _best_model(data: Development, job: TuneJob, best: TrialRun) -> Trained:
-    """The model of the best trial: as it was saved, or else trained on the training split.
+    """Return the model of the best trial: as it was saved, or else trained on the training split.
 
-    It is not there after a cross-validation, or when another tuning in the same folder has saved its own.
+    It is not there after a cross-validation, when another tuning in the same folder has saved its own, or when its files are
+    damaged.
     """
     architecture = job.candidate.architecture
-    if (job.model / "model.json").exists():
-        model = Trained.load(job.model)
-        if (model.architecture, model.training, model.seed) == (architecture, best.training, best.seed):
-            return model
+    saved = Trained.find(job.model)
+    if saved and (saved.architecture, saved.training, saved.seed) == (architecture, best.training, best.seed):
+        return saved
     model = _trained(data, job, best, _fit(data, job, best.training, best.seed))
     model.save(job.model)
     return model
 
 
 def _repeat(data: Development, job: TuneJob, known: Records, best: TrialRun) -> dict[str, float]:
-    """Trains the best trial's settings with further seeds, on the training split: mean and standard deviation.
+    """Train the best trial's settings with further seeds, on the training split: mean and standard deviation.
 
     The record of every repeat has those of the repeats so far.
     """
@@ -329,7 +335,7 @@ def _repeat(data: Development, job: TuneJob, known: Records, best: TrialRun) -> 
 
 
 def _record(data: Development, job: TuneJob, kind: str, number: int, training: Training, fits: Sequence[Fit]) -> dict[str, Any]:
-    """What the journal has of a trial or a repeat: means over the folds, where there are some, with their spread."""
+    """Return the record of a trial or a repeat: means over the folds, where there are some, with their spread."""
     metrics = [fit.metric for fit in fits]
     return {
         "key": job.key(data),

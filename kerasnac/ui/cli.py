@@ -173,7 +173,7 @@ def spaces(file: str | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the Verilog and the report.")
 @click.option("--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Samples to simulate.")
 @click.option(
-    "--stage-levels", type=click.IntRange(min=1), default=5, show_default=True, help="Adder levels between two registers."
+    "--latency-cutoff", type=click.IntRange(min=1), default=5, show_default=True, help="Adder levels between two registers."
 )
 @click.option(
     "--data",

@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from kerasnac.core.data.dataset import Task
+from kerasnac.core.network.origin import MixedOrigin, TuningOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
-from kerasnac.stages.compress.compression import CompressResult
+from kerasnac.stages.compress.points import point_origin
+from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.run import Outcome
 from kerasnac.stages.search.global_search import SearchResult
 
@@ -67,11 +69,11 @@ def tuning(models: Sequence[Trained], task: Task) -> Figure:
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for number, model in enumerate(models):
-        color, values = f"C{number % 10}", np.array(model.origin["trials"])
+        color, values = f"C{number % 10}", np.array(model.origin_as(TuningOrigin).trials)
         axes.plot(values, ".", color=color, alpha=0.5)
         best = (np.fmax if task.sense == "max" else np.fmin).accumulate(values)  # fmax and fmin leave NaN out
         axes.step(range(len(values)), best, where="post", color=color, label=model.name)
-    _zoom(axes, np.array([value for model in models for value in model.origin["trials"]]), task)
+    _zoom(axes, np.array([value for model in models for value in model.origin_as(TuningOrigin).trials]), task)
     axes.set(xlabel="trial", ylabel=_validation(task), title="tuning of the training (0: as in the search)")
     axes.grid(alpha=0.3)
     if models:
@@ -89,16 +91,16 @@ def compression(result: CompressResult) -> Figure:
     curves: dict[str, list[Any]] = {}
     for model in result.models:
         curves.setdefault(_curve(model), []).append(model)
-    last = max((model.origin["iteration"] for model in result.models), default=0)
+    last = max((point_origin(model).iteration for model in result.models), default=0)
     for number, (label, models) in enumerate(curves.items()):
         color = f"C{number % 10}"
         x, y = [result.values(m).get(result.cost, np.nan) for m in models], [m.metrics[result.task.metric] for m in models]
-        single = "widths" in models[0].origin or models[0].architecture.codesigned
+        single = isinstance(models[0].origin, MixedOrigin) or models[0].architecture.codesigned
         axes.plot(x, y, "o" if single else "-", color=color, ms=3, lw=1, label=label)
-        strength: Any = [(m.origin["iteration"] + 1) / (last + 1) for m in models]
+        strength: Any = [(point_origin(m).iteration + 1) / (last + 1) for m in models]
         axes.scatter(x, y, color=color, alpha=strength)
     front = sorted((result.values(m)[result.cost], m.metrics[result.task.metric]) for m in result.front)
-    if result.together and front:
+    if result.one_front and front:
         axes.plot(*zip(*front, strict=True), color="C3", lw=1, label="Pareto front")
     _zoom(axes, np.array([model.metrics[result.task.metric] for model in result.models]), result.task)
     for number, parent in enumerate(result.parents):
@@ -111,17 +113,17 @@ def compression(result: CompressResult) -> Figure:
 
 def _curve(model: Trained) -> str:
     """What a point has in common with the others of its curve."""
-    origin = model.origin
-    if "widths" in origin:
-        return f"{origin['parent']}, mixed precision"
+    origin = point_origin(model)
+    if isinstance(origin, MixedOrigin):
+        return f"{origin.parent}, mixed precision"
     if model.architecture.codesigned:
         return "widths of the search"
-    return f"{origin['parent']}, {origin['weight_bits']}-bit weights, {origin['activation_bits']}-bit activations"
+    return f"{origin.parent}, {origin.weight_bits}-bit weights, {origin.activation_bits}-bit activations"
 
 
 def save_all(result: Outcome, folder: Path) -> list[Path]:
     """Writes the plots of a run as PNG files."""
-    chosen = (model.origin["candidate"] for model in result.tuned)
+    chosen = (model.origin_as(TuningOrigin).candidate for model in result.tuned)
     figures = {"tune.png": tuning(result.tuned, result.search.task), "compress.png": compression(result.compressed)}
     return [*save_search(result.search, folder, *chosen), *_saved(figures, folder)]
 

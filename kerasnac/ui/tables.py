@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kerasnac.core.data.dataset import Task
+from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.training import Training
+from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.run import Outcome
 from kerasnac.stages.search.global_search import SearchResult
 
@@ -35,7 +37,7 @@ def outcome(result: Outcome) -> RenderableType:
         Text(f"{name} {'stays float' if name in floats else 'has no firmware'}: {reason}")
         for name, reason in result.refused.items()
     )
-    chosen = (model.origin["candidate"] for model in result.tuned)
+    chosen = (model.origin_as(TuningOrigin).candidate for model in result.tuned)
     return Group(front(result.search, *chosen), tuned(result), *small, *refused)
 
 
@@ -136,11 +138,11 @@ def compressed(result: Outcome) -> Table:
             f"{model.metrics[task.metric]:.4f}",
             f"{model.sparsity:.1%}",
             f"{model.bops:,.0f}",
-            f"{parents[model.origin['parent']].bops / model.bops:.0f}x fewer",
+            f"{parents[point_origin(model).parent].bops / model.bops:.0f}x fewer",
             *([f"{values[cost]:,.0f}" if cost in values else "none"] if other else []),
         )
-    unmixed = (f"no mixed precision of {name}: {reason}" for name, reason in result.compressed.unmixed.items())
-    table.caption = "\n".join(["* converted to firmware", *unmixed])
+    refused = (f"no mixed precision of {name}: {reason}" for name, reason in result.compressed.mixed_refused.items())
+    table.caption = "\n".join(["* converted to firmware", *refused])
     return table
 
 

@@ -25,6 +25,7 @@ from kerasnac.core.data.dataset import Task, make_dataset
 from kerasnac.core.settings import HalvingSettings, SearchSettings
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.network.training import Training
+from kerasnac.stages.context import Context
 from kerasnac.stages.search.candidate_training import Result
 from kerasnac.stages.search.global_search import global_search
 from kerasnac.adapters.workers import LocalWorkers
@@ -54,7 +55,7 @@ if __name__ == "__main__":
     if sys.argv[2] == "halving":
         settings = settings.model_copy(update={"training": Training(epochs=3), "halving": HalvingSettings(epochs=1, keep=0.5)})
     workers = LocalWorkers(data, 1) if real else Here()
-    global_search(space, data, settings, workers=workers, folder=Path(sys.argv[1]))
+    global_search(space, settings, Context(data, workers, Path(sys.argv[1])))
     if real:
         workers.close()
 """

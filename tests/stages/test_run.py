@@ -11,13 +11,15 @@ import pytest
 
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.origin import TuningOrigin
+from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.training import Training
 from kerasnac.core.settings import QuantizedSettings, RunSettings
 from kerasnac.core.space.search_space import Candidate, SearchSpace
 from kerasnac.core.store.keys import SCHEMA
 from kerasnac.errors import ConfigError, RunError
 from kerasnac.stages.run import Outcome, Run, run_all
-from kerasnac.stages.search.candidate_training import CLIP_QUANTILE, Codesign, Job, train_candidate
+from kerasnac.stages.search.candidate_training import Job, QuantizedTraining, train_candidate
 from kerasnac.ui import tables
 from kerasnac.ui.plots import tuning
 from kerasnac.ui.tables import as_text, tuned
@@ -105,7 +107,7 @@ def test_a_baseline_is_tuned_tested_and_shown_like_the_others(tmp_path: Path) ->
     found, known = outcome.tuned
     assert known.name == "known"
     assert list(outcome.refused) == list(outcome.test) == [found.name, "known"]
-    assert len(known.origin["trials"]) == len(found.origin["trials"]) == 2
+    assert len(known.origin_as(TuningOrigin).trials) == len(found.origin_as(TuningOrigin).trials) == 2
     assert {"accuracy_mean", "accuracy_std"} <= known.metrics.keys()
     for score in outcome.test.values():
         assert 0 <= score.low <= score.value <= score.high <= 1
@@ -142,7 +144,9 @@ TRAINING = Training(epochs=6, batch_size=16, learning_rate=0.01)
 
 def codesign_job(architecture: Architecture, **options: Any) -> Job:
     """As a search with the usual settings trains it."""
-    return Job(Candidate(architecture), TRAINING, 1, codesign=Codesign(QuantizedSettings().of(TRAINING, full=6), **options))
+    return Job(
+        Candidate(architecture), TRAINING, 1, quantized=QuantizedTraining(QuantizedSettings().of(TRAINING, full=6), **options)
+    )
 
 
 def test_a_candidate_with_widths_is_scored_as_it_will_be_quantized(vector_classes: Dataset, keras: Any) -> None:

@@ -16,6 +16,7 @@ from kerasnac.adapters.keras.train import Fit
 from kerasnac.core.data.dataset import Dataset, Development
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation, Fidelity
@@ -25,6 +26,7 @@ from kerasnac.core.space.search_space import Candidate
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConfigError, DataError, TrialError
+from kerasnac.stages.context import Context
 from kerasnac.stages.tune import check_tune, tune
 
 START = Training(epochs=2, learning_rate=0.01, batch_size=64)
@@ -38,7 +40,7 @@ def mlp(units: int, inputs: int = 6, outputs: int = 3) -> Architecture:
 
 
 def evaluation(architecture: Architecture, seed: int = 7) -> Evaluation:
-    return Evaluation(0, 0, (0,), "ok", Candidate(architecture), {}, Fidelity(2, 1.0, 1, ""), seed)
+    return Evaluation(0, 0, (0,), "ok", Candidate(architecture), {}, Fidelity(2, 1.0, 1, ""), seed, search_training=START)
 
 
 class Here:
@@ -83,7 +85,8 @@ def formula(monkeypatch: pytest.MonkeyPatch) -> Formula:
 
 def tuned(data: Dataset, folder: Path, settings: TuneSettings = SETTINGS, **options: Any) -> tuple[Trained, ...]:
     chosen = options.pop("chosen", [evaluation(mlp(4))])
-    return tune(chosen, START, data.development, settings, workers=Here(data.development), folder=folder, **options)  # type: ignore[arg-type]
+    workers: Any = Here(data.development)
+    return tune(chosen, settings, Context(data.development, workers, folder, **options))
 
 
 def changed(settings: TuneSettings = SETTINGS, **changes: Any) -> TuneSettings:
@@ -108,7 +111,7 @@ class TestTrials:
         (model,) = tuned(vector_classes, tmp_path)
         trials = [r["accuracy"] for r in records(tmp_path)]
         assert model.metrics == {"accuracy": max(trials), "loss": 1 - max(trials)}
-        assert model.origin == {"candidate": mlp(4).id, "trials": trials}
+        assert model.origin == TuningOrigin(mlp(4).id, tuple(trials))
         assert model.weights["dense_0/kernel"][0, 0] == np.float32(max(trials))
         saved = Trained.load(tmp_path / "tuned" / model.name)
         assert saved == model
@@ -199,7 +202,7 @@ class TestRepeats:
         assert [r["number"] for r in repeats] == [1, 2, 3]
         assert model.metrics["accuracy_mean"] == repeats[-1]["accuracy_mean"] == pytest.approx(np.mean(values))
         assert model.metrics["accuracy_std"] == repeats[-1]["accuracy_std"] == pytest.approx(np.std(values, ddof=1))
-        assert model.metrics["accuracy"] == max(model.origin["trials"]), "the best trial's model is kept"
+        assert model.metrics["accuracy"] == max(model.origin_as(TuningOrigin).trials), "the best trial's model is kept"
         assert {training for _, _, training, _ in formula.calls[4:]} == {model.training}
         assert len({seed for *_, seed in formula.calls}) == 7
 
@@ -237,7 +240,7 @@ class TestBaselines:
         self, formula: Formula, vector_classes: Dataset, tmp_path: Path
     ) -> None:
         (model,) = tuned(vector_classes, tmp_path, FULL, chosen=[evaluation(mlp(9))])
-        assert (model.name, model.origin["candidate"]) == ("wide", mlp(9).id)
+        assert (model.name, model.origin_as(TuningOrigin).candidate) == ("wide", mlp(9).id)
         assert formula.calls[0][3] == 7
 
     @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import verdict
 from kerasnac.core.network.layers import Weight
-from kerasnac.core.network.quantization import quantize
+from kerasnac.core.network.quantization import CLIP_QUANTILE, quantize
 from kerasnac.core.network.weights import fold_batch_norm
 from kerasnac.core.settings import CandidateGraphSettings
 from kerasnac.core.space.search_space import SearchSpace
@@ -24,9 +24,6 @@ from kerasnac.errors import ConversionError, Infeasible, SpaceError
 
 #: Training samples on which the ranges of activations are observed.
 SAMPLES = 512
-
-#: Fraction of an activation's values that may exceed its format, at each end; as in compression.
-CLIP_QUANTILE = 1e-3
 
 
 class AdderGraphEstimator:

@@ -15,6 +15,9 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 from kerasnac.errors import ConfigError, ConversionError
 
+#: Fraction of an activation's values that may exceed its format, at each end, where nothing else is asked for.
+CLIP_QUANTILE = 1e-3
+
 #: Widest bias; it only has to resolve the accumulator it is added to.
 BIAS_BITS = 16
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import logging
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
 
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.bops import bops
+from kerasnac.core.network.origin import Origin
+from kerasnac.core.network.origin import from_dict as origin_from_dict
+from kerasnac.core.network.origin import to_dict as origin_to_dict
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, sparsity
 from kerasnac.core.store.files import new_folder, write_json
 from kerasnac.errors import Infeasible, RunError
+
+log = logging.getLogger("kerasnac")
+
+AnyOrigin = TypeVar("AnyOrigin")
 
 #: What reading a damaged file, or one of another version, raises.
 _DAMAGE = (
@@ -46,7 +54,7 @@ class Trained:
         training: How it was trained last.
         metrics: Metrics on validation, by name.
         seed: Seed of the training.
-        origin: Where it came from: the parent's name, widths, pruning iteration.
+        origin: Which stage made it, and of what; None for a network that no stage made.
     """
 
     name: str
@@ -55,12 +63,21 @@ class Trained:
     training: Training
     metrics: Mapping[str, float]
     seed: int
-    origin: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
-        # The order in which files have them: keys of journals are hashes of models, made and read alike.
-        for name in ("metrics", "origin"):
-            object.__setattr__(self, name, dict(sorted(getattr(self, name).items())))
+        # The order in which files have them: tables show a model that was read like one that was made.
+        object.__setattr__(self, "metrics", dict(sorted(self.metrics.items())))
+
+    def origin_as(self, kind: type[AnyOrigin]) -> AnyOrigin:
+        """Return the origin of a network that a certain stage has made.
+
+        Raises:
+            TypeError: If another stage has made it, or none.
+        """
+        if not isinstance(self.origin, kind):
+            raise TypeError(f"{self.name} has the origin {self.origin}, not a {kind.__name__}")
+        return self.origin
 
     @cached_property
     def _zeros(self) -> tuple[float, dict[str, float]]:
@@ -99,7 +116,7 @@ class Trained:
             "training": self.training.to_dict(),
             "metrics": dict(self.metrics),
             "seed": self.seed,
-            "origin": dict(self.origin),
+            "origin": origin_to_dict(self.origin),
         }
 
     @property
@@ -111,12 +128,26 @@ class Trained:
             "training": self.training.identity,
             "metrics": dict(self.metrics),
             "seed": self.seed,
-            "origin": dict(self.origin),
+            "origin": origin_to_dict(self.origin),
         }
 
     @classmethod
+    def find(cls, folder: Path) -> Trained | None:
+        """Return the model of a folder; None if there is none, or, with a warning, if it is damaged.
+
+        For callers that can train it again, with the same result.
+        """
+        if not folder.exists():
+            return None
+        try:
+            return cls.load(folder)
+        except RunError as damage:
+            log.warning("%s; it is trained again", damage)
+            return None
+
+    @classmethod
     def load(cls, folder: Path | str) -> Trained:
-        """Reads what :meth:`save` wrote.
+        """Read what :meth:`save` wrote.
 
         Raises:
             RunError: If the folder holds no model, or a file of it is damaged.
@@ -127,7 +158,8 @@ class Trained:
             data = json.loads(path.read_text(encoding="utf-8"))
             architecture = Architecture.from_dict(data["architecture"])
             expected = {f"{node.name}/{part}": w.shape for node in architecture.nodes for part, w in node.weights.items()}
-            rest = data | {"architecture": architecture, "training": Training(**data["training"])}
+            training, origin = Training(**data["training"]), origin_from_dict(data["origin"])
+            rest = data | {"architecture": architecture, "training": training, "origin": origin}
             path = folder / "weights.npz"
             with np.load(path) as arrays:
                 weights = {key: arrays[key] for key in arrays.files}

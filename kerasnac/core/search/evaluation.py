@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.training import Training
 from kerasnac.core.space.search_space import Candidate, Genome
 
 #: ``ok``: trained; ``brief``: trained for some epochs only, by successive halving; ``infeasible``: cannot be built;
@@ -46,6 +47,10 @@ class Evaluation:
         seed: Seed of the training.
         seconds: Wall time of the training.
         reason: Why it was not trained, or how its training failed.
+        search_training: Training that the search gives every candidate, before a candidate's own hyperparameters; not in
+            the journal, where :attr:`Fidelity.key` stands for it.
+        searched: Name of the folder, under ``searched`` in the run folder, with the quantized network as the search trained
+            it; empty if there is none. Not in the journal either.
     """
 
     index: int
@@ -58,6 +63,14 @@ class Evaluation:
     seed: int = 0
     seconds: float = 0.0
     reason: str = ""
+    search_training: Training = field(default_factory=Training, compare=False)
+    searched: str = field(default="", compare=False)
+
+    @property
+    def built(self) -> Candidate:
+        """The candidate of an evaluation that is not infeasible by its genome."""
+        assert self.candidate is not None
+        return self.candidate
 
     @property
     def key(self) -> str:
@@ -89,6 +102,6 @@ class Evaluation:
         if record["architecture"] is not None:
             candidate = Candidate(Architecture.from_dict(record["architecture"]), tuple(sorted(record["training"].items())))
         metrics = {key.removeprefix("metrics."): value for key, value in record.items() if key.startswith("metrics.")}
-        fidelity = Fidelity(**{field.name: record[f"fidelity.{field.name}"] for field in fields(Fidelity)})
+        fidelity = Fidelity(**{f.name: record[f"fidelity.{f.name}"] for f in fields(Fidelity)})
         plain = {key: record[key] for key in ("index", "generation", "status", "seed", "seconds", "reason")}
         return cls(genome=tuple(record["genome"]), candidate=candidate, metrics=metrics, fidelity=fidelity, **plain)

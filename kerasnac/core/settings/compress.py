@@ -14,6 +14,7 @@ from pydantic import (
 
 from kerasnac.core.hardware.boards import DEFAULT_BOARD
 from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.search.selection import Selection
 from kerasnac.core.settings.base import Bits, BoardName, Settings, SingleRule
 from kerasnac.core.settings.costs import AdderGraphSettings
@@ -102,7 +103,7 @@ class CompressSettings(Settings):
     patience: PositiveInt = 2
     epochs: PositiveInt = 5
     learning_rate: PositiveFloat | None = None
-    clip_quantile: float = Field(1e-3, ge=0, lt=0.5)
+    clip_quantile: float = Field(CLIP_QUANTILE, ge=0, lt=0.5)
     cost: Literal["bops", "adder_luts"] = "bops"
     estimators: tuple[Literal["adder_graph"], ...] = ()
     board: BoardName = DEFAULT_BOARD

@@ -10,40 +10,32 @@ import numpy as np
 
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights
-from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.space.search_space import Candidate
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConversionError, TrialError
 
-#: Fraction of an activation's values that may exceed the format of a quantized candidate, at each end.
-CLIP_QUANTILE = 1e-3
-
 
 def training_seed(seed: int, candidate_id: str) -> int:
-    """The seed of a candidate's training in a run with a seed, whoever trains it."""
+    """Return the seed of a candidate's training in a run with a seed, whoever trains it."""
     return derive_seed(seed, "train", candidate_id)
 
 
-def searched(folder: Path, evaluation: Evaluation) -> Path:
-    """Where a search in a run folder leaves a candidate with widths or sparsities, as it was trained."""
-    return folder / "searched" / f"{evaluation.key}-{evaluation.fidelity.key}"
-
-
 @dataclass(frozen=True)
-class Codesign:
-    """How a candidate whose widths or sparsities are genes is trained on, quantized.
+class QuantizedTraining:
+    """Second training, quantized, of a candidate whose widths or sparsities are genes.
 
     Attributes:
-        training: How.
+        training: Its hyperparameters.
         weight_bits: Width of the kernels of layers without a width of their own, the output layer for one.
         activation_bits: Width of their activations.
         graph: Settings of the adder graph of the trained weights; None for no graph.
         board_luts: LUTs of the whole board, for ``adder_percent``.
-        folder: Where the quantized network is saved; None for nowhere. A cross-validation has no network to save.
+        folder: Folder of the quantized network; None for none.
     """
 
     training: Training
@@ -59,26 +51,26 @@ class Job:
     """One candidate to train.
 
     Attributes:
-        candidate: What to train.
-        training: How, in float.
+        candidate: The network.
+        training: Hyperparameters of the float training.
         seed: Seed of every training of it.
         folds: Folds of a cross-validation; 1 trains once, on the training split.
-        codesign: How it is trained on; None for a candidate without widths and sparsities.
+        quantized: The second training; None for a candidate without widths and sparsities.
     """
 
     candidate: Candidate
     training: Training
     seed: int
     folds: int = 1
-    codesign: Codesign | None = None
+    quantized: QuantizedTraining | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training gave.
+    """Result of a training.
 
     Attributes:
-        metrics: On validation, and costs of the trained weights.
+        metrics: Metrics on validation, and costs of the trained weights.
         seconds: Wall time.
         reason: Why there are no such costs, if they were asked for: the candidate is infeasible.
     """
@@ -89,7 +81,7 @@ class Result:
 
 
 def train_candidate(data: Development, job: Job) -> Result:
-    """Trains a candidate; runs in a worker.
+    """Train a candidate; runs in a worker.
 
     A candidate with widths or sparsities is trained in float, then quantized and trained on while its weights are
     pruned; its metrics are those of the quantized network. With folds, metrics are means over them, and the standard
@@ -118,8 +110,8 @@ def _train(data: Development, job: Job) -> Result:
     architecture = job.candidate.architecture
     result = fit(architecture, data, job.training, seed=job.seed)
     seconds, costs, reason = result.seconds, dict[str, float](), ""
-    if job.codesign is not None:
-        own = job.codesign
+    if job.quantized is not None:
+        own = job.quantized
         widths = {"weight_bits": own.weight_bits, "activation_bits": own.activation_bits}
         quantized, start = quantized_start(architecture, result.weights, data, **widths, clip_quantile=CLIP_QUANTILE)
         if fractions := quantized.sparsities:
@@ -127,7 +119,7 @@ def _train(data: Development, job: Job) -> Result:
         else:
             result = fit(quantized, data, own.training, seed=job.seed, weights=start)
         seconds += result.seconds
-        if own.folder is not None and job.folds == 1:
+        if own.folder is not None:
             metrics = {data.task.metric: result.metric, "loss": result.loss}
             Trained(job.candidate.id, quantized, result.weights, own.training, metrics, job.seed).save(own.folder)
         if own.graph is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from kerasnac.adapters.workers import Workers
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.hardware.estimators import Estimator
@@ -13,10 +13,12 @@ from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.search.objectives import sources
 from kerasnac.core.settings import SearchSettings
 from kerasnac.core.store.journal import Journal
+from kerasnac.core.store.memo import Memo
+from kerasnac.stages.context import Context
 
 
 def estimators(settings: SearchSettings, metrics: Iterable[str], *, seed: int) -> list[Estimator]:
-    """The estimators that record some metrics, and those that the settings name.
+    """Return the estimators that record some metrics, and those that the settings name.
 
     Raises:
         ConfigError: If the settings of one are wrong.
@@ -42,27 +44,24 @@ class Costs:
 
     Args:
         estimators: The sources, the fastest first.
-        data: Development data.
-        workers: Processes.
-        journal: Where estimates are kept.
+        context: Workers, and the folder of the journal.
     """
 
-    def __init__(self, estimators: Sequence[Estimator], data: Development, workers: Workers, journal: Journal) -> None:
+    def __init__(self, estimators: Sequence[Estimator], context: Context) -> None:
         self.estimators = estimators
-        self._data, self._workers, self._journal = data, workers, journal
-        self._known = {(record["id"], record["key"]): _costs(record) for record in journal.records()} if estimators else {}
+        self._workers = context.workers
+        self._memo = Memo(Journal(context.folder / "costs.jsonl"), lambda record: (record["id"], record["key"]))
 
     def of(self, architectures: Sequence[Architecture], estimator: Estimator) -> list[dict[str, float] | str]:
-        """For each architecture its costs by one of the estimators, or the reason why it has none."""
-        missing = list({a.id: a for a in architectures if (a.id, estimator.key) not in self._known}.values())
+        """Return the costs of each architecture by one of the estimators, or the reason why it has none."""
+        missing = list({a.id: a for a in architectures if (a.id, estimator.key) not in self._memo}.values())
         parts = [part for i in range(self._workers.processes) if (part := missing[i :: self._workers.processes])]
         jobs = [EstimateJob(estimator, tuple(part)) for part in parts]
         for index, estimates in self._workers.map(estimate, jobs):
             for architecture, costs in zip(jobs[index].architectures, estimates, strict=True):
-                self._known[architecture.id, estimator.key] = costs
                 values = {"reason": costs} if isinstance(costs, str) else {f"metrics.{name}": v for name, v in costs.items()}
-                self._journal.append({"id": architecture.id, "source": estimator.source, "key": estimator.key, **values})
-        return [self._known[architecture.id, estimator.key] for architecture in architectures]
+                self._memo.add({"id": architecture.id, "source": estimator.source, "key": estimator.key, **values})
+        return [_costs(self._memo.get((architecture.id, estimator.key)) or {}) for architecture in architectures]
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,11 @@ class EstimateJob:
 
 
 def estimate(data: Development, job: EstimateJob) -> list[dict[str, float] | str]:
-    """Costs of some architectures; runs in a worker."""
+    """Estimate the costs of some architectures; runs in a worker."""
     return job.estimator.estimate(data, job.architectures)
 
 
-def _costs(record: dict[str, object]) -> dict[str, float] | str:
+def _costs(record: Mapping[str, Any]) -> dict[str, float] | str:
     if "reason" in record:
         return str(record["reason"])
-    return {name.removeprefix("metrics."): float(v) for name, v in record.items() if name.startswith("metrics.")}  # type: ignore[arg-type]
+    return {name.removeprefix("metrics."): float(v) for name, v in record.items() if name.startswith("metrics.")}

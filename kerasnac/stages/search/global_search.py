@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.adapters.search.nsga2 import Hypervolume, Nsga2, nondominated
-from kerasnac.adapters.workers import Workers
 from kerasnac.core.data.dataset import Development, Task
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.search.objectives import Objective, resolve
@@ -24,10 +22,13 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space.search_space import Genome, SearchSpace
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key, decisive
-from kerasnac.core.store.progress import Progress, silent
 from kerasnac.errors import ConfigError, RunError, SpaceError
+from kerasnac.stages.context import Context
 from kerasnac.stages.search.costs import Costs, estimators
-from kerasnac.stages.search.evaluator import Evaluator, Trial
+from kerasnac.stages.search.evaluator import Evaluator
+from kerasnac.stages.search.planner import Planner
+from kerasnac.stages.search.problem import SearchProblem
+from kerasnac.stages.search.records import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,32 +148,20 @@ class SearchResult:
         return pd.DataFrame(rows)
 
 
-def global_search(
-    space: SearchSpace,
-    data: Development,
-    settings: SearchSettings,
-    *,
-    workers: Workers,
-    folder: Path,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> SearchResult:
-    """Searches a space for the best trade-offs.
+def global_search(space: SearchSpace, settings: SearchSettings, context: Context) -> SearchResult:
+    """Search a space for the best trade-offs.
 
-    Everything evaluated is in ``folder/search.jsonl``, which several searches may share: a candidate that one of
+    Everything evaluated is in ``search.jsonl``, which several searches may share: a candidate that one of
     them has trained costs the others nothing. A search that was interrupted is resumed by calling it again: the
     algorithm is asked from the start and told what the journal knows, which takes milliseconds and gives exactly
     the genomes of the uninterrupted search, without a pickled state that a new version could not read. After every
-    generation ``folder/generations.jsonl`` notes what was asked for, so that a search is never resumed as another.
+    generation ``generations.jsonl`` notes what was asked for, so that a search is never resumed as another.
 
     Args:
-        space: Where to search.
-        data: Development data; its shapes must be the space's.
+        space: Search space.
         settings: Objectives, budgets, population, number of evaluations, training.
-        workers: Processes that train the candidates.
-        folder: Run folder.
-        seed: Fixes all genomes and all trainings.
-        progress: Called after every evaluation.
+        context: Data, whose shapes must be the space's; workers, folder, seed; progress is reported after every
+            evaluation.
 
     Raises:
         SpaceError: If the space has no choices, no feasible candidate, or other shapes than the data, if a seed
@@ -182,8 +171,7 @@ def global_search(
         RunError: If a folder's search cannot be resumed by this version, or no worker survives a generation.
         TrialError: If the training of a candidate raises: a bug.
     """
-    search = _Search(space, data, settings, workers, folder, seed, progress)
-    return search.run()
+    return _Search(space, settings, context).run()
 
 
 def check_search(space: SearchSpace, data: Development, settings: SearchSettings) -> None:
@@ -218,48 +206,19 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
 class _Search:
     """One search, from the first generation to the last."""
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        data: Development,
-        settings: SearchSettings,
-        workers: Workers,
-        folder: Path,
-        seed: int,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, space: SearchSpace, settings: SearchSettings, context: Context) -> None:
+        data, seed = context.data, context.seed
         check_search(space, data, settings)
         self.settings, self.task = settings, data.task
-        self.objectives, self.budgets = resolve(settings.objectives, settings.budgets, data.task)
+        self.problem = SearchProblem.of(space, settings, data.task, data.fingerprint, seed)
         sources = _estimators(data, settings, seed=seed)
-        self.evaluator = Evaluator(
-            space,
-            data,
-            settings,
-            self.objectives,
-            self.budgets,
-            Costs(sources, data, workers, Journal(folder / "costs.jsonl")),
-            workers,
-            Journal(folder / "search.jsonl"),
-            seed,
-            progress,
-        )
+        planner = Planner(self.problem, Costs(sources, context))
+        self.evaluator = Evaluator(self.problem, planner, context)
         seeds = _seeds(space, settings)
         self.references = {name: space.decode(genome).id for name, genome in seeds.items()}
-        first = self.evaluator.first_generation(tuple(seeds.values()))
-        self.algorithm: Nsga2 | RandomSearch
-        if settings.algorithm == "random":
-            self.algorithm = RandomSearch(space, first, size=settings.population, seed=seed)
-        else:
-            self.algorithm = Nsga2(
-                space,
-                first,
-                size=settings.population,
-                objectives=len(self.objectives),
-                constraints=1 + len(self.budgets),
-                seed=seed,
-            )
-        self.log = Journal(folder / "generations.jsonl")
+        first = planner.first_generation(tuple(seeds.values()), context.progress)
+        self.algorithm = self._algorithm(first)
+        self.log = Journal(context.folder / "generations.jsonl")
         self.key = content_key(
             "search",
             space=space.identity,
@@ -273,6 +232,14 @@ class _Search:
         self.evaluations: list[Evaluation] = []
         self.generations: list[Generation] = []
         self.volume: Hypervolume | None = None
+
+    def _algorithm(self, first: list[Genome]) -> Nsga2 | RandomSearch:
+        problem, size = self.problem, self.settings.population
+        if self.settings.algorithm == "random":
+            return RandomSearch(problem.space, first, size=size, seed=problem.seed)
+        constraints = 1 + len(problem.budgets)  # the first one is a training in full
+        objectives = len(problem.objectives)
+        return Nsga2(problem.space, first, size=size, objectives=objectives, constraints=constraints, seed=problem.seed)
 
     def run(self) -> SearchResult:
         barren = 0
@@ -292,12 +259,12 @@ class _Search:
             if len(made) < len(genomes):
                 stopped = self._enough
                 break  # The generation is completed when a later call asks for more evaluations.
-            self.algorithm.tell(*self.evaluator.values(made))
+            self.algorithm.tell(*self.problem.values(made))
             self._close(number, genomes, made, known, time.monotonic() - began)
         return SearchResult(
             tuple(self.evaluations),
-            self.objectives,
-            self.budgets,
+            self.problem.objectives,
+            self.problem.budgets,
             self.task,
             self.references,
             tuple(self.generations),
@@ -345,7 +312,7 @@ class _Search:
     ) -> None:
         """Notes a complete generation."""
         done = [e for e in self.evaluations if e.status == "ok"]
-        _, heights = _eligible(done, self.objectives, self.budgets)
+        _, heights = _eligible(done, self.problem.objectives, self.problem.budgets)
         if self.volume is None and len(heights):
             self.volume = Hypervolume(heights, self._reference_point(heights))
         volume = self.volume(heights) if self.volume else 0.0
@@ -362,7 +329,10 @@ class _Search:
         front = heights[nondominated(heights)]
         beyond = front.max(axis=0) + 0.1 * np.ptp(front, axis=0)
         return np.array(
-            [o.height(given[o.metric]) if o.metric in given else b for o, b in zip(self.objectives, beyond, strict=True)]
+            [
+                o.height(given[o.metric]) if o.metric in given else b
+                for o, b in zip(self.problem.objectives, beyond, strict=True)
+            ]
         )
 
 

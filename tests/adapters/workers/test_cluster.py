@@ -21,6 +21,7 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.progress import Step
 from kerasnac.errors import EnvironmentProblem, RunError
+from kerasnac.stages.context import Context
 from kerasnac.stages.search.global_search import global_search
 
 TINY = SearchSettings(population=2, evaluations=4, training=Training(epochs=1, batch_size=64))
@@ -104,7 +105,7 @@ def test_a_search_is_the_same_on_processes_and_on_a_cluster_whose_worker_is_kill
 
     def search(pool: Workers, **options: Any) -> list[Evaluation]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        result = global_search(mlp_space, vector_classes.development, TINY, workers=pool, folder=folder, **options)
+        result = global_search(mlp_space, TINY, Context(vector_classes.development, pool, folder, **options))
         return [replace(e, seconds=0.0) for e in result.evaluations]
 
     on_cluster = search(dask, progress=kill_the_first)

@@ -10,6 +10,7 @@ import pytest
 
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.origin import CompressionOrigin
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -38,7 +39,7 @@ def test_round_trip(model: Trained, tmp_path: Path) -> None:
 
 
 def test_a_model_has_the_same_hash_as_when_it_was_saved(tmp_path: Path) -> None:
-    model = replace(FLOAT, metrics={"loss": 1.0, "accuracy": 0.5}, origin={"parent": "toy", "iteration": 3, "a": [1, 2]})
+    model = replace(FLOAT, metrics={"loss": 1.0, "accuracy": 0.5}, origin=CompressionOrigin("toy", 6, 4, 3))
     assert content_key("model", **Trained.load(model.save(tmp_path / "model")).identity) == content_key(
         "model", **model.identity
     )

@@ -28,8 +28,12 @@ from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConfigError, ConversionError
-from kerasnac.stages.compress import compression as stage
-from kerasnac.stages.compress.compression import CompressResult, compress
+from kerasnac.stages.compress import points, qat
+from kerasnac.stages.compress.compression import compress
+from kerasnac.stages.compress.points import point_origin
+from kerasnac.stages.compress.qat import CompressJob
+from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.context import Context
 from kerasnac.ui.plots import compression
 
 NETWORK = Architecture(
@@ -70,8 +74,7 @@ def made(vector_classes: Dataset, keras: Any, model: Trained, tmp_path: Path) ->
     def make(models: Sequence[Trained] = (model,), progress: Any = lambda step: None, **settings: Any) -> CompressResult:
         checked = CompressSettings(**{"bits": (6,), "iterations": 3, "epochs": 2, **settings})
         workers: Any = Here(vector_classes)
-        options: Any = {"workers": workers, "folder": tmp_path, "seed": 4, "progress": progress}
-        return compress(models, vector_classes.development, checked, **options)
+        return compress(models, checked, Context(vector_classes.development, workers, tmp_path, 4, progress))
 
     return make
 
@@ -81,7 +84,7 @@ class Instant:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> None:
         self.accuracies, self.trained = accuracies, 0
-        monkeypatch.setattr(stage, "_fit", self)
+        monkeypatch.setattr(qat, "_fit", self)
 
     def __call__(self, data: Any, job: Any, begin: Any, training: Any, before: Sequence[Trained]) -> Fit:
         self.trained += 1
@@ -145,7 +148,7 @@ def test_iterations_from_early_weights_by_global_rank(
     pruned = [np.concatenate([m.weights[f"dense_{i}/kernel"].ravel() == 0 for i in (0, 1)]) for m in result.models]
     assert [mask.mean() for mask in pruned] == pytest.approx([0, 0.2, 0.36], abs=0.01)
     assert not (pruned[1] & ~pruned[2]).any()
-    monkeypatch.setattr(stage, "_fit", None)
+    monkeypatch.setattr(qat, "_fit", None)
     assert made(**settings) == result
 
 
@@ -203,7 +206,7 @@ class TestTolerance:
     def test_small_is_good_in_regression(self, model: Trained) -> None:
         task = Task("regression", 2)
         parent = replace(model, metrics={task.metric: 2.0})
-        job = stage.CompressJob(parent, 6, 6, CompressSettings(tolerance=0.1, patience=1), 0, Path())
+        job = CompressJob(parent, 6, 6, CompressSettings(tolerance=0.1, patience=1), 0, Path())
         assert job.length([2.2, 2.21], task) == 2
         assert job.length([1.0, 2.2], task) == 6
 
@@ -223,7 +226,7 @@ class TestTolerance:
         modest = replace(model, name="modest", metrics={"accuracy": 0.7})
         result = made([model, modest], tolerance=0.01, iterations=1)
         assert list(result.excluded) == ["toy"]
-        assert [m.origin["parent"] for m in result.select("best", "knee")] == ["modest"]
+        assert [point_origin(m).parent for m in result.select("best", "knee")] == ["modest"]
 
 
 class TestCosts:
@@ -257,7 +260,7 @@ class TestCosts:
             return trace(architecture, weights, **options)
 
         pytest.importorskip("da4ml")
-        monkeypatch.setattr(stage, "trace", refuse)
+        monkeypatch.setattr(points, "trace", refuse)
         Instant(monkeypatch, 0.9, 0.8)
         result = made(estimators=["adder_graph"], iterations=1)
         assert result.notes == {"toy-w6a6-i00": "too large"}

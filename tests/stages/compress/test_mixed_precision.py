@@ -17,6 +17,7 @@ from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import check_exact
 from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.origin import CompressionOrigin, MixedOrigin, to_dict
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import fold_batch_norm
@@ -28,10 +29,13 @@ from kerasnac.core.space.widths import Widths, WidthSpace, layer_widths, with_wi
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.progress import Step
 from kerasnac.errors import TrialError
-from kerasnac.stages import run as run_stage
 from kerasnac.stages.compress import mixed_precision as stage
-from kerasnac.stages.compress.compression import CompressResult, Point
+from kerasnac.stages.compress import sensitivity
 from kerasnac.stages.compress.mixed_precision import mixed_precision
+from kerasnac.stages.compress.points import Point
+from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.context import Context
+from kerasnac.stages.run import session
 from kerasnac.ui.plots import compression
 from tests.stages.compress.test_compression import Here
 
@@ -58,7 +62,7 @@ def uniform(vector_classes: Dataset, keras: Any) -> CompressResult:
     quantized, weights = quantized_start(NETWORK, trained.weights, data, **widths, clip_quantile=1e-3)
     kernel = weights["dense_0/kernel"]
     pruned = {**weights, "dense_0/kernel": np.where(np.abs(kernel) < np.median(np.abs(kernel)), 0, kernel)}
-    origin = {"parent": "toy", **widths, "iteration": 1}
+    origin = CompressionOrigin("toy", **widths, iteration=1)
     point = Trained("toy-w6a6-i01", quantized, pruned, TRAINING, {"accuracy": trained.metric, "loss": 1.0}, 0, origin)
     return CompressResult((point,), (float_,), data.task)
 
@@ -77,8 +81,8 @@ def search(uniform: CompressResult, vector_classes: Dataset, tmp_path: Path) -> 
         options = {"evaluations": 4, "population": 3, "epochs": 1, "weight_bits": (3, 4, 6), "activation_bits": (4, 5)}
         settings = CompressSettings(cost=cost, mixed=MixedSettings(**{**options, "max_drop": 0.5, **mixed}))
         workers: Any = Here(vector_classes)
-        common: Any = {"workers": workers, "folder": folder, "seed": seed, "progress": progress}
-        return mixed_precision(replace(result, cost=cost), vector_classes.development, settings, **common)
+        context = Context(vector_classes.development, workers, folder, seed, progress)
+        return mixed_precision(replace(result, cost=cost), settings, context)
 
     return run
 
@@ -95,11 +99,11 @@ class Instant:
             raise KeyboardInterrupt
         widths = dict(job.widths.by_layer)
         self.widths.append(widths)
-        origin = {"parent": "toy", "from": job.begin.start.name, "iteration": 1, "widths": widths}
+        origin = MixedOrigin(parent="toy", start=job.start.point.name, iteration=1, widths=widths)
         metrics = {"accuracy": sum(widths.values()) / 30, "loss": 1.0}
-        quantized = job.begin.quantized(data, job.widths)
-        model = Trained(name, quantized, job.begin.start.weights, TRAINING, metrics, 0, origin)
-        return model, {"key": key, "model": name, **origin, **metrics}
+        quantized = job.start.quantized(data, job.widths)
+        model = Trained(name, quantized, job.start.point.weights, TRAINING, metrics, 0, origin)
+        return model, {"key": key, "model": name, **to_dict(origin), **metrics}
 
 
 @pytest.fixture
@@ -111,9 +115,9 @@ def instant(uniform: CompressResult, vector_classes: Dataset, monkeypatch: pytes
     )
     monkeypatch.setattr(train, "observe", lambda *arguments, **options: ranges)
 
-    def put(*, sensitivity: bool = False, **options: Any) -> Instant:
-        if not sensitivity:
-            monkeypatch.setattr(stage, "sensitivity", lambda data, job: dict.fromkeys(job.choices, 0.0))
+    def put(*, real_sensitivity: bool = False, **options: Any) -> Instant:
+        if not real_sensitivity:
+            monkeypatch.setattr(sensitivity, "sensitivity", lambda data, job: dict.fromkeys(job.choices, 0.0))
         made = Instant(**options)
         monkeypatch.setattr(stage, "_trained", made)
         return made
@@ -131,14 +135,14 @@ def test_the_real_thing(
     points = result.models[1:]
     assert len({m.name for m in points}) == 4
     assert (steps[-1].done, steps[-1].total) == (4, 4)
-    assert dict.fromkeys(LAYERS, 6) in [m.origin["widths"] for m in points[:3]]
+    assert dict.fromkeys(LAYERS, 6) in [m.origin_as(MixedOrigin).widths for m in points[:3]]
     zeros = start.weights["dense_0/kernel"] == 0
     assert 0.4 < zeros.mean() < 0.6
     for model in points:
-        assert list(model.origin["widths"]) == LAYERS
+        assert list(model.origin_as(MixedOrigin).widths) == LAYERS
         layers = dict(zip(model.architecture.names, model.architecture.layers, strict=True))
         grids = [layers["dense_0"].weight, layers["activation_1"].activation, layers["dense_1"].weight]
-        assert [grid and grid.bits for grid in grids] == list(model.origin["widths"].values())
+        assert [grid and grid.bits for grid in grids] == list(model.origin_as(MixedOrigin).widths.values())
         kernel = model.weights["dense_0/kernel"]
         assert (kernel[zeros] == 0).all()
         assert (kernel[~zeros] != start.weights["dense_0/kernel"][~zeros]).any(), "it is trained"
@@ -197,7 +201,7 @@ def test_the_sensitivity_limits_the_widths(
 
     monkeypatch.setattr("kerasnac.adapters.keras.train.predict", predict)
     monkeypatch.setattr("kerasnac.core.data.dataset.Task.score", lambda task, outputs, y: float(outputs))
-    made = instant(sensitivity=True)
+    made = instant(real_sensitivity=True)
     search(weight_bits=(2, 3, 4, 5, 8), activation_bits=5, evaluations=20)
     seen = {name: {widths[name] for widths in made.widths} for name in LAYERS}
     assert seen == {"dense_0": {5, 6, 8}, "activation_0": {5, 6}, "dense_1": {5, 6, 8}}
@@ -214,10 +218,10 @@ def test_it_joins_the_other_points(search: Callable[..., CompressResult], instan
     instant()
     result = search(evaluations=9)
     assert len(result.frame()) == 10
-    assert any("widths" in m.origin for m in result.front)
+    assert any(isinstance(m.origin, MixedOrigin) for m in result.front)
     cheapest = min(result.models, key=lambda m: m.bops)
     assert result.select(f"bops <= {cheapest.bops}") == (cheapest,)
-    assert "widths" in cheapest.origin
+    assert isinstance(cheapest.origin, MixedOrigin)
     labels = [text.get_text() for text in compression(result).axes[0].get_legend().get_texts()]
     assert labels == ["toy, 6-bit weights, 6-bit activations", "toy, mixed precision", "float models"]
 
@@ -236,7 +240,7 @@ def test_adder_graphs_as_the_cost(
 def test_a_point_without_a_cost_is_worse_than_any(uniform: CompressResult, vector_classes: Dataset) -> None:
     (model,) = uniform.models
     points = [Point(model, {"adder_luts": 5.0}), Point(model), Point(replace(model, metrics={"accuracy": np.nan}))]
-    losses, violations = stage._values(points, "adder_luts", vector_classes.development)
+    losses, violations = stage._values(points, "adder_luts", vector_classes.task)
     assert violations.ravel().tolist() == [0, 1, 1]
     assert np.isfinite(losses).all()
 
@@ -257,13 +261,13 @@ def test_a_model_that_cannot_begin_is_left_out_with_a_reason(
     given = replace(uniform, parents=better, **changes)
     result = search(given, **mixed)
     assert result.models == given.models
-    assert reason in result.unmixed["toy"]
+    assert reason in result.mixed_refused["toy"]
 
 
 def test_a_training_that_raises_is_shown_with_its_widths(
     search: Callable[..., CompressResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "sensitivity", lambda data, job: dict.fromkeys(job.choices, 0.0))
+    monkeypatch.setattr(sensitivity, "sensitivity", lambda data, job: dict.fromkeys(job.choices, 0.0))
     monkeypatch.setattr("kerasnac.adapters.keras.pruning.fit_masked", None)
     with pytest.raises(TrialError, match=r"training toy with the widths dense_0=\d activation_0=\d dense_1=\d failed"):
         search()
@@ -272,17 +276,17 @@ def test_a_training_that_raises_is_shown_with_its_widths(
 def test_without_settings_nothing_is_done(uniform: CompressResult, vector_classes: Dataset, tmp_path: Path) -> None:
     workers: Any = None
     data = vector_classes.development
-    assert mixed_precision(uniform, data, CompressSettings(), workers=workers, folder=tmp_path) is uniform
+    assert mixed_precision(uniform, CompressSettings(), Context(data, workers, tmp_path)) is uniform
 
 
 def test_a_run_goes_on_to_mixed_precision(
     uniform: CompressResult, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run_stage, "compress", lambda *arguments, **options: uniform)
-    monkeypatch.setattr(run_stage.Run, "_workers", Here(vector_classes))
-    with run_stage.Run(tmp_path, vector_classes) as run:
+    monkeypatch.setattr(session, "compress", lambda *arguments, **options: uniform)
+    monkeypatch.setattr(session.Run, "_workers", Here(vector_classes))
+    with session.Run(tmp_path, vector_classes) as run:
         result = run.compress(uniform.parents, mixed={"evaluations": 1, "epochs": 1, "weight_bits": 5, "activation_bits": 6})
-    assert [m.origin.get("widths") for m in result.models] == [None, dict.fromkeys(LAYERS, 6)]
+    assert [getattr(m.origin, "widths", None) for m in result.models] == [None, dict.fromkeys(LAYERS, 6)]
     assert (tmp_path / "compress.csv").read_text().count("toy-mixed-") == 1
 
 

@@ -29,7 +29,7 @@ from kerasnac.stages import run
 from kerasnac.stages.firmware import firmware as stage
 from kerasnac.stages.firmware.firmware import Firmware, make_firmware
 from kerasnac.stages.firmware.validation import validate
-from kerasnac.stages.run import ConvertJob, convert_one
+from kerasnac.stages.run.jobs import ConvertJob, convert_one
 
 PART = "xcvu13p-flga2577-2-e"
 SAMPLES = 1500

@@ -14,6 +14,7 @@ from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.stages.context import Context
 from kerasnac.stages.search.candidate_training import Job, Result
 from kerasnac.stages.search.global_search import Generation, SearchResult, global_search
 
@@ -71,7 +72,7 @@ def changed(settings: SearchSettings = SETTINGS, **changes: Any) -> SearchSettin
 def search(
     space: SearchSpace, data: Dataset, folder: Path, workers: Any = None, settings: SearchSettings = SETTINGS, **options: Any
 ) -> SearchResult:
-    return global_search(space, data.development, settings, workers=workers or Instant(), folder=folder, **options)
+    return global_search(space, settings, Context(data.development, workers or Instant(), folder, **options))
 
 
 def essence(result: SearchResult) -> list[Evaluation]:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from kerasnac.core.data.dataset import Dataset
+from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.settings import CandidateGraphSettings, CompressSettings, QuantizedSettings, SearchSettings
 from kerasnac.core.space.search_space import Candidate, SearchSpace
 from kerasnac.core.store.journal import Journal
 from kerasnac.errors import ConfigError, ConversionError
-from kerasnac.stages.search.candidate_training import CLIP_QUANTILE, Codesign, Job, train_candidate
+from kerasnac.stages.search.candidate_training import Job, QuantizedTraining, train_candidate
 from kerasnac.stages.search.global_search import SearchResult, check_search
 from tests.stages.search.instant import Instant, changed, search
 
@@ -61,7 +62,7 @@ def found(space: SearchSpace, data: Dataset, folder: Path, workers: Instant | No
 
 
 def codesign_job(candidate: Candidate, **options: Any) -> Job:
-    return Job(candidate, TRAINING, 1, codesign=Codesign(TRAINING.with_(epochs=6, schedule="cosine"), **options))
+    return Job(candidate, TRAINING, 1, quantized=QuantizedTraining(TRAINING.with_(epochs=6, schedule="cosine"), **options))
 
 
 def test_a_candidate_is_pruned_to_its_sparsities_and_costs_what_its_weights_cost(
@@ -76,14 +77,14 @@ def test_a_candidate_is_pruned_to_its_sparsities_and_costs_what_its_weights_cost
     candidate = space.decode(space.sample_feasible(np.random.default_rng(3)))
     job = codesign_job(candidate, graph=CandidateGraphSettings(weights="trained", latency_cutoff=3), board_luts=1000)
     result = train_candidate(data, job)
-    assert job.codesign is not None
+    assert job.quantized is not None
     start = fit(candidate.architecture, data, TRAINING, seed=1).weights
     quantized, start = quantized_start(
         candidate.architecture, start, data, weight_bits=8, activation_bits=8, clip_quantile=CLIP_QUANTILE
     )
     fractions = candidate.architecture.sparsities
     assert len(fractions) == sum(layer.kind == "dense" for layer in candidate.architecture.layers)
-    by_hand = fit_gradually(quantized, data, job.codesign.training, seed=1, start=start, fractions=fractions)
+    by_hand = fit_gradually(quantized, data, job.quantized.training, seed=1, start=start, fractions=fractions)
     assert result.metrics == {
         "accuracy": by_hand.metric,
         "loss": by_hand.loss,
@@ -136,13 +137,13 @@ def test_a_search_optimises_the_costs_that_its_trainings_measure(
     assert result.cost == "adder_luts"
     assert {e.metrics["adder_luts"] for e in result.trained} == {luts(job)["adder_luts"] for job in workers.jobs}
     assert not (tmp_path / "costs.jsonl").exists()  # nothing is drawn
-    expected = Codesign(QuantizedSettings().of(SETTINGS.training, full=1), 8, 8, SETTINGS.adder_graph, 1_728_000)
+    expected = QuantizedTraining(QuantizedSettings().of(SETTINGS.training, full=1), 8, 8, SETTINGS.adder_graph, 1_728_000)
     for job in workers.jobs:
-        assert job.codesign is not None
-        assert job.codesign.folder is not None
-        assert job.codesign.folder.name.startswith(f"{job.candidate.id}-")
-        assert replace(job.codesign, folder=None) == expected
-    assert len({job.codesign.folder for job in workers.jobs if job.codesign}) == 20
+        assert job.quantized is not None
+        assert job.quantized.folder is not None
+        assert job.quantized.folder.name.startswith(f"{job.candidate.id}-")
+        assert replace(job.quantized, folder=None) == expected
+    assert len({job.quantized.folder for job in workers.jobs if job.quantized}) == 20
     again = Instant(costs=luts)
     assert found(space, vector_classes, tmp_path, again) == result
     assert not again.jobs
@@ -205,6 +206,7 @@ def test_compression_ends_at_the_sparsities_of_the_search(
     from kerasnac.adapters.keras.train import fit
     from kerasnac.adapters.workers import LocalWorkers
     from kerasnac.stages.compress.compression import compress
+    from kerasnac.stages.context import Context
 
     data = vector_classes.development
     architecture = space.decode(space.sample_feasible(np.random.default_rng(3))).architecture
@@ -212,7 +214,7 @@ def test_compression_ends_at_the_sparsities_of_the_search(
     parent = Trained("parent", architecture, result.weights, TRAINING, {"accuracy": result.metric, "loss": result.loss}, 1)
     settings = CompressSettings(schedule="searched", bits=(4,), epochs=3, cost="adder_luts")
     with LocalWorkers(data, 1) as workers:
-        compressed = compress([parent], data, settings, workers=workers, folder=tmp_path)
+        compressed = compress([parent], settings, Context(data, workers, tmp_path))
     (model,) = compressed.models
     for layer, fraction in architecture.sparsities.items():
         kernel = model.weights[f"{layer}/kernel"]
@@ -220,7 +222,7 @@ def test_compression_ends_at_the_sparsities_of_the_search(
     widths = [dict(layer.params)["weight_bits"] for layer in architecture.layers if layer.kind == "dense"]
     assert [layer.weight.bits for layer in model.architecture.layers if layer.weight] == widths
     assert compressed.costs[model.name]["adder_luts"] > 0
-    assert compressed.together
+    assert compressed.one_front
     assert compressed.select("best", "knee") == (model,)
     assert parent.bops > 10 * model.bops  # a float network is one of 32 bits
 
@@ -229,6 +231,7 @@ def test_the_network_of_the_search_is_the_first_point_of_its_compression(
     space: SearchSpace, vector_classes: Dataset, keras: Any, tmp_path: Path
 ) -> None:
     """The longer training cannot lose what the search has found; nor can a resumed one."""
+    from kerasnac.stages.compress.points import point_origin
     from kerasnac.stages.run import Run
 
     compress = {"schedule": "searched", "bits": [4], "epochs": 2, "cost": "adder_luts"}
@@ -241,7 +244,7 @@ def test_the_network_of_the_search_is_the_first_point_of_its_compression(
     (best,) = found.select("best")
     first, longer = compressed.models
     assert {**first.metrics, **compressed.costs[first.name]}.items() <= best.metrics.items()
-    assert (first.origin["iteration"], longer.origin["iteration"]) == (0, 1)
+    assert [point_origin(model).iteration for model in (first, longer)] == [0, 1]
     assert first.training.epochs == 1
     assert longer.training.epochs == 2
     assert again.models == compressed.models
@@ -251,19 +254,21 @@ def test_the_network_of_the_search_is_the_first_point_of_its_compression(
 def test_rules_pick_from_the_front_of_all_models_of_a_codesign(vector_classes: Dataset) -> None:
     from kerasnac.core.network.architecture import Architecture
     from kerasnac.core.network.layers import LayerSpec
-    from kerasnac.stages.compress.compression import CompressResult
+    from kerasnac.core.network.origin import CompressionOrigin
+    from kerasnac.stages.compress.result import CompressResult
 
     network = Architecture((6,), (LayerSpec.of("dense", units=3),))
 
-    def model(name: str, accuracy: float, **origin: str) -> Trained:
+    def model(name: str, accuracy: float, parent: str = "") -> Trained:
         weights = {"dense_0/kernel": np.ones((6, 3), np.float32)}
+        origin = CompressionOrigin(parent, 4, 4, 0) if parent else None
         return Trained(name, network, weights, TRAINING, {"accuracy": accuracy}, 0, origin)
 
     parents = tuple(model(name, 0.9) for name in "abc")
     values = {"a": (0.7, 100.0), "b": (0.8, 200.0), "c": (0.75, 300.0)}
     models = tuple(model(f"{name}-q", accuracy, parent=name) for name, (accuracy, _) in values.items())
     costs = {f"{name}-q": {"adder_luts": luts} for name, (_, luts) in values.items()}
-    result = CompressResult(models, parents, vector_classes.task, "adder_luts", costs=costs, together=True)
+    result = CompressResult(models, parents, vector_classes.task, "adder_luts", costs=costs, one_front=True)
     assert {m.name for m in result.select("front")} == {"a-q", "b-q"}
     assert [m.name for m in result.select("adder_luts <= 150")] == ["a-q"]
     with pytest.raises(ConfigError, match="no model keeps adder_luts <= 50"):

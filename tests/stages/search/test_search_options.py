@@ -601,7 +601,7 @@ def test_a_journal_of_another_version_is_refused(mlp_space: SearchSpace, vector_
     del record["fidelity.key"]
     Journal(tmp_path / "search.jsonl").append(record)
     with pytest.raises(
-        RunError, match=r"search\.jsonl is of another version of kerasnac \('fidelity\.key' is missing\): start a new run"
+        RunError, match=r"search\.jsonl:\d+ is of another version of kerasnac \('fidelity\.key' is missing\): start a new run"
     ):
         search(mlp_space, vector_classes, tmp_path, Instant(fails_after=0))
 

@@ -5,45 +5,40 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
-from kerasnac import datasets
-from kerasnac.adapters.hls4ml.backends import check_options
-from kerasnac.adapters.hls4ml.csim import require_compiler
-from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.adapters.workers import LocalWorkers, Workers, connect
-from kerasnac.core.data.bootstrap import Score, bootstrap
-from kerasnac.core.data.dataset import Dataset, Development, Split, Task
-from kerasnac.core.network.exactness import obstacles
+from kerasnac.core.data.bootstrap import Score
+from kerasnac.core.data.dataset import Dataset, Development, Split
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
-from kerasnac.core.settings import CompressSettings, FirmwareSettings, RunSettings, SearchSettings, TuneSettings
-from kerasnac.core.settings.yaml_files import dump, load_run, load_space
+from kerasnac.core.settings import CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
+from kerasnac.core.settings.yaml_files import load_space
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.files import write_json, write_text
 from kerasnac.core.store.keys import SCHEMA
 from kerasnac.core.store.progress import Progress, Step, silent
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.core.store.versions import versions
-from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem, RunError
-from kerasnac.stages.compress.compression import CompressResult, compress
+from kerasnac.errors import ConversionError, EnvironmentProblem, RunError
+from kerasnac.stages.compress.compression import compress
 from kerasnac.stages.compress.mixed_precision import mixed_precision
-from kerasnac.stages.search.global_search import SearchResult, check_search, global_search
-from kerasnac.stages.tune import check_tune, tune
+from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.context import Context
+from kerasnac.stages.run.jobs import ConvertJob, TestJob, convert_one, test_one
+from kerasnac.stages.search.global_search import SearchResult, global_search
+from kerasnac.stages.tune import tune
 
 if TYPE_CHECKING:
     from kerasnac.stages.firmware.firmware import Firmware
 
 S = TypeVar("S", SearchSettings, TuneSettings, CompressSettings, FirmwareSettings)
 
-SETTINGS, DESCRIPTION = "run.yaml", "run.json"
+#: Name of the file that says which data, seed and versions a run folder is of.
+DESCRIPTION = "run.json"
 
 
 class Run:
@@ -79,7 +74,6 @@ class Run:
         self._processes, self._scheduler = workers, scheduler
         self._lock = _claim(self.folder)
         self._describe()
-        self._start = SearchSettings().training
 
     def search(self, space: SearchSpace | str | Path, settings: SearchSettings | None = None, **options: Any) -> SearchResult:
         """Global search; see :func:`kerasnac.stages.search.global_search.global_search`.
@@ -92,8 +86,7 @@ class Run:
         settings = _with(settings or SearchSettings(), options)
         if not isinstance(space, SearchSpace):
             space = load_space(space)
-        result = global_search(space, self._development, settings, **self._common)
-        self._start = settings.training
+        result = global_search(space, settings, self._context)
         _write_table(result.frame(), self.folder / "search.csv")
         return result
 
@@ -105,7 +98,7 @@ class Run:
             settings: All settings.
             **options: Single settings: ``trials=20``, ``baselines=["braggnn"]``.
         """
-        return tune(chosen, self._start, self._development, _with(settings or TuneSettings(), options), **self._common)
+        return tune(chosen, _with(settings or TuneSettings(), options), self._context)
 
     def compress(self, models: Sequence[Trained], settings: CompressSettings | None = None, **options: Any) -> CompressResult:
         """Quantizes and prunes float models; see :func:`kerasnac.stages.compress.compression.compress`.
@@ -113,8 +106,7 @@ class Run:
         Mixed precision, if asked for, follows; see :func:`kerasnac.stages.compress.mixed_precision.mixed_precision`.
         """
         settings = _with(settings or CompressSettings(), options)
-        result = compress(models, self._development, settings, **self._common)
-        result = mixed_precision(result, self._development, settings, **self._common)
+        result = mixed_precision(compress(models, settings, self._context), settings, self._context)
         _write_table(result.frame(), self.folder / "compress.csv")
         return result
 
@@ -189,8 +181,8 @@ class Run:
         return LocalWorkers(self._development, self._processes)
 
     @property
-    def _common(self) -> dict[str, Any]:
-        return {"workers": self._workers, "folder": self.folder, "seed": self.seed, "progress": self.progress}
+    def _context(self) -> Context:
+        return Context(self._development, self._workers, self.folder, self.seed, self.progress)
 
     def _describe(self) -> None:
         """Writes what the run is made of, or checks it against what is there."""
@@ -211,194 +203,6 @@ class Run:
                     )
         else:
             write_json(path, own | {"versions": versions()})
-
-
-@dataclass(frozen=True)
-class ConvertJob:
-    """One model to convert."""
-
-    model: Trained
-    samples: Split
-    task: Task
-    settings: FirmwareSettings
-    folder: Path
-
-
-def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
-    """Converts one model, or reads what an earlier call left; runs in a worker.
-
-    Returns:
-        The firmware, or why the model has none: one model must not end a run.
-    """
-    from kerasnac.adapters.hls4ml.csim import Limits
-    from kerasnac.stages.firmware.firmware import make_firmware
-
-    settings = job.settings
-    if (known := _converted(job)) is not None:
-        return known
-    try:
-        settings.options.check(job.model.architecture.without_window())
-        return make_firmware(
-            job.model,
-            job.samples,
-            job.task,
-            folder=job.folder,
-            options=settings.options,
-            softmax=settings.softmax,
-            limits=Limits(settings.timeout, settings.memory),
-        )
-    except (ConversionError, ConfigError) as error:
-        return str(error)
-
-
-def _converted(job: ConvertJob) -> Firmware | None:
-    """What an earlier call left, if it is what is asked for and no file of it has changed since."""
-    from kerasnac.stages.firmware.firmware import Firmware
-    from kerasnac.stages.firmware.manifest import MANIFEST, changes
-
-    if not (job.folder / MANIFEST).exists():
-        return None
-    try:
-        known, changed = Firmware.load(job.folder), changes(job.folder)
-    except RunError:
-        return None  # It is damaged: all that it is made of is at hand, to make it again.
-    asked = (job.model, len(job.samples), job.settings.options, job.settings.softmax)
-    same = (known.trained, known.inputs.samples, known.options, known.softmax_mode) == asked
-    before, now = known.trained.weights, job.model.weights
-    weights = before.keys() == now.keys() and all(np.array_equal(before[key], now[key]) for key in now)
-    return known if same and weights and not changed else None
-
-
-@dataclass(frozen=True)
-class TestJob:
-    """One model to score on the test split."""
-
-    __test__ = False  # not a pytest class
-
-    model: Trained
-    split: Split
-    seed: int
-
-
-def test_one(data: Development, job: TestJob) -> Score:
-    """The task metric of one model on a split, with its confidence interval; runs in a worker."""
-    from kerasnac.adapters.keras.train import predict
-
-    outputs = predict(job.model.architecture, job.model.weights, job.split.x)
-    return bootstrap(data.task.scores(outputs, job.split.y), seed=job.seed)
-
-
-test_one.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """All results of a run.
-
-    Attributes:
-        search: The global search.
-        tuned: The tuned float models, baselines last.
-        compressed: The quantized, pruned models.
-        firmware: The converted ones.
-        test: Task metric on the whole test split with its 95 % confidence interval, by model name.
-        refused: Models that have no firmware, with the reason. Tuned ones: it would not be exact, or no compressed model
-            of theirs is within the tolerance. Compressed ones: their conversion was refused, or failed.
-    """
-
-    search: SearchResult
-    tuned: tuple[Trained, ...]
-    compressed: CompressResult
-    firmware: tuple[Firmware, ...]
-    test: dict[str, Score]
-    refused: dict[str, str]
-
-
-def run_all(
-    settings: RunSettings,
-    folder: Path | str,
-    *,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    progress: Progress = silent,
-) -> Outcome:
-    """The whole run of a YAML file, from dataset to firmware; called again on the same folder, it resumes.
-
-    Args:
-        settings: From :func:`kerasnac.core.settings.yaml_files.load_run`.
-        folder: Run folder; ``run.yaml`` in it is all that :func:`resume` needs.
-        workers: Processes; all cores by default.
-        scheduler: Address of a Dask scheduler, whose workers are used instead; they must see the folder, too.
-        progress: Called after every unit of work.
-
-    Raises:
-        RunError: If the folder holds a run with other settings.
-        EnvironmentProblem: If there is no C++ compiler, or the folder cannot be written.
-        ConfigError, DataError, SpaceError: If the settings cannot work; nothing has been trained then.
-    """
-    with _opened(settings, folder, workers=workers, scheduler=scheduler, progress=progress) as run:
-        found = run.search(settings.space, settings.search)
-        tuned = run.tune(found.select(*settings.tune.select), settings.tune)
-        refused = {model.name: reasons[0] for model in tuned if (reasons := obstacles(model.architecture))}
-        compressed = run.compress([model for model in tuned if model.name not in refused], settings.compress)
-        chosen = compressed.select(*settings.firmware.select)
-        # Every choice has been made: from here on, and nowhere before, the test split is used.
-        refused |= compressed.excluded
-        firmware, unconverted = run.try_convert(chosen, settings.firmware)
-        refused |= unconverted
-        scored = [*tuned, *chosen]
-        test = dict(zip((model.name for model in scored), run.test(scored), strict=True))
-        return Outcome(found, tuned, compressed, firmware, test, refused)
-
-
-@contextmanager
-def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterator[Run]:
-    """A run whose settings are checked and written down; what the last stage needs is checked before the first begins."""
-    folder = Path(folder)
-    require_compiler()
-    check_options(settings.firmware.options)
-    data = datasets.load(settings.dataset.source, **settings.dataset.options)
-    check_search(settings.space, data.development, settings.search)
-    if settings.compress.adder_graphs:
-        require_da4ml()
-    check_tune(data.development, settings.tune)
-    with Run(folder, data, seed=settings.seed, **options) as run:
-        path = folder / SETTINGS
-        if path.exists() and load_run(path) != settings:
-            raise RunError(
-                f"{folder} holds a run with other settings ({path}): choose another folder, or `kerasnac resume {folder}`"
-            )
-        write_text(path, dump(settings))
-        yield run
-
-
-def search_only(
-    settings: RunSettings,
-    folder: Path | str,
-    *,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    progress: Progress = silent,
-) -> SearchResult:
-    """The global search of a YAML file; :func:`run_all` and :func:`resume` go on from there.
-
-    Args and errors are those of :func:`run_all`.
-    """
-    with _opened(settings, folder, workers=workers, scheduler=scheduler, progress=progress) as run:
-        return run.search(settings.space, settings.search)
-
-
-def resume(
-    folder: Path | str, *, workers: int | None = None, scheduler: str | None = None, progress: Progress = silent
-) -> Outcome:
-    """Continues the run of a folder, or reads its results if it is complete.
-
-    Raises:
-        RunError: If the folder holds no run.
-    """
-    path = Path(folder) / SETTINGS
-    if not path.exists():
-        raise RunError(f"{folder} holds no run: {SETTINGS} is missing")
-    return run_all(load_run(path), folder, workers=workers, scheduler=scheduler, progress=progress)
 
 
 def _claim(folder: Path) -> int:

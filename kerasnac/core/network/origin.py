@@ -1,0 +1,106 @@
+"""Where trained networks come from: one small type per stage that makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+#: In files, the start of a search for widths is called ``from``.
+_STRICT = ConfigDict(
+    extra="forbid",
+    alias_generator=lambda name: "from" if name == "start" else name,
+    validate_by_name=True,
+    validate_by_alias=True,
+)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TuningOrigin:
+    """A float network whose training was tuned.
+
+    Attributes:
+        candidate: Id of the candidate.
+        trials: Task metric of every trial on validation.
+        searched: Name of the folder, under ``searched`` in the run folder, with the quantized network that the search
+            trained; empty if it trained none.
+    """
+
+    candidate: str
+    trials: tuple[float, ...]
+    searched: str = ""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CompressionOrigin:
+    """A quantized network with the same widths in all layers that have none of their own.
+
+    Attributes:
+        parent: Name of the float network.
+        weight_bits: Width of the kernels.
+        activation_bits: Width of the activations.
+        iteration: Pruning iteration; 0 is the unpruned one.
+    """
+
+    parent: str
+    weight_bits: int
+    activation_bits: int
+    iteration: int
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RewindOrigin:
+    """A quantized network in the middle of its unpruned training, to whose weights later iterations are set back.
+
+    Attributes:
+        parent: Name of the float network.
+        weight_bits: Width of the kernels.
+        activation_bits: Width of the activations.
+        epochs: Epochs that it was trained.
+    """
+
+    parent: str
+    weight_bits: int
+    activation_bits: int
+    epochs: int
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MixedOrigin:
+    """A quantized network whose layers have widths of their own.
+
+    Attributes:
+        parent: Name of the float network.
+        start: Name of the point with the same widths everywhere from which its training began.
+        iteration: Pruning iteration of that point.
+        widths: Width of every kernel and activation, by the name of the layer.
+    """
+
+    parent: str
+    start: str
+    iteration: int
+    widths: Mapping[str, int]
+
+
+Origin = TuningOrigin | CompressionOrigin | RewindOrigin | MixedOrigin
+
+#: Kinds of points of a compression.
+PointOrigin = CompressionOrigin | MixedOrigin
+
+_ORIGIN: TypeAdapter[Origin] = TypeAdapter(Origin)
+
+
+def to_dict(origin: Origin | None) -> dict[str, Any]:
+    """Return an origin as JSON; empty for none."""
+    return {} if origin is None else _ORIGIN.dump_python(origin, mode="json", by_alias=True, exclude_defaults=True)
+
+
+def from_dict(data: Mapping[str, Any]) -> Origin | None:
+    """Return the origin that :func:`to_dict` wrote.
+
+    Raises:
+        pydantic.ValidationError: If the fields are those of no origin.
+    """
+    return _ORIGIN.validate_python(dict(data)) if data else None

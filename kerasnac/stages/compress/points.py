@@ -1,0 +1,58 @@
+"""Compressed models with the costs and remarks that are recorded with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kerasnac.adapters.rtl.adder_graph import trace
+from kerasnac.core.hardware.boards import board
+from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.network.origin import PointOrigin
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.settings import CompressSettings
+from kerasnac.core.store.keys import content_key
+from kerasnac.errors import ConversionError
+
+
+@dataclass(frozen=True)
+class Point:
+    """One compressed model, with what is recorded of it besides.
+
+    Attributes:
+        model: The quantized, pruned model.
+        costs: Metrics of its adder graph; empty if they were not asked for, or if it has none.
+        note: A remark for tables: why there is no adder graph, why pruning changed nothing.
+    """
+
+    model: Trained
+    costs: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+def point_origin(model: Trained) -> PointOrigin:
+    """Return the origin of a compressed model."""
+    assert isinstance(model.origin, PointOrigin)
+    return model.origin
+
+
+def with_graph_costs(settings: CompressSettings, model: Trained, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a point's record with the costs of its adder graph, if asked for, or the reason why it has none."""
+    # The key is a hash of all that decides the costs of given weights.
+    own = content_key("adder graph", board=settings.board, settings=settings.adder_graph.identity)
+    if not settings.adder_graphs or record.get("adder_graph") == own:
+        return dict(record)
+    plain = {name: value for name, value in record.items() if name not in (*SOURCES["adder_graph"], "reason")}
+    try:
+        graph = trace(model.architecture, model.weights, effort=settings.adder_graph.effort)
+    except ConversionError as reason:
+        return {**plain, "adder_graph": own, "reason": str(reason)}
+    return {**plain, "adder_graph": own, **graph.costs(settings.adder_graph.latency_cutoff, board(settings.board).lut)}
+
+
+def recorded_point(settings: CompressSettings, model: Trained, record: Mapping[str, Any]) -> Point:
+    """Return a model with the costs and remarks of its record."""
+    costs = {name: record[name] for name in SOURCES["adder_graph"] if name in record} if settings.adder_graphs else {}
+    reason = record.get("reason", "") if settings.adder_graphs else ""
+    return Point(model, costs, "; ".join(filter(None, (record.get("note", ""), reason))))

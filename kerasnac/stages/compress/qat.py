@@ -1,0 +1,235 @@
+"""Quantization-aware training of one compressed point."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kerasnac.core.data.dataset import Development, Task
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.origin import CompressionOrigin, RewindOrigin, TuningOrigin
+from kerasnac.core.network.quantization import check_representable
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
+from kerasnac.core.network.weights import Weights, quantized_weights
+from kerasnac.core.settings import CompressSettings
+from kerasnac.core.store.keys import content_key, decisive
+from kerasnac.core.store.seeding import derive_seed
+from kerasnac.errors import TrialError
+from kerasnac.stages.compress.result import tolerated
+
+if TYPE_CHECKING:
+    from kerasnac.adapters.keras.train import Fit
+
+log = logging.getLogger("kerasnac")
+
+#: Settings that decide a point; the others say how many there are, and what else to record.
+KEY_FIELDS = ("schedule", "rewind", "ranking", "prune_output", "epochs", "learning_rate", "clip_quantile")
+
+
+@dataclass(frozen=True)
+class CompressJob:
+    """One float model at one precision, with all its pruning iterations.
+
+    Attributes:
+        model: Float, tuned.
+        weight_bits: Width of the kernels.
+        activation_bits: Width of the activations.
+        settings: Iterations, epochs, fraction.
+        seed: Seed of the run.
+        folder: Run folder.
+    """
+
+    model: Trained
+    weight_bits: int
+    activation_bits: int
+    settings: CompressSettings
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the quantized model, without the iteration and the way in which it is pruned."""
+        return f"{self.model.name}-w{self.weight_bits}a{self.activation_bits}"
+
+    @property
+    def searched(self) -> Path | None:
+        """Folder of the quantized model that the search trained, if it is to be the first point."""
+        origin, first = self.model.origin, (self.weight_bits, self.activation_bits) == self.settings.bits[0]
+        if not (isinstance(origin, TuningOrigin) and origin.searched and first and self.settings.schedule == "searched"):
+            return None
+        return self.folder / "searched" / origin.searched
+
+    def path(self, point: str) -> Path:
+        """Return the folder of a point; one that is pruned in another way than by default has a name of its own."""
+        settings = self.settings
+        rewind = f"early{settings.rewind_epochs}" if settings.rewind == "early" else settings.rewind
+        others = (way for way in (settings.schedule, rewind, settings.ranking) if way not in ("iterative", "start", "layer"))
+        return self.folder / "compressed" / "-".join((self.name, *others, point))
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Both widths by name."""
+        return {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
+
+    def key(self, data: Development) -> str:
+        """Return the hash of all that decides the points: only records with it are this job's."""
+        # Other widths of the same run must not change the key: a list of widths can be extended later.
+        settings = self.settings
+        read = {"iterative": ["fraction"], "one_shot": ["sparsities"]}.get(settings.schedule, [])
+        early = ["rewind_epochs"] if settings.rewind == "early" else []
+        return content_key(
+            "compress",
+            model=self.model.identity,
+            **self.widths,
+            settings=decisive(settings, [*KEY_FIELDS, *read, *early]),
+            seed=self.seed,
+            data=data.fingerprint,
+        )
+
+    def length(self, metrics: Sequence[float], task: Task) -> int:
+        """Return how many points there will be, as far as the metrics of the first ones tell."""
+        settings, best, beyond = self.settings, self.model.metrics[task.metric], 0
+        for count, metric in enumerate(metrics, start=1):
+            beyond = 0 if tolerated(metric, best, settings.tolerance, task) else beyond + 1
+            if beyond == settings.patience:
+                return count
+        return settings.steps + 1 + (self.searched is not None)
+
+
+@dataclass(frozen=True)
+class QatStart:
+    """Start of all quantization-aware trainings of a job.
+
+    Attributes:
+        network: The network with its formats.
+        weights: Weights of the float model, norms folded.
+    """
+
+    network: Architecture
+    weights: Weights
+
+    @classmethod
+    def of(cls, data: Development, job: CompressJob) -> QatStart:
+        """Give a float model its formats.
+
+        Raises:
+            ConversionError: If the observed ranges cannot be represented.
+        """
+        from kerasnac.adapters.keras.train import quantized_start
+
+        model, clip_quantile = job.model, job.settings.clip_quantile
+        network, weights = quantized_start(model.architecture, model.weights, data, **job.widths, clip_quantile=clip_quantile)
+        check_representable(network)
+        return cls(network, weights)
+
+
+def quantized_training(tuned: Training, settings: CompressSettings, epochs: int) -> Training:
+    """Return the hyperparameters of quantization-aware training, from those of the float model."""
+    rate = settings.learning_rate or tuned.learning_rate / 2
+    return replace(tuned, epochs=epochs, patience=None, schedule="cosine", learning_rate=rate, data_fraction=1.0)
+
+
+def train_point(data: Development, job: CompressJob, start: QatStart, before: Sequence[Trained]) -> tuple[Trained, float]:
+    """Train the point that follows some others.
+
+    Args:
+        data: Development data.
+        job: What the points are of.
+        start: Where trainings start.
+        before: The points before it, unpruned first.
+
+    Returns:
+        The model, and the seconds that its training took; none if the search has trained it.
+
+    Raises:
+        TrialError: Whatever a training raises is a bug, and is shown with the architecture.
+    """
+    iteration, training = len(before), quantized_training(job.model.training, job.settings, job.settings.epochs)
+    path, origin = job.path(f"i{iteration:02d}"), CompressionOrigin(job.model.name, **job.widths, iteration=iteration)
+    if job.searched is not None and not before:
+        return replace(Trained.load(job.searched), name=path.name, origin=origin), 0.0
+    try:
+        fit = _fit(data, job, start, training, before)
+    except Exception as error:
+        raise TrialError(f"compressing [{start.network}], {job.name}, iteration {iteration} failed: {error!r}") from error
+    metrics = {data.task.metric: fit.metric, "loss": fit.loss}
+    return Trained(path.name, start.network, fit.weights, training, metrics, _seed(job, iteration), origin), fit.seconds
+
+
+def target_below_quantization(job: CompressJob, start: QatStart, iteration: int) -> str:
+    """Return a remark on a one-shot target below the zeros of quantization: it is trained, but prunes nothing else."""
+    from kerasnac.adapters.keras.pruning import prunable
+
+    if job.settings.schedule != "one_shot" or not iteration:
+        return ""
+    values = quantized_weights(start.network, start.weights)
+    kernels = prunable(start.network, values, prune_output=job.settings.prune_output)
+    zeros = sum(int(np.sum(k == 0)) for k in kernels.values()) / max(1, sum(k.size for k in kernels.values()))
+    target = job.settings.sparsity(iteration)
+    if target >= zeros:
+        return ""
+    note = f"a sparsity of {target:g} is asked for, but {zeros:.3g} of these weights are zero from the quantization alone"
+    log.warning("%s, iteration %d: %s", job.name, iteration, note)
+    return note
+
+
+def _seed(job: CompressJob, iteration: int) -> int:
+    return derive_seed(job.seed, "compress", job.name, iteration)
+
+
+def _fit(data: Development, job: CompressJob, start: QatStart, training: Training, before: Sequence[Trained]) -> Fit:
+    from kerasnac.adapters.keras.pruning import fit_gradually, fit_pruned, prunable, targets
+    from kerasnac.adapters.keras.train import fit
+
+    settings, iteration, network = job.settings, len(before), start.network
+    seed, sparsity = _seed(job, iteration), settings.sparsity(iteration)
+    if not before and settings.rewind == "early":
+        return _fit_unpruned(data, job, start, training)
+    if settings.schedule == "searched" and (fractions := network.sparsities):
+        return fit_gradually(network, data, training, seed=seed, start=start.weights, fractions=fractions)
+    if not before:
+        return fit(network, data, training, seed=seed, weights=start.weights)
+    if settings.schedule == "one_shot":
+        # The unpruned training says which layers can do without how many weights.
+        kernels = prunable(network, before[0].weights, prune_output=settings.prune_output)
+        fractions = targets(kernels, sparsity, settings.ranking)
+        return fit_gradually(network, data, training, seed=seed, start=start.weights, fractions=fractions)
+    trained_weights = before[-1].weights
+    rewind = {"start": start.weights, "keep": trained_weights}.get(settings.rewind)
+    return fit_pruned(
+        network,
+        data,
+        training,
+        seed=seed,
+        trained=trained_weights,
+        rewind=_early_weights(data, job, start, training) if rewind is None else rewind,
+        sparsity=sparsity,
+        prune_output=settings.prune_output,
+        ranking=settings.ranking,
+    )
+
+
+def _fit_unpruned(data: Development, job: CompressJob, start: QatStart, training: Training) -> Fit:
+    """Train without pruning, and save the early weights to which later iterations are set back."""
+    from kerasnac.adapters.keras.pruning import fit_unpruned
+
+    seed, epochs, early = _seed(job, 0), job.settings.rewind_epochs, job.path("rewind")
+    trained, weights = fit_unpruned(start.network, data, training, seed=seed, start=start.weights, remember=epochs)
+    origin = RewindOrigin(job.model.name, **job.widths, epochs=epochs)
+    Trained(early.name, start.network, weights, training, {}, seed, origin).save(early)
+    return trained
+
+
+def _early_weights(data: Development, job: CompressJob, start: QatStart, training: Training) -> Weights:
+    """Return the early weights of the unpruned training, which is repeated where their file is damaged or missing."""
+    early = Trained.find(job.path("rewind"))
+    if early is None:
+        _fit_unpruned(data, job, start, training)
+        early = Trained.load(job.path("rewind"))
+    return early.weights

@@ -1,0 +1,96 @@
+"""Tasks of the workers after the last choice: converting a model, and scoring it on the test split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kerasnac.core.data.bootstrap import Score, bootstrap
+from kerasnac.core.data.dataset import Development, Split, Task
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.settings import FirmwareSettings
+from kerasnac.errors import ConfigError, ConversionError, RunError
+
+if TYPE_CHECKING:
+    from kerasnac.stages.firmware.firmware import Firmware
+
+
+@dataclass(frozen=True)
+class ConvertJob:
+    """One model to convert."""
+
+    model: Trained
+    samples: Split
+    task: Task
+    settings: FirmwareSettings
+    folder: Path
+
+
+def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
+    """Convert one model, or read the firmware that an earlier call left; runs in a worker.
+
+    Returns:
+        The firmware, or why the model has none: one model must not end a run.
+    """
+    from kerasnac.adapters.hls4ml.csim import Limits
+    from kerasnac.stages.firmware.firmware import make_firmware
+
+    settings = job.settings
+    if (known := _converted(job)) is not None:
+        return known
+    try:
+        settings.options.check(job.model.architecture.without_window())
+        return make_firmware(
+            job.model,
+            job.samples,
+            job.task,
+            folder=job.folder,
+            options=settings.options,
+            softmax=settings.softmax,
+            limits=Limits(settings.timeout, settings.memory),
+        )
+    except (ConversionError, ConfigError) as error:
+        return str(error)
+
+
+def _converted(job: ConvertJob) -> Firmware | None:
+    """Return the firmware of an earlier call, if it is of the same model and options and no file has changed since."""
+    from kerasnac.stages.firmware.firmware import Firmware
+    from kerasnac.stages.firmware.manifest import MANIFEST, changes
+
+    if not (job.folder / MANIFEST).exists():
+        return None
+    try:
+        known, changed = Firmware.load(job.folder), changes(job.folder)
+    except RunError:
+        return None  # It is damaged: all that it is made of is at hand, to make it again.
+    asked = (job.model, len(job.samples), job.settings.options, job.settings.softmax)
+    same = (known.trained, known.inputs.samples, known.options, known.softmax_mode) == asked
+    before, now = known.trained.weights, job.model.weights
+    weights = before.keys() == now.keys() and all(np.array_equal(before[key], now[key]) for key in now)
+    return known if same and weights and not changed else None
+
+
+@dataclass(frozen=True)
+class TestJob:
+    """One model to score on the test split."""
+
+    __test__ = False  # not a pytest class
+
+    model: Trained
+    split: Split
+    seed: int
+
+
+def test_one(data: Development, job: TestJob) -> Score:
+    """Score one model on a split, with a confidence interval; runs in a worker."""
+    from kerasnac.adapters.keras.train import predict
+
+    outputs = predict(job.model.architecture, job.model.weights, job.split.x)
+    return bootstrap(data.task.scores(outputs, job.split.y), seed=job.seed)
+
+
+test_one.__test__ = False  # type: ignore[attr-defined]  # not a pytest function

@@ -1,0 +1,142 @@
+"""The whole run of a YAML file, from dataset to firmware."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasnac import datasets
+from kerasnac.adapters.hls4ml.backends import check_options
+from kerasnac.adapters.hls4ml.csim import require_compiler
+from kerasnac.adapters.rtl.adder_graph import require_da4ml
+from kerasnac.core.data.bootstrap import Score
+from kerasnac.core.network.exactness import obstacles
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.settings import RunSettings
+from kerasnac.core.settings.yaml_files import dump, load_run
+from kerasnac.core.store.files import write_text
+from kerasnac.core.store.progress import Progress, silent
+from kerasnac.errors import RunError
+from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.run.session import Run
+from kerasnac.stages.search.global_search import SearchResult, check_search
+from kerasnac.stages.tune import check_tune
+
+if TYPE_CHECKING:
+    from kerasnac.stages.firmware.firmware import Firmware
+
+#: Name of the file with the settings in a run folder.
+SETTINGS = "run.yaml"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All results of a run.
+
+    Attributes:
+        search: The global search.
+        tuned: The tuned float models, baselines last.
+        compressed: The quantized, pruned models.
+        firmware: The converted ones.
+        test: Task metric on the whole test split with its 95 % confidence interval, by model name.
+        refused: Models that have no firmware, with the reason. Tuned ones: it would not be exact, or no compressed model
+            of theirs is within the tolerance. Compressed ones: their conversion was refused, or failed.
+    """
+
+    search: SearchResult
+    tuned: tuple[Trained, ...]
+    compressed: CompressResult
+    firmware: tuple[Firmware, ...]
+    test: dict[str, Score]
+    refused: dict[str, str]
+
+
+def run_all(
+    settings: RunSettings,
+    folder: Path | str,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """Run all stages of a YAML file, from dataset to firmware; called again on the same folder, resume.
+
+    Args:
+        settings: From :func:`kerasnac.core.settings.yaml_files.load_run`.
+        folder: Run folder; ``run.yaml`` in it is all that :func:`resume` needs.
+        workers: Processes; all cores by default.
+        scheduler: Address of a Dask scheduler, whose workers are used instead; they must see the folder, too.
+        progress: Called after every unit of work.
+
+    Raises:
+        RunError: If the folder holds a run with other settings.
+        EnvironmentProblem: If there is no C++ compiler, or the folder cannot be written.
+        ConfigError, DataError, SpaceError: If the settings cannot work; nothing has been trained then.
+    """
+    with _opened(settings, folder, workers=workers, scheduler=scheduler, progress=progress) as run:
+        found = run.search(settings.space, settings.search)
+        tuned = run.tune(found.select(*settings.tune.select), settings.tune)
+        refused = {model.name: reasons[0] for model in tuned if (reasons := obstacles(model.architecture))}
+        compressed = run.compress([model for model in tuned if model.name not in refused], settings.compress)
+        chosen = compressed.select(*settings.firmware.select)
+        # Every choice has been made: from here on, and nowhere before, the test split is used.
+        refused |= compressed.excluded
+        firmware, unconverted = run.try_convert(chosen, settings.firmware)
+        refused |= unconverted
+        scored = [*tuned, *chosen]
+        test = dict(zip((model.name for model in scored), run.test(scored), strict=True))
+        return Outcome(found, tuned, compressed, firmware, test, refused)
+
+
+@contextmanager
+def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterator[Run]:
+    """Open a run after checking all that its stages need, down to the last one, and write down its settings."""
+    folder = Path(folder)
+    require_compiler()
+    check_options(settings.firmware.options)
+    data = datasets.load(settings.dataset.source, **settings.dataset.options)
+    check_search(settings.space, data.development, settings.search)
+    if settings.compress.adder_graphs:
+        require_da4ml()
+    check_tune(data.development, settings.tune)
+    with Run(folder, data, seed=settings.seed, **options) as run:
+        path = folder / SETTINGS
+        if path.exists() and load_run(path) != settings:
+            raise RunError(
+                f"{folder} holds a run with other settings ({path}): choose another folder, or `kerasnac resume {folder}`"
+            )
+        write_text(path, dump(settings))
+        yield run
+
+
+def search_only(
+    settings: RunSettings,
+    folder: Path | str,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = silent,
+) -> SearchResult:
+    """Run the global search of a YAML file; :func:`run_all` and :func:`resume` go on from there.
+
+    Args and errors are those of :func:`run_all`.
+    """
+    with _opened(settings, folder, workers=workers, scheduler=scheduler, progress=progress) as run:
+        return run.search(settings.space, settings.search)
+
+
+def resume(
+    folder: Path | str, *, workers: int | None = None, scheduler: str | None = None, progress: Progress = silent
+) -> Outcome:
+    """Continue the run of a folder, or read its results if it is complete.
+
+    Raises:
+        RunError: If the folder holds no run.
+    """
+    path = Path(folder) / SETTINGS
+    if not path.exists():
+        raise RunError(f"{folder} holds no run: {SETTINGS} is missing")
+    return run_all(load_run(path), folder, workers=workers, scheduler=scheduler, progress=progress)

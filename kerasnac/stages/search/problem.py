@@ -1,0 +1,106 @@
+"""The question that a search answers: a space, its objectives and its budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.search.nsga2 import UNKNOWN
+from kerasnac.core.data.dataset import Task
+from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.network.training import Training
+from kerasnac.core.search.evaluation import Evaluation, Fidelity
+from kerasnac.core.search.objectives import Objective, resolve
+from kerasnac.core.settings import SearchSettings
+from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.core.store.keys import content_key, decisive
+
+#: First constraint by status: of candidates without a training in full, briefly trained ones are the best, and none keeps
+#: it, since their metrics are of another fidelity, and no front may mix the two.
+_NOT_TRAINED = {"ok": 0.0, "brief": 1.0, "over_budget": 0.0, "infeasible": UNKNOWN, "failed": UNKNOWN}
+
+
+@dataclass(frozen=True)
+class SearchProblem:
+    """A space with the settings of a search in it.
+
+    Attributes:
+        space: Where the genomes come from.
+        settings: Of the search.
+        objectives: Metrics to optimise.
+        budgets: Constraints on metrics.
+        fingerprint: Hash of the data.
+        seed: Seed of the run.
+    """
+
+    space: SearchSpace
+    settings: SearchSettings
+    objectives: tuple[Objective, ...]
+    budgets: tuple[Objective, ...]
+    fingerprint: str
+    seed: int
+
+    @classmethod
+    def of(cls, space: SearchSpace, settings: SearchSettings, task: Task, fingerprint: str, seed: int) -> SearchProblem:
+        """Resolve the names of objectives and budgets.
+
+        Raises:
+            ConfigError: If a name is not a metric of the task.
+        """
+        return cls(space, settings, *resolve(settings.objectives, settings.budgets, task), fingerprint, seed)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Costs that a training measures, of its weights; all others are known, or estimated, before."""
+        return SOURCES["adder_graph"] if self.settings.adder_graph.weights == "trained" else ()
+
+    def fidelity(self, training: Training) -> Fidelity:
+        """Return how carefully candidates are evaluated with a float training, which may be brief."""
+        settings = self.settings
+        read = ["folds"]
+        if self.space.codesigned:
+            read += ["quantized", "weight_bits", "activation_bits"]
+        if self.measured:
+            read += ["adder_graph", "board"]
+        own = content_key(
+            "fidelity",
+            training=training.identity,
+            settings=decisive(settings, read),
+            data=self.fingerprint,
+            seed=self.seed,
+        )
+        return Fidelity(training.epochs, training.data_fraction, settings.folds, own)
+
+    def violations(self, evaluation: Evaluation) -> list[float]:
+        """Return how far each budget is broken, relatively; 0 or less where it is kept or its metric is unknown."""
+        known = evaluation.metrics
+        return [b.violation(known[b.metric]) if b.metric in known else 0.0 for b in self.budgets]
+
+    def heights(self, evaluation: Evaluation) -> list[float]:
+        """Return the scaled losses of a trained candidate, one per objective."""
+        return [o.height(evaluation.metrics[o.metric]) for o in self.objectives]
+
+    def values(self, made: Sequence[Evaluation]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return losses and constraint violations for NSGA-II.
+
+        Args:
+            made: Evaluations of any status.
+
+        Returns:
+            Arrays of shape (evaluations, objectives) and (evaluations, 1 + budgets); the first constraint is a training
+            in full. A training that diverged is worse than any other.
+        """
+        losses = [self.heights(e) if e.status == "ok" else [UNKNOWN] * len(self.objectives) for e in made]
+        violations = [[_NOT_TRAINED[e.status], *self.violations(e)] for e in made]
+        return _finite(losses), _finite(violations)
+
+    def brief_values(self, made: Sequence[Evaluation]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return losses and constraint violations of briefly trained candidates among themselves."""
+        return _finite([self.heights(e) for e in made]), _finite([[0.0, *self.violations(e)] for e in made])
+
+
+def _finite(values: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    return np.nan_to_num(values, nan=UNKNOWN, posinf=UNKNOWN)

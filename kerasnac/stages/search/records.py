@@ -1,0 +1,62 @@
+"""Records of all evaluations of a run folder, by candidate and fidelity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kerasnac.core.search.evaluation import Evaluation
+from kerasnac.core.store.journal import Journal
+from kerasnac.core.store.memo import Memo, Record
+from kerasnac.errors import RunError
+
+#: A candidate's key and the key of a fidelity.
+Trial = tuple[str, str]
+
+
+def trial_of(evaluation: Evaluation) -> Trial:
+    """Return candidate and fidelity of an evaluation."""
+    return evaluation.key, evaluation.fidelity.key
+
+
+class EvaluationRecords:
+    """Records of evaluations: of trained candidates, of those whose workers died, and of those that are not trained.
+
+    Args:
+        journal: Shared by all searches of a run folder.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._memo = Memo(journal, _trial)
+
+    def trained(self, trial: Trial) -> Evaluation | None:
+        """Return a candidate that was trained, in full or briefly, or that its trained weights made infeasible."""
+        # A candidate turns out to be infeasible after its training, which took some seconds, or before any.
+        return self._last(trial, lambda r: r["status"] in ("ok", "brief") or (r["status"] == "infeasible" and r["seconds"] > 0))
+
+    def failed(self, trial: Trial) -> Evaluation:
+        """Return a candidate whose worker processes died.
+
+        Raises:
+            RunError: If the journal has none.
+        """
+        found = self._last(trial, lambda record: record["status"] == "failed")
+        if found is None:
+            raise RunError(f"{self._memo.journal.path}: the failure of candidate {trial[0]} is missing: restore the file")
+        return found
+
+    def add(self, outcome: Evaluation) -> None:
+        """Record the outcome of a training."""
+        self._memo.add(outcome.to_record())
+
+    def add_plan(self, plan: Evaluation) -> None:
+        """Record a candidate that is not going to be trained, unless it is in the journal already."""
+        if self._last(trial_of(plan), lambda record: record["status"] in ("infeasible", "over_budget")) is None:
+            self._memo.add(plan.to_record())
+
+    def _last(self, trial: Trial, holds: Callable[[Record], bool]) -> Evaluation | None:
+        found = [record for record in self._memo.all(trial) if holds(record)]
+        return Evaluation.from_record(found[-1]) if found else None
+
+
+def _trial(record: Record) -> Trial:
+    return record["id"] or str(tuple(record["genome"])), record["fidelity.key"]

@@ -75,22 +75,17 @@ def _converted(job: ConvertJob) -> Firmware | None:
 
 
 @dataclass(frozen=True)
-class TestJob:
+class ScoreJob:
     """One model to score on the test split."""
-
-    __test__ = False  # not a pytest class
 
     model: Trained
     split: Split
     seed: int
 
 
-def test_one(data: Development, job: TestJob) -> Score:
+def score_one(data: Development, job: ScoreJob) -> Score:
     """Score one model on a split, with a confidence interval; runs in a worker."""
     from kerasnac.adapters.keras.train import predict
 
     outputs = predict(job.model.architecture, job.model.weights, job.split.x)
     return bootstrap(data.task.scores(outputs, job.split.y), seed=job.seed)
-
-
-test_one.__test__ = False  # type: ignore[attr-defined]  # not a pytest function

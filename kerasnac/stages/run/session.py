@@ -28,7 +28,7 @@ from kerasnac.stages.compress.compression import compress
 from kerasnac.stages.compress.mixed_precision import mixed_precision
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
-from kerasnac.stages.run.jobs import ConvertJob, TestJob, convert_one, test_one
+from kerasnac.stages.run.jobs import ConvertJob, ScoreJob, convert_one, score_one
 from kerasnac.stages.search.global_search import SearchResult, global_search
 from kerasnac.stages.tune import tune
 
@@ -76,7 +76,7 @@ class Run:
         self._describe()
 
     def search(self, space: SearchSpace | str | Path, settings: SearchSettings | None = None, **options: Any) -> SearchResult:
-        """Global search; see :func:`kerasnac.stages.search.global_search.global_search`.
+        """Run the global search; see :func:`kerasnac.stages.search.global_search.global_search`.
 
         Args:
             space: A space, a YAML file, or the name of one that comes with kerasnac.
@@ -91,17 +91,17 @@ class Run:
         return result
 
     def tune(self, chosen: Sequence[Evaluation], settings: TuneSettings | None = None, **options: Any) -> tuple[Trained, ...]:
-        """Tunes the training of points of the last search's front; see :func:`kerasnac.stages.tune.tune`.
+        """Tune the training of points of a search's front; see :func:`kerasnac.stages.tune.tune`.
 
         Args:
-            chosen: What to tune.
+            chosen: Evaluations of the search.
             settings: All settings.
             **options: Single settings: ``trials=20``, ``baselines=["braggnn"]``.
         """
         return tune(chosen, _with(settings or TuneSettings(), options), self._context)
 
     def compress(self, models: Sequence[Trained], settings: CompressSettings | None = None, **options: Any) -> CompressResult:
-        """Quantizes and prunes float models; see :func:`kerasnac.stages.compress.compression.compress`.
+        """Quantize and prune float models; see :func:`kerasnac.stages.compress.compression.compress`.
 
         Mixed precision, if asked for, follows; see :func:`kerasnac.stages.compress.mixed_precision.mixed_precision`.
         """
@@ -113,7 +113,9 @@ class Run:
     def convert(
         self, models: Sequence[Trained], settings: FirmwareSettings | None = None, **options: Any
     ) -> tuple[Firmware, ...]:
-        """Firmware of quantized models, compared with Keras on the test split; see :mod:`kerasnac.stages.firmware.firmware`.
+        """Convert quantized models to firmware, compared with Keras on the test split.
+
+        See :mod:`kerasnac.stages.firmware.firmware`.
 
         Raises:
             ConversionError: If a model has no bit-exact firmware; the others are converted before. :meth:`try_convert`
@@ -127,7 +129,7 @@ class Run:
     def try_convert(
         self, models: Sequence[Trained], settings: FirmwareSettings | None = None, **options: Any
     ) -> tuple[tuple[Firmware, ...], dict[str, str]]:
-        """As :meth:`convert`; what has no firmware is no error.
+        """Convert models as :meth:`convert` does; a model without firmware is no error.
 
         Returns:
             The firmware, and for every model without, by its name, the reason.
@@ -147,19 +149,19 @@ class Run:
         return tuple(found for found in results if not isinstance(found, str)), refused
 
     def test(self, models: Sequence[Trained]) -> tuple[Score, ...]:
-        """The task metric of models on the whole test split; to be called once, when all choices are made.
+        """Score models by the task metric on the whole test split; to be called once, when all choices are made.
 
         Returns:
             One metric per model with a 95 % confidence interval, from :func:`kerasnac.core.data.bootstrap.bootstrap`. All
             models are scored on the same resampled test sets.
         """
         seed = derive_seed(self.seed, "bootstrap")
-        jobs = [TestJob(model, self.data.open_test(), seed) for model in models]
-        results = dict(self._workers.map(test_one, jobs))
+        jobs = [ScoreJob(model, self.data.open_test(), seed) for model in models]
+        results = dict(self._workers.map(score_one, jobs))
         return tuple(results[i] for i in range(len(jobs)))
 
     def close(self) -> None:
-        """Ends the worker processes and releases the folder."""
+        """End the worker processes and release the folder."""
         if "_workers" in self.__dict__:
             self._workers.close()
         os.close(self._lock)
@@ -185,7 +187,11 @@ class Run:
         return Context(self._development, self._workers, self.folder, self.seed, self.progress)
 
     def _describe(self) -> None:
-        """Writes what the run is made of, or checks it against what is there."""
+        """Write schema, data and seed of the run, or check them against those of the folder.
+
+        Raises:
+            RunError: If the folder is of another schema, of other data or of another seed.
+        """
         own = {"schema": SCHEMA, "seed": self.seed, "data": self._development.fingerprint, "dataset": self.data.describe()}
         path = self.folder / DESCRIPTION
         if path.exists():
@@ -206,7 +212,7 @@ class Run:
 
 
 def _claim(folder: Path) -> int:
-    """Makes the folder and locks it for this process; returns the lock's file descriptor."""
+    """Make the folder and lock it for this process; return the file descriptor of the lock."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)

@@ -25,7 +25,7 @@ class Evaluator:
 
     Args:
         problem: Space, settings, objectives, budgets.
-        planner: Says what is known before any training.
+        planner: Decodes genomes, estimates costs, checks budgets.
         context: Data, workers, folder, seed, progress.
     """
 

@@ -56,7 +56,7 @@ KEY_FIELDS = (
 
 @dataclass(frozen=True)
 class Generation:
-    """Where a search stood after a generation.
+    """State of a search after a generation.
 
     Attributes:
         number: From 0.
@@ -100,29 +100,29 @@ class SearchResult:
 
     @property
     def trained(self) -> tuple[Evaluation, ...]:
-        """The candidates that were trained in full, all with the same fidelity."""
+        """Candidates that were trained in full, all with the same fidelity."""
         return tuple(e for e in self.evaluations if e.status == "ok")
 
     @property
     def front(self) -> tuple[Evaluation, ...]:
-        """The Pareto front of the trained candidates that keep all budgets."""
+        """Pareto front of the trained candidates that keep all budgets."""
         kept, losses = _eligible(self.trained, self.objectives, self.budgets)
         return tuple(kept[i] for i in nondominated(losses))
 
     @property
     def cost(self) -> str:
-        """The cost in tables, plots and selections: the first objective that is none of the task's, or BOPs."""
+        """Name of the cost in tables, plots and selections: the first objective that is none of the task's, or BOPs."""
         return next((o.metric for o in self.objectives if o.metric != self.task.metric), "bops")
 
     def select(self, *rules: str) -> tuple[Evaluation, ...]:
-        """Points of the front by the rules of :class:`kerasnac.core.search.selection.Selection`, without repeats."""
+        """Pick points of the front by the rules of :class:`kerasnac.core.search.selection.Selection`, without repeats."""
         names = {"metric": self.task.metric, "cost": self.cost}
         parsed = [Selection.parse(rule) for rule in rules]
         picked = (e for rule in parsed for e in rule.pick(self.front, lambda e: e.metrics, **names, sense=self.task.sense))
         return tuple({e.index: e for e in picked}.values())
 
     def frame(self) -> pd.DataFrame:
-        """One row per evaluation: index, id, status, metrics, architecture, whether it is on the front, its fidelity."""
+        """Return one row per evaluation: index, id, status, metrics, architecture, whether it is on the front, its fidelity."""
         import pandas as pd
 
         front = {e.index for e in self.front}
@@ -175,7 +175,7 @@ def global_search(space: SearchSpace, settings: SearchSettings, context: Context
 
 
 def check_search(space: SearchSpace, data: Development, settings: SearchSettings) -> None:
-    """Checks all that can be wrong with a search before anything is trained.
+    """Check all that can be wrong with a search before anything is trained.
 
     Raises:
         SpaceError: If shapes or outputs differ, there is nothing to choose, a seed architecture is not in the space,
@@ -310,7 +310,7 @@ class _Search:
         known: Generation | None,
         seconds: float,
     ) -> None:
-        """Notes a complete generation."""
+        """Record a complete generation and its hypervolume."""
         done = [e for e in self.evaluations if e.status == "ok"]
         _, heights = _eligible(done, self.problem.objectives, self.problem.budgets)
         if self.volume is None and len(heights):
@@ -324,7 +324,10 @@ class _Search:
             self.log.append({"search": self.key, **asdict(self.generations[-1])})
 
     def _reference_point(self, heights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The given one, or else somewhat beyond the ends of the first front: no failed training can be in the scale."""
+        """Return the given reference point, or one somewhat beyond the ends of the first front.
+
+        The worst values of the first generation would not do: a failed training would set the scale.
+        """
         given = _named(self.settings.reference_point, self.task)
         front = heights[nondominated(heights)]
         beyond = front.max(axis=0) + 0.1 * np.ptp(front, axis=0)
@@ -339,7 +342,7 @@ class _Search:
 def _eligible(
     trained: Iterable[Evaluation], objectives: Sequence[Objective], budgets: Sequence[Objective]
 ) -> tuple[list[Evaluation], NDArray[np.float64]]:
-    """Evaluations that keep all budgets, and the heights of their objectives."""
+    """Return the evaluations that keep all budgets, and the scaled losses of their objectives."""
     kept = [e for e in trained if all(b.violation(e.metrics[b.metric]) <= 0 for b in budgets)]
     kept = [e for e in kept if all(np.isfinite(e.metrics[o.metric]) for o in objectives)]  # A training may diverge.
     return kept, np.array([[o.height(e.metrics[o.metric]) for o in objectives] for e in kept])
@@ -353,12 +356,16 @@ def _estimators(data: Development, settings: SearchSettings, *, seed: int) -> li
 
 
 def _named(values: Mapping[str, float], task: Task) -> dict[str, float]:
-    """Values by metric, with the name of the task's metric in place of ``metric``."""
+    """Return values by metric, with the name of the task's metric in place of ``metric``."""
     return {task.metric if name == "metric" else name: value for name, value in values.items()}
 
 
 def _seeds(space: SearchSpace, settings: SearchSettings) -> dict[str, Genome]:
-    """The seed architectures' genomes by name."""
+    """Return the genomes of the seed architectures, by name.
+
+    Raises:
+        SpaceError: If two have the same name, or one is not in the space.
+    """
     genomes = {}
     for reference in settings.seeds:
         if reference.name in genomes:
@@ -371,7 +378,7 @@ def _seeds(space: SearchSpace, settings: SearchSettings) -> dict[str, Genome]:
 
 
 def _asked(genomes: Sequence[Genome]) -> str:
-    """Hash of the genomes of a generation."""
+    """Return the hash of the genomes of a generation."""
     return content_key("genomes", genomes=list(genomes))
 
 

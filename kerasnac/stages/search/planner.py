@@ -1,4 +1,4 @@
-"""What is known of candidates before any training: whether they can be built, and what they cost."""
+"""Plans of candidates before any training: their architectures and costs, and the budgets that they break."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Planner:
         self._problem, self._costs = problem, costs
 
     def plans(self, genomes: Sequence[Genome], generation: int = 0, first: int = 0) -> list[Evaluation]:
-        """Return what is known of genomes before any training; those with the status ``ok`` are to be trained.
+        """Return an evaluation without training for every genome; those with the status ``ok`` are to be trained.
 
         Args:
             genomes: Canonical genomes.

@@ -7,12 +7,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
 PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST = $(BIN)/python -m pytest
+
+# What need not be there, and what comes with the extras of [all].
+TOOLS := verilator,yosys,rule4ml,torch,torch_geometric
+EXTRAS := da4ml,dask,distributed,ipykernel,IPython,nbclient,nbformat
 
 # Without PYTHON, the first of these that is new enough.
 PYTHON ?= python3
 PYTHONS := $(if $(filter file,$(origin PYTHON)),python3 python3.13 python3.12 python3.11,$(PYTHON))
 
-.PHONY: help demo test slow lint clean compiler
+.PHONY: help demo test bare slow lint clean compiler
 
 help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,10 +26,14 @@ demo: compiler $(VENV)/.all ## Find Bragg peaks: search, tune, compress, convert
 	$(BIN)/kerasnac run bragg_exact --profile quick --out $(OUT)
 
 test: compiler $(VENV)/.dev ## Run all tests but the slow ones.
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+bare: compiler $(VENV)/.dev ## Run these as without Verilator, Yosys and rule4ml, then as without all extras.
+	$(BIN)/python tests/bare.py --without $(TOOLS) -- $(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python tests/bare.py --without $(TOOLS),$(EXTRAS) -- $(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 slow: compiler $(VENV)/.dev ## Run the slow tests.
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.dev ## Check style and types.
 	$(BIN)/ruff check

@@ -10,6 +10,15 @@
     firmware = run.convert(small.select("within 5%"))       # hls4ml, compiled and compared with Keras
     print(firmware[0].report())
 
+Data        Dataset, Task; datasets: those that come along, by name
+Runs        Run: stages in a folder; run_all, search_only, resume: those of a run file
+Run files   load_run, load_space, to_yaml
+Networks    SearchSpace of blocks; Architecture of LayerSpec; Precision of their formats; baselines: known networks
+Training    Training: hyperparameters; Trained: a network with weights; build, load_keras: Keras models; setup: TensorFlow
+Costs       bops, costs: of an architecture; hardware_costs: of a trained network on a board
+Firmware    make_firmware, validate_firmware, Firmware, HlsOptions: hls4ml; make_rtl, Rtl: Verilog without HLS
+Display     plots: figures of results; progress_bar
+
 Names are loaded on first use: ``import kerasnac`` imports neither TensorFlow nor NumPy.
 """
 
@@ -19,30 +28,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
-
-if TYPE_CHECKING:
-    from kerasnac import datasets
-    from kerasnac.adapters.keras.build import build, load_keras
-    from kerasnac.adapters.keras.runtime import tensorflow as setup
-    from kerasnac.core.data.dataset import Dataset, Task
-    from kerasnac.core.hardware.hls_options import HlsOptions
-    from kerasnac.core.network.architecture import Architecture
-    from kerasnac.core.network.bops import bops, costs
-    from kerasnac.core.network.layers import LayerSpec
-    from kerasnac.core.network.precision import Precision
-    from kerasnac.core.network.trained import Trained
-    from kerasnac.core.network.training import Training
-    from kerasnac.core.settings.yaml_files import dump as to_yaml
-    from kerasnac.core.settings.yaml_files import load_run, load_space
-    from kerasnac.core.space import baselines, blocks
-    from kerasnac.core.space.search_space import SearchSpace
-    from kerasnac.stages.firmware.costs import hardware_costs
-    from kerasnac.stages.firmware.firmware import Firmware, make_firmware
-    from kerasnac.stages.firmware.rtl import Rtl, make_rtl
-    from kerasnac.stages.firmware.validation import validate as validate_firmware
-    from kerasnac.stages.run import Run, resume, run_all, search_only
-    from kerasnac.ui import plots
-    from kerasnac.ui.progress import progress_bar
 
 #: Public name -> where it is.
 _PUBLIC = {
@@ -80,48 +65,50 @@ _PUBLIC = {
     "validate_firmware": "stages.firmware.validation:validate",
 }
 
-__all__ = [
-    "Architecture",
-    "Dataset",
-    "Firmware",
-    "HlsOptions",
-    "LayerSpec",
-    "Precision",
-    "Rtl",
-    "Run",
-    "SearchSpace",
-    "Task",
-    "Trained",
-    "Training",
-    "baselines",
-    "blocks",
-    "bops",
-    "build",
-    "costs",
-    "datasets",
-    "hardware_costs",
-    "load_keras",
-    "load_run",
-    "load_space",
-    "make_firmware",
-    "make_rtl",
-    "plots",
-    "progress_bar",
-    "resume",
-    "run_all",
-    "search_only",
-    "setup",
-    "to_yaml",
-    "validate_firmware",
-]
+if TYPE_CHECKING:  # Type checkers take ``X as X``, and what is assigned, for public.
+    from kerasnac import datasets as datasets
+    from kerasnac.adapters.keras.build import build as build
+    from kerasnac.adapters.keras.build import load_keras as load_keras
+    from kerasnac.adapters.keras.runtime import tensorflow
+    from kerasnac.core.data.dataset import Dataset as Dataset
+    from kerasnac.core.data.dataset import Task as Task
+    from kerasnac.core.hardware.hls_options import HlsOptions as HlsOptions
+    from kerasnac.core.network.architecture import Architecture as Architecture
+    from kerasnac.core.network.bops import bops as bops
+    from kerasnac.core.network.bops import costs as costs
+    from kerasnac.core.network.layers import LayerSpec as LayerSpec
+    from kerasnac.core.network.precision import Precision as Precision
+    from kerasnac.core.network.trained import Trained as Trained
+    from kerasnac.core.network.training import Training as Training
+    from kerasnac.core.settings.yaml_files import dump
+    from kerasnac.core.settings.yaml_files import load_run as load_run
+    from kerasnac.core.settings.yaml_files import load_space as load_space
+    from kerasnac.core.space import baselines as baselines
+    from kerasnac.core.space import blocks as blocks
+    from kerasnac.core.space.search_space import SearchSpace as SearchSpace
+    from kerasnac.stages.firmware.costs import hardware_costs as hardware_costs
+    from kerasnac.stages.firmware.firmware import Firmware as Firmware
+    from kerasnac.stages.firmware.firmware import make_firmware as make_firmware
+    from kerasnac.stages.firmware.rtl import Rtl as Rtl
+    from kerasnac.stages.firmware.rtl import make_rtl as make_rtl
+    from kerasnac.stages.firmware.validation import validate
+    from kerasnac.stages.run import Run as Run
+    from kerasnac.stages.run import resume as resume
+    from kerasnac.stages.run import run_all as run_all
+    from kerasnac.stages.run import search_only as search_only
+    from kerasnac.ui import plots as plots
+    from kerasnac.ui.progress import progress_bar as progress_bar
 
+    setup, to_yaml, validate_firmware = tensorflow, dump, validate
+else:
+    __all__ = sorted(_PUBLIC)
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'kerasnac' has no attribute {name!r}")
-    module, _, attribute = _PUBLIC[name].partition(":")
-    found = import_module(f"kerasnac.{module}")
-    return getattr(found, attribute) if attribute else found
+    def __getattr__(name: str) -> Any:
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'kerasnac' has no attribute {name!r}")
+        module, _, attribute = _PUBLIC[name].partition(":")
+        found = import_module(f"kerasnac.{module}")
+        return getattr(found, attribute) if attribute else found
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +25,7 @@ from kerasnac.core.data.dataset import Development
 from kerasnac.core.hardware.boards import RESOURCES, Board
 from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import Scalar
+from kerasnac.core.network.layers import Scalar, Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.settings import Rule4mlSettings
 from kerasnac.core.space.blocks import Block, Choose, Residual
@@ -56,16 +56,6 @@ MAX_WEIGHTS = 128 * 128
 
 #: Activations that it tells apart; ``none`` is no layer of the firmware.
 ACTIVATIONS = ("none", "relu", "tanh", "sigmoid")
-
-#: Our kind of layer -> rule4ml's name. It has names for convolutions too, but has only seen streamed ones with reuse
-#: factors of 8192 and more (wa-hls4ml).
-_KINDS = {
-    "dense": "Dense",
-    "activation": "Activation",
-    "softmax": "Activation",
-    "batch_norm": "BatchNormalization",
-    "add": "Add",
-}
 
 #: Blocks that are made of other layers.
 _FOREIGN_BLOCKS = ("conv", "attention", "deep_sets", "pool")
@@ -234,7 +224,10 @@ def _obstacle(architecture: Architecture) -> str:
         return f"rule4ml: {_ONE_WIDTH}, nor their sparsities"
     for node in _on_a_vector(architecture).nodes:
         kind = node.layer.kind
-        if kind not in _KINDS or len(node.output) > 1:
+        described = DESCRIPTIONS[kind]
+        if isinstance(described, Unsupported):
+            return f"rule4ml estimates fully connected networks only, without {node.name}: {described.reason}"
+        if len(node.output) > 1:
             return f"rule4ml estimates fully connected networks only: it does not know {node.name} with output {node.output}"
         if kind == "activation" and node.layer["fn"] not in ACTIVATIONS:
             return f"rule4ml does not know the activation {node.layer['fn']} of {node.name}"
@@ -267,19 +260,51 @@ def _layers(architecture: Architecture, reuse_factor: int) -> list[dict[str, Any
 
 
 def _described(node: Node, reuse_factor: int) -> dict[str, Any]:
-    kind, weights = node.layer.kind, node.weights.values()
-    layer = _layer(_KINDS[kind], (None, *node.shapes[0]), (None, *node.output), reuse_factor)
+    description, weights = DESCRIPTIONS[node.layer.kind], node.weights.values()
+    assert not isinstance(description, Unsupported), node.name
+    layer = _layer(description.name, (None, *node.shapes[0]), (None, *node.output), reuse_factor)
     layer["parameters"] = sum(math.prod(weight.shape) for weight in weights)
     layer["trainable_parameters"] = sum(math.prod(weight.shape) for weight in weights if weight.trainable)
-    if kind == "dense":
-        (inputs,), (units,) = node.shapes[0], node.output
-        closest = _closest_reuse_factor(inputs, units, reuse_factor)
-        layer |= {"neurons": units, "use_bias": True, "reuse_factor": closest}
-    elif kind == "activation":
-        layer["activation"] = node.layer["fn"]
-    elif kind == "softmax":
-        layer["activation"] = "softmax"
-    return layer
+    return layer | description.more(node, reuse_factor)
+
+
+def _dense(node: Node, reuse_factor: int) -> dict[str, Any]:
+    (inputs,), (units,) = node.shapes[0], node.output
+    return {"neurons": units, "use_bias": True, "reuse_factor": _closest_reuse_factor(inputs, units, reuse_factor)}
+
+
+@dataclass(frozen=True)
+class _Description:
+    """How rule4ml is told about layers of a kind.
+
+    Attributes:
+        name: Its name for the kind.
+        more: Further entries, from the node and the reuse factor.
+    """
+
+    name: str
+    more: Callable[[Node, int], dict[str, Any]] = lambda node, reuse_factor: {}
+
+
+_STREAMED = Unsupported("it has only seen streamed convolutions with reuse factors of 8192 and more (wa-hls4ml)")
+_NEVER_SEEN = Unsupported("it has never seen one")
+
+#: For every kind: how rule4ml is told about it.
+DESCRIPTIONS: Mapping[str, _Description | Unsupported] = {
+    "dense": _Description("Dense", _dense),
+    "activation": _Description("Activation", lambda node, reuse_factor: {"activation": node.layer["fn"]}),
+    "softmax": _Description("Activation", lambda node, reuse_factor: {"activation": "softmax"}),
+    "batch_norm": _Description("BatchNormalization"),
+    "add": _Description("Add"),
+    "conv1d": _STREAMED,
+    "conv2d": _STREAMED,
+    "layer_norm": _NEVER_SEEN,
+    "matmul": _NEVER_SEEN,
+    "pool": Unsupported("it pools maps, which convolutions make"),
+    "reshape": Unsupported("it makes maps of vectors"),
+    "flatten": Unsupported("it flattens maps, other than the samples"),
+    "window": Unsupported("it cuts maps, other than the samples"),
+}
 
 
 def _layer(name: str, inputs: tuple[int | None, ...], outputs: tuple[int | None, ...], reuse_factor: int) -> dict[str, Any]:

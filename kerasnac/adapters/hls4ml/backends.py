@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from kerasnac.core.hardware.hls_options import Backend, HlsOptions, Strategy
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE
+from kerasnac.core.network.layers import Unsupported
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
 
 _EVERY: tuple[Strategy, ...] = ("latency", "resource", "distributed_arithmetic")
@@ -111,29 +113,59 @@ def check_layers(architecture: Architecture, options: HlsOptions) -> None:
         return
     able = ", ".join(name for name, facts in BACKENDS.items() if facts.tables)
     for node in architecture.nodes:
-        if what := _lacking(node, options):
+        lacking = LACKING[node.layer.kind]
+        if isinstance(lacking, Unsupported):
+            raise ConversionError(f"{node.name}: {lacking.reason}")
+        if what := lacking(node, options):
             raise ConversionError(
                 f"{node.name}: hls4ml has no {what} for {options.backend}; use backend {able}, or leave the layer out"
             )
 
 
-def _lacking(node: Node, options: HlsOptions) -> str:
-    """What a layer needs that not every backend has; empty if nothing."""
-    layer, stream = node.layer, options.io_type == "io_stream"
-    if layer.kind == "softmax":
-        return "softmax with formats of its own"
-    if layer.kind == "matmul":
-        return "product of activations"
-    if layer.kind == "activation" and ACTIVATIONS[layer["fn"]].table:
-        return f"look-up layer, which {layer['fn']} is,"
+def _nothing(node: Node, options: HlsOptions) -> str:
+    return ""
+
+
+def _softmax(node: Node, options: HlsOptions) -> str:
+    return "softmax with formats of its own"
+
+
+def _matmul(node: Node, options: HlsOptions) -> str:
+    return "product of activations"
+
+
+def _activation(node: Node, options: HlsOptions) -> str:
+    fn = node.layer["fn"]
+    return f"look-up layer, which {fn} is," if ACTIVATIONS[fn].table else ""
+
+
+def _pool(node: Node, options: HlsOptions) -> str:
     # Tried with hls4ml 1.3: these compile, and give other numbers than their formats have.
-    if layer.kind == "pool" and layer["op"] == "mean":
+    layer, stream = node.layer, options.io_type == "io_stream"
+    if layer["op"] == "mean":
         right = stream and layer["size"] == 0 and options.backend in ("Catapult", "Quartus")
         where = "in io_parallel" if not stream else "over a part of the map" if layer["size"] else "of a whole map"
         return "" if right else f"exact mean {where}"
-    if layer.kind == "pool" and layer["size"] == 0 and stream and options.backend != "Catapult":
+    if layer["size"] == 0 and stream and options.backend != "Catapult":
         return "exact maximum of a whole map in io_stream"
     return ""
+
+
+#: For every kind: what a layer needs that the backends without tables have not, from the node and the options of the
+#: conversion; empty if nothing.
+LACKING: Mapping[str, Callable[[Node, HlsOptions], str] | Unsupported] = {
+    "dense": _nothing,
+    "conv1d": _nothing,
+    "conv2d": _nothing,
+    "add": _nothing,
+    "flatten": _nothing,
+    "reshape": _nothing,
+    "activation": _activation,
+    "softmax": _softmax,
+    "matmul": _matmul,
+    "pool": _pool,
+    **NOT_IN_FIRMWARE,
+}
 
 
 def _check_part(part: str, backend: Backend, *, amd: bool) -> None:

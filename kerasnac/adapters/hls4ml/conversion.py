@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,8 @@ from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import KERNEL_KINDS, output_formats
+from kerasnac.core.network.exactness import KERNEL_KINDS, NOT_IN_FIRMWARE, output_formats
+from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.weights import quantized_weights
@@ -155,32 +156,56 @@ def _layer_config(
     assert architecture.input is not None
     config: dict[str, Any] = {INPUT: {"Precision": {"result": str(architecture.input)}}}
     for node in architecture.nodes:
-        name, layer, exact = node.name, node.layer, str(formats[node.name])
+        name, layer, exact = node.name, node.layer, formats[node.name]
+        precision = PRECISIONS[layer.kind]
+        assert not isinstance(precision, Unsupported), f"{name} has an exact format: {exact}"
+        config[name] = {"Precision": precision(node, exact)}
         if layer.kind in KERNEL_KINDS:
-            precision = {"accum": exact, "result": exact, "weight": str(layer.weight), "bias": str(layer.bias)}
-            config[name] = {"Precision": precision, "Strategy": options.strategy_of(name), "ReuseFactor": reuse[name]}
+            config[name] |= {"Strategy": options.strategy_of(name), "ReuseFactor": reuse[name]}
             # hls4ml splits the linear activation off. A format of its own on the accumulator is also what keeps the
             # quantizer that follows: hls4ml merges a linear activation into a layer whose result it may choose.
-            config[f"{name}_linear"] = {"Precision": {"result": exact}}
-        elif layer.kind == "activation":
-            precision = {"result": _rounding(formats[name])}
-            if ACTIVATIONS[layer["fn"]].table:
-                precision["table"] = exact
-            config[name] = {"Precision": precision}
-        elif layer.kind == "softmax":
-            config[name] = {"Precision": {"result": _rounding(formats[name])}}
-        elif layer.kind == "pool":
-            config[name] = {"Precision": {"result": exact, "accum": str(_pool_sum(node, formats[name]))}}
-        else:
-            config[name] = {"Precision": {"result": exact, "accum": exact}}
+            config[f"{name}_linear"] = {"Precision": {"result": str(exact)}}
     # Emulation only: the code is left out of synthesis, and does nothing until it is asked.
     return {name: {**settings, "Trace": True} for name, settings in config.items()}
 
 
-def _pool_sum(node: Node, result: Precision) -> Precision:
+def _kernel_precision(node: Node, exact: Precision) -> dict[str, str]:
+    return {"accum": str(exact), "result": str(exact), "weight": str(node.layer.weight), "bias": str(node.layer.bias)}
+
+
+def _activation_precision(node: Node, exact: Precision) -> dict[str, str]:
+    table_of_its_own = {"table": str(exact)} if ACTIVATIONS[node.layer["fn"]].table else {}
+    return {"result": _rounding(exact), **table_of_its_own}
+
+
+def _softmax_precision(node: Node, exact: Precision) -> dict[str, str]:
+    return {"result": _rounding(exact)}
+
+
+def _pool_precision(node: Node, exact: Precision) -> dict[str, str]:
     """Room for the sum before a mean divides it, and for the fraction after."""
     more = math.prod(node.shapes[0][:-1]).bit_length()
-    return Precision(result.bits + more, result.integer + more, result.signed)
+    return {"result": str(exact), "accum": str(Precision(exact.bits + more, exact.integer + more, exact.signed))}
+
+
+def _exact_precision(node: Node, exact: Precision) -> dict[str, str]:
+    return {"result": str(exact), "accum": str(exact)}
+
+
+#: For every kind: the formats that hls4ml is told, from the node and its exact output format.
+PRECISIONS: Mapping[str, Callable[[Node, Precision], dict[str, str]] | Unsupported] = {
+    "dense": _kernel_precision,
+    "conv1d": _kernel_precision,
+    "conv2d": _kernel_precision,
+    "activation": _activation_precision,
+    "softmax": _softmax_precision,
+    "pool": _pool_precision,
+    "matmul": _exact_precision,
+    "add": _exact_precision,
+    "flatten": _exact_precision,
+    "reshape": _exact_precision,
+    **NOT_IN_FIRMWARE,
+}
 
 
 def _with_plain_kernels(architecture: Architecture) -> Architecture:

@@ -14,7 +14,8 @@ from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras, tensorflow
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE
+from kerasnac.core.network.layers import LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON, Weights
 from kerasnac.errors import ConversionError, RunError
@@ -43,14 +44,13 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0) 
     grids = {-1: architecture.input}  # of what leaves every node
     for i, node in enumerate(architecture.nodes):
         layer, name = node.layer, node.name
-        if layer.kind in ("batch_norm", "layer_norm") and architecture.quantized:
-            raise ConversionError(
-                f"{name}: a quantized network has no norms; fold_batch_norm moves batch norms into the layers before them"
-            )
+        maker = (QUANTIZED if architecture.quantized else FLOAT)[layer.kind]
+        if isinstance(maker, Unsupported):
+            raise ConversionError(f"{name}: {maker.reason}")
         options = {"kernel_regularizer": keras.regularizers.L1(l1)} if l1 and "kernel" in node.weights else {}
         sources = [tensors[source] for source in node.inputs]
         grid = grids[node.inputs[0]]
-        x = _MAKERS[layer.kind](node, grid, name=name, **options)(sources if len(sources) > 1 else sources[0])
+        x = maker(node, grid, name=name, **options)(sources if len(sources) > 1 else sources[0])
         grids[i] = layer.activation or grid
         if dropout and layer.kind == "activation":
             x = keras.layers.Dropout(dropout, name=f"dropout_after_{name}")(x)
@@ -188,18 +188,24 @@ def _add(node: Node, grid: Precision | None, **options: Any) -> Any:
     return tensorflow().keras.layers.Add(**options)
 
 
-_MAKERS: Mapping[str, Callable[..., Any]] = {
-    "dense": _dense,
-    "conv1d": _conv,
-    "conv2d": _conv,
-    "matmul": _matmul,
-    "add": _add,
+#: Layers that look at their formats: QKeras where they have some.
+_FORMATTED = {"dense": _dense, "conv1d": _conv, "conv2d": _conv, "activation": _activation, "softmax": _softmax}
+
+#: Layers that pass on numbers on a grid as they are, or compute with them exactly.
+_PLAIN = {"matmul": _matmul, "add": _add, "flatten": _flatten, "reshape": _reshape, "pool": _pool, "window": _window}
+
+#: For every kind in a float network: makes the Keras layer from the node, the format of what it reads and Keras options.
+FLOAT: Mapping[str, Callable[..., Any] | Unsupported] = {
+    **_FORMATTED,
+    **_PLAIN,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
-    "activation": _activation,
-    "softmax": _softmax,
-    "flatten": _flatten,
-    "reshape": _reshape,
-    "pool": _pool,
-    "window": _window,
+}
+
+#: The same in a quantized network.
+QUANTIZED: Mapping[str, Callable[..., Any] | Unsupported] = {
+    **_FORMATTED,
+    **_PLAIN,
+    "batch_norm": NOT_IN_FIRMWARE["batch_norm"],
+    "layer_norm": NOT_IN_FIRMWARE["layer_norm"],
 }

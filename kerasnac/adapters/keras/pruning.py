@@ -13,12 +13,33 @@ from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.train import Fit, fit_model, fresh_model
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights
 from kerasnac.core.settings import Ranking
 
 #: Times that the mask of a gradual pruning is made, about.
 MASKS = 50
+
+_NO_WEIGHTS = Unsupported("it has no weights")
+_CHANNELWISE = Unsupported("its gains and offsets save no multiplication by being zero")
+
+#: For every kind: its weight array that is pruned.
+PRUNED: Mapping[str, str | Unsupported] = {
+    "dense": "kernel",
+    "conv1d": "kernel",
+    "conv2d": "kernel",
+    "batch_norm": _CHANNELWISE,
+    "layer_norm": _CHANNELWISE,
+    "matmul": Unsupported("both factors are activations"),
+    "add": _NO_WEIGHTS,
+    "activation": _NO_WEIGHTS,
+    "softmax": _NO_WEIGHTS,
+    "flatten": _NO_WEIGHTS,
+    "reshape": _NO_WEIGHTS,
+    "pool": _NO_WEIGHTS,
+    "window": _NO_WEIGHTS,
+}
 
 
 def prunable(architecture: Architecture, weights: Weights, *, prune_output: bool) -> dict[str, NDArray[Any]]:
@@ -29,8 +50,9 @@ def prunable(architecture: Architecture, weights: Weights, *, prune_output: bool
         weights: Its weights.
         prune_output: False leaves the last layer with a kernel whole.
     """
-    names = [name for name in architecture.names if f"{name}/kernel" in weights]
-    return {name: weights[f"{name}/kernel"] for name in (names if prune_output else names[:-1])}
+    parts = {node.name: PRUNED[node.layer.kind] for node in architecture.nodes}
+    kernels = {name: weights[f"{name}/{part}"] for name, part in parts.items() if not isinstance(part, Unsupported)}
+    return kernels if prune_output else dict(list(kernels.items())[:-1])
 
 
 def targets(kernels: Mapping[str, NDArray[Any]], sparsity: float, ranking: Ranking) -> dict[str, float]:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import averaged, output_formats
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, averaged, output_formats
+from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
 from kerasnac.core.settings.costs import Effort
@@ -141,7 +142,9 @@ def trace(architecture: Architecture, weights: Weights, *, effort: Effort = "fas
         tensors, grids = {-1: inputs}, {-1: network.input}
         for i, node in enumerate(network.nodes):
             sources = [tensors[source] for source in node.inputs]
-            tensors[i] = _RULES[node.layer.kind](tracer, node, grids[node.inputs[0]], *sources)
+            rule = RULES[node.layer.kind]
+            assert not isinstance(rule, Unsupported), f"{node.name} has an exact format: {formats[node.name]}"
+            tensors[i] = rule(tracer, node, grids[node.inputs[0]], *sources)
             grids[i] = formats[node.name]
         logic = _da4ml().comb_trace(inputs, tensors[i], keep_dead_inputs=True)
     return AdderGraph(logic._replace(ops=[_corrected(op) for op in logic.ops]), network.input)
@@ -334,7 +337,9 @@ def _softmax(tracer: _Tracer, node: Node, grid: Precision, x: Variables) -> Vari
     return np.apply_along_axis(normalised, -1, x)
 
 
-_RULES: Mapping[str, Callable[..., Variables]] = {
+#: For every kind: the variables that leave a layer, from the tracer, the node, the format of what it reads and the
+#: variables that enter.
+RULES: Mapping[str, Callable[..., Variables] | Unsupported] = {
     "dense": _dense,
     "conv1d": _conv,
     "conv2d": _conv,
@@ -345,6 +350,7 @@ _RULES: Mapping[str, Callable[..., Variables]] = {
     "reshape": _reshape,
     "activation": _activation,
     "softmax": _softmax,
+    **NOT_IN_FIRMWARE,
 }
 
 

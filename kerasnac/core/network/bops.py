@@ -11,11 +11,11 @@ for n inputs per output, m outputs, weight and activation widths b_w and b_a, pr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import Products
+from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.layers import Products, Unsupported
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,10 @@ def costs(
     widths: list[int] = []  # of what leaves every node
     for node in architecture.nodes:
         incoming = [widths[source] if source >= 0 else input_bits for source in node.inputs]
-        layer, products = node.layer, node.products
-        if products is not None:
-            # A product of activations has the second one in the place of the weights.
-            other = layer.bits("weight_bits", weight_bits) if layer.weight is None else layer.weight.bits
-            bits = incoming[1] if len(incoming) == 2 else other
+        layer, products, second_factor = node.layer, node.products, SECOND_FACTORS[node.layer.kind]
+        if not isinstance(second_factor, Unsupported):
+            assert products is not None, f"layers of kind {layer.kind} multiply nothing: SECOND_FACTORS has to say so"
+            bits = second_factor(node, incoming, weight_bits)
             pruned = sparsity.get(node.name, 0.0) if isinstance(sparsity, Mapping) else sparsity if node.weights else 0.0
             amount = layer_bops(products, bits, incoming[0], pruned)
             bias = bits if layer.bias is None else layer.bias.bits
@@ -96,3 +95,33 @@ def bops(
     """Total bit operations of one inference; arguments as for :func:`costs`."""
     rows = costs(architecture, weight_bits=weight_bits, activation_bits=activation_bits, sparsity=sparsity)
     return sum(row.bops for row in rows)
+
+
+def _weight(node: Node, incoming: Sequence[int], default: int) -> int:
+    return node.layer.bits("weight_bits", default) if node.layer.weight is None else node.layer.weight.bits
+
+
+def _activation(node: Node, incoming: Sequence[int], default: int) -> int:
+    return incoming[1]
+
+
+_ADDS_ONLY = Unsupported("it adds or compares, and the formula counts multiplications with their sums")
+_WIRES = Unsupported("it computes nothing")
+
+#: For every kind that multiplies: the width of the second factor, from the node, the widths of what it reads, and the
+#: default width of weights.
+SECOND_FACTORS: Mapping[str, Callable[[Node, Sequence[int], int], int] | Unsupported] = {
+    "dense": _weight,
+    "conv1d": _weight,
+    "conv2d": _weight,
+    "matmul": _activation,
+    "add": _ADDS_ONLY,
+    "pool": _ADDS_ONLY,
+    "batch_norm": Unsupported("it is folded into the layer before it"),
+    "layer_norm": Unsupported("the formula has no divisions"),
+    "activation": Unsupported("it compares, or is a look-up table"),
+    "softmax": Unsupported("its look-up tables, and one product per value with the reciprocal of the sum, are not counted"),
+    "flatten": _WIRES,
+    "reshape": _WIRES,
+    "window": _WIRES,
+}

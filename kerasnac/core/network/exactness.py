@@ -15,7 +15,7 @@ import numpy as np
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.layers import LayerSpec, Shape, Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
 from kerasnac.errors import ConversionError
@@ -29,10 +29,20 @@ KERNEL_KINDS = ("dense", "conv1d", "conv2d")
 #: Kinds that give out the very numbers that they get.
 PASSING_KINDS = ("flatten", "reshape")
 
-#: Kinds that conversion takes out first, and how.
-REMOVED_KINDS = {
-    "batch_norm": "fold it into the layer before it before quantizing (fold_batch_norm)",
-    "window": "cut it from the samples (without_window); it must be the first layer",
+#: Kinds that are taken out before conversion, so that a network with them can become firmware.
+REMOVED_KINDS = ("batch_norm", "window")
+
+#: Kinds that the firmware never has.
+NOT_IN_FIRMWARE: Mapping[str, Unsupported] = {
+    "batch_norm": Unsupported(
+        "a batch_norm is not in the firmware: fold it into the layer before it before quantizing (fold_batch_norm)"
+    ),
+    "window": Unsupported(
+        "a window is not in the firmware: cut it from the samples (without_window); it must be the first layer"
+    ),
+    "layer_norm": Unsupported(
+        "hls4ml's layer norm differs from Keras in most outputs (0.2 to 0.8 equal); use norm batch, which is folded"
+    ),
 }
 
 #: Widest input of a table activation or a softmax: 65,536 entries.
@@ -71,11 +81,12 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
     values = _finite(quantized_weights(architecture, weights))
     formats = {-1: architecture.input}
     for i, node in enumerate(architecture.nodes):
-        if node.layer.kind in REMOVED_KINDS:
-            raise ConversionError(f"{node.name}: a {node.layer.kind} is not in the firmware: {REMOVED_KINDS[node.layer.kind]}")
+        rule = _rule(node.layer)
+        if isinstance(rule, Unsupported):
+            raise ConversionError(f"{node.name}: {rule.reason}")
         if reason := obstacle(node.layer, node.shapes[0]):
             raise ConversionError(f"{node.name}: {reason}")
-        formats[i] = _RULES[node.layer.kind](node, [formats[source] for source in node.inputs], values)
+        formats[i] = rule(node, [formats[source] for source in node.inputs], values)
         _check_table_input(node, architecture)
     return {node.name: formats[i] for i, node in enumerate(architecture.nodes)}
 
@@ -92,14 +103,13 @@ def obstacle(layer: LayerSpec, shape: Shape, *, first: bool = True) -> str:
     """
     if layer.kind == "window" and not first:
         return "a window is cut from the samples before they reach the firmware; make it the first block"
-    if layer.kind == "layer_norm":
-        return "hls4ml's layer norm differs from Keras in most outputs (0.2 to 0.8 equal); use norm batch, which is folded"
+    rule = _rule(layer)
+    if isinstance(rule, Unsupported) and layer.kind not in REMOVED_KINDS:
+        return rule.reason
     if layer.kind == "pool" and layer["op"] == "mean":
         count = averaged(layer, shape)
         if count & (count - 1):
             return f"the mean of {count} values rounds differently in firmware; take it over a power of two, or use max"
-    if layer.kind not in _RULES and layer.kind not in REMOVED_KINDS:
-        return f"no exact firmware is known for layers of kind {layer.kind!r}; leave it out of the search space"
     return ""
 
 
@@ -280,8 +290,10 @@ def _check_clipping(name: str, out: Precision, incoming: Precision) -> None:
         )
 
 
+_Rule = Callable[[Node, Sequence[Precision], Weights], Precision]
+
 #: For every kind with exact firmware: the output format from the node, the formats of its inputs and the weights.
-_RULES: Mapping[str, Callable[[Node, Sequence[Precision], Weights], Precision]] = {
+OUTPUT_FORMATS: Mapping[str, _Rule | Unsupported] = {
     **dict.fromkeys(KERNEL_KINDS, _accumulator),
     **dict.fromkeys(PASSING_KINDS, _same),
     "activation": _activation,
@@ -289,4 +301,10 @@ _RULES: Mapping[str, Callable[[Node, Sequence[Precision], Weights], Precision]] 
     "matmul": _matmul,
     "pool": _pool,
     "softmax": _softmax,
+    **NOT_IN_FIRMWARE,
 }
+
+
+def _rule(layer: LayerSpec) -> _Rule | Unsupported:
+    unknown = Unsupported(f"no exact firmware is known for layers of kind {layer.kind!r}; leave it out of the search space")
+    return OUTPUT_FORMATS.get(layer.kind, unknown)

@@ -297,6 +297,20 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+@dataclass(frozen=True)
+class Unsupported:
+    """An entry of a table by kind of layer: why nothing is done for layers of the kind.
+
+    Every part of the house that treats kinds differently (number formats, Keras, hls4ml, adder graphs, ...) has one
+    table with all keys of :data:`KINDS`, and either does something for a kind or says why not. A test compares them.
+
+    Attributes:
+        reason: A sentence without the name of the layer, with a remedy where there is one.
+    """
+
+    reason: str
+
+
 def kind_of(spec: LayerSpec) -> Kind:
     """The entry of :data:`KINDS` for a layer.
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.core.network.activations import ACTIVATIONS
-from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE
+from kerasnac.core.network.layers import LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 from kerasnac.errors import ConfigError, ConversionError
@@ -70,30 +71,19 @@ def quantize(
 
     Raises:
         ConfigError: If a width is too small.
+        ConversionError: If a layer has no formats, as a norm; names the layer.
     """
     for what, bits in (("weight", weight_bits), ("activation", activation_bits)):
         if bits < 2:
             raise ConfigError(f"{what} width {bits} is too small: at least 2 bits")
     fractional: dict[int, int] = {-1: input_grid.fractional}  # of what leaves every node
     chains: dict[str, tuple[LayerSpec, ...]] = {}
+    given = _Given(weights, observed, weight_bits, activation_bits)
     for i, node in enumerate(architecture.nodes):
-        layer, name = node.layer, node.name
-        incoming = [fractional[source] for source in node.inputs]
-        fractional[i] = sum(incoming) if node.products else max(incoming)
-        chains[name] = (layer,)
-        if layer.kind == "activation":
-            *before, out = _activation_formats(layer, observed[name], layer.bits("activation_bits", activation_bits))
-            inserted = [replace(LayerSpec.of("activation", fn="none"), activation=grid) for grid in before]
-            chains[name] = (*inserted, replace(layer, activation=out))
-            fractional[i] = out.fractional
-        elif layer.kind == "softmax":
-            out = Precision(layer.bits("activation_bits", activation_bits), 0, signed=False)
-            chains[name] = (replace(layer, activation=out),)
-            fractional[i] = out.fractional
-        elif f"{name}/kernel" in weights:
-            kernel = kernel_format(weights[f"{name}/kernel"], layer.bits("weight_bits", weight_bits))
-            fractional[i] = kernel.fractional + incoming[0]
-            chains[name] = (replace(layer, weight=kernel, bias=bias_format(weights[f"{name}/bias"], fractional[i])),)
+        rule = QUANTIZED[node.layer.kind]
+        if isinstance(rule, Unsupported):
+            raise ConversionError(f"{node.name}: {rule.reason}")
+        chains[node.name], fractional[i] = rule(node, [fractional[source] for source in node.inputs], given)
     return architecture.rewritten(lambda node: chains[node.name], input=input_grid)
 
 
@@ -128,6 +118,66 @@ def bias_format(bias: NDArray[np.float32], fractional: int) -> Precision:
     reach = max(4 * float(np.abs(bias).max()), 1.0)
     integer = Precision.covering(-reach, reach, BIAS_BITS).integer
     return Precision(max(2, min(integer + fractional, BIAS_BITS)), integer)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The arguments of :func:`quantize` that the rules for layers read."""
+
+    weights: Weights
+    observed: Mapping[str, Observed]
+    weight_bits: int
+    activation_bits: int
+
+
+#: The layers in the place of one, and the fractional bits of their result.
+_Chain = tuple[tuple[LayerSpec, ...], int]
+
+
+def _with_kernel(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    layer, name = node.layer, node.name
+    kernel = kernel_format(given.weights[f"{name}/kernel"], layer.bits("weight_bits", given.weight_bits))
+    fractional = kernel.fractional + incoming[0]
+    return (replace(layer, weight=kernel, bias=bias_format(given.weights[f"{name}/bias"], fractional)),), fractional
+
+
+def _activation(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    layer, bits = node.layer, node.layer.bits("activation_bits", given.activation_bits)
+    *before, out = _activation_formats(layer, given.observed[node.name], bits)
+    inserted = [replace(LayerSpec.of("activation", fn="none"), activation=grid) for grid in before]
+    return (*inserted, replace(layer, activation=out)), out.fractional
+
+
+def _softmax(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    out = Precision(node.layer.bits("activation_bits", given.activation_bits), 0, signed=False)
+    return (replace(node.layer, activation=out),), out.fractional
+
+
+def _product(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    return (node.layer,), sum(incoming)
+
+
+def _unchanged(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    return (node.layer,), max(incoming)
+
+
+#: For every kind: the layers with formats in the place of one, from the node, the fractional bits of its inputs and the
+#: arguments of :func:`quantize`.
+QUANTIZED: Mapping[str, Callable[[Node, Sequence[int], _Given], _Chain] | Unsupported] = {
+    "dense": _with_kernel,
+    "conv1d": _with_kernel,
+    "conv2d": _with_kernel,
+    "activation": _activation,
+    "softmax": _softmax,
+    "matmul": _product,
+    "add": _unchanged,
+    "pool": _unchanged,
+    "flatten": _unchanged,
+    "reshape": _unchanged,
+    "window": _unchanged,
+    "batch_norm": NOT_IN_FIRMWARE["batch_norm"],
+    "layer_norm": NOT_IN_FIRMWARE["layer_norm"],
+}
 
 
 def _activation_formats(layer: LayerSpec, observed: Observed, bits: int) -> tuple[Precision, ...]:

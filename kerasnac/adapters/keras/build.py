@@ -1,4 +1,4 @@
-"""The one place where an :class:`Architecture` becomes a Keras or QKeras model."""
+"""Keras and QKeras models of architectures: building, saving, loading, and their weights as arrays."""
 
 from __future__ import annotations
 
@@ -27,21 +27,24 @@ INPUT = "inputs"
 
 
 def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0) -> Model:
-    """Builds a functional model: Keras layers where an architecture is float, QKeras layers where it is quantized.
+    """Build a functional model, of Keras layers where an architecture is float and QKeras layers where it is quantized.
 
     Args:
-        architecture: What to build. Its layer names become the model's layer names.
+        architecture: The network. Its layer names become the model's layer names.
         dropout: Rate of a dropout after every activation; 0 adds no layers.
         l1: L1 penalty on the kernels.
 
+    Returns:
+        A ``tf.keras.Model`` with new random weights, from float32 (samples, *input_shape) to (samples, *output_shape).
+
     Raises:
         Infeasible: If the layers do not fit together.
-        ConversionError: If a quantized architecture still has a batch norm (fold it first).
+        ConversionError: If a quantized architecture still has a norm; names the layer and the remedy.
     """
     keras = tensorflow().keras
     inputs = keras.Input(architecture.input_shape, name=INPUT)
     tensors = {-1: inputs}
-    grids = {-1: architecture.input}  # of what leaves every node
+    grids = {-1: architecture.input}  # format of the output of every node, None for float
     for i, node in enumerate(architecture.nodes):
         layer, name = node.layer, node.name
         maker = (QUANTIZED if architecture.quantized else FLOAT)[layer.kind]
@@ -59,7 +62,16 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0) 
 
 
 def save_keras(architecture: Architecture, weights: Weights, path: Path) -> None:
-    """Writes the model as one ``.keras`` file, for :func:`load_keras`."""
+    """Write a network as one ``.keras`` file, for :func:`load_keras`.
+
+    Args:
+        architecture: Float or quantized.
+        weights: Arrays keyed ``layer/part``, in the shapes of the architecture.
+        path: File to write, ending in ``.keras``.
+
+    Raises:
+        KeyError: If an array is missing.
+    """
     model = build(architecture)
     set_weights(model, architecture, weights)
     for layer in model.layers:
@@ -71,7 +83,13 @@ def save_keras(architecture: Architecture, weights: Weights, path: Path) -> None
 
 
 def load_keras(path: Path | str) -> Model:
-    """Reads a ``.keras`` file with layers of QKeras and of kerasnac.
+    """Read a ``.keras`` file with layers of QKeras and of kerasnac.
+
+    Args:
+        path: File of :func:`save_keras`.
+
+    Returns:
+        The ``tf.keras.Model``.
 
     Raises:
         RunError: If it cannot be read.
@@ -84,7 +102,16 @@ def load_keras(path: Path | str) -> Model:
 
 
 def get_weights(model: Model, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
-    """Copies a model's weights into arrays keyed ``layer/part``."""
+    """Copy the weights of a model into arrays.
+
+    Args:
+        model: A model of :func:`build`.
+        architecture: The architecture that it was built from, for the names.
+
+    Returns:
+        float32 arrays keyed ``layer/part`` (``dense_0/kernel``), in the shapes of
+        :meth:`kerasnac.core.network.layers.Kind.weights`.
+    """
     weights = {}
     for node in architecture.nodes:
         if node.weights:
@@ -94,21 +121,38 @@ def get_weights(model: Model, architecture: Architecture) -> dict[str, NDArray[n
 
 
 def set_weights(model: Model, architecture: Architecture, weights: Weights) -> None:
-    """Loads arrays from :func:`get_weights` of the float or quantized form of the same network."""
+    """Load arrays into a model.
+
+    Args:
+        model: A model of :func:`build`.
+        architecture: The architecture that it was built from, for the names.
+        weights: Arrays keyed ``layer/part``, as from :func:`get_weights` of the float or quantized form of the network;
+            others are ignored.
+
+    Raises:
+        KeyError: If an array is missing.
+        ValueError: If an array has another shape.
+    """
     for node in architecture.nodes:
         if node.weights:
             model.get_layer(node.name).set_weights([weights[f"{node.name}/{part}"] for part in node.weights])
 
 
 def _quantizer(grid: Precision | None) -> Any:
-    """``quantized_bits`` for a signed format; None for a float tensor."""
+    """Return QKeras' ``quantized_bits`` for a signed format, and None for a float tensor."""
     if grid is None:
         return None
     return qkeras().quantized_bits(grid.bits, grid.integer - 1, alpha=1)
 
 
 def _quantizers(layer: LayerSpec) -> dict[str, Any]:
+    """Return the arguments of a QKeras layer that quantize its kernel and bias."""
     return {"kernel_quantizer": _quantizer(layer.weight), "bias_quantizer": _quantizer(layer.bias)}
+
+
+# Functions of one signature: they make the Keras layer for ``node``, whose first input has the format ``grid`` (None in a
+# float network), with further ``options`` of the Keras constructor. The layer maps float32 tensors (samples,
+# *node.shapes[i]) to (samples, *node.output).
 
 
 def _dense(node: Node, grid: Precision | None, **options: Any) -> Any:
@@ -194,7 +238,7 @@ _FORMATTED = {"dense": _dense, "conv1d": _conv, "conv2d": _conv, "activation": _
 #: Layers that pass on numbers on a grid as they are, or compute with them exactly.
 _PLAIN = {"matmul": _matmul, "add": _add, "flatten": _flatten, "reshape": _reshape, "pool": _pool, "window": _window}
 
-#: For every kind in a float network: makes the Keras layer from the node, the format of what it reads and Keras options.
+#: For every kind in a float network: the function that makes the Keras layer.
 FLOAT: Mapping[str, Callable[..., Any] | Unsupported] = {
     **_FORMATTED,
     **_PLAIN,

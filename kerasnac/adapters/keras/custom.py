@@ -1,4 +1,4 @@
-"""Keras layers for what Keras and QKeras lack: table activations, an exact softmax, products of activations."""
+"""Keras layers that Keras and QKeras lack: activations from tables, an exact softmax, products of activations."""
 
 from __future__ import annotations
 
@@ -14,15 +14,25 @@ from kerasnac.core.network.precision import Precision
 
 @cache
 def custom() -> SimpleNamespace:
-    """The layer classes by name; made on first use because they need TensorFlow."""
+    """Return the layer classes by name.
+
+    They are defined on first use, since their base class needs TensorFlow.
+
+    Raises:
+        EnvironmentProblem: If TensorFlow is missing, or was imported under Keras 3.
+    """
     tf = tensorflow()
     register = tf.keras.utils.register_keras_serializable("kerasnac")
 
     @register
     class TableActivation(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
-        """Looks its input up in a table; the gradient is that of the smooth function.
+        """Activation from a table, with the gradient of the smooth function.
 
-        The input must lie on its grid: the layer before is a quantizer with the same format.
+        Args:
+            fn: Name of the activation, a key of :data:`kerasnac.core.network.activations.ACTIVATIONS`.
+            inputs: Format of the input. The input must lie on its grid: the layer before is a quantizer of this format.
+            outputs: Format of the entries of the table.
+            options: Of ``tf.keras.layers.Layer``.
         """
 
         def __init__(self, fn: str, inputs: str, outputs: str, **options: Any) -> None:
@@ -30,6 +40,7 @@ def custom() -> SimpleNamespace:
             self.fn, self.inputs, self.outputs = fn, Precision.parse(inputs), Precision.parse(outputs)
 
         def call(self, x: Any) -> Any:
+            """Look every value up: float32 tensors of any shape in and out."""
             values = tf.constant(table(self.fn, self.inputs, self.outputs), tf.float32)
             slope = ACTIVATIONS[self.fn].slope
             smooth = tf.nn.leaky_relu(x, slope) if slope else tf.keras.activations.get(ACTIVATIONS[self.fn].keras)(x)
@@ -40,13 +51,20 @@ def custom() -> SimpleNamespace:
 
     @register
     class TableSoftmax(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
-        """hls4ml's stable softmax over the last axis, number by number; the gradient is that of the real softmax."""
+        """Softmax over the last axis as hls4ml's stable softmax computes it, with the gradient of the real softmax.
+
+        Args:
+            inputs: Format of the scores, which must lie on its grid.
+            outputs: Format of the result, unsigned.
+            options: Of ``tf.keras.layers.Layer``.
+        """
 
         def __init__(self, inputs: str, outputs: str, **options: Any) -> None:
             super().__init__(**options)
             self.inputs, self.outputs = Precision.parse(inputs), Precision.parse(outputs)
 
         def call(self, x: Any) -> Any:
+            """Normalise scores: float32 tensors of shape (..., size) in and out."""
             tables = SoftmaxTables(self.inputs, x.shape[-1], self.outputs)
             difference = tf.reduce_max(x, axis=-1, keepdims=True) - x
             # Sums and products have more bits than float32: they are exact in float64 only.
@@ -64,24 +82,44 @@ def custom() -> SimpleNamespace:
 
     @register
     class MatMul(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
-        """Product of two matrices of activations, the second one transposed if asked."""
+        """Product of two matrices of activations.
+
+        Args:
+            transpose: True if the second one is to be transposed.
+            options: Of ``tf.keras.layers.Layer``.
+        """
 
         def __init__(self, transpose: bool, **options: Any) -> None:
             super().__init__(**options)
             self.transpose = transpose
 
         def call(self, factors: Any) -> Any:
+            """Multiply float32 tensors (samples, rows, inner) and (samples, inner, columns), or (samples, columns, inner)."""
             return tf.matmul(*factors, transpose_b=self.transpose)
 
         def get_config(self) -> dict[str, Any]:
             return {**super().get_config(), "transpose": self.transpose}
 
     def _raw(x: Any, grid: Precision) -> Any:
-        """The two's-complement patterns of values on a grid."""
+        """Return the two's-complement patterns of values on a grid.
+
+        Args:
+            x: Float tensor of any shape, on the grid.
+            grid: Format of the values.
+
+        Returns:
+            int32 tensor of the same shape, from 0 to 2**bits - 1.
+        """
         return tf.math.floormod(tf.cast(tf.round(x / grid.step), tf.int32), 2**grid.bits)
 
     def _straight_through(smooth: Any, exact: Any) -> Any:
-        """The exact values, with the gradient of the smooth ones: smooth - smooth is exactly zero."""
+        """Return the exact values with the gradient of the smooth ones.
+
+        Args:
+            smooth: float32 tensor.
+            exact: float32 tensor of the same shape.
+        """
+        # smooth - smooth is exactly zero.
         return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
 
     return SimpleNamespace(TableActivation=TableActivation, TableSoftmax=TableSoftmax, MatMul=MatMul)

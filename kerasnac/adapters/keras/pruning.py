@@ -18,7 +18,7 @@ from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights
 from kerasnac.core.settings import Ranking
 
-#: Times that the mask of a gradual pruning is made, about.
+#: How often a gradual pruning makes its masks anew, about.
 MASKS = 50
 
 _NO_WEIGHTS = Unsupported("it has no weights")
@@ -43,12 +43,15 @@ PRUNED: Mapping[str, str | Unsupported] = {
 
 
 def prunable(architecture: Architecture, weights: Weights, *, prune_output: bool) -> dict[str, NDArray[Any]]:
-    """The kernels that are pruned, by layer name.
+    """Return the kernels that pruning may set to zero.
 
     Args:
         architecture: Float or quantized.
-        weights: Its weights.
-        prune_output: False leaves the last layer with a kernel whole.
+        weights: Its weights, arrays keyed ``layer/part``.
+        prune_output: False leaves out the last layer with a kernel.
+
+    Returns:
+        By layer name, the arrays of ``weights`` themselves.
     """
     parts = {node.name: PRUNED[node.layer.kind] for node in architecture.nodes}
     kernels = {name: weights[f"{name}/{part}"] for name, part in parts.items() if not isinstance(part, Unsupported)}
@@ -56,13 +59,16 @@ def prunable(architecture: Architecture, weights: Weights, *, prune_output: bool
 
 
 def targets(kernels: Mapping[str, NDArray[Any]], sparsity: float, ranking: Ranking) -> dict[str, float]:
-    """The fraction of every kernel that is pruned.
+    """Return the fraction to prune of every kernel.
 
     Args:
-        kernels: Latent kernels by layer name; their plain magnitudes are compared, with no scale by layer.
+        kernels: Latent kernels by layer name, in any shapes; their plain magnitudes are compared, with no scale by layer.
         sparsity: Fraction of all weights to prune.
-        ranking: ``layer`` prunes this fraction of each kernel, ``global`` what is below one threshold. A kernel keeps
+        ranking: ``layer`` prunes this fraction of each kernel, ``global`` all weights below one threshold. A kernel keeps
             at least one weight, so that no layer is cut in two.
+
+    Returns:
+        A fraction from 0 to below 1 by layer name.
     """
     if ranking == "layer" or not kernels:
         return dict.fromkeys(kernels, sparsity)
@@ -74,15 +80,15 @@ def targets(kernels: Mapping[str, NDArray[Any]], sparsity: float, ranking: Ranki
 def fit_unpruned(
     architecture: Architecture, data: Development, training: Training, *, seed: int, start: Weights, remember: int
 ) -> tuple[Fit, dict[str, NDArray[np.float32]]]:
-    """Trains a quantized network as :func:`kerasnac.adapters.keras.train.fit` does, and looks at it on the way.
+    """Train a network as :func:`kerasnac.adapters.keras.train.fit` does, and keep the weights of an early epoch too.
 
     Args:
         architecture: Quantized.
         data: The development splits.
         training: Hyperparameters.
         seed: Seed of the training.
-        start: Weights to start from.
-        remember: Epochs after which to look, at most all.
+        start: Weights to start from, arrays keyed ``layer/part``.
+        remember: Number of epochs after which the weights are copied, at most all.
 
     Returns:
         The training, and the weights after so many of its epochs.
@@ -110,7 +116,7 @@ def fit_pruned(
     prune_output: bool,
     ranking: Ranking = "layer",
 ) -> Fit:
-    """One iteration of iterative magnitude pruning (Frankle and Carbin, arXiv:1803.03635).
+    """Prune at once, then train: one iteration of iterative magnitude pruning (Frankle and Carbin, arXiv:1803.03635).
 
     The mask keeps the largest of the *trained* weights; the kept weights are then set back to ``rewind`` and trained
     with the mask fixed. What is zero in ``trained`` stays pruned: masks are nested.
@@ -120,8 +126,8 @@ def fit_pruned(
         data: The development splits.
         training: Hyperparameters.
         seed: Seed of the training.
-        trained: Weights after the iteration before, already zero where it pruned.
-        rewind: Weights to start from: ``trained`` itself for fine-tuning.
+        trained: Weights after the iteration before, already zero where it pruned; arrays keyed ``layer/part``.
+        rewind: Weights to start from, likewise: ``trained`` itself for fine-tuning.
         sparsity: Fraction of the pruned kernels to be zero, at least that of ``trained``.
         prune_output: False leaves the last layer whole.
         ranking: See :func:`targets`.
@@ -154,7 +160,7 @@ def fit_gradually(
     start: Weights,
     fractions: Mapping[str, float],
 ) -> Fit:
-    """Prunes within one training, from nothing to the target (Zhu and Gupta, arXiv:1710.01878).
+    """Prune while training, from nothing to the target (Zhu and Gupta, arXiv:1710.01878).
 
     The sparsity rises as a cubic polynomial over the first half of the steps; in the second half the mask is fixed.
 
@@ -163,7 +169,7 @@ def fit_gradually(
         data: The development splits.
         training: Hyperparameters.
         seed: Seed of the training.
-        start: Weights to start from.
+        start: Weights to start from, arrays keyed ``layer/part``.
         fractions: Final fraction of zeros of every pruned kernel, by layer name.
     """
     from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
@@ -179,20 +185,28 @@ def fit_gradually(
 
 
 def fit_masked(architecture: Architecture, data: Development, training: Training, *, seed: int, start: Weights) -> Fit:
-    """Trains a network whose zeros stay zeros.
+    """Train a network whose zeros stay zeros.
 
     Args:
         architecture: Quantized.
         data: The development splits.
         training: Hyperparameters.
         seed: Seed of the training.
-        start: Weights to start from; the zeros of their kernels are the mask.
+        start: Weights to start from, arrays keyed ``layer/part``; the zeros of their kernels are the mask.
     """
     return fit_pruned(architecture, data, training, seed=seed, trained=start, rewind=start, sparsity=0.0, prune_output=True)
 
 
 def _wrapped(model: Model, schedules: Mapping[str, Any]) -> tuple[Model, list[Any]]:
-    """A model in pruning wrappers, and these. They hold the model's own layers: training the one trains the other."""
+    """Put layers of a model into pruning wrappers. They hold the model's own layers: training one trains the other.
+
+    Args:
+        model: Model of :func:`kerasnac.adapters.keras.build.build`.
+        schedules: TFMOT's pruning schedules by layer name; other layers are not wrapped.
+
+    Returns:
+        The model of wrapped layers, and the wrappers.
+    """
     import tensorflow_model_optimization as tfmot
     from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude
 
@@ -205,6 +219,7 @@ def _wrapped(model: Model, schedules: Mapping[str, Any]) -> tuple[Model, list[An
 
 
 def _fit(model: Model, wrapped: Model, architecture: Architecture, data: Development, training: Training) -> Fit:
+    """Train a wrapped model and score the one in it; arguments as for :func:`_wrapped` and ``fit_model``."""
     from tensorflow_model_optimization.sparsity.keras import UpdatePruningStep
 
     # Without this callback the last step of a training would leave pruned weights other than zero.

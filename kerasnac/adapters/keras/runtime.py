@@ -14,12 +14,16 @@ import numpy as np
 
 from kerasnac.errors import EnvironmentProblem
 
+#: Held while ``keras`` is another module.
 _swap = threading.RLock()
 
 
 @cache
 def tensorflow() -> Any:
-    """Imports TensorFlow so that ``tf.keras`` is legacy Keras (tf_keras), which QKeras and TFMOT need.
+    """Import TensorFlow so that ``tf.keras`` is legacy Keras (tf_keras), which QKeras and TFMOT need.
+
+    Returns:
+        The module ``tensorflow``.
 
     Raises:
         EnvironmentProblem: If TensorFlow was imported under Keras 3 before, or is missing.
@@ -44,7 +48,10 @@ def tensorflow() -> Any:
 
 @contextmanager
 def _stderr_silenced() -> Iterator[None]:
-    """Drops what C++ writes to stderr: TensorFlow greets with a page on missing GPUs before logging can be set up."""
+    """Drop everything written to stderr, C++ included.
+
+    On import, TensorFlow writes a page on missing GPUs before its logging can be set up.
+    """
     saved = os.dup(2)
     try:
         with open(os.devnull, "wb") as nothing:
@@ -57,7 +64,14 @@ def _stderr_silenced() -> Iterator[None]:
 
 @cache
 def qkeras() -> Any:
-    """Imports QKeras on top of :func:`tensorflow`."""
+    """Import QKeras on top of :func:`tensorflow`, with NumPy 2 and negative exponents made to work.
+
+    Returns:
+        The module ``qkeras``.
+
+    Raises:
+        EnvironmentProblem: See :func:`tensorflow`.
+    """
     tensorflow()
     if not hasattr(np, "product"):
         np.product = np.prod  # type: ignore[attr-defined]  # QKeras 0.9.0 calls what NumPy 2 removed
@@ -82,37 +96,41 @@ class _FloatPow:
         return getattr(self._backend, name)
 
     def pow(self, base: Any, exponent: Any) -> Any:
-        """``base ** exponent`` in floating point."""
+        """Return ``base ** exponent`` in float32, for scalars or tensors of one shape and any numeric dtype."""
         return self._backend.pow(self._backend.cast_to_floatx(base), self._backend.cast_to_floatx(exponent))
 
 
 @contextmanager
 def legacy_keras() -> Iterator[None]:
-    """Makes the importable module ``keras`` be tf_keras while hls4ml or rule4ml look at it.
+    """Let ``import keras`` give tf_keras while hls4ml or rule4ml are used.
 
-    Both choose their parser by the version of ``keras`` and misread a legacy model when they find Keras 3. The
-    swap is process-wide, hence the lock.
+    Both choose their parser by the version of ``keras`` and misread a legacy model when they find Keras 3. All threads
+    of the process see the swap, so it holds a lock.
     """
     tensorflow()
     import tf_keras
 
     with _swap:
-        ours = {name: module for name, module in sys.modules.items() if name == "keras" or name.startswith("keras.")}
-        for name in ours:
-            del sys.modules[name]
+        ours = _take_out_keras()
         sys.modules["keras"] = tf_keras
         try:
             yield
         finally:
-            for name in [n for n in sys.modules if n == "keras" or n.startswith("keras.")]:
-                del sys.modules[name]
+            _take_out_keras()
             sys.modules.update(ours)
 
 
-def become_worker() -> None:
-    """Gives this process one TensorFlow thread and deterministic kernels.
+def _take_out_keras() -> dict[str, Any]:
+    """Remove ``keras`` and its submodules from the imported modules, and return them by name."""
+    names = [name for name in sys.modules if name == "keras" or name.startswith("keras.")]
+    return {name: sys.modules.pop(name) for name in names}
 
-    Sums then have one order, so that results do not depend on how many processes share a machine.
+
+def become_worker() -> None:
+    """Give this process one TensorFlow thread and deterministic kernels.
+
+    Sums then have one order, so that results do not depend on how many processes share a machine. Where TensorFlow runs
+    already, as in a notebook, its threads stay as they are.
     """
     tf = tensorflow()
     tf.get_logger().setLevel("ERROR")  # every candidate is a new model, and every new model is traced: no news
@@ -120,5 +138,5 @@ def become_worker() -> None:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:
-        return  # TensorFlow already runs in this process (a notebook): leave the user's threads alone.
+        return  # TensorFlow already runs in this process.
     tf.config.experimental.enable_op_determinism()

@@ -1,4 +1,4 @@
-"""Look-up tables over an input grid: the same numbers in Keras and in firmware."""
+"""Look-up tables over an input grid, with the same numbers in Keras and in firmware."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ from kerasnac.core.network.precision import Precision
 
 
 def table(fn: str, inputs: Precision, outputs: Precision) -> NDArray[np.float64]:
-    """Values of an activation for every raw input pattern, rounded to the output grid.
+    """Compute the values of an activation for every raw input pattern, rounded to the output grid.
 
     Computed in float64 with NumPy, so that it does not depend on which vector unit TensorFlow uses.
 
+    Args:
+        fn: Name of an activation that is a table, a key of :data:`kerasnac.core.network.activations.ACTIVATIONS`.
+        inputs: Format of the input.
+        outputs: Format of the entries.
+
     Returns:
-        Shape (2**inputs.bits,): entry r belongs to the input whose two's-complement pattern is r.
+        float64, shape (2**inputs.bits,): entry r belongs to the input whose two's-complement pattern is r.
+
+    Raises:
+        KeyError: If the activation is no table.
     """
     x = inputs.grid()
     slope = ACTIVATIONS[fn].slope
@@ -52,39 +60,49 @@ class SoftmaxTables:
 
     @property
     def difference(self) -> Precision:
-        """``max - x``: as fine as the scores and, unsigned, twice their reach."""
+        """Format of ``max - x``: as fine as the scores and, unsigned, of twice their range."""
         return Precision(self.inputs.bits, self.inputs.integer, signed=False)
 
     @property
     def entry(self) -> Precision:
-        """Entries of both tables: values up to one, finer than the result."""
+        """Format of the entries of both tables: values up to one, finer than the result."""
         return Precision(self.outputs.bits + 4, 1, signed=False)
 
     @property
     def sum(self) -> Precision:
-        """Sum of all exponentials, exact."""
+        """Format of the sum of all exponentials, exact."""
         carry = self.size.bit_length()
         return Precision(self.entry.bits + carry, self.entry.integer + carry, signed=False)
 
     @property
     def index(self) -> Precision:
-        """The sum as an index of the reciprocals, rounded half up."""
+        """Format of the sum as an index of the reciprocals, rounded half up."""
         whole = self.size.bit_length()
         return Precision(whole + RECIPROCAL_BITS, whole, signed=False)
 
     @cached_property
     def exponentials(self) -> NDArray[np.float64]:
-        """exp(-d) for every raw ``d``."""
+        """exp(-d) for every raw ``d``; float64, shape (2**difference.bits,)."""
         return self._rounded(np.exp(-self.difference.grid()))
 
     @cached_property
     def reciprocals(self) -> NDArray[np.float64]:
-        """1 / s for every raw ``s`` of :attr:`index`; the entry for zero is never read, since the sum is at least one."""
+        """1 / s for every raw ``s`` of :attr:`index`; float64, shape (2**index.bits,).
+
+        The entry for zero is never read, since the sum is at least one.
+        """
         grid = self.index.grid()
         return self._rounded(1 / np.maximum(grid, grid[1]))
 
     def _rounded(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The firmware makes its tables in float32 and rounds them half up."""
+        """Round values to entries as the firmware does, which makes its tables in float32 and rounds them half up.
+
+        Args:
+            values: float64, shape (entries,).
+
+        Returns:
+            float64, shape (entries,), on the grid of :attr:`entry`.
+        """
         scaled = np.ldexp(values.astype(np.float32).astype(np.float64), self.entry.fractional)
         raw: NDArray[np.float64] = np.minimum(np.floor(scaled + 0.5), 2**self.entry.bits - 1)
         return np.ldexp(raw, -self.entry.fractional)

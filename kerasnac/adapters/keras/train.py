@@ -1,4 +1,4 @@
-"""Training and predicting with plain arrays in and out."""
+"""Training, scoring and predicting, with arrays in and arrays out."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from kerasnac.core.network.quantization import Observed, quantize
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm
 
+#: Samples per step where nothing is trained.
 PREDICT_BATCH = 4096
 
-#: Training samples on which activation ranges are observed.
+#: Training samples on which activation ranges are measured.
 CALIBRATION_SAMPLES = 8192
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What one training gave.
+    """Result of one training.
 
     Attributes:
-        weights: Trained weights.
-        metric: Task metric on validation.
-        loss: Loss on validation.
+        weights: Trained weights, float32 arrays keyed ``layer/part``.
+        metric: Task metric on validation; NaN if the training diverged.
+        loss: Loss on validation, without penalties and label smoothing.
         epochs: Epochs trained.
         seconds: Wall time of the training.
     """
@@ -51,20 +52,34 @@ def fit(
     seed: int,
     weights: Weights | None = None,
 ) -> Fit:
-    """Trains a network on the training split and scores it on the validation split.
+    """Train a network on the training split and score it on the validation split.
 
     Args:
         architecture: Float or quantized.
         data: The development splits.
         training: Hyperparameters.
-        seed: Fixes initial weights, shuffling and dropout.
-        weights: Start from these instead of random ones.
+        seed: Seed of initial weights, shuffling and dropout.
+        weights: Weights to start from, arrays keyed ``layer/part``; random ones by default.
+
+    Raises:
+        ConfigError: If the task cannot be trained so, as a regression with label smoothing.
+        ConversionError: If the architecture is quantized and has a norm.
     """
     return fit_model(fresh_model(architecture, training, seed=seed, weights=weights), architecture, data, training)
 
 
 def fresh_model(architecture: Architecture, training: Training, *, seed: int, weights: Weights | None = None) -> Model:
-    """A model to train, in a session of its own; arguments as for :func:`fit`."""
+    """Build a model to train, in a Keras session of its own, which ends those of earlier models.
+
+    Args:
+        architecture: Float or quantized.
+        training: Hyperparameters; the dropout and the L1 penalty are parts of the model.
+        seed: Seed of initial weights, shuffling and dropout.
+        weights: Weights to start from, arrays keyed ``layer/part``; random ones by default.
+
+    Returns:
+        A ``tf.keras.Model`` that is not compiled.
+    """
     tensorflow().keras.backend.clear_session()
     tensorflow().keras.utils.set_random_seed(seed)
     model = build(architecture, dropout=training.dropout, l1=training.l1)
@@ -82,15 +97,18 @@ def fit_model(
     trained: Model | None = None,
     callbacks: Sequence[Any] = (),
 ) -> Fit:
-    """As :func:`fit`, for a model that is already built.
+    """Train a model on the training split and score it on the validation split, as :func:`fit` does.
 
     Args:
-        model: The model whose weights are read and scored.
-        architecture: What it was built from.
+        model: The model whose weights are read and scored; see :func:`fresh_model`.
+        architecture: The architecture that it was built from.
         data: The development splits.
         training: Hyperparameters; with label smoothing or an L1 penalty, stopping early looks at the plain loss.
-        trained: The model to train where it is not the same object (a pruning wrapper that shares its weights).
+        trained: The model to train where it is another object, as a pruning wrapper that shares its weights.
         callbacks: Keras callbacks.
+
+    Raises:
+        ConfigError: If the task cannot be trained so.
     """
     keras = tensorflow().keras
     start = time.perf_counter()
@@ -117,7 +135,13 @@ def fit_model(
 
 
 def compile_model(model: Model, task: Task, training: Training, *, steps: int) -> None:
-    """Compiles a model with the loss of its task; ``steps`` is the length of the learning-rate schedule.
+    """Compile a model with the loss of its task.
+
+    Args:
+        model: Model to compile.
+        task: Classification with logits as outputs, or regression.
+        training: Hyperparameters.
+        steps: Length of the learning-rate schedule, in batches.
 
     Raises:
         ConfigError: If the task cannot be trained so.
@@ -144,12 +168,21 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int) -
 
 
 def _monitored(training: Training) -> str:
-    """What early stopping looks at: the loss without what is added to it while training."""
+    """Return the name of the loss that early stopping looks at: the one without penalties and label smoothing."""
     return "val_plain" if training.label_smoothing or training.l1 else "val_loss"
 
 
 def _smoothed(classes: int, smoothing: float) -> Callable[[Any, Any], Any]:
-    """Cross-entropy with smoothed labels, which legacy Keras has for one-hot labels only."""
+    """Return the cross-entropy with smoothed labels, which legacy Keras has for one-hot labels only.
+
+    Args:
+        classes: Number of classes.
+        smoothing: Fraction of every label that is spread over all classes.
+
+    Returns:
+        A Keras loss of integer labels, shape (samples,) or (samples, 1), and float32 logits, shape (samples, classes);
+        it returns float32 of shape (samples,).
+    """
     tf = tensorflow()
 
     def loss(labels: Any, logits: Any) -> Any:
@@ -160,7 +193,17 @@ def _smoothed(classes: int, smoothing: float) -> Callable[[Any, Any], Any]:
 
 
 def score(model: Model, task: Task, split: Split) -> tuple[float, float]:
-    """Task metric and loss of a model on a split."""
+    """Return the task metric and the loss of a model on a split.
+
+    Args:
+        model: Model with the outputs of the task, logits for a classification.
+        task: Classification or regression.
+        split: Samples and targets.
+
+    Returns:
+        The metric (accuracy, or the error in the unit of the task), and the cross-entropy or mean squared error. Of
+        outputs that are not finite they are not finite either.
+    """
     outputs = model.predict(split.x, batch_size=PREDICT_BATCH, verbose=0)
     if task.kind == "classification":
         shifted = outputs - outputs.max(axis=1, keepdims=True)
@@ -172,7 +215,16 @@ def score(model: Model, task: Task, split: Split) -> tuple[float, float]:
 
 
 def predict(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> NDArray[np.float32]:
-    """Outputs of a network, shape (samples, outputs)."""
+    """Compute the outputs of a network.
+
+    Args:
+        architecture: Float or quantized.
+        weights: Arrays keyed ``layer/part``.
+        x: Samples of any numeric dtype, shape (samples, *input_shape).
+
+    Returns:
+        float32, shape (samples, *output_shape).
+    """
     model = build(architecture)
     set_weights(model, architecture, weights)
     outputs: NDArray[np.float32] = model.predict(x, batch_size=PREDICT_BATCH, verbose=0)
@@ -180,20 +232,38 @@ def predict(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> ND
 
 
 def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-    """What leaves every layer of a network, by layer name; shape (samples, values)."""
+    """Compute the outputs of every layer of a network.
+
+    Args:
+        architecture: Float or quantized.
+        weights: Arrays keyed ``layer/part``.
+        x: Samples of any numeric dtype, shape (samples, *input_shape).
+
+    Returns:
+        By layer name, float32 of shape (samples, values): maps are flattened.
+    """
     keras = tensorflow().keras
     model = build(architecture)
     set_weights(model, architecture, weights)
     names = architecture.names
-    values = keras.Model(model.input, [model.get_layer(name).output for name in names]).predict(
-        x, batch_size=PREDICT_BATCH, verbose=0
-    )
+    every = keras.Model(model.input, [model.get_layer(name).output for name in names])
+    values = every.predict(x, batch_size=PREDICT_BATCH, verbose=0)
     arrays = values if len(names) > 1 else [values]
     return {name: np.asarray(array).reshape(len(x), -1) for name, array in zip(names, arrays, strict=True)}
 
 
 def observe(architecture: Architecture, weights: Weights, x: NDArray[Any], *, clip_quantile: float) -> dict[str, Observed]:
-    """Ranges of all activations on some samples, ``clip_quantile`` of the values left out at each end."""
+    """Measure the ranges of all activations on some samples.
+
+    Args:
+        architecture: Float, batch norms folded.
+        weights: Arrays keyed ``layer/part``.
+        x: Samples of any numeric dtype, shape (samples, *input_shape).
+        clip_quantile: Fraction of the values of an activation that is left out at each end.
+
+    Returns:
+        By the name of every layer of kind ``activation``; empty if there is none.
+    """
     keras = tensorflow().keras
     model = build(architecture)
     set_weights(model, architecture, weights)
@@ -215,15 +285,22 @@ def quantized_start(
     activation_bits: int,
     clip_quantile: float,
 ) -> tuple[Architecture, Weights]:
-    """Where quantization-aware training begins: formats for a trained float network, and its weights with norms folded.
+    """Give a trained float network formats, and fold its batch norms: the start of quantization-aware training.
 
     Args:
         architecture: Float.
-        weights: Trained.
-        data: Ranges are observed on its training samples.
+        weights: Trained weights, arrays keyed ``layer/part``.
+        data: The development splits; ranges are measured on the first training samples.
         weight_bits: Width of the kernels; a layer's own width wins.
         activation_bits: Width of the activations; a layer's own width wins.
         clip_quantile: Fraction of an activation's values that may exceed its format, at each end.
+
+    Returns:
+        The quantized network, and its latent weights, in float32 and not rounded yet.
+
+    Raises:
+        ConfigError: If a width is below 2 bits.
+        ConversionError: If a layer has no formats, as a layer norm.
     """
     folded, start = fold_batch_norm(architecture, weights)
     ranges = observe(folded, start, data.train.x[:CALIBRATION_SAMPLES], clip_quantile=clip_quantile)

@@ -1,4 +1,4 @@
-"""Programs for hardware, run in a folder with a log."""
+"""External programs: run with a time-out, their output in a log."""
 
 from __future__ import annotations
 
@@ -11,34 +11,37 @@ from pathlib import Path
 
 from kerasnac.errors import ConversionError, EnvironmentProblem
 
-#: Lines of a log that a message quotes.
+#: Number of lines of a log that a message quotes.
 TAIL = 5
 
 
 def require_tool(name: str) -> None:
-    """Checks that a program of the Debian package of the same name is on the path.
+    """Check that a program is on the path.
+
+    Args:
+        name: Name of the program, and of its Debian package.
 
     Raises:
-        EnvironmentProblem: If it is not.
+        EnvironmentProblem: If it is missing; says how to install it.
     """
     if shutil.which(name) is None:
         raise EnvironmentProblem(f"{name} is not installed: apt install {name}")
 
 
 def run_tool(command: Sequence[str | Path], *, folder: Path, log: Path, timeout: float) -> int:
-    """Runs a program; what it prints goes to a log.
+    """Run a program, and write its output to a log.
 
     Args:
         command: The program and its arguments.
-        folder: Where it runs.
-        log: Where to write.
-        timeout: Seconds after which it is stopped, with all that it started.
+        folder: Working directory.
+        log: File for both output streams, overwritten.
+        timeout: Seconds after which the program is stopped, with all processes that it started.
 
     Returns:
         The exit code.
 
     Raises:
-        ConversionError: If it takes too long.
+        ConversionError: If it takes too long; quotes the end of the log.
     """
     with log.open("w", encoding="utf-8") as stream:
         streams = {"stdin": subprocess.DEVNULL, "stdout": stream, "stderr": subprocess.STDOUT}
@@ -49,9 +52,15 @@ def run_tool(command: Sequence[str | Path], *, folder: Path, log: Path, timeout:
 
 
 def run_program(command: list[str], timeout: float, **options: object) -> int | None:
-    """Runs a command with its children in a session of their own; the exit code, or None if it was stopped.
+    """Run a command in a session of its own, so that a time-out stops its children too.
 
-    Stopping a shell alone would leave its compiler running.
+    Args:
+        command: The program and its arguments.
+        timeout: Seconds after which it is stopped.
+        options: Of ``subprocess.Popen``.
+
+    Returns:
+        The exit code, or None if it was stopped.
     """
     with subprocess.Popen(command, start_new_session=True, **options) as process:  # type: ignore[call-overload]
         try:
@@ -64,6 +73,6 @@ def run_program(command: list[str], timeout: float, **options: object) -> int | 
 
 
 def tail(log: Path) -> str:
-    """The last lines of a log, in one line."""
+    """Return the last lines of a log, joined in one."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     return " | ".join([line for line in lines if line][-TAIL:]) or "it said nothing"

@@ -1,9 +1,9 @@
 """Resources and latency of untrained networks, from the surrogate rule4ml (Rahimifar et al., arXiv:2408.05314).
 
-rule4ml 0.2 predicts the report of the HLS compiler for a project of hls4ml with graph networks. It is a guess: it
-sees the sizes of the layers, one bit width, reuse factor and strategy, but neither weights nor clock nor the format's
-integer bits. It is optional, licensed under the GPL 3, and brings PyTorch: nothing of it is imported before the first
-estimate.
+rule4ml 0.2 predicts with graph networks what the HLS compiler reports for a project of hls4ml. The prediction is rough:
+it knows the sizes of the layers, one bit width, the reuse factor and the strategy, but neither weights nor clock nor the
+integer bits of the format. It is optional, licensed under the GPL 3, and brings PyTorch: nothing of it is imported before
+the first estimate.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.keys import content_key, decisive
 from kerasnac.errors import ConfigError, EnvironmentProblem, SpaceError
 
-#: Our board -> the one that rule4ml learnt. The Alveo cards carry the dies of the VU13P and VU9P: the same resources.
+#: Board -> the board that rule4ml was trained on. The Alveo cards carry the dies of the VU13P and VU9P: the same resources.
 BOARDS: Mapping[str, str] = {
     "alveo-u250": "alveo-u250",
     "vu13p": "alveo-u250",
@@ -43,21 +43,21 @@ BOARDS: Mapping[str, str] = {
     "pynq-z2": "pynq-z2",
 }
 
-#: Versions that rule4ml distinguishes.
+#: Versions of hls4ml and Vivado that rule4ml distinguishes.
 HLS4ML = ("0.8.1", "1.1.0")
 VIVADO = tuple(f"{year}.{release}" for year in range(2019, 2025) for release in (1, 2))
 
 #: Its training data: widths of 2 to 16 bits, reuse factors of 1 to 4093 and dense layers of up to 128 x 128 weights
 #: (wa-hls4ml, Hawks et al., arXiv:2511.05615; the older data of rule4ml stay within). Not far above that size the
-#: predicted LUTs of a growing network fall, which a search would make use of.
+#: predicted LUTs of a growing network fall, which a search would exploit.
 WIDTHS = (2, 16)
 MAX_REUSE_FACTOR = 4093
 MAX_WEIGHTS = 128 * 128
 
-#: Activations that it tells apart; ``none`` is no layer of the firmware.
+#: Activations that it distinguishes; ``none`` is no layer of the firmware.
 ACTIVATIONS = ("none", "relu", "tanh", "sigmoid")
 
-#: Blocks that are made of other layers.
+#: Blocks with layers that it does not estimate.
 _FOREIGN_BLOCKS = ("conv", "attention", "deep_sets", "pool")
 
 _ONE_WIDTH = "rule4ml sees one precision for the whole network, not the widths of single layers"
@@ -66,11 +66,11 @@ _INSTALL = "pip install torch==2.13.0 (the README says how to get the build with
 
 
 class Rule4mlEstimator:
-    """Asks rule4ml for resources, cycles and interval; see :class:`kerasnac.core.hardware.estimators.Estimator`.
+    """Estimator of resources, cycles and interval with rule4ml; see :class:`kerasnac.core.hardware.estimators.Estimator`.
 
     Args:
-        settings: What it is asked.
-        board: The board whose resources the percentages are of; one of :data:`BOARDS`.
+        settings: Precision, reuse factor, strategy, versions, and number of dropout samples.
+        board: The board that the percentages refer to; one of :data:`BOARDS`.
 
     Raises:
         ConfigError: If rule4ml has no estimate for these settings or this board.
@@ -95,9 +95,9 @@ class Rule4mlEstimator:
         )
 
     def check(self, space: SearchSpace) -> None:
-        """Refuses a space with choices that the surrogate knows nothing of, before anything is estimated.
+        """Refuse a space with choices that rule4ml cannot estimate, before anything is estimated.
 
-        Blocks of a user's own are not looked into: what rule4ml does not know of them makes a candidate infeasible.
+        Blocks of a user's own are not checked: a candidate with layers that rule4ml does not know is infeasible.
 
         Raises:
             SpaceError: Naming the choice and the reason.
@@ -115,34 +115,37 @@ class Rule4mlEstimator:
         _require()
 
     def estimate(self, data: Development, architectures: Sequence[Architecture]) -> list[dict[str, float] | str]:
-        """Costs of float architectures.
+        """Estimate the costs of float architectures.
 
-        Every one is predicted on its own. rule4ml can predict many at once, but its graph norm then takes its mean
-        and variance over the layers of all of them: the estimates of a network move by tens of percent with what
-        else is in the batch.
+        Each is predicted on its own. rule4ml can predict many at once, but its graph norm then takes its mean and
+        variance over the layers of all networks: the estimates of one change by tens of percent with the others.
+
+        Args:
+            data: Not used.
+            architectures: Float architectures.
 
         Returns:
-            For each one the metrics of :data:`SOURCES`, then, with dropout samples, the standard deviation over the
-            samples of each as ``<metric>_spread``; or the reason why it has none.
+            For each one the metrics of :data:`SOURCES` by name, followed, with dropout samples, by their standard
+            deviations over the samples as ``<metric>_spread``; or the reason why it cannot be estimated.
         """
         return [self.estimate_one(architecture) for architecture in architectures]
 
     def estimate_one(self, architecture: Architecture) -> dict[str, float] | str:
-        """As :meth:`estimate`, for one architecture; the formats of a quantized one are not looked at."""
-        return _obstacle(architecture) or self._estimate(_on_a_vector(architecture))
+        """Estimate the costs of one architecture, as :meth:`estimate` does; formats of a quantized one are ignored."""
+        return _unsupported_reason(architecture) or self._estimate(_on_a_vector(architecture))
 
     def _estimate(self, architecture: Architecture) -> dict[str, float]:
         features = self._features(architecture)
         (metrics,) = self._metrics(_predict(features))
         if self.settings.samples:
-            # Copies of one network share one mean and variance: here a batch is as good as one after the other.
+            # Copies of one network have one mean and variance, so they can be predicted at once.
             copies = features.iloc[[0] * self.settings.samples].reset_index(drop=True)
             samples = self._metrics(_predict(copies, dropout=True))
             metrics |= {f"{name}_spread": float(np.std([sample[name] for sample in samples])) for name in metrics}
         return metrics
 
     def _features(self, architecture: Architecture) -> Any:
-        """What the graph networks see of a network: a data frame of one row."""
+        """Return the features that the graph networks read of a network, as a data frame of one row."""
         package, settings = _rule4ml(), self.settings
         layers = _layers(architecture, settings.reuse_factor)
         model = {"precision": str(self.precision), "reuse_factor": settings.reuse_factor, "strategy": settings.strategy}
@@ -159,10 +162,13 @@ class Rule4mlEstimator:
         )
 
     def _metrics(self, predicted: Mapping[str, NDArray[Any]]) -> list[dict[str, float]]:
-        """The metrics of :data:`SOURCES` for every row of a prediction.
+        """Return the metrics of :data:`SOURCES` for every row of a prediction.
 
-        The networks predict percentages of rule4ml's own table of boards, which rule4ml turns into numbers: those are
-        taken, and divided by ours, so that a percentage means the same whatever it is an estimate of.
+        The graph networks predict percentages of rule4ml's own table of boards, and rule4ml turns them into numbers. The
+        percentages returned here are these numbers over the resources of :attr:`board`, as for all other estimates.
+
+        Args:
+            predicted: By metric of rule4ml, numbers of shape (rows,).
         """
         rows = []
         for i in range(len(predicted["lut"])):
@@ -175,7 +181,11 @@ class Rule4mlEstimator:
 
 
 def _check_settings(settings: Rule4mlSettings, board: Board, precision: Precision) -> None:
-    """Refuses what rule4ml has never seen."""
+    """Refuse settings that rule4ml was not trained with.
+
+    Raises:
+        ConfigError: Naming the setting and its limits.
+    """
     low, high = WIDTHS
     if board.name not in BOARDS:
         raise ConfigError(f"rule4ml does not know the board {board.name}: one of {', '.join(BOARDS)}")
@@ -194,7 +204,7 @@ def _check_settings(settings: Rule4mlSettings, board: Board, precision: Precisio
 
 
 def _leaves(block: Block) -> Iterator[Block]:
-    """The blocks that a block is made of."""
+    """Yield the blocks that a block is made of, down to those that are not made of others."""
     if isinstance(block, Choose):
         for option in block.options:
             yield from _leaves(option)
@@ -205,7 +215,7 @@ def _leaves(block: Block) -> Iterator[Block]:
 
 
 def _unknown_choice(name: str, value: Scalar) -> str:
-    """Why rule4ml has no estimate for the value of a choice; empty if it may have."""
+    """Return the reason why rule4ml cannot estimate a value of a choice; empty if it may be able to."""
     choice = name.rsplit(".", 1)[-1]
     if choice in ("weight_bits", "activation_bits"):
         return f"{_ONE_WIDTH}; leave bit widths out of the space"
@@ -218,8 +228,8 @@ def _unknown_choice(name: str, value: Scalar) -> str:
     return ""
 
 
-def _obstacle(architecture: Architecture) -> str:
-    """Why rule4ml has no estimate for a network; empty if it has."""
+def _unsupported_reason(architecture: Architecture) -> str:
+    """Return the reason why rule4ml cannot estimate a network; empty if it can."""
     if architecture.codesigned:
         return f"rule4ml: {_ONE_WIDTH}, nor their sparsities"
     for node in _on_a_vector(architecture).nodes:
@@ -240,7 +250,7 @@ def _obstacle(architecture: Architecture) -> str:
 
 
 def _on_a_vector(architecture: Architecture) -> Architecture:
-    """The same network on samples that have been cut and flattened, which costs nothing on the chip."""
+    """Return the network for samples that are cut and flattened already, which costs nothing on the chip."""
     cut = architecture.without_window()
     if cut.layers[0].kind != "flatten":
         return cut
@@ -248,18 +258,19 @@ def _on_a_vector(architecture: Architecture) -> Architecture:
 
 
 def _layers(architecture: Architecture, reuse_factor: int) -> list[dict[str, Any]]:
-    """The layers as rule4ml's parser of Keras models describes them.
+    """Describe the layers of a network as rule4ml's parser of Keras models does.
 
-    Not by that parser: it draws random numbers, which TensorFlow refuses when it is deterministic, fails on linear
-    activations, misses the operations of softmax layers, and is run six times over.
+    The parser itself is not used: it draws random numbers, which TensorFlow refuses when it is deterministic, fails on
+    linear activations, misses the operations of softmax layers, and runs six times per network.
     """
     shape = (None, *architecture.input_shape)
     inputs = _layer("InputLayer", shape, shape, reuse_factor)
-    linear = ("fn", "none")  # rule4ml skips these too: it only counts layers of the firmware.
+    linear = ("fn", "none")  # rule4ml's parser skips these too: they are no layers of the firmware.
     return [inputs, *(_described(node, reuse_factor) for node in architecture.nodes if linear not in node.layer.params)]
 
 
 def _described(node: Node, reuse_factor: int) -> dict[str, Any]:
+    """Describe one layer with its sizes and parameters."""
     description, weights = DESCRIPTIONS[node.layer.kind], node.weights.values()
     assert not isinstance(description, Unsupported), node.name
     layer = _layer(description.name, (None, *node.shapes[0]), (None, *node.output), reuse_factor)
@@ -275,7 +286,7 @@ def _dense(node: Node, reuse_factor: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Description:
-    """How rule4ml is told about layers of a kind.
+    """Description of the layers of a kind for rule4ml.
 
     Attributes:
         name: Its name for the kind.
@@ -289,7 +300,7 @@ class _Description:
 _STREAMED = Unsupported("it has only seen streamed convolutions with reuse factors of 8192 and more (wa-hls4ml)")
 _NEVER_SEEN = Unsupported("it has never seen one")
 
-#: For every kind: how rule4ml is told about it.
+#: For every kind: its description for rule4ml.
 DESCRIPTIONS: Mapping[str, _Description | Unsupported] = {
     "dense": _Description("Dense", _dense),
     "activation": _Description("Activation", lambda node, reuse_factor: {"activation": node.layer["fn"]}),
@@ -308,6 +319,14 @@ DESCRIPTIONS: Mapping[str, _Description | Unsupported] = {
 
 
 def _layer(name: str, inputs: tuple[int | None, ...], outputs: tuple[int | None, ...], reuse_factor: int) -> dict[str, Any]:
+    """Describe a layer without parameters.
+
+    Args:
+        name: rule4ml's name of the kind.
+        inputs: Shape of a batch of inputs, None first.
+        outputs: Shape of a batch of outputs, None first.
+        reuse_factor: Reuse factor.
+    """
     return {
         "class_name": name,
         "input_shape": inputs,
@@ -320,16 +339,19 @@ def _layer(name: str, inputs: tuple[int | None, ...], outputs: tuple[int | None,
 
 @cache
 def _closest_reuse_factor(inputs: int, outputs: int, wanted: int) -> int:
-    """The reuse factor that hls4ml would take; cached, since rule4ml tries all of them up to the number of weights."""
+    """Return the reuse factor that hls4ml would take; cached, since rule4ml tries all up to the number of weights."""
     return int(_rule4ml().closest_reuse_factor(inputs, outputs, wanted))
 
 
 def _predict(features: Any, *, dropout: bool = False) -> dict[str, NDArray[Any]]:
-    """Predictions for every row: metric -> numbers, shape (rows,).
+    """Predict the metrics of rule4ml.
 
     Args:
         features: A data frame with one row per copy of one network.
-        dropout: Monte-Carlo dropout, with the same masks for every network.
+        dropout: True for Monte-Carlo dropout, with the same masks for every network.
+
+    Returns:
+        Numbers by metric, shape (rows,).
     """
     with _reproducible():
         return {
@@ -340,7 +362,7 @@ def _predict(features: Any, *, dropout: bool = False) -> dict[str, NDArray[Any]]
 
 @contextmanager
 def _reproducible() -> Iterator[None]:
-    """One PyTorch thread and one seed, the user's own put back afterwards."""
+    """Use one PyTorch thread and a fixed seed, and restore those of the user afterwards."""
     import torch
 
     threads = torch.get_num_threads()
@@ -355,7 +377,7 @@ def _reproducible() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Package:
-    """What is used of rule4ml.
+    """Parts of rule4ml that are used here.
 
     Attributes:
         parser: Its module that turns descriptions of layers into features.
@@ -370,7 +392,7 @@ class _Package:
 
 @cache
 def _rule4ml() -> _Package:
-    """Imports rule4ml and loads its networks, once per process.
+    """Import rule4ml and load its networks, once per process.
 
     Raises:
         EnvironmentProblem: If it is missing, or another version.
@@ -390,7 +412,11 @@ def _rule4ml() -> _Package:
 
 
 def _require() -> None:
-    """Raises unless rule4ml, and a version whose estimates are known, is installed."""
+    """Check that rule4ml is installed, in a version whose estimates are known.
+
+    Raises:
+        EnvironmentProblem: If it is missing, or another version; says what to install.
+    """
     try:
         version = metadata.version("rule4ml")
         metadata.version("torch")

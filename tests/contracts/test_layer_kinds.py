@@ -225,7 +225,7 @@ def test_adder_graphs_are_equal_to_keras_or_refused(kind: str) -> None:
 
 @every_kind
 def test_rule4ml_estimates_or_gives_the_reason(kind: str) -> None:
-    reason, entry = rule4ml._obstacle(EXAMPLES[kind]), rule4ml.DESCRIPTIONS[kind]
+    reason, entry = rule4ml._unsupported_reason(EXAMPLES[kind]), rule4ml.DESCRIPTIONS[kind]
     if kind in ("activation", "flatten", "window"):
         assert not reason  # Samples are cut and flattened before they reach the network.
     elif isinstance(entry, Unsupported):

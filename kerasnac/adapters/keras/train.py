@@ -201,8 +201,8 @@ def score(model: Model, task: Task, split: Split) -> tuple[float, float]:
         split: Samples and targets.
 
     Returns:
-        The metric (accuracy, or the error in the unit of the task), and the cross-entropy or mean squared error. Of
-        outputs that are not finite they are not finite either.
+        The metric (accuracy, or mean distance in the unit of the task), and the cross-entropy or mean squared error;
+        the metric is NaN if an output is not finite.
     """
     outputs = model.predict(split.x, batch_size=PREDICT_BATCH, verbose=0)
     if task.kind == "classification":

@@ -1,4 +1,4 @@
-"""pymoo's NSGA-II over the genomes of a space."""
+"""pymoo's NSGA-II over the genomes of a search space."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ from kerasnac.core.space.search_space import Genome
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import Infeasible
 
-#: Stands for the objectives of candidates that were not trained; constraint domination never looks at it.
+#: Value of objectives that are not known, as of candidates that were not trained, and violation of candidates that cannot
+#: be trained: worse than all others. Objectives of candidates that violate constraints are never compared.
 UNKNOWN = 1e30
 
-#: Draws of a mutation before the last one is taken, whether it changes anything or not.
+#: Number of draws of a mutation; the last one is taken even if it changes nothing.
 TRIES = 20
 
 
 class Point(Protocol):
-    """What a genome stands for."""
+    """Decoded genome, as a candidate or the bit widths of a network."""
 
     @property
     def id(self) -> str:
-        """Equal for genomes that mean the same."""
+        """Identifier, equal for genomes that decode to the same."""
 
 
 class Space(Protocol):
-    """What the algorithm needs of a space; :class:`kerasnac.core.space.search_space.SearchSpace` explains all of it."""
+    """Part of a search space that the algorithm uses; see :class:`kerasnac.core.space.search_space.SearchSpace`."""
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -47,30 +48,34 @@ class Space(Protocol):
 
     @property
     def gene_blocks(self) -> tuple[slice, ...]:
-        """The stretches of the genome that belong together."""
+        """Slices of the genome that a crossover keeps together."""
 
     def active(self, genome: Sequence[int]) -> tuple[bool, ...]:
-        """Which genes matter."""
+        """Return for every gene if it has an influence."""
 
     def canonical(self, genome: Sequence[int]) -> Genome:
-        """The genome with inactive genes set to zero."""
+        """Return the genome with inactive genes set to zero."""
 
     def decode(self, genome: Sequence[int]) -> Point:
-        """What a genome stands for; raises :class:`kerasnac.errors.Infeasible` if nothing."""
+        """Decode a genome.
+
+        Raises:
+            Infeasible: If its layers do not fit together.
+        """
 
 
 class Nsga2:
-    """Asks for genomes generation by generation, and learns from their objectives.
+    """NSGA-II that proposes genomes generation by generation, and is told their objectives.
 
-    The sequence of genomes depends on the seed and on what it is told, on nothing else: a search is resumed by
-    telling it again what is known.
+    The sequence of genomes depends on the seed and the told objectives alone: a search is resumed by telling a new
+    instance the known objectives again.
 
     Args:
-        space: Where to search.
+        space: Search space.
         initial: The first generation.
         size: Size of every other generation, and of the population that survives one.
         objectives: Number of objectives, all minimised.
-        constraints: Number of constraints, each kept when it is zero or less.
+        constraints: Number of constraints, each fulfilled when it is zero or less.
         seed: Seed of all random choices.
     """
 
@@ -92,21 +97,33 @@ class Nsga2:
         self._asked: Any = None
 
     def ask(self) -> list[Genome]:
-        """The next generation; empty when no new candidate can be found (the space is exhausted)."""
+        """Return the next generation; empty when no new candidate can be found, as in an exhausted space."""
         self._asked = self._algorithm.ask()
         genomes = [] if self._asked is None else [tuple(int(gene) for gene in individual.X) for individual in self._asked]
         self._unseen.seen.update(_key(self._space, genome) for genome in genomes)
         return genomes
 
     def tell(self, objectives: NDArray[np.float64], constraints: NDArray[np.float64]) -> None:
-        """Values of the genomes of the last :meth:`ask`, shapes (genomes, objectives) and (genomes, constraints)."""
+        """Take the values of the genomes of the last :meth:`ask`.
+
+        Args:
+            objectives: Values to minimise, shape (genomes, objectives).
+            constraints: Constraint violations, shape (genomes, constraints), fulfilled when zero or less.
+        """
         static = StaticProblem(self._problem, F=objectives, G=constraints)
         self._algorithm.evaluator.eval(static, self._asked)
         self._algorithm.tell(infills=self._asked)
 
 
 def nondominated(losses: NDArray[np.float64]) -> list[int]:
-    """Indices of the Pareto front of values to minimise, shape (points, objectives), in order of the first one."""
+    """Return the indices of the Pareto front.
+
+    Args:
+        losses: Values to minimise, shape (points, objectives).
+
+    Returns:
+        Ascending in the first objective, then in the next ones.
+    """
     if not len(losses):
         return []
     front = NonDominatedSorting().do(losses, only_non_dominated_front=True)
@@ -114,12 +131,15 @@ def nondominated(losses: NDArray[np.float64]) -> list[int]:
 
 
 def fittest(losses: NDArray[np.float64], violations: NDArray[np.float64], count: int) -> list[int]:
-    """Indices of the points that NSGA-II would let survive, in order.
+    """Return the indices of the points that survive in NSGA-II.
 
     Args:
         losses: Values to minimise, shape (points, objectives).
-        violations: Constraint violations, shape (points, constraints), kept when zero or less.
-        count: How many survive.
+        violations: Constraint violations, shape (points, constraints), fulfilled when zero or less.
+        count: Number of survivors.
+
+    Returns:
+        Ascending indices.
     """
     if count >= len(losses):
         return list(range(len(losses)))
@@ -133,7 +153,7 @@ class Hypervolume:
     """Hypervolume of points in a box that stays the same for a whole search.
 
     The box is spanned by the best values of some first points and a reference point; its volume is 1, and points
-    beyond its best corner make the volume larger. What is worse than the reference point counts nothing.
+    beyond its best corner make the volume larger. Points worse than the reference point add nothing.
     (Zitzler and Thiele, PPSN 1998.)
 
     Args:
@@ -143,19 +163,19 @@ class Hypervolume:
 
     def __init__(self, first: NDArray[np.float64], reference: NDArray[np.float64]) -> None:
         extent = reference - first.min(axis=0)
-        # An objective that nobody in the first generation is better in: any unit does.
+        # Where no first point is better than the reference point, any unit does.
         self._extent = np.where(extent > 0, extent, np.maximum(np.abs(reference), 1.0))
         self._reference = reference
         self._volume = HV(ref_point=np.zeros(len(reference)))
 
     def __call__(self, points: NDArray[np.float64]) -> float:
-        """The hypervolume of points, shape (points, objectives)."""
-        # Without the last digits, which depend on points that count nothing.
+        """Compute the hypervolume of points to minimise, shape (points, objectives)."""
+        # Rounded, since the last digits depend on points that add nothing.
         return round(float(self._volume((points - self._reference) / self._extent)), 12)
 
 
 class _BlockCrossover(Crossover):  # type: ignore[misc]
-    """Swaps whole blocks of genes between two parents, so that a good block stays together."""
+    """Crossover that swaps whole blocks of genes between two parents, so that a good block stays together."""
 
     def __init__(self, space: Space) -> None:
         super().__init__(n_parents=2, n_offsprings=2)
@@ -173,7 +193,7 @@ class _BlockCrossover(Crossover):  # type: ignore[misc]
 
 
 class _GeneMutation(Mutation):  # type: ignore[misc]
-    """Gives about one active gene another value, so that the candidate always changes."""
+    """Mutation that gives about one active gene another value, so that the candidate changes."""
 
     def __init__(self, space: Space) -> None:
         super().__init__()
@@ -186,7 +206,14 @@ class _GeneMutation(Mutation):  # type: ignore[misc]
 
 
 def mutations(space: Space, genome: Genome, count: int, *, seed: int) -> list[Genome]:
-    """Up to so many different mutations of a genome, fewer where there are not so many."""
+    """Draw different mutations of a genome.
+
+    Args:
+        space: Search space.
+        genome: Genome to mutate.
+        count: Number of mutations to return, at most; fewer where so many are not found.
+        seed: Seed of the draws.
+    """
     rng, found = np.random.default_rng(seed), {_key(space, genome): genome}
     for _ in range(TRIES * count):
         if len(found) > count:
@@ -197,13 +224,14 @@ def mutations(space: Space, genome: Genome, count: int, *, seed: int) -> list[Ge
 
 
 def _mutated(space: Space, genome: Genome, rng: np.random.Generator) -> Genome:
+    """Draw a feasible mutation that is another candidate; the last draw if none of :data:`TRIES` is."""
     sizes = np.array(space.cardinalities)
     active: NDArray[np.bool_] = np.array(space.active(genome), dtype=bool)
     before = _key(space, genome)
     changed = space.canonical(genome)
     for _ in range(TRIES):
         shifts = np.where(_flips(active, rng), rng.integers(1, sizes), 0)
-        # Inactive genes are drawn anew, so that a layer that the mutation switches on may be any.
+        # Inactive genes are drawn anew, for layers that the mutation switches on.
         values = np.where(active, (np.array(genome) + shifts) % sizes, rng.integers(sizes))
         changed = space.canonical(values.tolist())
         if _feasible(space, changed) and _key(space, changed) != before:
@@ -212,7 +240,7 @@ def _mutated(space: Space, genome: Genome, rng: np.random.Generator) -> Genome:
 
 
 def _flips(active: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """About one of the active genes, and at least one."""
+    """Draw which genes to change: about one of the active ones, and at least one; shape (genes,)."""
     flips: NDArray[np.bool_] = active & (rng.random(len(active)) < 1 / max(1, active.sum()))
     if active.any():
         flips[rng.choice(np.flatnonzero(active))] = True
@@ -228,7 +256,7 @@ def _feasible(space: Space, genome: Genome) -> bool:
 
 
 def _key(space: Space, genome: Sequence[int]) -> str:
-    """The candidate's id, or the canonical genome if it is infeasible."""
+    """Return the candidate's id, or the canonical genome if it is infeasible."""
     try:
         return space.decode(genome).id
     except Infeasible:
@@ -236,7 +264,7 @@ def _key(space: Space, genome: Sequence[int]) -> str:
 
 
 class _Unseen(DuplicateElimination):  # type: ignore[misc]
-    """Drops genomes whose candidate was asked for before, in this generation or in any other."""
+    """Duplicate elimination by candidate: drops those of this and of earlier generations."""
 
     def __init__(self, space: Space) -> None:
         super().__init__()

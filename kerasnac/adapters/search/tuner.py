@@ -1,4 +1,4 @@
-"""keras-tuner's Bayesian optimisation as an oracle: it proposes hyperparameters and is told their scores."""
+"""Bayesian optimisation of training hyperparameters with the oracle of keras-tuner."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ INITIAL_TRIALS = 3
 
 
 class Oracle:
-    """Proposes training hyperparameters.
+    """Bayesian optimisation that proposes training hyperparameters, and is told their losses.
 
     keras-tuner's ``Oracle`` is used without its ``Tuner``, which turns exceptions into "invalid" trials. Like NSGA-II
-    it is deterministic, so a resumed tuning asks a new oracle and tells it again what is known.
+    it is deterministic: a tuning is resumed by telling a new oracle the known losses again.
 
     Args:
-        settings: Ranges.
+        settings: Ranges of the hyperparameters, and number of trials.
         start: The first proposal, clipped to the ranges.
-        seed: Seed of all others.
-        loss: A loss that is known beforehand, of the search's own training.
+        seed: Seed of all other proposals.
+        loss: Loss of the training in the search; trials that diverge count as no better.
     """
 
     def __init__(self, settings: TuneSettings, start: Training, seed: int, *, loss: float) -> None:
@@ -63,10 +63,10 @@ class Oracle:
         self._worst = loss if math.isfinite(loss) else 0.0
 
     def ask(self) -> dict[str, Any] | None:
-        """The next hyperparameters by name, or None if none are left; call :meth:`tell` after every ask."""
+        """Return the next hyperparameters by name, or None if none are left; call :meth:`tell` after every ask."""
         from threadpoolctl import threadpool_limits
 
-        # One thread: matrices of a handful of trials are too small for more, which cost ten times as much as they save.
+        # With several threads, the small matrices of a handful of trials take ten times as long.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore")  # a Gaussian process on a handful of trials often does not converge
             self._trial = self._oracle.create_trial("kerasnac")
@@ -78,7 +78,11 @@ class Oracle:
         return {**self._fixed, **self._trial.hyperparameters.values}
 
     def tell(self, loss: float) -> None:
-        """The score of the last ask, to be minimised; a training that diverged counts as the worst that did not."""
+        """Take the loss of the hyperparameters of the last :meth:`ask`.
+
+        Args:
+            loss: Value to minimise; one that is not finite is replaced by the worst finite one.
+        """
         if math.isfinite(loss):
             self._worst = max(self._worst, loss)
         else:
@@ -90,7 +94,7 @@ class Oracle:
 
 
 def _clipped(name: str, values: tuple[Any, ...], start: Training) -> Any:
-    """The value of a hyperparameter that is nearest to the start's."""
+    """Return the allowed value of a hyperparameter that is nearest to that of the start."""
     own = getattr(start, name)
     if name == "batch_size":
         return min(values, key=lambda size: abs(size - own))

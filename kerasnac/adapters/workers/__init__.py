@@ -1,4 +1,4 @@
-"""Where stages run their tasks: processes on this machine, or a Dask cluster."""
+"""Workers for the tasks of stages: processes on this machine, or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ __all__ = ["Died", "LocalWorkers", "Workers", "connect"]
 
 
 def connect(data: Development, scheduler: str) -> Workers:
-    """The workers of a Dask cluster; see :class:`kerasnac.adapters.workers.cluster.ClusterWorkers`.
+    """Connect to the workers of a Dask cluster; see :class:`kerasnac.adapters.workers.cluster.ClusterWorkers`.
+
+    Args:
+        data: The development data of all tasks.
+        scheduler: Address of the scheduler, ``tcp://host:8786``.
 
     Raises:
         EnvironmentProblem: If Dask is not installed, no scheduler answers, or its workers cannot load kerasnac.

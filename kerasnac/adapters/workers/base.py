@@ -1,4 +1,4 @@
-"""What all workers have in common: items go out, results come in, and a process may die on the way."""
+"""The common part of all workers: they run a task for many items, and survive the death of processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
 
@@ -17,19 +17,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Task = Callable[[Development, Item], Result]
 
-#: In a worker process: the data that it was sent, once and not with every item, by fingerprint.
+#: In a worker process: the data by fingerprint, which are sent once and not with every item.
 _data: dict[str, Development] = {}
 
-#: In a worker process: why it cannot work; told with its first item, so that the message reaches the user.
+#: In a worker process: the reason why it cannot work. Its first item raises it, so that the message reaches the user.
 _problem: KerasnacError | None = None
 
 
 @dataclass(frozen=True)
 class Died:
-    """In place of a result: the worker process died with the item, and so did a second one that had no other item.
+    """In place of a result: a worker process died while it had the item, and so did a second one that ran it alone.
 
     Attributes:
-        reason: What is known of the second death.
+        reason: Message about the second death.
     """
 
     reason: str
@@ -42,36 +42,36 @@ class Workers(ABC):
     faster side by side than one network on all cores.
     """
 
-    #: What the future of an item raises when its process died.
+    #: Exception that the future of an item raises when its process died.
     death: type[BaseException]
 
     @property
     @abstractmethod
     def processes(self) -> int:
-        """How many items run at the same time."""
+        """Number of items that run at the same time."""
 
     @abstractmethod
     def close(self) -> None:
-        """Lets the processes go."""
+        """Release the processes."""
 
     @abstractmethod
     def _submit(self, task: Task[Item, Result], item: Item) -> Future[Result]:
-        """Runs one item in a process that lives."""
+        """Start one item in a process that lives."""
 
     def map(
         self, task: Task[Item, Result], items: Sequence[Item], *, tick: Callable[[], None] = lambda: None, seconds: float = 1.0
     ) -> Iterator[tuple[int, Result]]:
-        """Runs a task for every item and yields (index of the item, result) as results come in.
+        """Run a task for every item, and yield (index of the item, result) as results come in.
 
         Args:
             task: A function of a module; gets the development data and one item.
-            items: What to run it on.
-            tick: Called about every ``seconds`` while waiting, for progress.
-            seconds: See ``tick``.
+            items: Arguments of the task.
+            tick: Called while waiting, for progress.
+            seconds: Time between two calls of ``tick``, about.
 
         Raises:
-            RunError: If two processes die with one item, for example for lack of memory.
-            Exception: Whatever the task raises: a bug surfaces.
+            RunError: If two processes die with one item, for example for lack of memory, or if the workers are gone.
+            Exception: Any exception of the task.
         """
         for index, result in self.attempt(task, items, tick=tick, seconds=seconds):
             if isinstance(result, Died):
@@ -81,21 +81,12 @@ class Workers(ABC):
     def attempt(
         self, task: Task[Item, Result], items: Sequence[Item], *, tick: Callable[[], None] = lambda: None, seconds: float = 1.0
     ) -> Iterator[tuple[int, Result | Died]]:
-        """As :meth:`map`, but an item that two processes died with yields :class:`Died`, and the others go on."""
-        waiting, running = deque(range(len(items))), dict[Future[Result], int]()
-        # What was running when a process died. Each is run once more, alone: if its process dies again, it is to blame.
-        suspects, alone = deque[int](), False
+        """Run a task as :meth:`map` does, but yield :class:`Died` for an item that two processes died with, and go on."""
+        schedule, running = _Schedule(deque(range(len(items)))), dict[Future[Result], int]()
         try:
-            while waiting or suspects or running:
-                if suspects and not running:
-                    alone = True
-                    index = suspects.popleft()
+            while schedule.unfinished or running:
+                for index in schedule.next_items(len(running), self.processes):
                     running[self._submit(task, items[index])] = index
-                elif not suspects and not (alone and running):
-                    alone = False
-                    while waiting and len(running) < self.processes:
-                        index = waiting.popleft()
-                        running[self._submit(task, items[index])] = index
                 done, _ = wait(running, timeout=seconds, return_when=FIRST_COMPLETED)
                 tick()
                 for future in done:
@@ -103,19 +94,17 @@ class Workers(ABC):
                     try:
                         result = future.result()
                     except self.death as death:
-                        if alone:
-                            yield (
-                                index,
-                                Died(f"its worker process died, and so did the next one: {' '.join(str(death).split())}"),
-                            )
+                        if schedule.alone:
+                            message = " ".join(str(death).split())
+                            yield index, Died(f"its worker process died, and so did the next one: {message}")
                         else:
-                            suspects.append(index)
+                            schedule.suspects.append(index)
                     except CancelledError as error:
                         raise RunError("the workers are gone: resume when they are back") from error
                     else:
                         yield index, result
         except KeyboardInterrupt:
-            running.clear()  # The processes are ended; a cancelled future would trip loky over their last words.
+            running.clear()  # The processes are ended; loky fails on messages of theirs for a cancelled future.
             self.close()
             raise
         finally:
@@ -129,15 +118,63 @@ class Workers(ABC):
         self.close()
 
 
+@dataclass
+class _Schedule:
+    """Order in which items run.
+
+    All items that were running when a process died are suspects: each is run once more, alone. If its process dies again,
+    the item is to blame.
+
+    Attributes:
+        waiting: Indices of items that have not run.
+        suspects: Indices of items to run alone.
+        alone: True while a suspect runs.
+    """
+
+    waiting: deque[int]
+    suspects: deque[int] = field(default_factory=deque)
+    alone: bool = False
+
+    @property
+    def unfinished(self) -> bool:
+        """True if items are left to start."""
+        return bool(self.waiting or self.suspects)
+
+    def next_items(self, running: int, processes: int) -> list[int]:
+        """Take the indices of the items to start now.
+
+        Args:
+            running: Number of items that run.
+            processes: Number of items that may run at the same time.
+        """
+        if self.suspects and not running:
+            self.alone = True
+            return [self.suspects.popleft()]
+        if self.suspects or (self.alone and running):
+            return []
+        self.alone = False
+        return [self.waiting.popleft() for _ in range(min(processes - running, len(self.waiting)))]
+
+
 def receive(data: Development, problem: KerasnacError | None = None) -> None:
-    """In a worker process: keeps the data, and what is wrong with the process, for the items to come."""
+    """Keep the data for items to come; called in a worker process.
+
+    Args:
+        data: The development data of the tasks.
+        problem: Raised by every item, if the process cannot work.
+    """
     global _problem
     _data[data.fingerprint] = data
     _problem = problem
 
 
 def run(task: Task[Item, Result], item: Item, fingerprint: str) -> Result:
-    """In a worker process: runs one item on data received before."""
+    """Run one item on the data of a fingerprint; called in a worker process.
+
+    Raises:
+        KerasnacError: If the process cannot work.
+        Exception: Any exception of the task.
+    """
     if _problem is not None:
         raise _problem
     _become_worker()

@@ -21,7 +21,7 @@ class ClusterWorkers(Workers):
     to a process, and kerasnac installed. The cluster stays up when this is closed.
 
     Args:
-        data: What every task may see; sent to every worker once, also to those that join later.
+        data: The development data of all tasks; sent to every worker once, also to those that join later.
         scheduler: Address of the scheduler, ``tcp://host:8786``.
 
     Raises:
@@ -51,7 +51,7 @@ class ClusterWorkers(Workers):
         return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
 
     def close(self) -> None:
-        """Takes the data back and leaves the cluster."""
+        """Remove the data from the workers, and leave the cluster."""
         if self._client.status == "running":
             self._client.unregister_worker_plugin(self._plugin)
         self._client.close()
@@ -66,13 +66,13 @@ class ClusterWorkers(Workers):
 
 
 class _Receive(WorkerPlugin):
-    """A Dask worker plugin that holds the data; a plugin, unlike scattered data, outlives the death of its workers."""
+    """Dask worker plugin that holds the data. Unlike scattered data, a plugin outlives the death of workers."""
 
     def __init__(self, data: Development) -> None:
         self._data = data
 
     def setup(self, worker: Worker) -> None:
-        """Called in every worker."""
+        """Keep the data in a worker, and refuse it if it has several threads; Dask calls this in every worker."""
         threads, problem = worker.state.nthreads, None
         if threads != 1:
             problem = EnvironmentProblem(

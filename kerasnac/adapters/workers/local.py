@@ -22,8 +22,8 @@ class LocalWorkers(Workers):
     loky starts them, so that scripts and notebooks need no ``if __name__ == "__main__"``.
 
     Args:
-        data: What every task may see.
-        processes: How many; all cores by default.
+        data: The development data of all tasks.
+        processes: Number of processes; one per core by default.
     """
 
     death = BrokenProcessPool
@@ -33,7 +33,7 @@ class LocalWorkers(Workers):
         self._processes = processes or os.cpu_count() or 1
         # TensorFlow writes a file for every function that it traces, and a process that is ended leaves them behind.
         self._scratch = tempfile.TemporaryDirectory(prefix="kerasnac-workers-", ignore_cleanup_errors=True)
-        # loky restarts a process that has grown, as one that traces hundreds of networks does: nothing to act on.
+        # loky restarts a process whose memory has grown, as one that traces hundreds of networks does: no need to act.
         warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
         self._pool = self._start()
 
@@ -42,13 +42,13 @@ class LocalWorkers(Workers):
         return self._processes
 
     def close(self) -> None:
-        """Ends the processes."""
+        """End the processes."""
         self._pool.shutdown(wait=True, kill_workers=True)
         self._scratch.cleanup()
 
     def _start(self) -> ProcessPoolExecutor:
         arguments = (self._data, os.getpid(), self._scratch.name)
-        return ProcessPoolExecutor(max_workers=self._processes, initializer=_begin, initargs=arguments)
+        return ProcessPoolExecutor(max_workers=self._processes, initializer=_initialize, initargs=arguments)
 
     def _submit(self, task: Task[Item, Result], item: Item) -> Future[Result]:
         try:
@@ -59,14 +59,21 @@ class LocalWorkers(Workers):
         return future
 
 
-def _begin(data: Development, parent: int, scratch: str) -> None:
+def _initialize(data: Development, parent: int, scratch: str) -> None:
+    """Prepare a worker process.
+
+    Args:
+        data: The development data of all tasks.
+        parent: Process id of the parent.
+        scratch: Folder for temporary files.
+    """
     tempfile.tempdir = scratch
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
     receive(data)
 
 
-def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent; a killed parent cannot do it."""
+def _exit_after(parent: int) -> None:
+    """End this process soon after its parent, which may be killed and then ends nothing itself."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

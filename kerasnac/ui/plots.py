@@ -18,7 +18,7 @@ from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.run import Outcome
-from kerasnac.stages.search.global_search import SearchResult
+from kerasnac.stages.search.result import SearchResult
 
 
 def search(result: SearchResult, *chosen: str) -> Figure:

@@ -14,7 +14,7 @@ from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.training import Training
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.run import Outcome
-from kerasnac.stages.search.global_search import SearchResult
+from kerasnac.stages.search.result import SearchResult
 
 _TITLES = {"bops": "BOPs"}
 

@@ -19,7 +19,7 @@ import kerasnac as kn
 from kerasnac.adapters.search.nsga2 import Hypervolume
 from kerasnac.core.network.training import Training
 from kerasnac.core.settings import SearchSettings
-from kerasnac.stages.search.global_search import SearchResult
+from kerasnac.stages.search.result import SearchResult
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ from kerasnac.core.store.progress import Progress, silent
 from kerasnac.errors import RunError
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.run.session import Run
-from kerasnac.stages.search.global_search import SearchResult, check_search
+from kerasnac.stages.search.global_search import check_search
+from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.tune import check_tune
 
 if TYPE_CHECKING:

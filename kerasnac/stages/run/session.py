@@ -29,7 +29,8 @@ from kerasnac.stages.compress.mixed_precision import mixed_precision
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
 from kerasnac.stages.run.jobs import ConvertJob, ScoreJob, convert_one, score_one
-from kerasnac.stages.search.global_search import SearchResult, global_search
+from kerasnac.stages.search.global_search import global_search
+from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.tune import tune
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.candidate_training import Job, Result
-from kerasnac.stages.search.global_search import Generation, SearchResult, global_search
+from kerasnac.stages.search.global_search import global_search
+from kerasnac.stages.search.result import Generation, SearchResult
 
 SETTINGS = SearchSettings(population=6, evaluations=20, training=Training(epochs=1, batch_size=64))
 

@@ -18,7 +18,8 @@ from kerasnac.core.space.search_space import Candidate, SearchSpace
 from kerasnac.core.store.journal import Journal
 from kerasnac.errors import ConfigError, ConversionError
 from kerasnac.stages.search.candidate_training import Job, QuantizedTraining, train_candidate
-from kerasnac.stages.search.global_search import SearchResult, check_search
+from kerasnac.stages.search.global_search import check_search
+from kerasnac.stages.search.result import SearchResult
 from tests.stages.search.instant import Instant, changed, search
 
 #: As the quantized training follows the float one of :data:`SETTINGS`, too.

@@ -23,7 +23,7 @@ from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.progress import Step
 from kerasnac.errors import ConfigError, SearchError, SpaceError, TrialError
 from kerasnac.stages.search.candidate_training import Job
-from kerasnac.stages.search.global_search import SearchResult
+from kerasnac.stages.search.result import SearchResult
 from tests.stages.search.instant import SETTINGS, Instant, course, essence, search
 
 TINY = SearchSettings(population=2, evaluations=4, training=Training(epochs=1, batch_size=64))

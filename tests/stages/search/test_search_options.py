@@ -29,7 +29,7 @@ from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.journal import Journal
 from kerasnac.errors import ConfigError, RunError, SpaceError
 from kerasnac.stages.search.candidate_training import Job, train_candidate
-from kerasnac.stages.search.global_search import SearchResult
+from kerasnac.stages.search.result import SearchResult
 from tests.stages.search.instant import SETTINGS, Instant, changed, course, essence, search
 
 HALVING = changed(training=Training(epochs=4, batch_size=64), halving=HalvingSettings(epochs=1, keep=0.5))

@@ -1,0 +1,123 @@
+"""Results of a global search: its evaluations, their front, and rules that select from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.search.nsga2 import nondominated
+from kerasnac.core.data.dataset import Task
+from kerasnac.core.search.evaluation import Evaluation
+from kerasnac.core.search.objectives import Objective
+from kerasnac.core.search.selection import Selection
+from kerasnac.stages.search.records import Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Generation:
+    """State of a search after a generation.
+
+    Attributes:
+        number: From 0.
+        asked: Hash of the genomes that were asked for: a resumed search must ask for the same.
+        evaluations: Candidates trained so far.
+        hypervolume: Of the front so far, in units of the box between the best and the reference point; see
+            :class:`kerasnac.adapters.search.nsga2.Hypervolume`.
+        seconds: Wall time of the generation.
+        failed: The trainings whose workers died: a resumed search must do without them, too.
+    """
+
+    number: int
+    asked: str
+    evaluations: int
+    hypervolume: float
+    seconds: float
+    failed: tuple[Trial, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """All evaluations of a search, in the order in which they were asked for.
+
+    Attributes:
+        evaluations: Trained and other candidates; see :data:`kerasnac.core.search.evaluation.Status`.
+        objectives: What was optimised.
+        budgets: The constraints.
+        task: The task of the data.
+        references: Name of every seed architecture -> id of its candidate.
+        generations: The complete generations.
+        stopped: Why the search ended.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    objectives: tuple[Objective, ...]
+    budgets: tuple[Objective, ...]
+    task: Task
+    references: Mapping[str, str]
+    generations: tuple[Generation, ...]
+    stopped: str
+
+    @property
+    def trained(self) -> tuple[Evaluation, ...]:
+        """Candidates that were trained in full, all with the same fidelity."""
+        return tuple(e for e in self.evaluations if e.status == "ok")
+
+    @property
+    def front(self) -> tuple[Evaluation, ...]:
+        """Pareto front of the trained candidates that keep all budgets."""
+        kept, losses = eligible(self.trained, self.objectives, self.budgets)
+        return tuple(kept[i] for i in nondominated(losses))
+
+    @property
+    def cost(self) -> str:
+        """Name of the cost in tables, plots and selections: the first objective that is none of the task's, or BOPs."""
+        return next((o.metric for o in self.objectives if o.metric != self.task.metric), "bops")
+
+    def select(self, *rules: str) -> tuple[Evaluation, ...]:
+        """Pick points of the front by the rules of :class:`kerasnac.core.search.selection.Selection`, without repeats."""
+        names = {"metric": self.task.metric, "cost": self.cost}
+        parsed = [Selection.parse(rule) for rule in rules]
+        picked = (e for rule in parsed for e in rule.pick(self.front, lambda e: e.metrics, **names, sense=self.task.sense))
+        return tuple({e.index: e for e in picked}.values())
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row per evaluation: index, id, status, metrics, architecture, whether it is on the front, its fidelity."""
+        import pandas as pd
+
+        front = {e.index for e in self.front}
+        names = {candidate: name for name, candidate in self.references.items()}
+        rows = [
+            {
+                "index": e.index,
+                "generation": e.generation,
+                "id": e.candidate.id if e.candidate else None,
+                "reference": names.get(e.key, ""),
+                "status": e.status,
+                "front": e.index in front,
+                **e.metrics,
+                "architecture": str(e.candidate.architecture) if e.candidate else "",
+                "reason": e.reason,
+                **(dict(e.candidate.training) if e.candidate else {}),
+                "epochs": e.fidelity.epochs,
+                "data_fraction": e.fidelity.data_fraction,
+                "folds": e.fidelity.folds,
+            }
+            for e in self.evaluations
+        ]
+        return pd.DataFrame(rows)
+
+
+def eligible(
+    trained: Iterable[Evaluation], objectives: Sequence[Objective], budgets: Sequence[Objective]
+) -> tuple[list[Evaluation], NDArray[np.float64]]:
+    """Return the evaluations that keep all budgets, and the scaled losses of their objectives."""
+    kept = [e for e in trained if all(b.violation(e.metrics[b.metric]) <= 0 for b in budgets)]
+    kept = [e for e in kept if all(np.isfinite(e.metrics[o.metric]) for o in objectives)]  # A training may diverge.
+    return kept, np.array([[o.height(e.metrics[o.metric]) for o in objectives] for e in kept])

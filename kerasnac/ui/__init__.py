@@ -1,1 +1,1 @@
-"""What people see: the command line, progress, tables and plots."""
+"""User interface: the command line, progress, tables and plots."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import reduce
+from dataclasses import dataclass, fields
+from functools import partial, reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class _Group(click.Group):
-    """Prints what a user can fix as one message and exits with 2; a bug keeps its traceback."""
+    """A group that prints an error of the user as one message and exits with 2; a bug keeps its traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -48,8 +49,37 @@ def main() -> None:
     """Neural architecture codesign: from a dataset to bit-exact firmware."""
 
 
-def _run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The arguments of commands that start a run."""
+@dataclass(frozen=True)
+class _Start:
+    """The arguments that start a run."""
+
+    file: str
+    out: Path
+    profile: str | None
+    data: Path | None
+    seed: int | None
+    workers: int | None
+    scheduler: str | None
+
+    def settings(self, baselines: tuple[str, ...] = ()) -> RunSettings:
+        """Read the settings of the file, with the changes that the command line makes."""
+        from kerasnac.core.settings.yaml_files import load_run
+        from kerasnac.core.space.references import Reference
+
+        settings = load_run(self.file, profile=self.profile)
+        changes: dict[str, Any] = {}
+        if self.data is not None:
+            changes["dataset"] = settings.dataset.model_copy(update={"path": str(self.data.resolve())})
+        if self.seed is not None:
+            changes["seed"] = self.seed
+        if baselines:
+            known = (*settings.tune.baselines, *map(Reference.read, baselines))
+            changes["tune"] = settings.tune.model_copy(update={"baselines": known})
+        return settings.model_copy(update=changes)
+
+
+def _starts_a_run(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the arguments that start a run; it gets them as one :class:`_Start` before its own."""
     options = (
         click.argument("file"),
         click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder; everything is written there."),
@@ -63,29 +93,17 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
         _workers,
         _scheduler,
     )
-    return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
+    @wraps(command)
+    def packed(**arguments: Any) -> None:
+        start = _Start(**{field.name: arguments.pop(field.name) for field in fields(_Start)})
+        command(start, **arguments)
 
-def _settings(file: str, profile: str | None, data: Path | None, seed: int | None) -> RunSettings:
-    from kerasnac.core.settings.yaml_files import load_run
-
-    settings = load_run(file, profile=profile)
-    if data is not None:
-        settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"path": str(data.resolve())})})
-    return settings if seed is None else settings.model_copy(update={"seed": seed})
-
-
-def _with_baselines(settings: RunSettings, names: tuple[str, ...]) -> RunSettings:
-    from kerasnac.core.space.references import Reference
-
-    if not names:
-        return settings
-    baselines = (*settings.tune.baselines, *map(Reference.read, names))
-    return settings.model_copy(update={"tune": settings.tune.model_copy(update={"baselines": baselines})})
+    return reduce(lambda wrapped, option: option(wrapped), reversed(options), packed)
 
 
 @main.command()
-@_run_options
+@_starts_a_run
 @click.option(
     "--baseline",
     "baselines",
@@ -93,40 +111,32 @@ def _with_baselines(settings: RunSettings, names: tuple[str, ...]) -> RunSetting
     metavar="NAME",
     help="A known network to tune and compress as well, besides the file's: a name, or a JSON file. Repeatable.",
 )
-def run(
-    file: str,
-    out: Path,
-    profile: str | None,
-    data: Path | None,
-    seed: int | None,
-    workers: int | None,
-    scheduler: str | None,
-    baselines: tuple[str, ...],
-) -> None:
+def run(start: _Start, baselines: tuple[str, ...]) -> None:
     """Run FILE: search, tune, compress, convert, compare.
 
     FILE is a YAML file, or the name of one that comes with kerasnac (`kerasnac spaces` lists them).
     """
-    settings = _with_baselines(_settings(file, profile, data, seed), baselines)
+    settings = start.settings(baselines)
     from kerasnac.stages.run import run_all
 
-    _show(lambda progress: run_all(settings, out, workers=workers, scheduler=scheduler, progress=progress), out)
+    job = partial(run_all, settings, start.out, workers=start.workers, scheduler=start.scheduler)
+    _run_and_show(lambda progress: job(progress=progress), start.out)
 
 
 @main.command()
-@_run_options
-def search(
-    file: str, out: Path, profile: str | None, data: Path | None, seed: int | None, workers: int | None, scheduler: str | None
-) -> None:
+@_starts_a_run
+def search(start: _Start) -> None:
     """Run the global search of FILE alone; `kerasnac resume` goes on with the rest."""
-    settings = _settings(file, profile, data, seed)
+    settings = start.settings()
     from kerasnac.stages.run import search_only
     from kerasnac.ui import plots, tables
 
-    result = _watched(lambda progress: search_only(settings, out, workers=workers, scheduler=scheduler, progress=progress), out)
-    plots.save_search(result, out)
+    job = partial(search_only, settings, start.out, workers=start.workers, scheduler=start.scheduler)
+    result = _with_progress(lambda progress: job(progress=progress), start.out)
+    plots.save_search(result, start.out)
     _console().print(tables.front(result))
-    click.echo(f"Everything is in {out}: search.csv, search.png, convergence.png; `kerasnac resume {out}` goes on")
+    files = "search.csv, search.png, convergence.png"
+    click.echo(f"Everything is in {start.out}: {files}; `kerasnac resume {start.out}` goes on")
 
 
 @main.command()
@@ -137,7 +147,7 @@ def resume(folder: Path, workers: int | None, scheduler: str | None) -> None:
     """Continue the run in FOLDER where it stopped; nothing computed is computed again."""
     from kerasnac.stages.run import resume as continue_run
 
-    _show(lambda progress: continue_run(folder, workers=workers, scheduler=scheduler, progress=progress), folder)
+    _run_and_show(lambda progress: continue_run(folder, workers=workers, scheduler=scheduler, progress=progress), folder)
 
 
 @main.command()
@@ -295,7 +305,7 @@ def doctor() -> None:
 
 
 def _show_vendor(report: VendorReport, path: Path) -> None:
-    """Prints the vendor's reports, and keeps them beside the report of the firmware that they are about."""
+    """Print the vendor's reports, and keep them beside the report of the firmware that they belong to."""
     from kerasnac.adapters.hls4ml.vendor import project_of
     from kerasnac.core.store.files import write_json
     from kerasnac.stages.firmware.manifest import REPORT
@@ -310,11 +320,11 @@ def _show_vendor(report: VendorReport, path: Path) -> None:
         console.print(f"kept in {kept}", highlight=False, soft_wrap=True)
 
 
-def _show(job: Callable[[Progress], Outcome], folder: Path) -> None:
-    """Runs a job with a progress display, then writes and prints its results."""
+def _run_and_show(job: Callable[[Progress], Outcome], folder: Path) -> None:
+    """Run a job with a progress display, then write and print its results."""
     from kerasnac.ui import plots, tables
 
-    result = _watched(job, folder)
+    result = _with_progress(job, folder)
     text = tables.as_text(tables.outcome(result))
     (folder / "summary.txt").write_text(text, encoding="utf-8")
     plots.save_all(result, folder)
@@ -326,8 +336,8 @@ def _show(job: Callable[[Progress], Outcome], folder: Path) -> None:
     console.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
 
 
-def _watched(job: Callable[[Progress], Result], folder: Path) -> Result:
-    """Runs a job with a progress display; Ctrl-C says how to go on."""
+def _with_progress(job: Callable[[Progress], Result], folder: Path) -> Result:
+    """Run a job with a progress display; after Ctrl-C say how to go on."""
     from kerasnac.ui.progress import progress_bar
 
     try:

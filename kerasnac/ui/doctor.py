@@ -1,4 +1,4 @@
-"""What kerasnac needs of a machine: what is there, and what to do about what is not."""
+"""Check of a machine: versions, compiler, frameworks, disk and memory, with a remedy for everything that is missing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _PROGRAM = """#include <cstdio>
 int main() { std::vector<int> answer(42); std::printf("%d", static_cast<int>(answer.size())); }
 """
 
-#: What is imported, and used a little, in another process: a crash there is a row here.
+#: Imported, and used a little, in another process, so that a crash there is a row of the table.
 _FRAMEWORKS = {
     "TensorFlow": """
 from kerasnac.adapters.keras.runtime import legacy_keras, qkeras, tensorflow
@@ -72,13 +72,13 @@ say(f"{version('rule4ml')} with torch {torch.__version__}")"""
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was looked at.
+    """One result of the check.
 
     Attributes:
-        what: Its name.
-        state: ``warning`` is for what is optional or unusual; only ``missing`` keeps kerasnac from working.
-        found: What is there.
-        remedy: What to do about it.
+        what: Name of the package, program or resource.
+        state: ``warning`` for something optional or unusual; only ``missing`` keeps kerasnac from working.
+        found: The version or the amount on this machine, or the problem.
+        remedy: Advice for the user, such as a command to type.
     """
 
     what: str
@@ -88,20 +88,20 @@ class Row:
 
 
 def check(console: Console | None = None) -> int:
-    """Looks at everything and prints a table.
+    """Check everything and print a table.
 
     Returns:
         The exit code: 0, or 2 if something that kerasnac needs is missing.
     """
-    rows = list(look())
-    _show(rows, console or Console())
-    return 2 if any(row.state == "missing" for row in rows) else 0
+    found = list(rows())
+    _show(found, console or Console())
+    return 2 if any(row.state == "missing" for row in found) else 0
 
 
-def look() -> Iterator[Row]:
-    """Looks at everything; the slow imports run beside each other."""
+def rows() -> Iterator[Row]:
+    """Check everything, one row per result; the slow imports run at the same time."""
     with ThreadPoolExecutor() as pool:
-        needed, optional = pool.submit(_imported, _FRAMEWORKS), pool.submit(_imported, _RULE4ML)
+        needed, optional = pool.submit(_try_imports, _FRAMEWORKS), pool.submit(_try_imports, _RULE4ML)
         yield python()
         yield from packages()
         yield from frameworks(needed.result())
@@ -113,7 +113,7 @@ def look() -> Iterator[Row]:
 
 
 def python() -> Row:
-    """Whether this Python is one that all packages have."""
+    """Check that all packages exist for this version of Python."""
     version = ".".join(map(str, sys.version_info[:3]))
     if (3, 11) <= sys.version_info < (3, 14):
         return Row("Python", "ok", version)
@@ -121,7 +121,7 @@ def python() -> Row:
 
 
 def packages() -> Iterator[Row]:
-    """Versions of the packages against what kerasnac asks for and, in a checkout, against the tested ones."""
+    """Compare the installed versions with the required ones and, in a checkout, with the tested ones."""
     if (rival := _version("HGQ2")) is not None:
         yield Row("HGQ2", "warning", f"{rival} brings another package named qkeras", "pip uninstall HGQ2; reinstall QKeras")
     try:
@@ -147,22 +147,22 @@ def packages() -> Iterator[Row]:
 
 
 def frameworks(found: dict[str, str]) -> Iterator[Row]:
-    """TensorFlow with legacy Keras, QKeras and hls4ml, each on top of the one before.
+    """Report the imports of TensorFlow with legacy Keras, QKeras and hls4ml; each needs the one before.
 
     Args:
-        found: As from :func:`_imported`.
+        found: Result of :func:`_try_imports`.
     """
     for name in _FRAMEWORKS:
         said = found.get(name)
         if said is None:
             yield Row(name, "missing", found.get("error", "not tried"), INSTALL)
-            found = {}  # Nor can what needs it be there.
+            found = {}  # The next ones need it.
         else:
             yield Row(name, "ok", said)
 
 
 def compiler() -> Row:
-    """Whether ``$CXX``, or g++, compiles a program that runs."""
+    """Check that ``$CXX``, or g++, compiles a program that runs."""
     command = shlex.split(os.environ.get("CXX") or "g++")
     what, remedy = "C++ compiler", "apt install g++, or set CXX to another compiler"
     if shutil.which(command[0]) is None:
@@ -183,10 +183,10 @@ def compiler() -> Row:
 
 
 def rule4ml(found: dict[str, str]) -> Row:
-    """Whether the optional resource estimator can be imported.
+    """Report the import of the optional resource estimator.
 
     Args:
-        found: As from :func:`_imported`.
+        found: Result of :func:`_try_imports`.
     """
     if (said := found.get("rule4ml")) is not None:
         return Row("rule4ml", "ok", said)
@@ -199,7 +199,7 @@ def rule4ml(found: dict[str, str]) -> Row:
 
 
 def hardware_tools() -> Iterator[Row]:
-    """The optional programs that simulate and synthesise Verilog."""
+    """Look for the optional programs that simulate and synthesise Verilog."""
     for name, option in (("verilator", "--version"), ("yosys", "-V")):
         if shutil.which(name) is None:
             yield Row(name, "warning", "optional, not there; only `kerasnac rtl` needs it", f"apt install {name}")
@@ -212,7 +212,7 @@ def hardware_tools() -> Iterator[Row]:
 
 
 def disk() -> Iterator[Row]:
-    """Space in this folder and in the one for temporary files, and permission to write here."""
+    """Check the free space in this folder and in that of temporary files, and the permission to write there."""
     for what, folder in (("this folder", Path.cwd()), ("temporary files", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free
         try:
@@ -229,7 +229,7 @@ def disk() -> Iterator[Row]:
 
 
 def memory() -> Row:
-    """Cores, and whether there is memory for a worker on each of them."""
+    """Check that the memory suffices for one worker on every core."""
     cores, free = os.cpu_count() or 1, _free_memory()
     found = f"{cores} cores, {free / GIGABYTE:.1f} GB of memory free"
     if free >= cores * MEMORY_PER_WORKER:
@@ -238,8 +238,15 @@ def memory() -> Row:
     return Row("cores", "warning", found, f"use --workers {workers}: a worker takes about a gigabyte")
 
 
-def _imported(snippets: dict[str, str]) -> dict[str, str]:
-    """What every snippet says, one after the other in one other process, and the ``error`` that ends them early."""
+def _try_imports(snippets: dict[str, str]) -> dict[str, str]:
+    """Run snippets one after the other in one other process.
+
+    Args:
+        snippets: Python code by name; each calls ``say`` with the version that it has found.
+
+    Returns:
+        The text that every snippet said, by name, and under ``error`` the reason if not all of them came to their end.
+    """
     say = "def say(text): print(name, text, sep='\\t', file=sys.stderr, flush=True)"
     code = "\n".join(["import sys", say, *(f"name = {name!r}\n{snippet}" for name, snippet in snippets.items())])
     try:
@@ -283,24 +290,24 @@ def _free_memory() -> float:
 
 
 def _last(text: str) -> str:
-    """The last line that is not empty: of a traceback, the one that says it."""
+    """Return the last line that is not empty; in a traceback this is the message."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no message")
 
 
 _COLORS = {"ok": "green", "warning": "yellow", "missing": "bold red"}
 
 
-def _show(rows: list[Row], console: Console) -> None:
-    missing = sum(row.state == "missing" for row in rows)
-    verdict = f"{missing} of {len(rows)} things are missing" if missing else "Everything that kerasnac needs is here."
+def _show(found: list[Row], console: Console) -> None:
+    missing = sum(row.state == "missing" for row in found)
+    summary = f"{missing} of {len(found)} things are missing" if missing else "Everything that kerasnac needs is here."
     if not console.is_terminal:  # Plain lines for pipes and logs.
-        for row in rows:
+        for row in found:
             console.print(f"{row.state:8} {row.what}: {row.found}", markup=False, highlight=False, soft_wrap=True)
             if row.remedy:
                 console.print(f"{'':8} -> {row.remedy}", markup=False, highlight=False, soft_wrap=True)
-        console.print(verdict, highlight=False)
+        console.print(summary, highlight=False)
         return
     table = Table("", "", "found", "what to do")
-    for row in rows:
+    for row in found:
         table.add_row(Text(row.state, _COLORS[row.state]), row.what, Text(row.found), Text(row.remedy))
-    console.print(table, verdict, highlight=False)
+    console.print(table, summary, highlight=False)

@@ -22,7 +22,7 @@ from kerasnac.stages.search.result import SearchResult
 
 
 def search(result: SearchResult, *chosen: str) -> Figure:
-    """All trained candidates in the plane of cost and task metric, with the Pareto front and the references.
+    """Plot all trained candidates in the plane of cost and task metric, with the Pareto front and the references.
 
     Args:
         result: A global search.
@@ -49,7 +49,7 @@ def search(result: SearchResult, *chosen: str) -> Figure:
 
 
 def convergence(result: SearchResult) -> Figure:
-    """Hypervolume of the front after every generation, over the candidates trained by then."""
+    """Plot the hypervolume of the front after every generation against the number of candidates trained."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     x, y = [g.evaluations for g in result.generations], [g.hypervolume for g in result.generations]
@@ -60,7 +60,7 @@ def convergence(result: SearchResult) -> Figure:
 
 
 def tuning(models: Sequence[Trained], task: Task) -> Figure:
-    """Task metric of every trial, and the best so far as a line, one colour per model.
+    """Plot the task metric of every trial, and the best so far as a line, one colour per model.
 
     Args:
         models: Tuned models.
@@ -82,10 +82,10 @@ def tuning(models: Sequence[Trained], task: Task) -> Figure:
 
 
 def compression(result: CompressResult) -> Figure:
-    """Task metric against the chosen cost: one curve per model and width, more opaque with every pruning iteration.
+    """Plot the task metric against the chosen cost, one curve per model and width, more opaque with every iteration.
 
-    Points of mixed precision, or with the widths of a search, are in no order, and no curve. Points without this cost,
-    having no exact adder graph, are gaps.
+    Points of mixed precision, or with the widths of a search, have no order and are not joined. A point without an exact
+    adder graph has no such cost and leaves a gap.
     """
     figure, axes = _plane(result.task, "quantization and pruning", result.cost)
     curves: dict[str, list[Any]] = {}
@@ -112,7 +112,7 @@ def compression(result: CompressResult) -> Figure:
 
 
 def _curve(model: Trained) -> str:
-    """What a point has in common with the others of its curve."""
+    """Return the label of the curve that a point belongs to."""
     origin = point_origin(model)
     if isinstance(origin, MixedOrigin):
         return f"{origin.parent}, mixed precision"
@@ -122,14 +122,14 @@ def _curve(model: Trained) -> str:
 
 
 def save_all(result: Outcome, folder: Path) -> list[Path]:
-    """Writes the plots of a run as PNG files."""
+    """Write the plots of a run as PNG files and return their paths."""
     chosen = (model.origin_as(TuningOrigin).candidate for model in result.tuned)
     figures = {"tune.png": tuning(result.tuned, result.search.task), "compress.png": compression(result.compressed)}
     return [*save_search(result.search, folder, *chosen), *_saved(figures, folder)]
 
 
 def save_search(result: SearchResult, folder: Path, *chosen: str) -> list[Path]:
-    """Writes the plots of a global search as PNG files."""
+    """Write the plots of a global search as PNG files and return their paths."""
     return _saved({"search.png": search(result, *chosen), "convergence.png": convergence(result)}, folder)
 
 
@@ -140,7 +140,7 @@ def _saved(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
 
 
 def _zoom(axes: Axes, values: NDArray[np.float64], task: Task) -> None:
-    """Leaves the worst few out of sight if they are so far off that the others could not be told apart."""
+    """Leave the worst few values out of sight if they are so far off that the others could not be told apart."""
     good = values[np.isfinite(values)] * (1 if task.sense == "max" else -1)
     if not len(good):
         return

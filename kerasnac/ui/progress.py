@@ -19,7 +19,7 @@ PIPE_SECONDS = 15.0
 
 @contextmanager
 def progress_bar(console: Console | None = None) -> Iterator[Callback]:
-    """Shows what stages report, one bar per stage, with elapsed and remaining time.
+    """Show the progress of stages, one bar per stage, with elapsed and remaining time.
 
     Example:
         ``with kerasnac.progress_bar() as progress: Run(folder, data, progress=progress).search(space)``
@@ -52,7 +52,7 @@ def progress_bar(console: Console | None = None) -> Iterator[Callback]:
 
 
 class _Line:
-    """How far a stage is, in a line; knows when it began."""
+    """Progress of a stage as a line of text with the time since its first step."""
 
     def __init__(self) -> None:
         self._stage = ""
@@ -68,7 +68,7 @@ class _Line:
 
 
 class _Lines:
-    """A line now and then, and at the end of every stage."""
+    """Progress in a pipe: a line now and then, and at the end of every stage."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._line = console, _Line()
@@ -84,7 +84,7 @@ class _Lines:
 
 
 class _Notebook:
-    """One line per stage, kept up to date in its cell: rich's own bars would need ipywidgets."""
+    """Progress in a notebook: one line per stage, updated in its cell; bars of rich would need ipywidgets."""
 
     def __init__(self) -> None:
         self._line = _Line()

@@ -30,7 +30,7 @@ WIDTH = 140
 
 
 def outcome(result: Outcome) -> RenderableType:
-    """Everything a run found: the front, the tuned and compressed models, the firmware."""
+    """Return everything that a run found: the front, the tuned and compressed models, the firmware."""
     small = (compressed(result), firmware(result)) if result.firmware else ()
     floats = {model.name for model in result.tuned}
     refused = (
@@ -42,7 +42,7 @@ def outcome(result: Outcome) -> RenderableType:
 
 
 def front(result: SearchResult, *chosen: str) -> Table:
-    """The Pareto front of the global search, and the references.
+    """Return a table of the Pareto front of the global search, and of the references.
 
     Args:
         result: A global search.
@@ -77,7 +77,7 @@ def front(result: SearchResult, *chosen: str) -> Table:
 
 
 def tuned(result: Outcome) -> Table:
-    """The tuned models: what was not searched and has its usual value has no column."""
+    """Return a table of the tuned models; hyperparameters that have their usual value in all of them get no column."""
     task, usual = result.search.task, Training()
     mean, deviation = f"{task.metric}_mean", f"{task.metric}_std"
     repeated = any(mean in model.metrics for model in result.tuned)
@@ -121,7 +121,7 @@ def tuned(result: Outcome) -> Table:
 
 
 def compressed(result: Outcome) -> Table:
-    """The compressed models: those on the front, and those that became firmware."""
+    """Return a table of the compressed models that are on the front or became firmware."""
     task = result.search.task
     cost = result.compressed.cost
     title = f"Compressed models (front of metric and {_TITLES.get(cost, cost.replace('_', ' '))})"
@@ -147,7 +147,7 @@ def compressed(result: Outcome) -> Table:
 
 
 def firmware(result: Outcome) -> Table:
-    """The firmware and its comparison with Keras."""
+    """Return a table of the firmware and its comparison with Keras."""
     task = result.search.task
     table = _table(
         "Firmware (C++ emulation against QKeras)",
@@ -171,7 +171,7 @@ def firmware(result: Outcome) -> Table:
 
 
 def as_text(renderable: RenderableType) -> str:
-    """Plain text, for files."""
+    """Return a table as plain text, for files."""
     console = Console(width=WIDTH, no_color=True, highlight=False)
     with console.capture() as capture:
         console.print(renderable)

@@ -117,15 +117,15 @@ class TestFrameworks:
         assert [row.found for row in rows] == ["2.21.0", "ImportError: no qkeras", "not tried"]
 
     def test_an_exception_ends_in_its_last_line(self) -> None:
-        found = doctor._imported({"one": "say('1.0')", "two": "import no_such_package"})
+        found = doctor._try_imports({"one": "say('1.0')", "two": "import no_such_package"})
         assert found == {"one": "1.0", "error": "ModuleNotFoundError: No module named 'no_such_package'"}
 
     def test_a_crash_is_named(self) -> None:
-        assert doctor._imported({"one": "import os; os.abort()"}) == {"error": "stopped by SIGABRT"}
+        assert doctor._try_imports({"one": "import os; os.abort()"}) == {"error": "stopped by SIGABRT"}
 
     def test_a_hang_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doctor, "PATIENCE", 0.2)
-        assert doctor._imported({"one": "import time; time.sleep(60)"}) == {"error": "did not finish within 0.2 s"}
+        assert doctor._try_imports({"one": "import time; time.sleep(60)"}) == {"error": "did not finish within 0.2 s"}
 
     def test_rule4ml_is_optional(self) -> None:
         row = doctor.rule4ml({"error": "ModuleNotFoundError: No module named 'torch'"})
@@ -203,7 +203,7 @@ class TestMachine:
 class TestCheck:
     @pytest.mark.parametrize(("states", "code"), [(["ok", "warning"], 0), (["ok", "missing"], 2)])
     def test_exit_code(self, monkeypatch: pytest.MonkeyPatch, states: list[Any], code: int) -> None:
-        monkeypatch.setattr(doctor, "look", lambda: [Row("this", state, "found [it]", "do that") for state in states])
+        monkeypatch.setattr(doctor, "rows", lambda: [Row("this", state, "found [it]", "do that") for state in states])
         console = Console(file=StringIO(), force_terminal=True, width=120)
         with console.capture() as text:
             assert doctor.check(console) == code

@@ -85,7 +85,7 @@ class Workers(ABC):
         schedule, running = _Schedule(deque(range(len(items)))), dict[Future[Result], int]()
         try:
             while schedule.unfinished or running:
-                for index in schedule.next_items(len(running), self.processes):
+                for index in schedule.next_items(len(running), lambda: self.processes):
                     running[self._submit(task, items[index])] = index
                 done, _ = wait(running, timeout=seconds, return_when=FIRST_COMPLETED)
                 tick()
@@ -140,12 +140,13 @@ class _Schedule:
         """True if items are left to start."""
         return bool(self.waiting or self.suspects)
 
-    def next_items(self, running: int, processes: int) -> list[int]:
+    def next_items(self, running: int, processes: Callable[[], int]) -> list[int]:
         """Take the indices of the items to start now.
 
         Args:
             running: Number of items that run.
-            processes: Number of items that may run at the same time.
+            processes: Gives the number of items that may run at the same time; called only if items wait, since a cluster
+                takes time to answer.
         """
         if self.suspects and not running:
             self.alone = True
@@ -153,7 +154,8 @@ class _Schedule:
         if self.suspects or (self.alone and running):
             return []
         self.alone = False
-        return [self.waiting.popleft() for _ in range(min(processes - running, len(self.waiting)))]
+        places = processes() - running if self.waiting else 0
+        return [self.waiting.popleft() for _ in range(min(places, len(self.waiting)))]
 
 
 def receive(data: Development, problem: KerasnacError | None = None) -> None:

@@ -24,7 +24,16 @@ from kerasnac.errors import EnvironmentProblem, RunError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.global_search import global_search
 
-TINY = SearchSettings(population=2, evaluations=4, training=Training(epochs=1, batch_size=64))
+#: A module that passes for TensorFlow until it is used.
+STAND_IN = """
+import sys
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+sys.modules[__name__] = MagicMock(keras=SimpleNamespace(__name__="tf_keras", __internal__=None))
+"""
+
+TINY = SearchSettings(population=2, evaluations=3, training=Training(epochs=1, batch_size=64))
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +46,18 @@ def distributed() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def cluster(distributed: Any) -> Iterator[Any]:
+def cluster(distributed: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Two processes without TensorFlow, which takes seconds to start, and whose tasks need none."""
+    folder = tmp_path_factory.mktemp("stand-in")
+    (folder / "tensorflow.py").write_text(STAND_IN)
+
+    class WithoutTensorFlow(distributed.WorkerPlugin):  # type: ignore[misc, name-defined]
+        def setup(self, worker: Any) -> None:
+            sys.path.insert(0, str(folder))
+
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as running:
+        with distributed.Client(running.scheduler_address, set_as_default=False) as client:
+            client.register_plugin(WithoutTensorFlow(), name="stand-in")
         yield running
 
 
@@ -89,31 +108,30 @@ def test_what_a_task_raises_comes_out_as_it_is_and_workers_go_on(dask: Workers) 
 
 
 def test_a_search_is_the_same_on_processes_and_on_a_cluster_whose_worker_is_killed(
-    dask: Workers,
-    cluster: Any,
-    workers: LocalWorkers,
-    mlp_space: SearchSpace,
-    vector_classes: Dataset,
-    tmp_path: Path,
+    distributed: Any, workers: LocalWorkers, mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:
-    before, killed = processes(cluster), list[int]()
-
-    def kill_the_first(step: Step) -> None:
-        if not killed:
-            killed.append(before[0])
-            os.kill(before[0], signal.SIGKILL)
+    killed = list[int]()
 
     def search(pool: Workers, **options: Any) -> list[Evaluation]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         result = global_search(mlp_space, TINY, Context(vector_classes.development, pool, folder, **options))
         return [replace(e, seconds=0.0) for e in result.evaluations]
 
-    on_cluster = search(dask, progress=kill_the_first)
-    assert killed
-    assert before[0] not in processes(cluster)
-    with LocalWorkers(vector_classes.development, 1) as single:
-        assert search(single) == search(workers) == on_cluster
-    assert [e.status for e in on_cluster] == ["ok"] * 4
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
+        connect(vector_classes.development, cluster.scheduler_address) as dask,
+    ):
+
+        def kill_once(step: Step) -> None:
+            if not killed:
+                killed.extend(processes(cluster))
+                os.kill(killed[0], signal.SIGKILL)
+
+        on_cluster = search(dask, progress=kill_once)
+        assert killed
+        assert killed[0] not in processes(cluster)
+    assert search(workers) == on_cluster
+    assert [e.status for e in on_cluster] == ["ok"] * 3
 
 
 def test_an_item_whose_worker_dies_once_gives_its_result(dask: Workers, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from kerasnac.core.store.files import sync_folder
+from kerasnac.core.store.files import make_folder, sync
 from kerasnac.core.store.locks import lock
 from kerasnac.errors import EnvironmentProblem, RunError
 
@@ -56,7 +56,7 @@ class Journal:
         """
         line = (json.dumps(record, separators=(",", ":"), allow_nan=True) + "\n").encode()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             with self._locked("ab+") as file:
                 self._drop_torn_tail(file)
                 first = file.tell() == 0
@@ -64,7 +64,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             if first:
-                sync_folder(self.path.parent)
+                sync(self.path.parent)
         except OSError as error:
             raise EnvironmentProblem(f"cannot write {self.path}: {error.strerror}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,56 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="No space left"):
         write_text(path, "new text")
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What happens to files and folders, in order: they are synchronised, or take a name."""
+    events: list[str] = []
+    fsync, rename, replace = os.fsync, Path.rename, Path.replace
+
+    def synchronised(descriptor: int) -> None:
+        events.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        fsync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        events.append(f"name {target.name}")
+        return rename(self, target)
+
+    def replaced(self: Path, target: Path) -> Path:
+        events.append(f"name {target.name}")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", synchronised)
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(Path, "replace", replaced)
+    return events
+
+
+def test_a_file_is_on_disk_before_it_takes_its_name_and_its_name_after_that(tmp_path: Path, on_disk: list[str]) -> None:
+    write_text(tmp_path / "table.csv", "text")
+    (content, name, folder) = on_disk
+    assert content.startswith("sync .table.csv.")
+    assert name == "name table.csv"
+    assert folder == f"sync {tmp_path.name}"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_is_on_disk_before_it_takes_its_name(tmp_path: Path, on_disk: list[str], replaced: bool) -> None:
+    target = tmp_path / "models" / "model"
+    if replaced:
+        target.mkdir(parents=True)
+    with new_folder(target) as folder:
+        (folder / "inner").mkdir()
+        for path in ("weights", "inner/file"):
+            (folder / path).write_text("content")
+        (folder / "link").symlink_to("nowhere")
+    taken = on_disk.index("name model")
+    assert {"sync weights", "sync inner", "sync file", f"sync {folder.name}"} <= set(on_disk[:taken])
+    assert on_disk[taken + 1 :] == ["sync models"]
+    # So are the names of the folders that were made for it.
+    assert (f"sync {tmp_path.name}" in on_disk[:taken]) == (not replaced)
 
 
 def test_json_is_readable_and_sorted(tmp_path: Path) -> None:

@@ -184,3 +184,31 @@ def test_a_folder_of_another_schema_is_refused_in_one_line(schema: int | None, v
         Run(tmp_path, vector_classes)
     assert "\n" not in str(refused.value)
     assert json.loads(path.read_text()) == description
+
+
+class TestFolder:
+    def test_a_refused_run_leaves_the_folder_to_the_right_one(
+        self, vector_classes: Dataset, vector_values: Dataset, tmp_path: Path
+    ) -> None:
+        with Run(tmp_path, vector_classes):
+            pass
+        with pytest.raises(RunError, match="other data"):
+            Run(tmp_path, vector_values)
+        Run(tmp_path, vector_classes).close()
+
+    def test_a_cell_that_is_run_again_takes_the_folder_over(self, vector_classes: Dataset, tmp_path: Path) -> None:
+        first = Run(tmp_path, vector_classes)
+        second = Run(tmp_path, vector_classes)
+        with pytest.raises(RunError, match="opened again"):
+            first.tune([])
+        first.close()
+        assert second.tune([]) == ()
+        second.close()
+
+    def test_a_closed_run_trains_nothing(self, vector_classes: Dataset, tmp_path: Path) -> None:
+        run = Run(tmp_path, vector_classes)
+        run.close()
+        run.close()
+        for stage in (run.tune, run.compress, run.test, run.try_convert):
+            with pytest.raises(RunError, match="is closed"):
+                stage([])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +18,11 @@ from kerasnac.core.settings.yaml_files import load_space
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.files import write_json, write_text
 from kerasnac.core.store.keys import SCHEMA
+from kerasnac.core.store.locks import FolderLock
 from kerasnac.core.store.progress import Progress, Step, silent
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.core.store.versions import versions
-from kerasnac.errors import ConversionError, EnvironmentProblem, RunError
+from kerasnac.errors import ConversionError, RunError
 from kerasnac.stages.compress.compression import compress
 from kerasnac.stages.compress.mixed_precision import mixed_precision
 from kerasnac.stages.compress.result import CompressResult
@@ -73,8 +72,12 @@ class Run:
         self.folder = Path(folder).resolve()
         self.data, self.seed, self.progress = data, seed, progress
         self._processes, self._scheduler = workers, scheduler
-        self._lock = _claim(self.folder)
-        self._describe()
+        self._lock = FolderLock(self.folder)
+        try:
+            self._describe()
+        except BaseException:
+            self._lock.close()
+            raise
 
     def search(self, space: SearchSpace | str | Path, settings: SearchSettings | None = None, **options: Any) -> SearchResult:
         """Run the global search; see :func:`kerasnac.stages.search.global_search.global_search`.
@@ -141,7 +144,7 @@ class Run:
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
         made: dict[int, Firmware | str] = {}
         self.progress(Step("firmware", 0, len(jobs), "converting and compiling"))
-        for index, firmware in self._workers.map(convert_one, jobs):
+        for index, firmware in self._context.workers.map(convert_one, jobs):
             made[index] = firmware
             text = f"refused: {firmware}" if isinstance(firmware, str) else firmware.verdict
             self.progress(Step("firmware", len(made), len(jobs), text))
@@ -158,14 +161,15 @@ class Run:
         """
         seed = derive_seed(self.seed, "bootstrap")
         jobs = [ScoreJob(model, self.data.open_test(), seed) for model in models]
-        results = dict(self._workers.map(score_one, jobs))
+        results = dict(self._context.workers.map(score_one, jobs))
         return tuple(results[i] for i in range(len(jobs)))
 
     def close(self) -> None:
-        """End the worker processes and release the folder."""
+        """End the worker processes and release the folder; a closed run trains nothing, and closing it again is harmless."""
         if "_workers" in self.__dict__:
             self._workers.close()
-        os.close(self._lock)
+            del self._workers
+        self._lock.close()
 
     def __enter__(self) -> Run:
         return self
@@ -185,6 +189,7 @@ class Run:
 
     @property
     def _context(self) -> Context:
+        self._lock.check()
         return Context(self._development, self._workers, self.folder, self.seed, self.progress)
 
     def _describe(self) -> None:
@@ -210,23 +215,6 @@ class Run:
                     )
         else:
             write_json(path, own | {"versions": versions()})
-
-
-def _claim(folder: Path) -> int:
-    """Make the folder and lock it for this process; return the file descriptor of the lock."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"cannot write to {folder}: {error.strerror}; choose a folder you may write to with --out"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise RunError(f"{folder} is in use by another process") from error
-    return descriptor
 
 
 def _with(settings: S, options: dict[str, Any]) -> S:

@@ -33,7 +33,7 @@ __version__ = "0.2.0"
 _PUBLIC = {
     "Architecture": "core.network.architecture:Architecture",
     "Dataset": "core.data.dataset:Dataset",
-    "Firmware": "stages.firmware.firmware:Firmware",
+    "Firmware": "stages.firmware.result:Firmware",
     "HlsOptions": "core.hardware.hls_options:HlsOptions",
     "LayerSpec": "core.network.layers:LayerSpec",
     "Precision": "core.network.precision:Precision",
@@ -53,7 +53,7 @@ _PUBLIC = {
     "load_keras": "adapters.keras.build:load_keras",
     "load_run": "core.settings.yaml_files:load_run",
     "load_space": "core.settings.yaml_files:load_space",
-    "make_firmware": "stages.firmware.firmware:make_firmware",
+    "make_firmware": "stages.firmware.delivery:make_firmware",
     "make_rtl": "stages.firmware.rtl:make_rtl",
     "plots": "ui.plots",
     "progress_bar": "ui.progress:progress_bar",
@@ -87,8 +87,8 @@ if TYPE_CHECKING:  # Type checkers take ``X as X``, and what is assigned, for pu
     from kerasnac.core.space import blocks as blocks
     from kerasnac.core.space.search_space import SearchSpace as SearchSpace
     from kerasnac.stages.firmware.costs import hardware_costs as hardware_costs
-    from kerasnac.stages.firmware.firmware import Firmware as Firmware
-    from kerasnac.stages.firmware.firmware import make_firmware as make_firmware
+    from kerasnac.stages.firmware.delivery import make_firmware as make_firmware
+    from kerasnac.stages.firmware.result import Firmware as Firmware
     from kerasnac.stages.firmware.rtl import Rtl as Rtl
     from kerasnac.stages.firmware.rtl import make_rtl as make_rtl
     from kerasnac.stages.firmware.validation import validate

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from kerasnac.adapters.rtl.estimator import AdderGraphEstimator
 from kerasnac.core.data.dataset import Dataset, Task, make_dataset
+from kerasnac.core.hardware.boards import board
 from kerasnac.core.network import training
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
@@ -112,7 +113,8 @@ def test_of_the_stages(data: Dataset) -> None:
 
 
 def test_of_the_estimators() -> None:
-    assert AdderGraphEstimator(CandidateGraphSettings(sparsity=0.75), 1000, 0).key == "a78f5dab3064"
+    small = replace(board("vu13p"), lut=1000)
+    assert AdderGraphEstimator(CandidateGraphSettings(sparsity=0.75), small, 0).key == "a78f5dab3064"
     assert content_key("adder graph", board="vu13p", settings=AdderGraphSettings(effort="full").identity) == "305e0343b3ec"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from kerasnac import __version__
+from kerasnac.core.hardware.boards import DEFAULT_BOARD
 from kerasnac.errors import EnvironmentProblem, KerasnacError
 
 if TYPE_CHECKING:
@@ -183,7 +184,9 @@ def spaces(file: str | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the Verilog and the report.")
 @click.option("--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Samples to simulate.")
 @click.option(
-    "--latency-cutoff", type=click.IntRange(min=1), default=5, show_default=True, help="Adder levels between two registers."
+    "--latency-cutoff",
+    type=click.IntRange(min=1),
+    help="Adder levels between two registers: fewer for a faster clock, more for less latency.",
 )
 @click.option(
     "--data",
@@ -191,7 +194,7 @@ def spaces(file: str | None) -> None:
     help="Samples: an npy file, or the array x of an npz or HDF5 file; random ones by default.",
 )
 @click.option("--no-synthesis", is_flag=True, help="Simulate only; Yosys need not be installed.")
-def rtl(model: Path, out: Path, samples: int, latency_cutoff: int, data: Path | None, no_synthesis: bool) -> None:
+def rtl(model: Path, out: Path, samples: int, latency_cutoff: int | None, data: Path | None, no_synthesis: bool) -> None:
     """Write MODEL as Verilog without HLS, simulate it against QKeras and count its LUTs.
 
     MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, or a firmware folder. Needs
@@ -199,14 +202,17 @@ def rtl(model: Path, out: Path, samples: int, latency_cutoff: int, data: Path | 
     """
     from rich.console import Console
 
-    from kerasnac.stages.firmware.rtl import load_model, make_rtl, random_samples
-    from kerasnac.stages.firmware.samples import read_samples
+    from kerasnac.core.settings import AdderGraphSettings
+    from kerasnac.datasets.samples import random_samples, read_samples
+    from kerasnac.stages.firmware.folder import load_model
+    from kerasnac.stages.firmware.rtl import make_rtl
     from kerasnac.ui import costs
 
+    settings = AdderGraphSettings() if latency_cutoff is None else AdderGraphSettings(latency_cutoff=latency_cutoff)
     trained = load_model(model)
     x = random_samples(trained.architecture, samples) if data is None else read_samples(data, samples)
     with Console(stderr=True).status("writing, simulating, synthesising: some minutes for a large network"):
-        made = make_rtl(trained, x, folder=out, latency_cutoff=latency_cutoff, synthesise=not no_synthesis)
+        made = make_rtl(trained, x, folder=out, adder_graph=settings, synthesise=not no_synthesis)
     console = _console()
     console.print(costs.verilog(made))
     console.print(f"{made.name}: {made.verdict}", highlight=False, soft_wrap=True)
@@ -215,14 +221,14 @@ def rtl(model: Path, out: Path, samples: int, latency_cutoff: int, data: Path | 
 
 @main.command()
 @click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--board", default="vu13p", show_default=True, help="Board or part that percentages are of.")
+@click.option("--board", default=DEFAULT_BOARD, show_default=True, help="Board or part that percentages are of.")
 def costs(model: Path, board: str) -> None:
     """Show what MODEL costs: by layer, by rule4ml and by its adder graph.
 
     MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, or a firmware folder.
     """
     from kerasnac.stages.firmware.costs import hardware_costs
-    from kerasnac.stages.firmware.rtl import load_model
+    from kerasnac.stages.firmware.folder import load_model
     from kerasnac.ui import costs
 
     found = hardware_costs(load_model(model), board=board)
@@ -273,7 +279,7 @@ def validate(folder: Path, data: Path | None) -> None:
     """
     from rich.console import Console
 
-    from kerasnac.stages.firmware.samples import read_samples
+    from kerasnac.datasets.samples import read_samples
     from kerasnac.stages.firmware.validation import validate as check
 
     samples = None if data is None else read_samples(data)
@@ -308,7 +314,7 @@ def _show_vendor(report: VendorReport, path: Path) -> None:
     """Print the vendor's reports, and keep them beside the report of the firmware that they belong to."""
     from kerasnac.adapters.hls4ml.vendor import project_of
     from kerasnac.core.store.files import write_json
-    from kerasnac.stages.firmware.manifest import REPORT
+    from kerasnac.stages.firmware.folder import REPORT
     from kerasnac.ui import costs
 
     console = _console()

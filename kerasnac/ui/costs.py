@@ -1,4 +1,4 @@
-"""What a design takes of an FPGA, as tables."""
+"""Costs of a design on an FPGA, as tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kerasnac.stages.firmware.rtl import Rtl
 
 
 def layers(costs: HardwareCosts) -> Table:
-    """Bit operations and memory by layer."""
+    """Return the table of bit operations and memory by layer."""
     names = ("layer", "output", "MACs", "weight bits", "input bits", "zeros", "BOPs", "memory, bits")
     table = Table(title=f"{costs.name}, layer by layer", title_justify="left", show_footer=True)
     totals = {"layer": "total", "MACs": f"{sum(layer.macs for layer in costs.layers):,}"}
@@ -36,7 +36,7 @@ def layers(costs: HardwareCosts) -> Table:
 
 
 def estimates(costs: HardwareCosts) -> RenderableType:
-    """What every source says, one table each, or why it says nothing."""
+    """Return the estimates of every source, one table each, or the reasons why there are none."""
     return Group(*(_estimate(source, found, costs.board) for source, found in costs.estimates.items()))
 
 
@@ -51,12 +51,14 @@ def _estimate(source: str, found: Mapping[str, float] | str, board: str) -> Rend
 
 
 def verilog(rtl: Rtl) -> Table:
-    """Estimate of the adder graph and count of the synthesis."""
-    cycles = f"{rtl.latency} clock cycles, one sample per cycle, {rtl.latency_cutoff} adder levels between registers"
+    """Return the table with the estimate of the adder graph and the count of the synthesis."""
+    cutoff = rtl.settings.latency_cutoff
+    cycles = f"{rtl.latency} clock cycles, one sample per cycle, {cutoff} adder levels between registers"
     table = Table("", title=f"Verilog of {rtl.name}: {cycles}", title_justify="left")
     for column in ("LUT", "FF", "carry chains", "DSP", "BRAM"):
         table.add_column(column, justify="right")
-    table.add_row("adder graph (estimate)", f"{rtl.estimated_luts:,.0f}", f"{rtl.estimated_ffs:,}", "", "0", "0")
+    luts, registers = rtl.costs["adder_luts"], rtl.costs["adder_registers"]
+    table.add_row("adder graph (estimate)", f"{luts:,.0f}", f"{registers:,.0f}", "", "0", "0")
     if (found := rtl.synthesis) is not None:
         counts = (found.luts, found.ffs, found.carry, found.dsp, found.bram)
         table.add_row("Yosys, Xilinx UltraScale+", *(f"{count:,}" for count in counts))
@@ -64,7 +66,7 @@ def verilog(rtl: Rtl) -> Table:
 
 
 def vendor(report: VendorReport) -> Table:
-    """Resources from the reports of AMD's tools; timing of high-level synthesis in the caption."""
+    """Return the table of the vendor's reports: resources, and in the caption the timing of high-level synthesis."""
     table = Table("", title="Reports of the vendor's tools", title_justify="left", caption_justify="left")
     sources = {"high-level synthesis (estimate)": report.hls, "logic synthesis": report.vivado}
     there = {name: found for name, found in sources.items() if found is not None}

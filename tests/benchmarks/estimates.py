@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 import kerasnac as kn
 from kerasnac.adapters.keras.pruning import fit_pruned
 from kerasnac.adapters.keras.train import fit, quantized_start
-from kerasnac.adapters.rtl.adder_graph import trace
+from kerasnac.adapters.rtl.adder_graph import unroll
 from kerasnac.adapters.rtl.estimator import AdderGraphEstimator
 from kerasnac.adapters.rtl.verilog import write_design
 from kerasnac.adapters.rtl.yosys import parse, synthesise
@@ -97,13 +97,13 @@ def measured(data: Development, options: argparse.Namespace, drawn: Draw) -> tup
     folder = options.out / "models" / f"{number:02d}"
     model = Trained.load(folder) if folder.exists() else trained(data, architecture, widths, sparsity, folder)
     surrogate = Rule4mlEstimator(Rule4mlSettings(precision=f"ap_fixed<{widths['weight_bits']},1>"), BOARD)
-    draw = AdderGraphEstimator(CandidateGraphSettings(**widths, sparsity=sparsity), BOARD.lut, options.seed)
+    draw = AdderGraphEstimator(CandidateGraphSettings(**widths, sparsity=sparsity), BOARD, options.seed)
     row: dict[str, Any] = {"model": number, **widths, "sparsity": model.sparsity}
     sources: dict[str, Callable[[], Any]] = {
         "bops": lambda: kn.bops(model.architecture, sparsity=model.layer_sparsity),
         "rule4ml": lambda: value(surrogate.estimate(data, [architecture])[0], "lut"),
         "drawn graph": lambda: value(draw.estimate(data, [architecture])[0], "adder_luts"),
-        "adder graph": lambda: trace(model.architecture, model.weights).luts,
+        "adder graph": lambda: unroll(model.architecture, model.weights).luts,
     }
     for name, source in sources.items():
         start = time.perf_counter()
@@ -133,7 +133,7 @@ def synthesised(out: Path, model: Trained, row: dict[str, Any]) -> dict[str, Any
     else:
         folder.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        cells = synthesise(write_design(trace(model.architecture, model.weights), model.name, folder, latency_cutoff=5))
+        cells = synthesise(write_design(unroll(model.architecture, model.weights), model.name, folder))
         print(f"{model.name}: {cells.luts} LUT after {time.perf_counter() - start:.0f} s", flush=True)
     return row | {"yosys": cells.luts, "yosys ff": cells.ffs}
 

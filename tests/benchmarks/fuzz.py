@@ -34,7 +34,8 @@ from kerasnac.core.network.training import Training
 from kerasnac.core.settings.yaml_files import load_space, names
 from kerasnac.core.store.seeding import generator
 from kerasnac.errors import ConversionError, KerasnacError
-from kerasnac.stages.firmware.firmware import Firmware, make_firmware
+from kerasnac.stages.firmware.delivery import make_firmware
+from kerasnac.stages.firmware.result import Firmware
 
 COLUMNS = (
     "index",
@@ -194,7 +195,7 @@ def row(index: int, case: Case, made: Firmware | None, refused: str, failed: str
             "outputs": made.outputs,
             "mismatches": made.mismatches,
             "max_ulp": made.comparison.max_ulp,
-            "first_layer": "" if made.first_layer is None else made.first_layer.layer,
+            "first_layer": made.emulation.first_layer.layer if made.emulation.first_layer else "",
             "convert_s": f"{made.seconds['convert']:.2f}",
             "compile_s": f"{made.seconds['compile']:.2f}",
             "emulate_s": f"{made.seconds['emulate']:.2f}",

@@ -16,7 +16,8 @@ from kerasnac.adapters import rule4ml
 from kerasnac.adapters.hls4ml import backends, conversion
 from kerasnac.adapters.keras import build, pruning
 from kerasnac.adapters.keras.train import observe, predict
-from kerasnac.adapters.rtl import adder_graph
+from kerasnac.adapters.rtl.adder_graph import unroll
+from kerasnac.adapters.rtl.layer_rules import RULES
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network import bops, exactness, quantization
 from kerasnac.core.network.architecture import Architecture, Node
@@ -39,7 +40,7 @@ TABLES: Mapping[str, Mapping[str, object]] = {
     "pruning": pruning.PRUNED,
     "hls4ml": conversion.PRECISIONS,
     "backends": backends.LACKING,
-    "adder graph": adder_graph.RULES,
+    "adder graph": RULES,
     "rule4ml": rule4ml.DESCRIPTIONS,
 }
 
@@ -217,10 +218,10 @@ def test_adder_graphs_are_equal_to_keras_or_refused(kind: str) -> None:
     x = samples(network)
 
     def compare() -> None:
-        graph = adder_graph.trace(network, weights)
+        graph = unroll(network, weights)
         np.testing.assert_array_equal(graph.predict(x), predict(network, weights, x).reshape(len(x), -1))
 
-    holds(adder_graph.RULES[kind], compare, kind)
+    holds(RULES[kind], compare, kind)
 
 
 @every_kind

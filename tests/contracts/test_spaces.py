@@ -28,7 +28,8 @@ from kerasnac.core.settings.yaml_files import dump, load_run, load_space, names
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.seeding import generator
 from kerasnac.errors import ConfigError, ConversionError, Infeasible, SpaceError
-from kerasnac.stages.firmware.firmware import Firmware, make_firmware
+from kerasnac.stages.firmware.delivery import make_firmware
+from kerasnac.stages.firmware.result import Firmware
 
 SAMPLES = 60  # random genomes per space
 LIVELY = 0.1  # A random network gives different outputs for at least such a fraction of its samples.

@@ -55,12 +55,12 @@ _INTEL_PART = re.compile(
 
 @dataclass(frozen=True)
 class BackendFacts:
-    """What a backend of hls4ml 1.3 can do.
+    """Abilities of a backend of hls4ml 1.3.
 
     Attributes:
         strategies: That it really implements; another one is ignored without a word.
-        tables: Whether it has look-up layers, matrix products of activations, a softmax with formats and exact means.
-        amd: Whether it takes AMD's part numbers; else Intel's.
+        tables: True if it has look-up layers, matrix products of activations, a softmax with formats and exact means.
+        amd: True if it takes AMD's part numbers; else Intel's.
         emulated: Empty if its C++ compiles with a plain compiler; else what is missing.
     """
 
@@ -82,11 +82,10 @@ BACKENDS: Mapping[Backend, BackendFacts] = {
 
 
 def check_options(options: HlsOptions) -> None:
-    """Checks what a conversion is told, before anything is computed for it.
+    """Check the options of a conversion, before anything is computed for it.
 
     Raises:
         ConfigError: If the part or an option cannot be right.
-        EnvironmentProblem: If a strategy needs a package that is missing.
     """
     facts = BACKENDS[options.backend]
     _check_part(options.part, options.backend, amd=facts.amd)
@@ -96,12 +95,20 @@ def check_options(options: HlsOptions) -> None:
             raise ConfigError(
                 f"strategy {strategy}: hls4ml has none for {options.backend}; set strategy to {' or '.join(facts.strategies)}"
             )
+
+
+def require_packages(options: HlsOptions) -> None:
+    """Check that the packages are there which strategies need besides hls4ml.
+
+    Raises:
+        EnvironmentProblem: If one is missing.
+    """
     if "distributed_arithmetic" in options.strategies and find_spec("da4ml") is None:
         raise EnvironmentProblem("strategy distributed_arithmetic needs the package da4ml: pip install da4ml==0.6.0")
 
 
 def check_layers(architecture: Architecture, options: HlsOptions) -> None:
-    """Checks that a backend has all layers of a network, and computes them right.
+    """Check that a backend has all layers of a network, and computes them right.
 
     Raises:
         ConversionError: Naming the first layer that it has not.

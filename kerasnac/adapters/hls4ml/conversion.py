@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from kerasnac.adapters.hls4ml.backends import BACKENDS, check_layers, check_options
+from kerasnac.adapters.hls4ml.backends import BACKENDS, check_layers, check_options, require_packages
 from kerasnac.adapters.hls4ml.csim import INTERFACE
+from kerasnac.adapters.hls4ml.library import hls4ml
+from kerasnac.adapters.hls4ml.project_files import PROJECT, STAMP, check_headers, make_movable, read_types
 from kerasnac.adapters.keras.build import INPUT, Model, build, set_weights
 from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
-from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
@@ -25,11 +23,8 @@ from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.weights import quantized_weights
-from kerasnac.core.store.files import write_json, write_text
-from kerasnac.errors import ConversionError, EnvironmentProblem
-
-#: Name of the project: of its top function and its source files.
-PROJECT = "kerasnac"
+from kerasnac.core.store.files import write_json
+from kerasnac.errors import ConversionError
 
 #: Output format of the softmax on the chip.
 SOFTMAX_OUTPUT = Precision(16, 1, signed=False)
@@ -42,21 +37,29 @@ _MODEL_CONFIG = {
     "BramFactor": 1_000_000_000,  # Weights stay on the chip, never become ports.
 }
 
-#: hls4ml stamps every library with a random number; emulations run in processes of their own, which load one each.
-_STAMP = "emulation"
 
-#: Where hls4ml's sources are in a project, and its absolute paths.
-_DEFINES = "defines.h"
+def check_convertible(network: Trained, options: HlsOptions) -> dict[str, Precision]:
+    """Check that a network has exact firmware with some options; needs no tool.
 
-#: What an array in a header of weights is initialised with, and the numbers in it.
-_VALUES = re.compile(r"=\s*\{(.*)\}\s*;", re.DOTALL)
-_NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?", re.IGNORECASE)
+    Args:
+        network: A quantized network, without a window.
+        options: What the project is for.
 
-_TYPEDEF = re.compile(r"^typedef\s+(.+?)\s+(\w+);", re.MULTILINE)
+    Returns:
+        The exact format of what leaves every layer, by the layer's name.
+
+    Raises:
+        ConfigError: If the part or an option cannot be right.
+        ConversionError: If it has none; names the layer and the reason.
+    """
+    check_options(options)
+    options.check(network.architecture)
+    check_layers(network.architecture, options)
+    return output_formats(network.architecture, network.weights)
 
 
 def convert(trained: Trained, options: HlsOptions, *, folder: Path, softmax: bool = False) -> Any:
-    """Writes an hls4ml project; what hls4ml says goes to ``convert.log`` in the project.
+    """Write an hls4ml project; what hls4ml says goes to ``convert.log`` in the project.
 
     Args:
         trained: A quantized network.
@@ -72,21 +75,17 @@ def convert(trained: Trained, options: HlsOptions, *, folder: Path, softmax: boo
         ConversionError: If the network has no exact firmware, or hls4ml fails.
         EnvironmentProblem: If hls4ml, or da4ml for its strategy, is missing.
     """
-    check_options(options)
-    architecture = trained.architecture
-    options.check(architecture)
-    check_layers(architecture, options)
-    formats = output_formats(architecture, trained.weights)
+    architecture, formats = trained.architecture, check_convertible(trained, options)
+    require_packages(options)
     model = build(_with_plain_kernels(architecture))
     set_weights(model, architecture, quantized_weights(architecture, trained.weights))
-    hls4ml = _hls4ml()
     layers = _layer_config(architecture, formats, options, reuse_factors(architecture, options))
     if softmax:
         model = _with_softmax(model)
         layers["softmax"] = _softmax_config(math.prod(architecture.output_shape))
     folder.mkdir(parents=True, exist_ok=True)
     with legacy_keras(), _logged(folder / "convert.log"):
-        graph = hls4ml.converters.convert_from_keras_model(
+        graph = hls4ml().converters.convert_from_keras_model(
             model,
             output_dir=str(folder),
             project_name=PROJECT,
@@ -100,34 +99,22 @@ def convert(trained: Trained, options: HlsOptions, *, folder: Path, softmax: boo
         graph.config.trace_output = True  # hls4ml reads it where no configuration of it ends up
         graph.write()
     check_headers(folder)
-    _make_movable(folder, str(graph.config.get_config_value("Stamp")))
+    make_movable(folder, str(graph.config.get_config_value("Stamp")))
     interface = {
         "inputs": math.prod(architecture.input_shape),
         "outputs": math.prod(architecture.output_shape),
         "function": f"{PROJECT}_float",
-        "library": f"firmware/{PROJECT}-{_STAMP}.so",
+        "library": f"firmware/{PROJECT}-{STAMP}.so",
         "not_emulated": BACKENDS[options.backend].emulated,
-        "layers": _traced(graph),
+        "layers": _visible_layers(graph),
         "types": read_types(folder),
     }
     write_json(folder / INTERFACE, interface)
     return graph
 
 
-def read_types(folder: Path) -> dict[str, str]:
-    """Every type of a project by its name, as its C++ has it now.
-
-    Raises:
-        ConversionError: If the file with the types is not there.
-    """
-    path = next(iter(sorted(folder.glob(f"**/firmware/{_DEFINES}"), key=lambda p: len(p.parts))), None)
-    if path is None:
-        raise ConversionError(f"{folder} is no project of hls4ml: firmware/{_DEFINES} is missing")
-    return {name: kind for kind, name in _TYPEDEF.findall(path.read_text(encoding="utf-8"))}
-
-
-def _traced(graph: Any) -> list[dict[str, Any]]:
-    """The layers whose outputs the emulation can show, in order: name, number of values, name of the type."""
+def _visible_layers(graph: Any) -> list[dict[str, Any]]:
+    """Return the layers whose outputs the emulation can show, in order: name, number of values, names of types."""
     layers = []
     for layer in graph.get_layers():
         if layer.get_attr("function_cpp", None) and layer.get_attr("trace", False):
@@ -145,14 +132,21 @@ def _traced(graph: Any) -> list[dict[str, Any]]:
 
 
 def _rounding(grid: Precision) -> str:
-    """The format as QKeras rounds to it: half to even, saturating."""
+    """Return the format as QKeras rounds to it: half to even, saturating."""
     return f"{str(grid)[:-1]},AP_RND_CONV,AP_SAT>"
 
 
 def _layer_config(
     architecture: Architecture, formats: Mapping[str, Precision], options: HlsOptions, reuse: Mapping[str, int]
 ) -> dict[str, Any]:
-    """What hls4ml is told about every layer, by the name that it gives the layer."""
+    """Return the configuration of every layer, by the name that hls4ml gives the layer.
+
+    Args:
+        architecture: Quantized, without a window.
+        formats: The exact format of what leaves every layer, by the layer's name.
+        options: What the project is for.
+        reuse: Reuse factors of the layers with a kernel, by name.
+    """
     assert architecture.input is not None
     config: dict[str, Any] = {INPUT: {"Precision": {"result": str(architecture.input)}}}
     for node in architecture.nodes:
@@ -183,7 +177,7 @@ def _softmax_precision(node: Node, exact: Precision) -> dict[str, str]:
 
 
 def _pool_precision(node: Node, exact: Precision) -> dict[str, str]:
-    """Room for the sum before a mean divides it, and for the fraction after."""
+    """Return the formats of a pool: with room for the sum before a mean divides it, and for the fraction after."""
     more = math.prod(node.shapes[0][:-1]).bit_length()
     return {"result": str(exact), "accum": str(Precision(exact.bits + more, exact.integer + more, exact.signed))}
 
@@ -209,7 +203,7 @@ PRECISIONS: Mapping[str, Callable[[Node, Precision], dict[str, str]] | Unsupport
 
 
 def _with_plain_kernels(architecture: Architecture) -> Architecture:
-    """The same network for weights that are on their grids already, without quantizers for them.
+    """Return the same network for weights that are on their grids already, without quantizers for them.
 
     hls4ml lets the quantizer of a kernel or bias override the format that it is told, and takes
     ``quantized_bits(b, b)``, which is ``ap_fixed<b, b + 1>``, for ``ap_int<b>``.
@@ -218,13 +212,13 @@ def _with_plain_kernels(architecture: Architecture) -> Architecture:
 
 
 def reuse_factors(architecture: Architecture, options: HlsOptions) -> dict[str, int]:
-    """The closest reuse factor that every kernel layer can have.
+    """Choose the closest reuse factor that every layer with a kernel can have, by the layer's name.
 
     Other factors give wrong sums without a word. hls4ml looks for a possible one too, but forgets it where it
     replaces a 1x1 convolution, and believes that a parallel convolution could reuse a multiplier more often than one
     output has inputs, where its C++ reads beyond the inputs.
     """
-    chooser = _hls4ml().backends.get_backend(options.backend)
+    chooser = hls4ml().backends.get_backend(options.backend)
     factors = {}
     for node in architecture.nodes:
         if node.layer.kind in KERNEL_KINDS and node.products is not None:
@@ -238,12 +232,13 @@ def reuse_factors(architecture: Architecture, options: HlsOptions) -> dict[str, 
 
 
 def _with_softmax(model: Model) -> Model:
+    """Append a softmax to a Keras model."""
     keras = tensorflow().keras
     return keras.Model(model.input, keras.layers.Activation("softmax", name="softmax")(model.output), name=model.name)
 
 
 def _softmax_config(classes: int) -> dict[str, Any]:
-    """Formats and table sizes of hls4ml's stable softmax: exp(x - max) and 1 / sum from tables.
+    """Return formats and table sizes of hls4ml's stable softmax: exp(x - max) and 1 / sum from tables.
 
     hls4ml's defaults let ``max - x`` and the sum wrap around; here the first saturates at 16, where exp is below
     the output's last bit, and the second has room for all classes.
@@ -262,142 +257,12 @@ def _softmax_config(classes: int) -> dict[str, Any]:
     }
 
 
-@cache
-def _hls4ml() -> ModuleType:
-    """Imports hls4ml and teaches it the layers of :mod:`kerasnac.adapters.keras.custom`."""
-    tensorflow()
-    try:
-        with legacy_keras():
-            import hls4ml
-            from hls4ml.converters import register_keras_v2_layer_handler
-    except ImportError as error:
-        raise EnvironmentProblem(f"hls4ml cannot be imported ({error}): pip install kerasnac with its dependencies") from error
-    for name, parser in (("TableActivation", _parse_table), ("TableSoftmax", _parse_softmax), ("MatMul", _parse_matmul)):
-        register_keras_v2_layer_handler(name, parser)
-    return hls4ml  # type: ignore[no-any-return]
-
-
-def _parse_table(
-    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
-) -> tuple[dict[str, Any], list[Any]]:
-    """hls4ml's parser of ``TableActivation``: the very table that Keras reads."""
-    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
-
-    config = keras_layer["config"]
-    inputs, outputs = Precision.parse(config["inputs"]), Precision.parse(config["outputs"])
-    layer = parse_default_keras_layer(keras_layer, input_names)
-    layer |= {
-        "class_name": "UnaryLUT",
-        "activation": "unary_lut",
-        "table_data": table(config["fn"], inputs, outputs),
-    }
-    return layer, list(input_shapes[0])
-
-
-def _parse_softmax(
-    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
-) -> tuple[dict[str, Any], list[Any]]:
-    """hls4ml's parser of ``TableSoftmax``: its stable softmax with the formats of :class:`SoftmaxTables`."""
-    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
-    from hls4ml.model.types import FixedPrecisionType
-
-    config, (_, *outer, size) = keras_layer["config"], input_shapes[0]
-    tables = SoftmaxTables(Precision.parse(config["inputs"]), size, Precision.parse(config["outputs"]))
-
-    def hls(grid: Precision, *modes: str) -> Any:
-        return FixedPrecisionType(grid.bits, grid.integer, grid.signed, *modes)
-
-    rounding = ("RND", "SAT")
-    layer = parse_default_keras_layer(keras_layer, input_names)
-    layer |= {
-        "class_name": "Softmax",
-        "activation": "softmax",
-        "implementation": "stable",
-        "axis": -1,
-        "n_outer": math.prod(outer),
-        "n_inner": 1,
-        "parallelization_factor": 1,
-        "inp_norm_t": hls(tables.difference),
-        "exp_table_t": hls(tables.entry, *rounding),
-        "exp_table_size": 2**tables.difference.bits,
-        "accum_t": hls(tables.sum),
-        "inv_inp_t": hls(tables.index, *rounding),
-        "inv_table_t": hls(tables.entry, *rounding),
-        "inv_table_size": 2**tables.index.bits,
-    }
-    return layer, list(input_shapes[0])
-
-
-def _parse_matmul(
-    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
-) -> tuple[dict[str, Any], list[Any]]:
-    """hls4ml's parser of ``MatMul``: an einsum."""
-    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
-
-    (batch, rows, _), (_, *right) = input_shapes
-    transpose = keras_layer["config"]["transpose"]
-    output = [batch, rows, right[0] if transpose else right[1]]
-    layer = parse_default_keras_layer(keras_layer, input_names)
-    layer |= {
-        "class_name": "Einsum",
-        "equation": "ik,jk->ij" if transpose else "ik,kj->ij",
-        "inp0_shape": tuple(input_shapes[0][1:]),
-        "inp1_shape": tuple(input_shapes[1][1:]),
-        "out_shape": tuple(output[1:]),
-    }
-    return layer, output
-
-
 @contextlib.contextmanager
 def _logged(log: Path) -> Iterator[None]:
-    """Sends what is printed to a file, and names the log when hls4ml fails."""
+    """Send what is printed to a file, and name the log when hls4ml fails."""
     with log.open("w", encoding="utf-8") as stream:
         try:
             with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
                 yield
         except Exception as error:  # hls4ml raises bare Exception
             raise ConversionError(f"hls4ml cannot convert the network: {error} (all it said is in {log.name})") from error
-
-
-def check_headers(folder: Path) -> None:
-    """Checks that synthesis, which reads weights from headers, gets what the emulation reads from text files.
-
-    Raises:
-        ConversionError: Naming the header that holds other numbers.
-    """
-    for header in sorted(folder.glob("firmware/weights/*.h")):
-        values = _VALUES.search(header.read_text(encoding="utf-8"))
-        text = header.with_suffix(".txt")
-        if not text.is_file():
-            continue  # For Quartus and oneAPI all reads headers.
-        if values is None or _numbers(values[1]) != _numbers(text.read_text(encoding="utf-8")):
-            raise ConversionError(
-                f"firmware/weights/{header.name} holds other numbers than {text.name}: synthesis would differ"
-            )
-
-
-def _numbers(text: str) -> list[float]:
-    return [float(number) for number in _NUMBER.findall(text)]
-
-
-def _make_movable(folder: Path, stamp: str) -> None:
-    """Replaces absolute paths in a project, its fixed compiler by ``$CXX``, and its random stamp."""
-    build, bench = folder / "build_lib.sh", folder / f"{PROJECT}_test.cpp"
-    changes = {
-        build: {"CC=g++": 'CC="${CXX:-g++}"', "${BASEDIR}/firmware/weights": "firmware/weights"},
-        folder / "hls4ml_config.yml": {},
-        folder / "CMakeLists.txt": {},
-        folder / f"{PROJECT}_bridge.cpp": {},
-        # The vendor's simulation would write the outputs of every layer to text files, for every sample.
-        bench: {"bool trace_enabled = true;": "bool trace_enabled = false;"},
-    }
-    for path, replacements in changes.items():
-        if not path.is_file():
-            continue
-        text = path.read_text(encoding="utf-8")
-        if path == build and "CC=g++" not in text:
-            raise ConversionError(f"{build} is not the script that kerasnac knows ('CC=g++' is missing): install hls4ml 1.3")
-        everywhere = {f"{folder}/firmware/weights": "firmware/weights", str(folder): ".", stamp: _STAMP}
-        for old, new in (replacements | everywhere).items():
-            text = text.replace(old, new)
-        write_text(path, text)

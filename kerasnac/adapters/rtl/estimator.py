@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.train import observe
-from kerasnac.adapters.rtl.adder_graph import trace
+from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Development
+from kerasnac.core.hardware.boards import Board
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import verdict
 from kerasnac.core.network.layers import Weight
@@ -36,22 +37,22 @@ class AdderGraphEstimator:
     Attributes:
         source: Key of :data:`kerasnac.core.hardware.estimators.SOURCES`.
         settings: Widths and sparsity of the draw, effort and stages of the graph.
-        board_luts: LUTs of the whole board, for ``adder_percent``.
+        board: What ``adder_percent`` is of.
         seed: The run's seed, of the draw.
     """
 
     source = "adder_graph"
 
-    def __init__(self, settings: CandidateGraphSettings, board_luts: int, seed: int) -> None:
-        self.settings, self.board_luts, self.seed = settings, board_luts, seed
+    def __init__(self, settings: CandidateGraphSettings, board: Board, seed: int) -> None:
+        self.settings, self.board, self.seed = settings, board, seed
 
     @property
     def key(self) -> str:
         """Hash of all settings that decide the estimates."""
-        return content_key(self.source, settings=self.settings.identity, board_luts=self.board_luts, seed=self.seed)
+        return content_key(self.source, settings=self.settings.identity, board_luts=self.board.lut, seed=self.seed)
 
     def check(self, space: SearchSpace) -> None:
-        """Refuses choices that have no exact adder graph, whatever else is chosen.
+        """Refuse choices that have no exact adder graph, whatever else is chosen.
 
         Raises:
             SpaceError: Naming the choice and the reason.
@@ -64,18 +65,17 @@ class AdderGraphEstimator:
                         raise SpaceError(f"block {i}.{choice.name} = {value}: no adder graph can be estimated, {meaning}")
 
     def estimate(self, data: Development, architectures: Sequence[Architecture]) -> list[dict[str, float] | str]:
-        """Costs of float architectures, or the reasons why they have none."""
+        """Return the costs of float architectures, or the reasons why they have none."""
         return [self._estimate(data, architecture) for architecture in architectures]
 
     def _estimate(self, data: Development, architecture: Architecture) -> dict[str, float] | str:
         try:
-            graph = trace(*self._drawn(data, architecture), effort=self.settings.effort)
+            return adder_graph_costs(*self._drawn(data, architecture), self.settings, self.board)
         except (ConversionError, Infeasible) as reason:
             return str(reason)
-        return graph.costs(self.settings.latency_cutoff, self.board_luts)
 
     def _drawn(self, data: Development, architecture: Architecture) -> tuple[Architecture, dict[str, NDArray[np.float32]]]:
-        """The quantized network with drawn weights, which depend on nothing but the seed and the architecture."""
+        """Draw weights, which depend on nothing but the seed and the architecture, and quantize them."""
         rng = generator(self.seed, "adder graph", architecture.id)
         weights = {
             f"{node.name}/{part}": _draw(rng, part, weight, architecture.sparsities.get(node.name, self.settings.sparsity))
@@ -90,7 +90,17 @@ class AdderGraphEstimator:
 
 
 def _draw(rng: np.random.Generator, part: str, weight: Weight, sparsity: float) -> NDArray[np.float32]:
-    """Weights as a trained network may have them: kernels pruned by magnitude, small biases, batch norms that do nothing."""
+    """Draw a weight as a trained network may have it: a pruned kernel, a small bias, a batch norm that does nothing.
+
+    Args:
+        rng: Of this network.
+        part: Name of the array: ``kernel``, ``bias``, ``gamma``...
+        weight: Its shape, and whether it can be pruned.
+        sparsity: Fraction of a kernel that is zero.
+
+    Returns:
+        Shape ``weight.shape``, float32.
+    """
     if part in ("gamma", "moving_variance"):
         return np.ones(weight.shape, np.float32)
     if not weight.prunable:

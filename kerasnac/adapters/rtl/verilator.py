@@ -20,19 +20,28 @@ OPTIONS = ("--timing", "-Wno-fatal", "-Wno-lint", "-Wfuture-WIDTHTRUNC", "-CFLAG
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a testbench found.
+    """Outcome of a testbench.
 
     Attributes:
-        mismatches: Samples with a wrong output.
+        samples: Samples that it compared.
+        mismatches: Those with a wrong output.
         first: The first of them: sample, output, what was expected and what came out, as raw hexadecimal numbers.
     """
 
-    mismatches: int
+    samples: int
+    mismatches: int = 0
     first: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """One line on bit-exactness."""
+        if self.mismatches:
+            return f"NOT bit-exact: {self.mismatches} of {self.samples} samples differ (first: {self.first})"
+        return f"bit-exact: {self.samples} of {self.samples} samples equal"
 
 
 def require_verilator() -> None:
-    """Checks that Verilator and a C++ compiler are there.
+    """Check that Verilator and a C++ compiler are there.
 
     Raises:
         EnvironmentProblem: If one is not.
@@ -42,7 +51,7 @@ def require_verilator() -> None:
 
 
 def simulate(design: Design, testbench: Path, *, timeout: float = 3600.0) -> Simulation:
-    """Compiles and runs a testbench; the logs are ``build.log`` and ``simulation.log`` beside it.
+    """Compile and run a testbench; the logs are ``build.log`` and ``simulation.log`` beside it.
 
     Args:
         design: What is tested.
@@ -65,9 +74,9 @@ def simulate(design: Design, testbench: Path, *, timeout: float = 3600.0) -> Sim
     run_tool([objects / f"V{program}"], folder=folder, log=log, timeout=timeout)
     shutil.rmtree(objects)  # Many megabytes that the sources bring back.
     said = log.read_text(encoding="utf-8", errors="replace")
-    if found := re.search(rf"{FAIL}: (\d+) ", said):
+    if found := re.search(rf"{FAIL}: (\d+) of (\d+) ", said):
         first = re.search(rf"{MISMATCH} (.*)", said)
-        return Simulation(int(found[1]), first[1] if first else "")
-    if f"{PASS}:" not in said:
-        raise ConversionError(f"the simulation did not come to an end: {tail(log)}")
-    return Simulation(0)
+        return Simulation(int(found[2]), int(found[1]), first[1] if first else "")
+    if found := re.search(rf"{PASS}: (\d+) ", said):
+        return Simulation(int(found[1]))
+    raise ConversionError(f"the simulation did not come to an end: {tail(log)}")

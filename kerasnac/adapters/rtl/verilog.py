@@ -41,7 +41,7 @@ class Port:
 
     @classmethod
     def of(cls, intervals: Iterable[Any]) -> Port:
-        """The port of da4ml's I/O wrapper for numbers in some of da4ml's intervals."""
+        """Return the port that da4ml's I/O wrapper has for numbers in some of da4ml's intervals."""
         from da4ml.types import minimal_kif
 
         formats = [minimal_kif(interval) for interval in intervals]
@@ -58,14 +58,14 @@ class Port:
         return self.count * self.width
 
     def holds(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """True where a value is a number of this format."""
+        """Return true where a value is a number of this format; the shape stays."""
         raw = np.ldexp(np.asarray(values, np.float64), self.fractional)
         low = -(2.0 ** (self.width - 1)) if self.signed else 0.0
         held: NDArray[np.bool_] = (raw == np.floor(raw)) & (raw >= low) & (raw < low + 2.0**self.width)
         return held
 
     def words(self, values: NDArray[Any]) -> Iterator[str]:
-        """Every sample as one hexadecimal number, for ``$readmemh``.
+        """Return every sample as one hexadecimal number, for ``$readmemh``.
 
         Args:
             values: Numbers of this format, shape (samples, count).
@@ -103,14 +103,13 @@ class Design:
         return sorted((self.folder / SOURCES).rglob("*.v"))
 
 
-def write_design(graph: AdderGraph, name: str, folder: Path, *, latency_cutoff: int) -> Design:
-    """Writes pipelined Verilog.
+def write_design(graph: AdderGraph, name: str, folder: Path) -> Design:
+    """Write pipelined Verilog.
 
     Args:
         graph: The network.
         name: Its name; the module's begins with ``nn_`` and has underscores where Verilog allows nothing else.
         folder: Where to write.
-        latency_cutoff: Adder levels between two registers.
 
     Raises:
         ConversionError: If all outputs are the constant zero.
@@ -121,7 +120,7 @@ def write_design(graph: AdderGraph, name: str, folder: Path, *, latency_cutoff: 
     except ImportError as error:
         raise EnvironmentProblem(f"da4ml cannot be imported ({error}): pip install 'kerasnac[da4ml]'") from error
 
-    pipeline = graph.pipeline(latency_cutoff)
+    pipeline = graph.pipeline
     inputs, outputs = Port.of(pipeline.inp_qint), Port.of(pipeline.out_qint)
     if outputs.width == 0:
         raise ConversionError(f"{name}: every output is always zero, which leaves nothing to build; prune less")
@@ -134,11 +133,11 @@ def write_design(graph: AdderGraph, name: str, folder: Path, *, latency_cutoff: 
         with contents.open("a", encoding="utf-8") as stream:
             stream.write("\n")  # Verilator 5.006 forgets a last entry without an end of line.
         shutil.copy(contents, simulation)  # The tables' modules name them without a folder.
-    return Design(folder, f"{module}_wrapper", inputs, outputs, latency=len(pipeline.solutions))
+    return Design(folder, f"{module}_wrapper", inputs, outputs, latency=graph.stages)
 
 
 def write_testbench(design: Design, x: NDArray[Any], expected: NDArray[Any]) -> Path:
-    """Writes a testbench that checks every output itself, with its samples beside it.
+    """Write a testbench that checks every output itself, with its samples beside it.
 
     It feeds one sample per clock cycle, names the first sample with a wrong output and ends with ``PASS``, or with
     ``FAIL`` and an error. It reads its files from the folder that the simulator runs in: its own.

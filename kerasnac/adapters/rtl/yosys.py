@@ -29,7 +29,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What a design takes of an FPGA.
+    """Cells of an FPGA that a design takes.
 
     Attributes:
         luts: Look-up tables: one for every LUT1 to LUT6, inverter, and shift register.
@@ -51,7 +51,7 @@ class Synthesis:
 
 
 def require_yosys() -> None:
-    """Checks that Yosys is there.
+    """Check that Yosys is there.
 
     Raises:
         EnvironmentProblem: If it is not.
@@ -60,7 +60,7 @@ def require_yosys() -> None:
 
 
 def synthesise(design: Design, *, timeout: float = 7200.0) -> Synthesis:
-    """Maps a design to the cells of Xilinx UltraScale+; the log is ``yosys.log`` in its folder.
+    """Map a design to the cells of Xilinx UltraScale+; the log is ``yosys.log`` in its folder.
 
     Yosys places and routes nothing and says nothing about timing.
 
@@ -93,7 +93,7 @@ def synthesise(design: Design, *, timeout: float = 7200.0) -> Synthesis:
 
 
 def parse(text: str) -> Synthesis:
-    """Reads what ``stat -json`` prints for a flattened design.
+    """Read what ``stat -json`` prints for a flattened design.
 
     Raises:
         ConversionError: If it is anything else.

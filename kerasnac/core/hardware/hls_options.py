@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from kerasnac.core.hardware.boards import BOARDS, board
+from kerasnac.core.hardware.boards import BOARDS, DEFAULT_BOARD, board
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.errors import ConfigError
@@ -63,7 +63,7 @@ class HlsOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    part: Annotated[str, AfterValidator(_part_number)] = "xcvu13p-flga2577-2-e"
+    part: Annotated[str, AfterValidator(_part_number)] = BOARDS[DEFAULT_BOARD].part
     backend: Backend = "Vitis"
     clock_period: PositiveFloat = 5.0
     io_type: IoType = "io_parallel"

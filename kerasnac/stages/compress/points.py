@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kerasnac.adapters.rtl.adder_graph import trace
+from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.network.origin import PointOrigin
@@ -45,10 +45,10 @@ def with_graph_costs(settings: CompressSettings, model: Trained, record: Mapping
         return dict(record)
     plain = {name: value for name, value in record.items() if name not in (*SOURCES["adder_graph"], "reason")}
     try:
-        graph = trace(model.architecture, model.weights, effort=settings.adder_graph.effort)
+        costs = adder_graph_costs(model.architecture, model.weights, settings.adder_graph, board(settings.board))
     except ConversionError as reason:
         return {**plain, "adder_graph": own, "reason": str(reason)}
-    return {**plain, "adder_graph": own, **graph.costs(settings.adder_graph.latency_cutoff, board(settings.board).lut)}
+    return {**plain, "adder_graph": own, **costs}
 
 
 def recorded_point(settings: CompressSettings, model: Trained, record: Mapping[str, Any]) -> Point:

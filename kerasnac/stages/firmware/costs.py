@@ -1,16 +1,17 @@
-"""What a trained, quantized network costs on an FPGA, by every source there is, side by side."""
+"""The costs of a trained, quantized network on an FPGA, by every source there is, side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from kerasnac.core.hardware.boards import Board
+from kerasnac.core.hardware.boards import DEFAULT_BOARD, Board
 from kerasnac.core.hardware.boards import board as board_named
+from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.bops import LayerCost, costs
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import AdderGraphSettings, Rule4mlSettings
-from kerasnac.errors import ConversionError, EnvironmentProblem
+from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,17 @@ class HardwareCosts:
 def hardware_costs(
     model: Trained,
     *,
-    board: str = "vu13p",
+    board: str = DEFAULT_BOARD,
     rule4ml: Rule4mlSettings | None = None,
     adder_graph: AdderGraphSettings | None = None,
 ) -> HardwareCosts:
-    """Costs of a network by all sources.
+    """Return the costs of a network by all sources.
 
     Args:
         model: A network; estimates need it quantized.
         board: Board or part.
         rule4ml: Settings of the surrogate; its precision is by default that of the weights.
-        adder_graph: Effort and stages of the adder graph, which has the network's own widths and weights.
+        adder_graph: How the adder graph is made, which has the network's own widths and weights.
 
     Returns:
         Costs; a source that has no estimate gives its reason in place of one.
@@ -71,12 +72,20 @@ def hardware_costs(
 
 
 def rule4ml_estimate(model: Trained, board: Board, settings: Rule4mlSettings | None = None) -> Mapping[str, float] | str:
-    """What rule4ml estimates for a network, or why it does not."""
+    """Return the estimate of rule4ml for a network, or the reason why there is none."""
     return _or_reason(lambda: _surrogate(model, board, settings))
 
 
+def board_of(options: HlsOptions) -> Board | None:
+    """Return the board, or bare part, that a project is for; None if its resources are not known."""
+    try:
+        return board_named(options.part)
+    except ConfigError:
+        return None
+
+
 def _or_reason(estimate: Callable[[], Mapping[str, float] | str]) -> Mapping[str, float] | str:
-    """An estimate, or why there is none: one source that cannot say anything must not silence the others."""
+    """Return an estimate, or why there is none: one source that cannot say anything must not silence the others."""
     try:
         return estimate()
     except (ConversionError, EnvironmentProblem) as reason:
@@ -97,7 +106,6 @@ def _surrogate(model: Trained, board: Board, settings: Rule4mlSettings | None) -
 
 
 def _adder_graph(model: Trained, board: Board, settings: AdderGraphSettings) -> Mapping[str, float]:
-    from kerasnac.adapters.rtl.adder_graph import trace
+    from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 
-    graph = trace(model.architecture, model.weights, effort=settings.effort)
-    return graph.costs(settings.latency_cutoff, board.lut)
+    return adder_graph_costs(model.architecture, model.weights, settings, board)

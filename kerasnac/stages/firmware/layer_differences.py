@@ -1,23 +1,22 @@
-"""Which layer of a firmware project is the first to differ from Keras."""
+"""The first layer of a firmware project that differs from Keras."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.hls4ml.conversion import read_types
 from kerasnac.adapters.hls4ml.csim import INTERFACE, Limits, emulate_layers, interface
+from kerasnac.adapters.hls4ml.project_files import read_types
 from kerasnac.adapters.keras.train import layer_outputs
 from kerasnac.core.network.trained import Trained
 from kerasnac.errors import ConversionError
 
-#: Samples that are traced: of those that differ, the first.
-TRACED = 100
+#: Samples whose layers are compared: of those that differ, the first.
+COMPARED = 100
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class LayerDifference:
     def __str__(self) -> str:
         """The difference, with all types that are not the proven ones."""
         if not self.layer:
-            text = "no layer differs where all are traced: the outputs are changed after the last one"
+            text = "no layer differs of those that can be seen: the outputs are changed after the last one"
         else:
             same = "as proven" if self.declared == self.proven else f"proven {self.proven}"
             text = (
@@ -56,14 +55,9 @@ class LayerDifference:
             )
         return "\n".join((text, *type_lines(self.changed)))
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> LayerDifference:
-        """Inverse of ``dataclasses.asdict``."""
-        return cls(**{**data, "changed": {name: (before, now) for name, (before, now) in data["changed"].items()}})
-
 
 def changed_types(project: Path) -> dict[str, tuple[str, str]]:
-    """The types of a project that are not as the conversion wrote them: name to (proven, declared).
+    """Return the types of a project that are not as the conversion wrote them: name to (proven, declared).
 
     Raises:
         ConversionError: If the project does not say what it declares, or what was proven.
@@ -74,7 +68,7 @@ def changed_types(project: Path) -> dict[str, tuple[str, str]]:
 
 
 def type_lines(changed: Mapping[str, tuple[str, str]]) -> list[str]:
-    """Changed types as text."""
+    """Return changed types as text."""
     return [f"  type {name} is {declared or 'missing'}, proven {proven}" for name, (proven, declared) in changed.items()]
 
 
@@ -87,18 +81,22 @@ def first_difference(
     *,
     limits: Limits | None = None,
 ) -> LayerDifference | None:
-    """Traces every layer of a compiled project and of its Keras twin, if their outputs differ.
+    """Compare every layer of a compiled project with its Keras twin, if their outputs differ.
 
     Args:
         project: A compiled project of :func:`kerasnac.adapters.hls4ml.conversion.convert`.
         network: What it was converted from, without a window.
-        x: Samples on the input grid.
-        outputs: What the emulation says of them; the first :data:`TRACED` samples that differ are traced.
-        expected: What Keras says of them.
+        x: Samples on the input grid, shape (samples, ...), float32.
+        outputs: Outputs of the emulation, shape (samples, outputs), float32; of the samples that differ, the layers of the
+            first :data:`COMPARED` are compared.
+        expected: Outputs of Keras, of the same shape.
         limits: When the emulation is stopped.
 
+    Returns:
+        The first layer that differs; None if no output does.
+
     Raises:
-        ConversionError: If the emulation fails, or traces something else than the layers of the network.
+        ConversionError: If the emulation fails, or has other layers than the network.
     """
     different = np.flatnonzero((outputs != expected).any(axis=1))
     if not len(different):
@@ -108,7 +106,7 @@ def first_difference(
         raise ConversionError(f"{project / INTERFACE} names no types or no layers: it is damaged")
     before: Mapping[str, str] = known["types"]
     changed = changed_types(project)
-    chosen = different[:TRACED]
+    chosen = different[:COMPARED]
     firmware = emulate_layers(project, x[chosen], limits=limits)
     keras = layer_outputs(network.architecture, network.weights, x[chosen])
     for layer in known["layers"]:
@@ -118,7 +116,7 @@ def first_difference(
             continue  # A softmax that was appended has no twin.
         ours, theirs = firmware[layer["name"]], keras[name]
         if ours.shape != theirs.shape:
-            raise ConversionError(f"{name}: the emulation traces {ours.shape[1]} values, Keras has {theirs.shape[1]}")
+            raise ConversionError(f"{name}: the emulation has {ours.shape[1]} values, Keras has {theirs.shape[1]}")
         where = np.argwhere(ours != theirs)
         if len(where):
             sample, index = (int(i) for i in where[0])

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from kerasnac.adapters.keras.train import predict
 from kerasnac.adapters.rtl import yosys
-from kerasnac.adapters.rtl.adder_graph import trace
-from kerasnac.adapters.rtl.verilator import require_verilator, simulate
-from kerasnac.adapters.rtl.verilog import write_design, write_testbench
+from kerasnac.adapters.rtl.adder_graph import AdderGraph, check_unrollable, require_da4ml, unroll
+from kerasnac.adapters.rtl.verilator import Simulation, require_verilator, simulate
+from kerasnac.adapters.rtl.verilog import Design, write_design, write_testbench
 from kerasnac.adapters.rtl.yosys import Synthesis, require_yosys
-from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.trained import Trained
+from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.store.files import new_folder, write_json, write_text
 from kerasnac.core.store.stopwatch import Stopwatch
 from kerasnac.errors import ConversionError, DataError, RunError
-from kerasnac.stages.firmware.comparison import GraphCheck
-from kerasnac.stages.firmware.manifest import MODEL
+from kerasnac.stages.firmware.comparison import on_grid
+from kerasnac.stages.firmware.folder import check_free, read_report, report_head
+from kerasnac.stages.firmware.graph_check import GraphCheck
 
-#: The report in a folder of Verilog.
-REPORT = "rtl.json"
+#: The report in a folder of Verilog, and its layout.
+REPORT, SCHEMA = "rtl.json", 2
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,10 @@ class Rtl:
         top: The top module.
         inputs: Format of the input vector.
         outputs: Format of the output vector.
-        samples: Number of samples simulated.
-        mismatches: How many of them have a wrong output.
-        latency_cutoff: Adder levels between two registers, at most.
-        latency: Clock cycles from the edge that reads a sample to the edge that puts its outputs out. A new sample is
-            read in every cycle.
-        estimated_luts: da4ml's estimate from the adder graph.
-        estimated_ffs: Bits of all registers.
-        synthesis: What Yosys counts, if it was asked.
+        settings: How the adder graph was made, and cut into pipeline stages.
+        costs: Its estimated costs: ``adder_luts``, ``adder_levels``, ``adder_stages``, ``adder_registers``.
+        simulation: Samples that were simulated, and those with a wrong output.
+        synthesis: Cells that Yosys counts, if it was asked.
         seconds: Wall time of each step.
     """
 
@@ -58,30 +55,46 @@ class Rtl:
     top: str
     inputs: str
     outputs: str
-    samples: int
-    mismatches: int
-    latency_cutoff: int
-    latency: int
-    estimated_luts: float
-    estimated_ffs: int
+    settings: AdderGraphSettings
+    costs: Mapping[str, float]
+    simulation: Simulation
     synthesis: Synthesis | None
     seconds: Mapping[str, float]
 
     @property
+    def samples(self) -> int:
+        """Number of samples simulated."""
+        return self.simulation.samples
+
+    @property
+    def mismatches(self) -> int:
+        """How many of them have a wrong output."""
+        return self.simulation.mismatches
+
+    @property
+    def latency(self) -> int:
+        """Clock cycles from the edge that reads a sample to the edge that puts its outputs out.
+
+        A new sample is read in every cycle.
+        """
+        return round(self.costs["adder_stages"])
+
+    @property
     def verdict(self) -> str:
         """One line on bit-exactness."""
-        return f"bit-exact: {self.samples - self.mismatches} of {self.samples} samples equal"
+        return self.simulation.verdict
 
     def report(self) -> str:
-        """Everything as text."""
+        """Return everything as text."""
+        cutoff, costs = self.settings.latency_cutoff, self.costs
         lines = [
             f"Verilog of {self.name}: {self.architecture}",
             f"folder: {self.folder} (top module {self.top})",
             f"  model_inp: {self.inputs}",
             f"  model_out: {self.outputs}",
             f"Verilator against QKeras: {self.verdict}",
-            f"latency: {self.latency} clock cycles, one sample per cycle, {self.latency_cutoff} adder levels between registers",
-            f"adder graph: {self.estimated_luts:,.0f} LUT, {self.estimated_ffs:,} register bits (estimate)",
+            f"latency: {self.latency} clock cycles, one sample per cycle, {cutoff} adder levels between registers",
+            f"adder graph: {costs['adder_luts']:,.0f} LUT, {costs['adder_registers']:,.0f} register bits (estimate)",
         ]
         if (found := self.synthesis) is not None:
             lines += [
@@ -93,38 +106,47 @@ class Rtl:
         return "\n".join(lines) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
-        return asdict(self) | {"folder": str(self.folder)}
+        """Return a JSON-ready dictionary."""
+        fields: dict[str, Any] = _RTL.dump_python(self, mode="json")
+        return report_head(SCHEMA) | {"verdict": self.verdict} | fields
 
     @classmethod
     def load(cls, folder: Path | str) -> Rtl:
-        """Reads a folder that :func:`make_rtl` wrote, wherever it is now.
+        """Read a folder that :func:`make_rtl` wrote, wherever it is now.
 
         Raises:
-            RunError: If the folder holds no Verilog of kerasnac.
+            RunError: If the folder holds no Verilog of kerasnac, or that of another version.
         """
-        report = Path(folder) / REPORT
-        if not report.is_file():
-            raise RunError(f"{folder} holds no Verilog of kerasnac: {REPORT} is missing")
-        data = json.loads(report.read_text(encoding="utf-8")) | {"folder": Path(folder)}
-        if data["synthesis"] is not None:
-            data["synthesis"] = Synthesis(**data["synthesis"])
-        return cls(**data)
+        folder = Path(folder)
+        data = read_report(folder / REPORT, SCHEMA, "Verilog")
+        try:
+            return _RTL.validate_python(data | {"folder": folder})
+        except ValueError as error:
+            raise RunError(f"{folder / REPORT} is damaged: {error}") from error
+
+
+_RTL = TypeAdapter(Rtl)
 
 
 def make_rtl(
-    trained: Trained, samples: NDArray[Any], *, folder: Path | str, latency_cutoff: int = 5, synthesise: bool = True
+    trained: Trained,
+    samples: NDArray[Any],
+    *,
+    folder: Path | str,
+    adder_graph: AdderGraphSettings | None = None,
+    synthesise: bool = True,
 ) -> Rtl:
-    """Writes pipelined Verilog, simulates it against Keras and synthesises it.
+    """Write pipelined Verilog, simulate it against Keras and synthesise it.
 
     Args:
         trained: A quantized network.
         samples: To compare on, shape (samples, ...), at least 1,000 to mean something; values off the input grid are
-            put on it. :func:`random_samples` makes some.
+            put on it. :func:`kerasnac.datasets.samples.random_samples` makes some.
         folder: Verilog, testbench, ``rtl.json`` and ``report.txt``. A folder of this kind that is already there is
             replaced, once all has succeeded.
-        latency_cutoff: Adder levels between two registers: fewer for a faster clock, more for less latency.
-        synthesise: Whether to count LUTs and the like with Yosys, which takes a minute or so.
+        adder_graph: How hard common subexpressions are searched for, and the adder levels between two registers: fewer for
+            a faster clock, more for less latency.
+        synthesise: Count LUTs and the like with Yosys, which takes a minute or so.
 
     Raises:
         ConversionError: If the network has no exact adder graph (names the layer and the reason), if a tool fails, or
@@ -134,37 +156,15 @@ def make_rtl(
         RunError: If the folder holds something else.
     """
     folder = Path(folder).resolve()
-    _check_free(folder)
-    if len(samples) == 0 or samples.shape[1:] != trained.architecture.input_shape:
-        raise DataError(
-            f"samples of shape {samples.shape} do not fit {trained.name}, whose input is {trained.architecture.input_shape}"
-        )
-    require_verilator()
-    if synthesise:
-        require_yosys()
-    # A window of a longer readout is cut by whatever feeds the chip: the design's input is the window.
-    architecture = trained.architecture.without_window()
-    formats = output_formats(architecture, trained.weights)
-    assert architecture.input is not None  # output_formats has refused a float network
-    x = architecture.input.quantize(samples[:, trained.architecture.window]).astype(np.float32)
+    check_free(folder, (REPORT,), "Verilog")
+    x = _checked(trained, samples)
+    _require_tools(synthesise=synthesise)
     steps = Stopwatch()
-    with steps("Keras"):
-        keras = predict(architecture, trained.weights, x)
-    with steps("adder graph"):
-        graph = trace(architecture, trained.weights)
-    with steps("interpreter"):
-        _check_equal(trained.name, GraphCheck.of(graph.predict(x), keras, formats[architecture.names[-1]], {}))
+    graph, keras = _compared(trained, x, adder_graph or AdderGraphSettings(), steps)
     with new_folder(folder) as project:
         with steps("Verilog"):
-            design = write_design(graph, trained.name, project, latency_cutoff=latency_cutoff)
-            testbench = write_testbench(design, x.reshape(len(x), -1), keras.reshape(len(x), -1))
-        with steps("simulation"):
-            simulation = simulate(design, testbench)
-        if simulation.mismatches:
-            raise ConversionError(
-                f"{trained.name}: NOT bit-exact: {simulation.mismatches} of {len(x)} samples differ "
-                f"(first: {simulation.first}); please report it, all its formats should be exact"
-            )
+            design = write_design(graph, trained.name, project)
+        simulation = _simulated(trained.name, design, x, keras, steps)
         synthesis = None
         if synthesise:
             with steps("synthesis"):
@@ -176,12 +176,9 @@ def make_rtl(
             top=design.top,
             inputs=str(design.inputs),
             outputs=str(design.outputs),
-            samples=len(x),
-            mismatches=simulation.mismatches,
-            latency_cutoff=latency_cutoff,
-            latency=design.latency,
-            estimated_luts=graph.luts,
-            estimated_ffs=graph.register_bits(latency_cutoff),
+            settings=graph.settings,
+            costs=graph.costs(),
+            simulation=simulation,
             synthesis=synthesis,
             seconds=steps.seconds,
         )
@@ -190,49 +187,81 @@ def make_rtl(
     return rtl
 
 
-def load_model(folder: Path | str) -> Trained:
-    """The network in a folder of :meth:`Trained.save`, or in a firmware folder.
-
-    Raises:
-        RunError: If there is none.
-    """
-    folder = Path(folder)
-    inside = folder / MODEL
-    return Trained.load(inside if inside.is_dir() else folder)
-
-
-def random_samples(architecture: Architecture, count: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """Samples on the input grid: its lowest and highest values everywhere, random corners, and quiet and loud noise.
-
-    Args:
-        architecture: A quantized network.
-        count: How many.
-        seed: For the random ones.
+def _checked(trained: Trained, samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Check all that can be wrong with what :func:`make_rtl` is given, without any tool.
 
     Returns:
-        Shape (count, ...).
+        The samples on the input grid, cut to the network's window, shape (samples, ...).
+    """
+    architecture = trained.architecture
+    if len(samples) == 0 or samples.shape[1:] != architecture.input_shape or samples.dtype.kind not in "biuf":
+        raise DataError(
+            f"samples of shape {samples.shape} of {samples.dtype} do not fit {trained.name}, whose input is "
+            f"{architecture.input_shape}"
+        )
+    check_unrollable(architecture, trained.weights)
+    assert architecture.input is not None  # check_unrollable has refused a float network
+    x, _ = on_grid(samples[:, architecture.window], architecture.input)
+    return x
+
+
+def _require_tools(*, synthesise: bool) -> None:
+    """Check that all is installed that Verilog is made with."""
+    require_da4ml()
+    require_verilator()
+    if synthesise:
+        require_yosys()
+
+
+def _compared(
+    trained: Trained, x: NDArray[np.float32], settings: AdderGraphSettings, steps: Stopwatch
+) -> tuple[AdderGraph, NDArray[np.float32]]:
+    """Unroll a network, and compare the graph with Keras before minutes go into tools.
+
+    Args:
+        trained: The network.
+        x: Samples on the input grid, cut to its window, shape (samples, ...), float32.
+        settings: How the graph is made.
+        steps: Takes the time.
+
+    Returns:
+        The graph, and the outputs of Keras, shape (samples, outputs), float32.
 
     Raises:
-        ConversionError: If the network is not quantized.
+        ConversionError: If an output differs.
     """
-    grid, shape = architecture.input, architecture.input_shape
-    if grid is None:
-        raise ConversionError("the network is not quantized: it has no number formats; compress it before making Verilog")
-    rng = np.random.default_rng(seed)
-    values = rng.uniform(grid.minimum, grid.maximum, (count, *shape))
-    values *= rng.choice([1.0, 0.5, 0.25, 0.125], (count, *[1] * len(shape)))
-    corners = rng.choice([grid.minimum, grid.maximum], (len(values[::4]), *shape))
-    values[::4] = corners
-    values[:2] = np.array([grid.minimum, grid.maximum]).reshape(2, *[1] * len(shape))[:count]
-    return grid.quantize(values).astype(np.float32)
+    # A window of a longer readout is cut by whatever feeds the chip: the design's input is the window.
+    architecture = trained.architecture.without_window()
+    with steps("Keras"):
+        keras = predict(architecture, trained.weights, x)
+    with steps("adder graph"):
+        graph = unroll(architecture, trained.weights, settings)
+    with steps("interpreter"):
+        grid = output_formats(architecture, trained.weights)[architecture.names[-1]]
+        _check_equal(trained.name, GraphCheck.of(graph, x, keras, grid).disagreement)
+    return graph, keras.reshape(len(x), -1)
 
 
-def _check_equal(name: str, graph: GraphCheck) -> None:
-    """Refuses an adder graph that differs from Keras, before minutes go into tools."""
-    if not graph.agrees:
-        raise ConversionError(f"{name}: {graph.disagreement}; please report it, all its formats should be exact")
+def _simulated(name: str, design: Design, x: NDArray[np.float32], keras: NDArray[np.float32], steps: Stopwatch) -> Simulation:
+    """Simulate a design against Keras.
+
+    Args:
+        name: Name of the network.
+        design: Its Verilog.
+        x: Samples on the input grid, shape (samples, ...), float32.
+        keras: Outputs of Keras, shape (samples, outputs), float32.
+        steps: Takes the time.
+
+    Raises:
+        ConversionError: If a sample differs.
+    """
+    with steps("simulation"):
+        simulation = simulate(design, write_testbench(design, x.reshape(len(x), -1), keras))
+    _check_equal(name, simulation.verdict if simulation.mismatches else "")
+    return simulation
 
 
-def _check_free(folder: Path) -> None:
-    if folder.exists() and not (folder.is_dir() and ((folder / REPORT).is_file() or not any(folder.iterdir()))):
-        raise RunError(f"{folder} is there already and holds something else than Verilog of kerasnac; choose another folder")
+def _check_equal(name: str, disagreement: str) -> None:
+    """Refuse Verilog of a network that differs from Keras."""
+    if disagreement:
+        raise ConversionError(f"{name}: {disagreement}; please report it, all its formats should be exact")

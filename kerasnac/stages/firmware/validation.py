@@ -1,4 +1,4 @@
-"""Whether a firmware folder still is what was delivered, and still equals Keras: any day, on any samples."""
+"""A firmware folder, checked again: any day, on any samples, against its hashes and against Keras."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from kerasnac.adapters.hls4ml.csim import Limits, compile_project, emulate, inte
 from kerasnac.adapters.keras.train import predict
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.datasets.files import read_npz
+from kerasnac.datasets.samples import fitted
 from kerasnac.errors import ConversionError, RunError
 from kerasnac.stages.firmware.comparison import Comparison, InputCheck, compare, on_grid
-from kerasnac.stages.firmware.firmware import Firmware, firmware_network
+from kerasnac.stages.firmware.delivery import firmware_network
+from kerasnac.stages.firmware.folder import VECTORS
 from kerasnac.stages.firmware.layer_differences import LayerDifference, changed_types, first_difference, type_lines
-from kerasnac.stages.firmware.manifest import VECTORS, changes
-from kerasnac.stages.firmware.samples import fitted
+from kerasnac.stages.firmware.manifest import changes
+from kerasnac.stages.firmware.result import Firmware
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What validating a firmware folder found.
+    """Findings about a firmware folder.
 
     Attributes:
         folder: The folder.
@@ -37,7 +39,7 @@ class Validation:
         not_emulated: True if there never was one: the backend's C++ cannot be compiled here.
         first_layer: The first layer that differs, if an output does.
         adder_graph: What the adder graph of the network differed in when the folder was made; empty if in nothing.
-        types: Types that are not the proven ones, whether or not an output shows it: name to (proven, declared).
+        types: Types that are not the proven ones, even if no output shows it: name to (proven, declared).
     """
 
     folder: Path
@@ -59,7 +61,7 @@ class Validation:
         )
 
     def report(self) -> str:
-        """All of it as text."""
+        """Return all of it as text."""
         lines = [f"Firmware of {self.name} in {self.folder}"]
         lines += [f"  {change}" for change in self.changed] or ["  all files are as they were delivered"]
         if self.comparison is not None:
@@ -80,7 +82,7 @@ class Validation:
 def validate(
     folder: Path | str, samples: NDArray[Any] | None = None, *, source: str = "samples", limits: Limits | None = None
 ) -> Validation:
-    """Checks the hash of every file, compiles a copy of the project and compares every output with the stored model.
+    """Check the hash of every file, compile a copy of the project and compare every output with the stored model.
 
     Args:
         folder: A folder of :func:`kerasnac.make_firmware`; it is only read.
@@ -98,7 +100,7 @@ def validate(
     changed = changes(folder)
     delivered = Firmware.load(folder)
     trained = delivered.trained
-    network = firmware_network(trained, delivered.softmax_mode)
+    network = firmware_network(trained, delivered.softmax.mode)
     grid = network.architecture.input
     if grid is None:
         raise RunError(f"{folder}: the model in it is not quantized, which no firmware is of")
@@ -133,7 +135,7 @@ def validate(
 
 
 def _copy(folder: Path, copy: Path) -> None:
-    """Copies what the emulation is compiled from; the copy can be written to, though the folder may be read-only.
+    """Copy what the emulation is compiled from; the copy can be written to, though the folder may be read-only.
 
     Raises:
         RunError: If a file cannot be read.

@@ -15,7 +15,7 @@ from kerasnac.core.settings import FirmwareSettings
 from kerasnac.errors import ConfigError, ConversionError, RunError
 
 if TYPE_CHECKING:
-    from kerasnac.stages.firmware.firmware import Firmware
+    from kerasnac.stages.firmware.result import Firmware
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
         The firmware, or why the model has none: one model must not end a run.
     """
     from kerasnac.adapters.hls4ml.csim import Limits
-    from kerasnac.stages.firmware.firmware import make_firmware
+    from kerasnac.stages.firmware.delivery import make_firmware
 
     settings = job.settings
     if (known := _converted(job)) is not None:
@@ -58,8 +58,8 @@ def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
 
 def _converted(job: ConvertJob) -> Firmware | None:
     """Return the firmware of an earlier call, if it is of the same model and options and no file has changed since."""
-    from kerasnac.stages.firmware.firmware import Firmware
     from kerasnac.stages.firmware.manifest import MANIFEST, changes
+    from kerasnac.stages.firmware.result import Firmware
 
     if not (job.folder / MANIFEST).exists():
         return None
@@ -68,7 +68,7 @@ def _converted(job: ConvertJob) -> Firmware | None:
     except RunError:
         return None  # It is damaged: all that it is made of is at hand, to make it again.
     asked = (job.model, len(job.samples), job.settings.options, job.settings.softmax)
-    same = (known.trained, known.inputs.samples, known.options, known.softmax_mode) == asked
+    same = (known.trained, known.inputs.samples, known.options, known.softmax.mode) == asked
     before, now = known.trained.weights, job.model.weights
     weights = before.keys() == now.keys() and all(np.array_equal(before[key], now[key]) for key in now)
     return known if same and weights and not changed else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasnac import datasets
-from kerasnac.adapters.hls4ml.backends import check_options
+from kerasnac.adapters.hls4ml.backends import check_options, require_packages
 from kerasnac.adapters.hls4ml.csim import require_compiler
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.core.data.bootstrap import Score
@@ -27,7 +27,7 @@ from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.tune import check_tune
 
 if TYPE_CHECKING:
-    from kerasnac.stages.firmware.firmware import Firmware
+    from kerasnac.stages.firmware.result import Firmware
 
 #: Name of the file with the settings in a run folder.
 SETTINGS = "run.yaml"
@@ -96,13 +96,14 @@ def run_all(
 def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterator[Run]:
     """Open a run after checking all that its stages need, down to the last one, and write down its settings."""
     folder = Path(folder)
-    require_compiler()
     check_options(settings.firmware.options)
     data = datasets.load(settings.dataset.source, **settings.dataset.options)
     check_search(settings.space, data.development, settings.search)
+    check_tune(data.development, settings.tune)
+    require_compiler()
+    require_packages(settings.firmware.options)
     if settings.compress.adder_graphs:
         require_da4ml()
-    check_tune(data.development, settings.tune)
     with Run(folder, data, seed=settings.seed, **options) as run:
         path = folder / SETTINGS
         if path.exists() and load_run(path) != settings:

@@ -33,7 +33,7 @@ from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.tune import tune
 
 if TYPE_CHECKING:
-    from kerasnac.stages.firmware.firmware import Firmware
+    from kerasnac.stages.firmware.result import Firmware
 
 S = TypeVar("S", SearchSettings, TuneSettings, CompressSettings, FirmwareSettings)
 
@@ -119,7 +119,7 @@ class Run:
     ) -> tuple[Firmware, ...]:
         """Convert quantized models to firmware, compared with Keras on the test split.
 
-        See :mod:`kerasnac.stages.firmware.firmware`.
+        See :mod:`kerasnac.stages.firmware.delivery`.
 
         Raises:
             ConversionError: If a model has no bit-exact firmware; the others are converted before. :meth:`try_convert`

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from kerasnac.core.data.dataset import Development
-from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.hardware.boards import BOARDS, DEFAULT_BOARD, Board
 from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import Weights
 from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.space.search_space import Candidate
 from kerasnac.core.store.seeding import derive_seed
@@ -34,7 +33,7 @@ class QuantizedTraining:
         weight_bits: Width of the kernels of layers without a width of their own, the output layer for one.
         activation_bits: Width of their activations.
         graph: Settings of the adder graph of the trained weights; None for no graph.
-        board_luts: LUTs of the whole board, for ``adder_percent``.
+        board: What ``adder_percent`` of that graph is of.
         folder: Folder of the quantized network; None for none.
     """
 
@@ -42,7 +41,7 @@ class QuantizedTraining:
     weight_bits: int = 8
     activation_bits: int = 8
     graph: AdderGraphSettings | None = None
-    board_luts: int = 1
+    board: Board = BOARDS[DEFAULT_BOARD]
     folder: Path | None = None
 
 
@@ -106,6 +105,7 @@ def train_candidate(data: Development, job: Job) -> Result:
 def _train(data: Development, job: Job) -> Result:
     from kerasnac.adapters.keras.pruning import fit_gradually
     from kerasnac.adapters.keras.train import fit, quantized_start
+    from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 
     architecture = job.candidate.architecture
     result = fit(architecture, data, job.training, seed=job.seed)
@@ -124,15 +124,7 @@ def _train(data: Development, job: Job) -> Result:
             Trained(job.candidate.id, quantized, result.weights, own.training, metrics, job.seed).save(own.folder)
         if own.graph is not None:
             try:
-                costs = _graph_costs(quantized, result.weights, own.graph, own.board_luts)
+                costs = adder_graph_costs(quantized, result.weights, own.graph, own.board)
             except ConversionError as obstacle:
                 reason = str(obstacle)
     return Result({data.task.metric: result.metric, "loss": result.loss, **costs}, seconds, reason)
-
-
-def _graph_costs(
-    architecture: Architecture, weights: Weights, settings: AdderGraphSettings, board_luts: int
-) -> dict[str, float]:
-    from kerasnac.adapters.rtl.adder_graph import trace
-
-    return trace(architecture, weights, effort=settings.effort).costs(settings.latency_cutoff, board_luts)

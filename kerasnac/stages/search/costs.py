@@ -35,7 +35,7 @@ def estimators(settings: SearchSettings, metrics: Iterable[str], *, seed: int) -
     if "adder_graph" in wanted:
         from kerasnac.adapters.rtl.estimator import AdderGraphEstimator
 
-        made.append(AdderGraphEstimator(settings.adder_graph, board_luts=board(settings.board).lut, seed=seed))
+        made.append(AdderGraphEstimator(settings.adder_graph, board=board(settings.board), seed=seed))
     return made
 
 

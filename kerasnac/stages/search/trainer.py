@@ -94,7 +94,7 @@ class Trainer:
                 settings.weight_bits,
                 settings.activation_bits,
                 settings.adder_graph if self._problem.measured else None,
-                board(settings.board).lut,
+                board(settings.board),
                 self._context.folder / "searched" / name if name else None,
             )
         return Job(candidate, own, plan.seed, settings.folds, quantized)

@@ -15,8 +15,9 @@ import pytest
 
 from kerasnac.adapters.hls4ml import csim
 from kerasnac.adapters.hls4ml.backends import check_layers
-from kerasnac.adapters.hls4ml.conversion import check_headers, convert
+from kerasnac.adapters.hls4ml.conversion import convert
 from kerasnac.adapters.hls4ml.csim import compile_project, emulate
+from kerasnac.adapters.hls4ml.project_files import check_headers
 from kerasnac.adapters.keras.train import layer_outputs, predict
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture

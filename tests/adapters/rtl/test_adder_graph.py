@@ -15,17 +15,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.train import predict
-from kerasnac.adapters.rtl import adder_graph
-from kerasnac.adapters.rtl.adder_graph import AdderGraph, expected_luts, trace
+from kerasnac.adapters.rtl import library
+from kerasnac.adapters.rtl.adder_graph import AdderGraph, adder_graph_costs, check_unrollable, expected_luts, unroll
 from kerasnac.adapters.rtl.estimator import AdderGraphEstimator
 from kerasnac.core.data.dataset import Dataset, Task, make_dataset
+from kerasnac.core.hardware.boards import Board, board
 from kerasnac.core.hardware.estimators import SOURCES, Estimator
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import quantized_weights
-from kerasnac.core.settings import CandidateGraphSettings
+from kerasnac.core.settings import AdderGraphSettings, CandidateGraphSettings
 from kerasnac.core.space.blocks import Attention, Conv, Mlp
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.errors import ConversionError, EnvironmentProblem, SpaceError
@@ -79,7 +80,7 @@ def samples(architecture: Architecture, count: int = 200) -> NDArray[np.float32]
 
 
 def assert_equals_keras(architecture: Architecture, weights: Arrays) -> AdderGraph:
-    graph, x = trace(architecture, weights), samples(architecture)
+    graph, x = unroll(architecture, weights), samples(architecture)
     outputs = graph.predict(x[:, architecture.window])
     expected = predict(architecture, weights, x)
     np.testing.assert_array_equal(outputs, expected.reshape(len(x), -1))
@@ -240,7 +241,7 @@ def test_every_value_is_rounded_half_to_even_and_saturates(inputs: Precision, ou
     assume(not reasons)
     x = inputs.grid()
     expected = out.quantize(x * weight + offset)
-    np.testing.assert_array_equal(trace(architecture, weights).predict(x[:, None])[:, 0], expected)
+    np.testing.assert_array_equal(unroll(architecture, weights).predict(x[:, None])[:, 0], expected)
 
 
 @contextmanager
@@ -257,7 +258,7 @@ def test_softmax_never_exceeds_its_grid_and_follows_the_scores(inputs: Precision
     grid = Precision(out, 0, signed=False)
     architecture = Architecture((size,), (layer("softmax", out=str(grid)),), inputs)
     x = inputs.grid()[np.random.default_rng(seed).integers(2**inputs.bits, size=(20, size))]
-    probabilities = trace(architecture, {}).predict(x)
+    probabilities = unroll(architecture, {}).predict(x)
     np.testing.assert_array_equal(grid.quantize(probabilities), probabilities)
     assert (np.take_along_axis(probabilities, np.argmax(x, axis=1)[:, None], axis=1)[:, 0] == probabilities.max(axis=1)).all()
 
@@ -271,20 +272,20 @@ def mlp(*, bits: int = 6) -> Architecture:
 
 def test_pruned_and_narrow_networks_cost_less() -> None:
     architecture = mlp()
-    costs = [trace(architecture, drawn(architecture, sparsity=sparsity)).luts for sparsity in (0.0, 0.4, 0.7)]
+    costs = [unroll(architecture, drawn(architecture, sparsity=sparsity)).luts for sparsity in (0.0, 0.4, 0.7)]
     assert costs[0] > costs[1] > costs[2] > 0
-    assert trace(mlp(bits=3), drawn(mlp(bits=3))).luts < costs[0]
+    assert unroll(mlp(bits=3), drawn(mlp(bits=3))).luts < costs[0]
 
 
 def test_more_effort_saves_luts() -> None:
     architecture = mlp()
-    fast, full = (trace(architecture, drawn(architecture), effort=effort) for effort in ("fast", "full"))
+    fast, full = (unroll(architecture, drawn(architecture), AdderGraphSettings(effort=effort)) for effort in ("fast", "full"))
     assert full.luts < fast.luts
 
 
 def test_the_same_network_gives_the_same_graph() -> None:
     architecture = mlp()
-    first, second = (trace(architecture, drawn(architecture)) for _ in range(2))
+    first, second = (unroll(architecture, drawn(architecture)) for _ in range(2))
     assert first.logic == second.logic
 
 
@@ -292,35 +293,51 @@ def test_the_same_network_gives_the_same_graph() -> None:
 @pytest.mark.parametrize("levels", [1, 4, 1000])
 def test_the_pipeline_computes_what_the_graph_computes(name: str, levels: int) -> None:
     architecture = NETWORKS[name]
-    graph, x = trace(architecture, drawn(architecture)), samples(architecture)
+    settings = AdderGraphSettings(latency_cutoff=levels)
+    graph, x = unroll(architecture, drawn(architecture), settings), samples(architecture)
     values = x.reshape(len(x), -1).astype(np.float64)
-    for stage in graph.pipeline(levels).solutions:
+    for stage in graph.pipeline.solutions:
         values = stage.predict(values, n_threads=1)
     np.testing.assert_array_equal(values, graph.predict(x))
 
 
 def test_stages_are_cut_at_levels() -> None:
     architecture = mlp()
-    graph = trace(architecture, drawn(architecture))
-    assert graph.stages(graph.levels) == 1
-    assert graph.stages(1) == graph.levels
-    assert graph.stages(5) == math.ceil(graph.levels / 5)
+    graph = unroll(architecture, drawn(architecture))
+
+    def cut(levels: int) -> AdderGraph:
+        return replace(graph, settings=AdderGraphSettings(latency_cutoff=levels))
+
+    assert cut(graph.levels).stages == 1
+    assert cut(1).stages == graph.levels
+    assert graph.stages == math.ceil(graph.levels / graph.settings.latency_cutoff)
     outputs = sum(sum(format) for format in zip(*graph.logic.out_kifs, strict=True))
-    assert graph.register_bits(graph.levels) == 8 * 6 + outputs
-    assert graph.register_bits(1) > graph.register_bits(5) > graph.register_bits(graph.levels)
+    assert cut(graph.levels).register_bits == 8 * 6 + outputs
+    assert cut(1).register_bits > graph.register_bits > cut(graph.levels).register_bits
+
+
+def test_costs_have_the_names_of_the_source() -> None:
+    architecture, settings = mlp(), AdderGraphSettings(latency_cutoff=3)
+    graph, entry = unroll(architecture, drawn(architecture), settings), board("pynq-z2")
+    costs = graph.costs(entry)
+    assert tuple(costs) == SOURCES["adder_graph"]
+    assert costs == adder_graph_costs(architecture, drawn(architecture), settings, entry)
+    assert costs["adder_percent"] == pytest.approx(100 * graph.luts / 53_200)
+    assert (costs["adder_stages"], costs["adder_registers"]) == (graph.stages, graph.register_bits)
+    assert graph.costs() == {name: value for name, value in costs.items() if name != "adder_percent"}
 
 
 def test_inputs_that_nothing_reads_keep_their_place() -> None:
     architecture = mlp()
     weights = drawn(architecture)
     weights["dense_0/kernel"][3] = 0
-    graph = trace(architecture, weights)
+    graph = unroll(architecture, weights)
     assert len(graph.logic.inp_qint) == 8
     assert len(set(graph.logic.inp_qint)) == 1
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    trace(mlp(), drawn(mlp())).register_bits(3)
+    unroll(mlp(), drawn(mlp())).costs()
     assert capfd.readouterr() == ("", "")
 
 
@@ -335,18 +352,20 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
         (Architecture((4,), (dense(2), act("tanh", "fixed<4,1>")), INPUT), "activation_0: .*unrounded accumulator"),
     ],
 )
-def test_what_cannot_be_traced_is_refused_by_name(architecture: Architecture, message: str) -> None:
+def test_what_cannot_be_unrolled_is_refused_by_name(architecture: Architecture, message: str) -> None:
     with pytest.raises(ConversionError, match=message):
-        trace(architecture, drawn(architecture))
+        unroll(architecture, drawn(architecture))
 
 
 LARGE = Architecture((24, 24, 2), (conv(8), act("relu", "ufixed<6,3>"), conv(16)), INPUT)
 
 
-def test_large_networks_are_refused_before_they_are_traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adder_graph, "_da4ml", lambda: pytest.fail("tracing began"))
-    with pytest.raises(ConversionError, match=r"too large to unroll: about [\d,]+ LUTs, more than the 400,000 .*prune"):
-        trace(LARGE, drawn(LARGE))
+def test_large_networks_are_refused_before_they_are_unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    library.da4ml.cache_clear()
+    monkeypatch.setitem(sys.modules, "da4ml.trace", None)
+    for refuse in (check_unrollable, unroll):
+        with pytest.raises(ConversionError, match=r"too large to unroll: about [\d,]+ LUTs, more than the 400,000 "):
+            refuse(LARGE, drawn(LARGE))
 
 
 @pytest.mark.parametrize("name", ["conv2d", "attention", "tables", "rounding"])
@@ -354,21 +373,24 @@ def test_the_expected_size_is_of_the_right_order(name: str) -> None:
     architecture = NETWORKS[name]
     weights = drawn(architecture)
     expected = expected_luts(architecture, quantized_weights(architecture, weights))
-    assert 1 / 3 < expected / trace(architecture, weights).luts < 3
+    assert 1 / 3 < expected / unroll(architecture, weights).luts < 3
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    adder_graph._da4ml.cache_clear()
+    library.da4ml.cache_clear()
     monkeypatch.setitem(sys.modules, "da4ml.trace", None)
     with pytest.raises(EnvironmentProblem, match=r"pip install 'da4ml==0\.6\.\*'"):
-        trace(mlp(), drawn(mlp()))
+        unroll(mlp(), drawn(mlp()))
 
 
 SETTINGS = CandidateGraphSettings(weight_bits=5, activation_bits=5, sparsity=0.5)
 
 
-def estimator(settings: CandidateGraphSettings = SETTINGS, board_luts: int = 1000, seed: int = 0) -> Estimator:
-    return AdderGraphEstimator(settings, board_luts, seed)
+BOARD = replace(board("pynq-z2"), lut=1000)
+
+
+def estimator(settings: CandidateGraphSettings = SETTINGS, entry: Board = BOARD, seed: int = 0) -> Estimator:
+    return AdderGraphEstimator(settings, entry, seed)
 
 
 def candidates(space: SearchSpace, count: int = 3) -> list[Architecture]:
@@ -433,7 +455,7 @@ def test_norms_are_folded_and_maps_unrolled(keras: Any, conv_space: SearchSpace,
 
 
 def test_keys_tell_estimates_apart() -> None:
-    others = [estimator(CandidateGraphSettings()), estimator(board_luts=None), estimator(seed=1)]
+    others = [estimator(CandidateGraphSettings()), estimator(entry=board("zcu102")), estimator(seed=1)]
     assert estimator().key == estimator().key
     assert len({e.key for e in (estimator(), *others)}) == 4
 

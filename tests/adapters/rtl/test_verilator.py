@@ -31,17 +31,19 @@ def design(tmp_path: Path) -> Design:
 
 
 @needs_verilator
-def test_equal(design: Design) -> None:
-    assert simulate(design, write_testbench(design, X, X)) == Simulation(0)
-
-
-@needs_verilator
 def test_the_first_mismatch_is_named(design: Design) -> None:
     expected = X.copy()
     expected[1, 1] = 0
     expected[3, 0] = 0
     found = simulate(design, write_testbench(design, X, expected))
-    assert found == Simulation(2, "sample 1, output 1: expected 0, got 7")
+    assert found == Simulation(4, 2, "sample 1, output 1: expected 0, got 7")
+
+
+def test_what_differs_is_never_called_exact() -> None:
+    assert Simulation(4).verdict == "bit-exact: 4 of 4 samples equal"
+    verdict = Simulation(4, 2, "sample 1, output 1").verdict
+    assert verdict.startswith("NOT bit-exact: 2 of 4 samples differ")
+    assert "sample 1, output 1" in verdict
 
 
 @needs_verilator

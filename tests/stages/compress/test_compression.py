@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from kerasnac.adapters.keras import pruning
 from kerasnac.adapters.keras.train import Fit
-from kerasnac.adapters.rtl.adder_graph import trace
+from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Dataset, Task
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.network.architecture import Architecture
@@ -23,7 +23,7 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import check_representable
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.core.settings import CompressSettings, RunSettings
+from kerasnac.core.settings import AdderGraphSettings, CompressSettings, RunSettings
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
@@ -241,7 +241,9 @@ class TestCosts:
         assert instant.trained == 4, "costs are added to points that are there"
         luts = [result.costs[m.name]["adder_luts"] for m in result.models]
         for m in result.models:
-            assert result.costs[m.name] == trace(m.architecture, m.weights).costs(3, board("zcu102").lut)
+            assert result.costs[m.name] == adder_graph_costs(
+                m.architecture, m.weights, AdderGraphSettings(latency_cutoff=3), board("zcu102")
+            )
         records = Journal(tmp_path / "compress.jsonl").records()
         assert [r["adder_luts"] for r in records[4:]] == luts == list(result.frame()["adder_luts"])
         assert luts == sorted(luts, reverse=True)
@@ -254,13 +256,13 @@ class TestCosts:
         np.testing.assert_array_equal(axes.lines[0].get_xdata(), luts)
 
     def test_a_point_without_a_graph(self, made: Callable[..., CompressResult], monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(architecture: Architecture, weights: Any, **options: Any) -> Any:
+        def refuse(architecture: Architecture, weights: Any, *arguments: Any) -> Any:
             if np.mean(weights["dense_0/kernel"] == 0) < 0.1:
                 raise ConversionError("too large")
-            return trace(architecture, weights, **options)
+            return adder_graph_costs(architecture, weights, *arguments)
 
         pytest.importorskip("da4ml")
-        monkeypatch.setattr(points, "trace", refuse)
+        monkeypatch.setattr(points, "adder_graph_costs", refuse)
         Instant(monkeypatch, 0.9, 0.8)
         result = made(estimators=["adder_graph"], iterations=1)
         assert result.notes == {"toy-w6a6-i00": "too large"}

@@ -26,8 +26,9 @@ from kerasnac.core.settings import FirmwareSettings
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.errors import ConfigError, ConversionError, DataError, RunError
 from kerasnac.stages import run
-from kerasnac.stages.firmware import firmware as stage
-from kerasnac.stages.firmware.firmware import Firmware, make_firmware
+from kerasnac.stages.firmware import delivery as stage
+from kerasnac.stages.firmware.delivery import make_firmware
+from kerasnac.stages.firmware.result import Firmware
 from kerasnac.stages.firmware.validation import validate
 from kerasnac.stages.run.jobs import ConvertJob, convert_one
 

@@ -19,10 +19,11 @@ from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.datasets.samples import random_samples, read_samples
 from kerasnac.errors import ConversionError, DataError, EnvironmentProblem, RunError
 from kerasnac.stages.firmware import rtl as stage
-from kerasnac.stages.firmware.rtl import Rtl, load_model, make_rtl, random_samples
-from kerasnac.stages.firmware.samples import read_samples
+from kerasnac.stages.firmware.folder import load_model
+from kerasnac.stages.firmware.rtl import Rtl, make_rtl
 
 pytest.importorskip("da4ml")
 needs_verilator = pytest.mark.skipif(shutil.which("verilator") is None, reason="verilator is not installed")

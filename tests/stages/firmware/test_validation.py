@@ -24,10 +24,11 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
+from kerasnac.datasets.samples import read_samples
 from kerasnac.errors import ConversionError, DataError, KerasnacError, RunError
-from kerasnac.stages.firmware.firmware import Firmware, make_firmware
+from kerasnac.stages.firmware.delivery import make_firmware
 from kerasnac.stages.firmware.manifest import MANIFEST
-from kerasnac.stages.firmware.samples import read_samples
+from kerasnac.stages.firmware.result import Firmware
 from kerasnac.stages.firmware.validation import validate
 from kerasnac.ui.cli import main
 

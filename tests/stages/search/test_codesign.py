@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 
 from kerasnac.core.data.dataset import Dataset
+from kerasnac.core.hardware.boards import board
 from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.core.settings import CandidateGraphSettings, CompressSettings, QuantizedSettings, SearchSettings
+from kerasnac.core.settings import (
+    AdderGraphSettings,
+    CandidateGraphSettings,
+    CompressSettings,
+    QuantizedSettings,
+    SearchSettings,
+)
 from kerasnac.core.space.search_space import Candidate, SearchSpace
 from kerasnac.core.store.journal import Journal
 from kerasnac.errors import ConfigError, ConversionError
@@ -72,11 +79,11 @@ def test_a_candidate_is_pruned_to_its_sparsities_and_costs_what_its_weights_cost
     """The same steps by hand: float, quantized, gradually pruned, traced."""
     from kerasnac.adapters.keras.pruning import fit_gradually
     from kerasnac.adapters.keras.train import fit, quantized_start
-    from kerasnac.adapters.rtl.adder_graph import trace
+    from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 
     data = vector_classes.development
     candidate = space.decode(space.sample_feasible(np.random.default_rng(3)))
-    job = codesign_job(candidate, graph=CandidateGraphSettings(weights="trained", latency_cutoff=3), board_luts=1000)
+    job = codesign_job(candidate, graph=CandidateGraphSettings(weights="trained", latency_cutoff=3), board=board("zcu102"))
     result = train_candidate(data, job)
     assert job.quantized is not None
     start = fit(candidate.architecture, data, TRAINING, seed=1).weights
@@ -89,7 +96,7 @@ def test_a_candidate_is_pruned_to_its_sparsities_and_costs_what_its_weights_cost
     assert result.metrics == {
         "accuracy": by_hand.metric,
         "loss": by_hand.loss,
-        **trace(quantized, by_hand.weights).costs(3, 1000),
+        **adder_graph_costs(quantized, by_hand.weights, AdderGraphSettings(latency_cutoff=3), board("zcu102")),
     }
     zeros = Trained("by hand", quantized, by_hand.weights, TRAINING, {}, 1).layer_sparsity
     for layer, fraction in fractions.items():
@@ -104,7 +111,7 @@ def test_weights_without_an_adder_graph_are_a_reason_and_no_cost(
     def refused(*args: Any, **options: Any) -> None:
         raise ConversionError("dense_0: too wide")
 
-    monkeypatch.setattr("kerasnac.adapters.rtl.adder_graph.trace", refused)
+    monkeypatch.setattr("kerasnac.adapters.rtl.adder_graph.adder_graph_costs", refused)
     candidate = space.decode(space.sample_feasible(np.random.default_rng(3)))
     result = train_candidate(vector_classes.development, codesign_job(candidate, graph=CandidateGraphSettings()))
     assert result.reason == "dense_0: too wide"
@@ -138,7 +145,7 @@ def test_a_search_optimises_the_costs_that_its_trainings_measure(
     assert result.cost == "adder_luts"
     assert {e.metrics["adder_luts"] for e in result.trained} == {luts(job)["adder_luts"] for job in workers.jobs}
     assert not (tmp_path / "costs.jsonl").exists()  # nothing is drawn
-    expected = QuantizedTraining(QuantizedSettings().of(SETTINGS.training, full=1), 8, 8, SETTINGS.adder_graph, 1_728_000)
+    expected = QuantizedTraining(QuantizedSettings().of(SETTINGS.training, full=1), 8, 8, SETTINGS.adder_graph, board("vu13p"))
     for job in workers.jobs:
         assert job.quantized is not None
         assert job.quantized.folder is not None

@@ -1,0 +1,103 @@
+"""hls4ml, taught the layers of :mod:`kerasnac.adapters.keras.custom`."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
+from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.core.network.precision import Precision
+from kerasnac.errors import EnvironmentProblem
+
+
+@cache
+def hls4ml() -> ModuleType:
+    """Import hls4ml with parsers for our layers.
+
+    Raises:
+        EnvironmentProblem: If it cannot be imported.
+    """
+    tensorflow()
+    try:
+        with legacy_keras():
+            import hls4ml as library
+            from hls4ml.converters import register_keras_v2_layer_handler
+    except ImportError as error:
+        raise EnvironmentProblem(f"hls4ml cannot be imported ({error}): pip install kerasnac with its dependencies") from error
+    for name, parser in (("TableActivation", _parse_table), ("TableSoftmax", _parse_softmax), ("MatMul", _parse_matmul)):
+        register_keras_v2_layer_handler(name, parser)
+    return library  # type: ignore[no-any-return]
+
+
+def _parse_table(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``TableActivation``: hls4ml gets the very table that Keras reads."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    config = keras_layer["config"]
+    inputs, outputs = Precision.parse(config["inputs"]), Precision.parse(config["outputs"])
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    layer |= {
+        "class_name": "UnaryLUT",
+        "activation": "unary_lut",
+        "table_data": table(config["fn"], inputs, outputs),
+    }
+    return layer, list(input_shapes[0])
+
+
+def _parse_softmax(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``TableSoftmax``: hls4ml's stable softmax with the formats of :class:`SoftmaxTables`."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+    from hls4ml.model.types import FixedPrecisionType
+
+    config, (_, *outer, size) = keras_layer["config"], input_shapes[0]
+    tables = SoftmaxTables(Precision.parse(config["inputs"]), size, Precision.parse(config["outputs"]))
+
+    def hls(grid: Precision, *modes: str) -> Any:
+        return FixedPrecisionType(grid.bits, grid.integer, grid.signed, *modes)
+
+    rounding = ("RND", "SAT")
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    layer |= {
+        "class_name": "Softmax",
+        "activation": "softmax",
+        "implementation": "stable",
+        "axis": -1,
+        "n_outer": math.prod(outer),
+        "n_inner": 1,
+        "parallelization_factor": 1,
+        "inp_norm_t": hls(tables.difference),
+        "exp_table_t": hls(tables.entry, *rounding),
+        "exp_table_size": 2**tables.difference.bits,
+        "accum_t": hls(tables.sum),
+        "inv_inp_t": hls(tables.index, *rounding),
+        "inv_table_t": hls(tables.entry, *rounding),
+        "inv_table_size": 2**tables.index.bits,
+    }
+    return layer, list(input_shapes[0])
+
+
+def _parse_matmul(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``MatMul``: an einsum."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    (batch, rows, _), (_, *right) = input_shapes
+    transpose = keras_layer["config"]["transpose"]
+    output = [batch, rows, right[0] if transpose else right[1]]
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    layer |= {
+        "class_name": "Einsum",
+        "equation": "ik,jk->ij" if transpose else "ik,kj->ij",
+        "inp0_shape": tuple(input_shapes[0][1:]),
+        "inp1_shape": tuple(input_shapes[1][1:]),
+        "out_shape": tuple(output[1:]),
+    }
+    return layer, output

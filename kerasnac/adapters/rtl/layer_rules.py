@@ -1,0 +1,249 @@
+"""The layers of a network on da4ml's symbolic fixed-point variables, one rule per kind of layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.adapters.rtl.library import da4ml
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.architecture import Node
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, averaged
+from kerasnac.core.network.layers import Unsupported
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.weights import Weights
+
+#: An array of da4ml's symbolic fixed-point variables.
+Variables = NDArray[Any]
+
+
+@dataclass
+class Solver:
+    """Multiplies variables by constant matrices; what was solved once is not solved again.
+
+    Attributes:
+        options: Of da4ml's ``solve``.
+        solved: Solutions by matrix, ranges and latencies: the positions of a convolution mostly share one.
+    """
+
+    options: Mapping[str, Any]
+    solved: dict[Any, Any] = field(default_factory=dict)
+
+    def multiply(self, x: Variables, matrix: NDArray[np.float64]) -> Variables:
+        """Return ``x @ matrix``, of shape (outputs,).
+
+        Args:
+            x: Shape (inputs,).
+            matrix: Shape (inputs, outputs), float64, exact numbers of the weights' format.
+        """
+        constant = np.array([v.low == v.high for v in x])
+        fixed = np.array([float(v.low) for v in x[constant]]) @ matrix[constant]
+        outputs = np.array([_constant(value) for value in fixed])
+        rows = ~constant & matrix.any(axis=1)
+        columns = matrix[rows].any(axis=0)
+        if columns.any():
+            outputs[columns] = self._solution(x[rows], matrix[rows][:, columns])(x[rows]) + fixed[columns]
+        return outputs
+
+    def _solution(self, x: Variables, matrix: NDArray[np.float64]) -> Any:
+        ranges, latencies = [v.qint for v in x], [float(v.latency) for v in x]
+        key = (matrix.shape, matrix.tobytes(), tuple(ranges), tuple(latencies))
+        if key not in self.solved:
+            kernel = np.ascontiguousarray(matrix, np.float32)
+            sizes = {"adder_size": 1, "carry_size": -1}
+            self.solved[key] = da4ml().solve(kernel, qintervals=ranges, latencies=latencies, **sizes, **self.options)
+        return self.solved[key]
+
+
+@dataclass(frozen=True)
+class Tracer:
+    """What all rules share.
+
+    Attributes:
+        values: The quantized weights, by ``<node>/<part>``.
+        solver: Multiplies by kernels.
+    """
+
+    values: Weights
+    solver: Solver
+
+
+def input_variables(shape: Sequence[int], grid: Precision) -> Variables:
+    """Return one variable for every input.
+
+    Args:
+        shape: Shape of the input, without samples.
+        grid: Its format.
+    """
+    sign = int(grid.signed)
+    formats = (np.full(shape, sign), np.full(shape, grid.integer - sign), np.full(shape, grid.fractional))
+    return da4ml().FixedVariableArray.from_kif(*formats, hwconf=da4ml().HWConfig(1, -1, -1))._vars  # type: ignore[no-any-return]
+
+
+def _dense(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    return _affine(tracer, node, x)
+
+
+def _conv(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    layer, rank = node.layer, x.ndim - 1
+    size, stride = layer["kernel"], layer["stride"]
+    if layer["padding"] == "same":
+        missing = [max((-(-n // stride) - 1) * stride + size - n, 0) for n in x.shape[:-1]]
+        around = [*((m // 2, m - m // 2) for m in missing), (0, 0)]
+        x = np.pad(x, around, constant_values=_constant(0.0))
+    patches = np.moveaxis(_windows(x, [size] * rank, stride), rank, -1)  # channels last, as in the kernel
+    rows = patches.reshape(*patches.shape[:rank], -1)
+    return np.apply_along_axis(lambda row: _affine(tracer, node, row), -1, rows)
+
+
+def _affine(tracer: Tracer, node: Node, x: Variables) -> Variables:
+    """Multiply by the kernel and add the bias: shape (inputs,) to (outputs,)."""
+    kernel, bias = (tracer.values[f"{node.name}/{part}"].astype(np.float64) for part in ("kernel", "bias"))
+    return tracer.solver.multiply(x, kernel.reshape(-1, kernel.shape[-1])) + bias
+
+
+def _windows(x: Variables, sizes: Sequence[int], stride: int) -> Variables:
+    """Return the windows over all axes but the last: shape (*positions, channels) to (*moved, channels, *sizes)."""
+    rank = x.ndim - 1
+    windows = np.lib.stride_tricks.sliding_window_view(x, sizes, axis=tuple(range(rank)))
+    return windows[(slice(None, None, stride),) * rank]
+
+
+def _pool(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    size = node.layer["size"]
+    sizes = [size] * (x.ndim - 1) if size else x.shape[:-1]
+    windows = _windows(x, sizes, size or 1)
+    values = da4ml().FixedVariableArray(windows.reshape(*windows.shape[: x.ndim], -1))
+    if node.layer["op"] == "max":
+        result = np.amax(values, axis=-1)._vars
+    else:
+        result = np.sum(values, axis=-1)._vars * (1 / averaged(node.layer, node.shapes[0]))
+    return result.reshape(node.output)  # type: ignore[no-any-return]
+
+
+def _matmul(tracer: Tracer, node: Node, grid: Precision, left: Variables, right: Variables) -> Variables:
+    products = left[:, :, None] * (right.T if node.layer["transpose"] else right)[None]
+    return np.sum(da4ml().FixedVariableArray(products), axis=1)._vars  # type: ignore[no-any-return]
+
+
+def _add(tracer: Tracer, node: Node, grid: Precision, left: Variables, right: Variables) -> Variables:
+    return left + right
+
+
+def _reshape(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    return x.reshape(node.output)
+
+
+def _activation(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    fn, out = node.layer["fn"], node.layer.activation
+    assert out is not None
+    if ACTIVATIONS[fn].table:
+        return _each(lambda v: _looked_up(v, table(fn, grid, out), grid), x)
+    # A ReLU needs nothing of its own: its output is unsigned, so that negative values saturate at zero.
+    return _each(lambda v: _rounded(v, out), x)
+
+
+def _softmax(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    """Repeat the steps of ``TableSoftmax`` on whole numbers: the entries of its tables have too many fractional bits."""
+    out = node.layer.activation
+    assert out is not None
+    tables = SoftmaxTables(grid, x.shape[-1], out)
+    step = tables.entry.step
+
+    def normalised(scores: Variables) -> Variables:
+        values = da4ml().FixedVariableArray(scores)
+        difference = _each(lambda v: _wrapped(v, tables.difference), np.amax(values, keepdims=True)._vars - scores)
+        exponentials = _each(lambda v: _looked_up(v, tables.exponentials / step, tables.difference), difference)
+        total = np.sum(da4ml().FixedVariableArray(exponentials), keepdims=True)._vars.item() * step
+        nearest = _floored(total + tables.index.step / 2, tables.index.fractional)
+        index = _saturated(nearest, tables.index)
+        reciprocal = _looked_up(index, tables.reciprocals / step, tables.index)
+        unit = out.fractional - 2 * tables.entry.fractional  # The product counts steps of 2**(2 * fractional)
+        raw = Precision(out.bits, out.bits - unit, signed=False)
+        return _each(lambda v: _rounded(v * reciprocal, raw) * step**2, exponentials)
+
+    return np.apply_along_axis(normalised, -1, x)
+
+
+#: For every kind: the variables that leave a layer, from the tracer, the node, the format of its first input and the
+#: variables that enter; none of them has an axis of samples.
+RULES: Mapping[str, Callable[..., Variables] | Unsupported] = {
+    "dense": _dense,
+    "conv1d": _conv,
+    "conv2d": _conv,
+    "pool": _pool,
+    "matmul": _matmul,
+    "add": _add,
+    "flatten": _reshape,
+    "reshape": _reshape,
+    "activation": _activation,
+    "softmax": _softmax,
+    **NOT_IN_FIRMWARE,
+}
+
+
+def _each(function: Callable[[Any], Any], x: Variables) -> Variables:
+    """Apply a function to every variable; the shape stays."""
+    result = np.empty(x.size, dtype=object)
+    result[:] = [function(v) for v in x.ravel()]
+    return result.reshape(x.shape)
+
+
+def _rounded(v: Any, grid: Precision) -> Any:
+    """Round half to even, and saturate.
+
+    da4ml rounds half up at best. Half to even is truncation of ``v + half - last bit``, plus the last bit again where
+    the number below ``v`` on the grid is odd.
+    """
+    if v.low == v.high:
+        return _constant(float(grid.quantize(float(v.low))))
+    before = v.kif[2]
+    if before > grid.fractional:
+        half, last = math.ldexp(0.5, -grid.fractional), math.ldexp(1.0, -before)
+        odd = v.quantize(0, 1 - grid.fractional, grid.fractional)
+        v = _floored(v + (half - last) + odd * (last / grid.step), grid.fractional)
+    return _saturated(v, grid)
+
+
+def _floored(v: Any, fractional: int) -> Any:
+    """Round down to so many fractional bits.
+
+    One bit is kept at least: da4ml makes zero of anything smaller than a step, but minus half a step becomes minus one.
+    """
+    signed, integer, _ = v.kif
+    return v.quantize(signed, max(integer, 1 - fractional), fractional)
+
+
+def _saturated(v: Any, grid: Precision) -> Any:
+    """Clip to the range of a grid that the variable lies on."""
+    return v.quantize(int(grid.signed), grid.integer - grid.signed, grid.fractional, "SAT")
+
+
+def _wrapped(v: Any, grid: Precision) -> Any:
+    """Wrap around at the ends of a grid that the variable lies on."""
+    return v.quantize(int(grid.signed), grid.integer - grid.signed, grid.fractional)
+
+
+def _looked_up(v: Any, entries: NDArray[np.float64], grid: Precision) -> Any:
+    """Look up the entry of a table.
+
+    Args:
+        v: A variable on the grid; it need not reach all of it.
+        entries: Shape (2**bits,), by raw number, in two's complement.
+        grid: The grid of the table's inputs.
+    """
+    low, step = float(v.low), float(v.step)
+    count = round((float(v.high) - low) / step) + 1
+    raw = np.round((low + step * np.arange(count)) / grid.step).astype(np.int64) % 2**grid.bits
+    reached = entries[raw]
+    return _constant(reached[0]) if (reached == reached[0]).all() else v.lookup(reached)
+
+
+def _constant(value: float) -> Any:
+    return da4ml().FixedVariable.from_const(float(value), hwconf=da4ml().HWConfig(1, -1, -1))

@@ -1,0 +1,281 @@
+"""From a quantized network to a folder with firmware that equals it in every bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.hls4ml.backends import BACKENDS, check_options, require_packages
+from kerasnac.adapters.hls4ml.conversion import SOFTMAX_OUTPUT, check_convertible, convert
+from kerasnac.adapters.hls4ml.csim import INTERFACE, Limits, compile_project, emulate, interface, require_compiler
+from kerasnac.adapters.keras.train import predict
+from kerasnac.core.data.dataset import Split, Task
+from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
+from kerasnac.core.network.exactness import output_formats
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.settings import AdderGraphSettings
+from kerasnac.core.store.files import new_folder, write_json, write_text
+from kerasnac.core.store.stopwatch import Stopwatch
+from kerasnac.errors import ConfigError, ConversionError, DataError
+from kerasnac.stages.firmware.comparison import InputCheck, SoftmaxAgreement, compare, on_grid, softmax_agreement
+from kerasnac.stages.firmware.costs import board_of
+from kerasnac.stages.firmware.folder import REPORT, SOFTMAX, check_free, write_models, write_scripts, write_vectors
+from kerasnac.stages.firmware.graph_check import check_graph
+from kerasnac.stages.firmware.layer_differences import first_difference
+from kerasnac.stages.firmware.manifest import MANIFEST, write_manifest
+from kerasnac.stages.firmware.result import Emulation, Firmware, SoftmaxCheck, TaskMetric
+from kerasnac.stages.firmware.summary import summary
+
+#: Widest input of an exact softmax; its table has two to the power of that many entries.
+LOGIT_BITS = 12
+
+
+def make_firmware(
+    trained: Trained,
+    split: Split,
+    task: Task,
+    *,
+    folder: Path | str,
+    options: HlsOptions | None = None,
+    exact: bool = True,
+    softmax: SoftmaxMode = "host",
+    adder_graph: AdderGraphSettings | None = None,
+    limits: Limits | None = None,
+    **single: Any,
+) -> Firmware:
+    """Convert a network, compile its C++ emulation and compare every output with Keras.
+
+    Args:
+        trained: A quantized network.
+        split: Samples to compare on, at least 1,000 to mean something; values off the input grid are put on it.
+        task: Scores the outputs.
+        folder: The hls4ml project with all that goes with it; see :mod:`kerasnac.stages.firmware.folder`. A folder that is
+            already there is replaced, once all has succeeded.
+        options: What the project is for.
+        exact: Fail on a single different output, of the emulation or of the adder graph; otherwise only report it.
+        softmax: ``"chip"`` also writes a project with softmax on the chip and reports how well it agrees; the
+            promise of bit-exactness is then about the linear outputs. ``"exact"`` makes a softmax of tables part of the
+            network, see :func:`firmware_network`; its outputs are compared like all others.
+        adder_graph: How the adder graph is made that is compared as well, and whose costs are reported.
+        limits: Time and memory that compiling and emulating may take.
+        **single: Single options: ``part="zcu102", strategy="resource", reuse_factor=4``.
+
+    Raises:
+        ConversionError: If the network has no exact firmware (names the layer and the reason), if converting,
+            compiling or emulating fails, or if an output differs. The unfinished project, if there is one, is kept
+            in ``<folder>.failed``.
+        ConfigError: If the part or an option cannot be right.
+        DataError: If the samples do not fit the network.
+        RunError: If the folder holds something else than firmware.
+        EnvironmentProblem: If the compiler or a package is missing, or the folder cannot be written.
+    """
+    folder = Path(folder).resolve()
+    check_free(folder, (MANIFEST, REPORT, INTERFACE), "firmware")
+    recipe = _Recipe(HlsOptions.of(options, **single), softmax, adder_graph or AdderGraphSettings(), limits or Limits())
+    job = _checked(trained, split, task, recipe)
+    _require_tools(recipe.options)
+    keras = predict(job.network.architecture, job.network.weights, job.x)
+    with new_folder(folder) as project, _kept_on_failure(project, folder):
+        firmware = _made(job, keras, project, folder)
+        _write_files(firmware, job, keras, project)
+        if exact and firmware.disagreements:
+            raise ConversionError(
+                f"{trained.name}: {'; '.join(firmware.disagreements)}; please report it, all its formats should be exact"
+            )
+    return firmware
+
+
+def firmware_network(trained: Trained, softmax: SoftmaxMode = "host") -> Trained:
+    """Return the network that is in the firmware.
+
+    A window of a longer readout is cut by whatever feeds the chip: the firmware's input is the window. An exact softmax
+    is two more layers: a quantizer, to at most :data:`LOGIT_BITS` bits, and a softmax of tables over its grid.
+
+    Args:
+        trained: A quantized network.
+        softmax: ``"exact"`` appends one.
+
+    Raises:
+        ConversionError: If the network has no exact firmware.
+    """
+    architecture = trained.architecture.without_window()
+    if softmax == "exact":
+        logits = output_formats(architecture, trained.weights)[architecture.names[-1]]
+        grid = Precision(min(logits.bits, LOGIT_BITS), logits.integer)
+        quantizer = replace(LayerSpec.of("activation", fn="none"), activation=grid)
+        table = replace(LayerSpec.of("softmax"), activation=SOFTMAX_OUTPUT)
+        architecture = replace(architecture, layers=(*architecture.layers, quantizer, table))
+    return replace(trained, architecture=architecture)
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How firmware is made.
+
+    Attributes:
+        options: What the project is for.
+        softmax: Who computes the softmax.
+        adder_graph: How the adder graph is made.
+        limits: Time and memory that compiling and emulating may take.
+    """
+
+    options: HlsOptions
+    softmax: SoftmaxMode
+    adder_graph: AdderGraphSettings
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A network and samples, of which all has been checked that a user can get wrong.
+
+    Attributes:
+        trained: The network as it was given.
+        network: The network of the firmware.
+        output: Format of its outputs.
+        x: Samples on its input grid, shape (samples, ...), float32.
+        y: Their labels.
+        inputs: How many samples were not on the grid.
+        task: Scores the outputs.
+        recipe: How firmware is made.
+    """
+
+    trained: Trained
+    network: Trained
+    output: Precision
+    x: NDArray[np.float32]
+    y: NDArray[Any]
+    inputs: InputCheck
+    task: Task
+    recipe: _Recipe
+
+
+def _checked(trained: Trained, split: Split, task: Task, recipe: _Recipe) -> _Job:
+    """Check all that can be wrong with what :func:`make_firmware` is given, without any tool."""
+    softmax = recipe.softmax
+    if len(split) == 0 or split.x.shape[1:] != trained.architecture.input_shape or split.x.dtype.kind not in "biuf":
+        raise DataError(
+            f"samples of shape {split.x.shape} of {split.x.dtype} do not fit {trained.name}, whose input is "
+            f"{trained.architecture.input_shape}"
+        )
+    if len(split.y) != len(split):
+        raise DataError(f"{len(split)} samples have {len(split.y)} labels: every sample needs one")
+    if softmax not in get_args(SoftmaxMode):
+        raise ConfigError(f"softmax is {softmax!r}; there are {', '.join(get_args(SoftmaxMode))}")
+    if softmax != "host" and task.kind != "classification":
+        raise ConfigError(f"softmax on the chip needs a classification, not a {task.kind}: leave softmax on the host")
+    check_options(recipe.options)
+    network = firmware_network(trained, softmax)
+    architecture = network.architecture
+    formats = check_convertible(network, recipe.options)
+    assert architecture.input is not None  # check_convertible has refused a float network
+    x, inputs = on_grid(split.x[:, trained.architecture.window], architecture.input)
+    return _Job(trained, network, formats[architecture.names[-1]], x, split.y, inputs, task, recipe)
+
+
+def _require_tools(options: HlsOptions) -> None:
+    """Check that all is installed that a project is made with."""
+    require_packages(options)
+    if not BACKENDS[options.backend].emulated:
+        require_compiler()
+
+
+def _made(job: _Job, keras: NDArray[np.float32], project: Path, folder: Path) -> Firmware:
+    """Convert and compare.
+
+    Args:
+        job: What to convert.
+        keras: Outputs of Keras, shape (samples, outputs), float32.
+        project: Where to write.
+        folder: Where the project is going to be.
+    """
+    steps, recipe = Stopwatch(), job.recipe
+    outputs = _emulated(job, project, steps)
+    emulation = _compared(job, project, outputs, keras)
+    softmax = SoftmaxCheck(recipe.softmax, _softmax_agreement(job, project, outputs, keras, steps))
+    with steps("adder graph"):
+        graph = check_graph(job.network, job.x, keras, recipe.adder_graph, board_of(recipe.options))
+    task = job.task
+    metric = TaskMetric(
+        f"{task.metric} [{task.unit}]" if task.unit else task.metric,
+        None if outputs is None else task.score(outputs, job.y),
+        task.score(keras, job.y),
+    )
+    return Firmware(job.trained, folder, recipe.options, job.inputs, emulation, graph, metric, softmax, steps.seconds)
+
+
+def _emulated(job: _Job, project: Path, steps: Stopwatch, *, softmax: bool = False) -> NDArray[np.float32] | None:
+    """Convert, compile and emulate.
+
+    Args:
+        job: What to convert.
+        project: Where to write.
+        steps: Takes the time.
+        softmax: Append hls4ml's softmax.
+
+    Returns:
+        Shape (samples, outputs), float32; None if the project cannot be emulated here.
+    """
+    suffix = " with softmax" if softmax else ""
+    with steps(f"convert{suffix}"):
+        convert(job.network, job.recipe.options, folder=project, softmax=softmax)
+    if interface(project)["not_emulated"]:
+        return None
+    with steps(f"compile{suffix}"):
+        compile_project(project, limits=job.recipe.limits)
+    with steps(f"emulate{suffix}"):
+        return emulate(project, job.x, limits=job.recipe.limits)
+
+
+def _compared(job: _Job, project: Path, outputs: NDArray[np.float32] | None, keras: NDArray[np.float32]) -> Emulation:
+    """Compare the outputs of an emulation, if there are any, with Keras; both of shape (samples, outputs), float32."""
+    if outputs is None:
+        return Emulation(None, interface(project)["not_emulated"])
+    comparison = compare(outputs, keras, job.output, classes=job.task.kind == "classification")
+    first = first_difference(project, job.network, job.x, outputs, keras, limits=job.recipe.limits)
+    return Emulation(comparison, "", first)
+
+
+def _softmax_agreement(
+    job: _Job, project: Path, outputs: NDArray[np.float32] | None, keras: NDArray[np.float32], steps: Stopwatch
+) -> SoftmaxAgreement | None:
+    """Compare the softmax on the chip, if there is one and it can be emulated, with that in floating point."""
+    if job.recipe.softmax == "chip":
+        probabilities = _emulated(job, project / SOFTMAX, steps, softmax=True)
+        return None if probabilities is None else softmax_agreement(probabilities, keras)
+    if job.recipe.softmax == "exact" and outputs is not None:
+        plain = job.trained.architecture.without_window()
+        return softmax_agreement(outputs, predict(plain, job.trained.weights, job.x))
+    return None
+
+
+def _write_files(firmware: Firmware, job: _Job, keras: NDArray[np.float32], project: Path) -> None:
+    """Write all that goes with a project, the manifest last: a folder without one is not complete."""
+    write_models(project, job.network, job.trained)
+    write_vectors(project, job.x, keras)
+    write_scripts(project)
+    write_json(project / REPORT, firmware.to_dict())
+    write_text(project / "report.txt", firmware.report())
+    write_text(project / "summary.md", summary(firmware, job.network, project))
+    write_manifest(project)
+
+
+@contextmanager
+def _kept_on_failure(project: Path, folder: Path) -> Iterator[None]:
+    """Keep a project that failed, with its logs, beside the folder that it was to become."""
+    try:
+        yield
+    except ConversionError as error:
+        failed = folder.with_name(f"{folder.name}.failed")
+        with new_folder(failed) as kept:
+            kept.rmdir()
+            project.rename(kept)
+        raise ConversionError(f"{error} (kept in {failed})") from error

@@ -258,9 +258,10 @@ class TestRtl:
     def test_verilog(self, quantized: Trained, tmp_path: Path) -> None:
         pytest.importorskip("da4ml")
         model, out = quantized.save(tmp_path / "model"), tmp_path / "verilog"
-        result = kerasnac("rtl", model, "--out", out, "--samples", "30", "--no-synthesis")
+        result = kerasnac("rtl", model, "--out", out, "--samples", "30", "--latency-cutoff", "2", "--no-synthesis")
         assert result.exit_code == 0, result.output + str(result.exception)
         assert "adder graph (estimate)" in result.stdout
+        assert "2 adder levels between registers" in " ".join(result.stdout.split())
         assert "tiny: bit-exact: 30 of 30 samples equal" in result.stdout
         assert "Yosys" not in result.stdout
         np.save(tmp_path / "x.npy", np.ones((5, 4)))

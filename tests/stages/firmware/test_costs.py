@@ -79,7 +79,7 @@ def test_rule4ml_is_asked_with_the_width_of_the_weights(costs: HardwareCosts, mo
 def test_a_source_that_cannot_say_anything_says_why(model: Trained) -> None:
     layers = (replace(model.architecture.layers[0], weight=Precision(5, 1)), *model.architecture.layers[1:])
     mixed = hardware_costs(replace(model, architecture=replace(model.architecture, layers=layers)))
-    assert mixed.estimates["rule4ml"] == "rule4ml sees one precision for the whole network, this one has weights of [4, 5] bits"
+    assert "[4, 5] bits" in str(mixed.estimates["rule4ml"])
     plain = replace(model, architecture=model.architecture.rewritten(lambda node: (node.layer,)))
     layers = tuple(replace(layer, weight=None, bias=None, activation=None) for layer in plain.architecture.layers)
     floating = hardware_costs(replace(plain, architecture=replace(plain.architecture, layers=layers, input=None)))
@@ -88,5 +88,5 @@ def test_a_source_that_cannot_say_anything_says_why(model: Trained) -> None:
 
 
 def test_an_unknown_board_is_refused(model: Trained) -> None:
-    with pytest.raises(ConfigError, match="unknown board or part 'zcu9'"):
+    with pytest.raises(ConfigError, match="zcu9"):
         hardware_costs(model, board="zcu9")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,19 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.train import observe
 from kerasnac.adapters.keras.train import predict as keras_predict
+from kerasnac.adapters.rtl import library
+from kerasnac.adapters.rtl.adder_graph import unroll
+from kerasnac.adapters.rtl.verilator import Simulation
+from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
+from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.space.search_space import SearchSpace
-from kerasnac.datasets.samples import random_samples, read_samples
+from kerasnac.datasets.samples import random_samples
 from kerasnac.errors import ConversionError, DataError, EnvironmentProblem, RunError
 from kerasnac.stages.firmware import rtl as stage
 from kerasnac.stages.firmware.folder import load_model
@@ -59,9 +67,9 @@ def trained() -> Trained:
 
 @pytest.fixture(scope="module")
 def made(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Rtl:
-    folder = tmp_path_factory.mktemp("rtl") / "design"
-    synthesise = shutil.which("yosys") is not None
-    return make_rtl(trained, random_samples(trained.architecture, 1000), folder=folder, latency_cutoff=2, synthesise=synthesise)
+    folder, samples = tmp_path_factory.mktemp("rtl") / "design", random_samples(trained.architecture, 1000)
+    settings, synthesise = AdderGraphSettings(latency_cutoff=2), shutil.which("yosys") is not None
+    return make_rtl(trained, samples, folder=folder, adder_graph=settings, synthesise=synthesise)
 
 
 @needs_verilator
@@ -69,8 +77,15 @@ class TestDesign:
     def test_it_equals_keras(self, made: Rtl) -> None:
         assert (made.samples, made.mismatches) == (1000, 0)
         assert "1000 of 1000 samples equal" in made.report()
-        assert made.latency > 1
+        assert made.latency == made.costs["adder_stages"] > 1
         assert f"latency: {made.latency} clock cycles" in made.report()
+
+    def test_costs_have_one_name(self, made: Rtl, trained: Trained) -> None:
+        graph = unroll(trained.architecture, trained.weights, AdderGraphSettings(latency_cutoff=2))
+        written = json.loads((made.folder / "rtl.json").read_text())
+        assert written["costs"] == made.costs == graph.costs()
+        assert set(written["costs"]) == set(SOURCES["adder_graph"]) - {"adder_percent"}
+        assert written["settings"] == {"effort": "fast", "latency_cutoff": 2}
 
     def test_the_folder_holds_everything(self, made: Rtl) -> None:
         folder = made.folder
@@ -85,8 +100,8 @@ class TestDesign:
     def test_synthesis(self, made: Rtl) -> None:
         found = made.synthesis
         assert found is not None
-        assert 0.5 < found.luts / made.estimated_luts < 1.5
-        assert found.ffs <= made.estimated_ffs
+        assert 0.5 < found.luts / made.costs["adder_luts"] < 1.5
+        assert found.ffs <= made.costs["adder_registers"]
         assert (found.dsp, found.bram) == (0, 0)
 
     def test_a_table_and_an_output_that_is_always_zero(self, tmp_path: Path) -> None:
@@ -99,55 +114,120 @@ class TestDesign:
         assert made.synthesis is None or made.synthesis.bram == 0
         assert list((tmp_path / "design/sim").glob("*.mem"))
 
-    def test_one_wrong_output_is_an_error(self, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.fixture
+def without_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Neither da4ml nor a program is there; returns the folder that is searched for programs."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setitem(sys.modules, "da4ml.trace", None)
+    library.da4ml.cache_clear()
+    return programs
+
+
+def float_network(trained: Trained) -> Trained:
+    return replace(trained, architecture=replace(trained.architecture, input=None))
+
+
+class TestRefusals:
+    def test_random_samples_of_a_float_network(self, trained: Trained) -> None:
+        with pytest.raises(ConversionError, match="not quantized"):
+            random_samples(float_network(trained).architecture, 10)
+
+    def test_a_float_network(self, trained: Trained, without_tools: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConversionError, match="not quantized"):
+            make_rtl(float_network(trained), np.zeros((10, 4)), folder=tmp_path / "design")
+
+    def test_a_network_that_is_too_large(self, trained: Trained, without_tools: Path, tmp_path: Path) -> None:
+        layer = replace(LayerSpec.of("dense", units=600), weight=Precision(8, 1), bias=Precision(8, 1))
+        weights = {"dense_0/kernel": np.full((600, 600), 0.5, np.float32), "dense_0/bias": np.zeros(600, np.float32)}
+        large = replace(trained, architecture=Architecture((600,), (layer,), Precision(4, 2)), weights=weights)
+        with pytest.raises(ConversionError, match="too large"):
+            make_rtl(large, np.zeros((10, 600)), folder=tmp_path / "design")
+
+    def test_a_folder_with_something_else(self, trained: Trained, without_tools: Path, tmp_path: Path) -> None:
+        (tmp_path / "thesis.tex").touch()
+        with pytest.raises(RunError, match=str(tmp_path)):
+            make_rtl(trained, np.zeros((10, 4)), folder=tmp_path)
+        assert (tmp_path / "thesis.tex").is_file()
+
+    @pytest.mark.parametrize(
+        "samples", [np.zeros((0, 4)), np.zeros((10, 3)), np.full((10, 4), "a"), np.full((10, 4), np.nan)], ids=str
+    )
+    def test_samples_that_are_none(self, trained: Trained, without_tools: Path, tmp_path: Path, samples: NDArray[Any]) -> None:
+        with pytest.raises(DataError):
+            make_rtl(trained, samples, folder=tmp_path / "design")
+
+    @pytest.mark.parametrize(
+        ("there", "missing"), [(["da4ml"], "verilator"), (["da4ml", "verilator", "g++"], "yosys"), ([], "da4ml")]
+    )
+    def test_missing_tools(
+        self,
+        trained: Trained,
+        without_tools: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        there: list[str],
+        missing: str,
+    ) -> None:
+        monkeypatch.setattr(stage, "unroll", lambda *arguments: pytest.fail("it began without its tools"))
+        if "da4ml" in there:
+            monkeypatch.delitem(sys.modules, "da4ml.trace")
+        for tool in there:
+            (without_tools / tool).write_text("#!/bin/sh\n")
+            (without_tools / tool).chmod(0o755)
+        with pytest.raises(EnvironmentProblem, match=missing):
+            make_rtl(trained, np.zeros((10, 4)), folder=tmp_path / "design")
+        assert not (tmp_path / "design").exists()
+
+
+class TestDifferences:
+    @pytest.fixture(autouse=True)
+    def tools(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The graph is made, but no program is run."""
+        monkeypatch.setattr(stage, "_require_tools", lambda **options: None)
+
+    def test_of_the_adder_graph(self, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def tampered(architecture: Architecture, weights: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
             outputs = keras_predict(architecture, weights, x)
             outputs[7, 1] = outputs[8, 1] if outputs[8, 1] != outputs[7, 1] else 0
             return outputs
 
         monkeypatch.setattr(stage, "predict", tampered)
-        samples = random_samples(trained.architecture, 20)
-        early = r"table: the adder graph is NOT bit-exact: 1 of 40 outputs differ \(first: sample 7, output 1: Keras"
-        with pytest.raises(ConversionError, match=early):
-            make_rtl(trained, samples, folder=tmp_path / "design", synthesise=False)
-        monkeypatch.setattr(stage, "_check_equal", lambda *arguments: None)  # The simulation sees it, too.
-        with pytest.raises(ConversionError, match=r"table: NOT bit-exact: 1 of 20 samples differ \(first: sample 7, output 1"):
-            make_rtl(trained, samples, folder=tmp_path / "design", synthesise=False)
+        monkeypatch.setattr(stage, "simulate", lambda *arguments: pytest.fail("minutes go into tools"))
+        with pytest.raises(ConversionError, match=r"table: .* 1 of 40 outputs .*sample 7, output 1"):
+            make_rtl(trained, random_samples(trained.architecture, 20), folder=tmp_path / "design", synthesise=False)
         assert list(tmp_path.iterdir()) == []
 
+    def test_of_the_simulation(self, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(stage, "simulate", lambda *arguments: Simulation(20, 1, "sample 7, output 1"))
+        with pytest.raises(ConversionError, match=r"table: NOT bit-exact: 1 of 20 samples .*sample 7, output 1"):
+            make_rtl(trained, random_samples(trained.architecture, 20), folder=tmp_path / "design", synthesise=False)
+        assert list(tmp_path.iterdir()) == []
 
-class TestRefusals:
-    def test_a_float_network(self, trained: Trained, tmp_path: Path) -> None:
-        plain = replace(trained, architecture=replace(trained.architecture, input=None))
-        with pytest.raises(ConversionError, match="not quantized"):
-            random_samples(plain.architecture, 10)
-        with pytest.raises(ConversionError, match="not quantized"):
-            make_rtl(plain, np.zeros((10, 4)), folder=tmp_path / "design")
+    def test_the_verdict_is_true_of_what_was_found(
+        self, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stage, "simulate", lambda *arguments: Simulation(20))
+        made = make_rtl(trained, random_samples(trained.architecture, 20), folder=tmp_path / "design", synthesise=False)
+        assert made.verdict == "bit-exact: 20 of 20 samples equal"
+        assert Rtl.load(tmp_path / "design") == made
+        wrong = replace(made, simulation=Simulation(20, 3, "sample 7, output 1"))
+        for text in (wrong.verdict, wrong.report(), wrong.to_dict()["verdict"]):
+            assert "NOT bit-exact: 3 of 20 samples" in text
 
-    def test_a_folder_with_something_else(self, trained: Trained, tmp_path: Path) -> None:
-        (tmp_path / "thesis.tex").touch()
-        with pytest.raises(RunError, match="something else"):
-            make_rtl(trained, np.zeros((10, 4)), folder=tmp_path)
-        assert (tmp_path / "thesis.tex").is_file()
 
-    @pytest.mark.parametrize("shape", [(0, 4), (10, 3)])
-    def test_samples_of_another_shape(self, trained: Trained, tmp_path: Path, shape: tuple[int, int]) -> None:
-        with pytest.raises(DataError, match="do not fit table"):
-            make_rtl(trained, np.zeros(shape), folder=tmp_path / "design")
-
-    @pytest.mark.parametrize("tools", [[], ["verilator", "g++"]])
-    def test_missing_tools(self, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tools: list[str]) -> None:
-        for tool in tools:
-            (tmp_path / tool).write_text("#!/bin/sh\n")
-            (tmp_path / tool).chmod(0o755)
-        monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.delenv("CXX", raising=False)
-        missing = "yosys" if tools else "verilator"
-        with pytest.raises(EnvironmentProblem, match=f"{missing} is not installed: apt install {missing}"):
-            make_rtl(trained, np.zeros((10, 4)), folder=tmp_path / "design")
-
-    def test_a_folder_without_verilog(self, tmp_path: Path) -> None:
+class TestFolders:
+    def test_without_verilog(self, tmp_path: Path) -> None:
         with pytest.raises(RunError, match=r"rtl\.json is missing"):
+            Rtl.load(tmp_path)
+
+    @pytest.mark.parametrize("content", ["", "[]", "{", '{"name": "table"}', '{"schema": 2, "name": "table"}'])
+    def test_damaged_or_of_another_version(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "rtl.json").write_text(content)
+        with pytest.raises(RunError, match=r"rtl\.json"):
             Rtl.load(tmp_path)
 
 
@@ -164,26 +244,3 @@ class TestModels:
             np.savez(tmp_path / "weights.npz")
         with pytest.raises(RunError, match=f"{tmp_path} holds no"):
             load_model(tmp_path)
-
-
-class TestSamples:
-    def test_random_ones_reach_the_corners(self, trained: Trained) -> None:
-        grid = trained.architecture.input
-        assert grid is not None
-        x = random_samples(trained.architecture, 100)
-        assert (x.shape, x.dtype) == ((100, 4), np.float32)
-        assert (x[0] == grid.minimum).all()
-        assert (x[1] == grid.maximum).all()
-        assert (grid.quantize(x) == x).all()
-        assert len(np.unique(x)) > 10
-        assert random_samples(trained.architecture, 1).shape == (1, 4)
-
-    def test_of_a_file(self, tmp_path: Path) -> None:
-        x = np.arange(12.0).reshape(6, 2)
-        np.save(tmp_path / "x.npy", x)
-        np.savez(tmp_path / "data.npz", x=x)
-        for name in ("x.npy", "data.npz"):
-            assert (read_samples(tmp_path / name, 4) == x[:4]).all()
-        (tmp_path / "notes.npy").write_text("nothing")
-        with pytest.raises(DataError, match=r"notes\.npy"):
-            read_samples(tmp_path / "notes.npy", 4)

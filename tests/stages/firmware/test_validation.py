@@ -24,8 +24,7 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.datasets.samples import read_samples
-from kerasnac.errors import ConversionError, DataError, KerasnacError, RunError
+from kerasnac.errors import ConversionError, DataError, EnvironmentProblem, KerasnacError, RunError
 from kerasnac.stages.firmware.delivery import make_firmware
 from kerasnac.stages.firmware.manifest import MANIFEST
 from kerasnac.stages.firmware.result import Firmware
@@ -97,21 +96,26 @@ def test_a_report_has_all_that_was_compared(firmware: Firmware) -> None:
     assert Firmware.load(firmware.folder) == firmware
 
 
+def script(folder: Path, *before: str) -> subprocess.CompletedProcess[str]:
+    """Runs ``validate.py`` of a folder, which compiles without a cache, without kerasnac on its path."""
+    command = [*before, sys.executable, "-I", str(folder / "validate.py")]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
+
+
 def test_an_untouched_folder_is_valid_wherever_it_is(copy: Path) -> None:
     for path in copy.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     copy.chmod(0o555)
     try:
-        found = validate(copy)
-        script = [*AS_A_USER, sys.executable, "-I", copy / "validate.py"]
-        alone = subprocess.run(script, capture_output=True, text=True, check=False)
-        assert alone.returncode == 0, alone.stderr
+        found, alone = validate(copy), script(copy, *AS_A_USER)
     finally:
         for path in (copy, *copy.rglob("*")):
             path.chmod(0o755)
     assert found.ok
     assert found.comparison is not None
     assert (found.comparison.outputs, found.comparison.same_decision, found.changed) == (900, 300, ())
+    assert alone.returncode == 0, alone.stderr
+    assert alone.stdout.splitlines()[-2:] == ["900 of 900 outputs of 300 samples equal Keras", "bit-exact"]
 
 
 def test_a_changed_type_names_its_layer(copy: Path) -> None:
@@ -145,14 +149,22 @@ def test_a_changed_weight_names_its_layer(copy: Path) -> None:
     assert "as proven" in str(found.first_layer)
 
 
-def test_what_only_synthesis_reads_is_compared_by_its_hash(copy: Path) -> None:
+#: Files that a compiler, a shell or Python could read in place of another.
+ADDED = ("ap_fixed.h", "firmware/dangling", "firmware/more.h", "kerasnac/numpy.py", "numpy.py", "softmax/firmware/weights/w2.h")
+
+
+def test_what_only_synthesis_reads_and_what_was_added_is_named(copy: Path) -> None:
     header = copy / "firmware" / "weights" / "w2.h"
     header.write_text(header.read_text().replace("0.", "1.", 1))
+    for name in ADDED:
+        path = copy / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(copy / "nothing") if path.name == "dangling" else path.write_text("")
     found = validate(copy)
     assert found.comparison is not None
     assert found.comparison.equal
     assert not found.ok
-    assert found.changed == ("firmware/weights/w2.h has changed",)
+    assert found.changed == ("firmware/weights/w2.h has changed", *(f"{name} was added" for name in ADDED))
 
 
 def test_a_missing_source_is_named_and_the_compiler_quoted(copy: Path) -> None:
@@ -194,22 +206,6 @@ def test_a_damaged_interface_is_never_valid_and_never_a_bug(key: str, copy: Path
     assert "/project" not in found.report()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["firmware/more.h", "softmax/firmware/weights/w2.h", "kerasnac/numpy.py", "numpy.py", "ap_fixed.h", "firmware/dangling"],
-)
-def test_a_file_that_could_be_read_in_place_of_another_is_named(name: str, copy: Path) -> None:
-    path = copy / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.name == "dangling":
-        path.symlink_to(copy / "nothing")
-    else:
-        path.write_text("")
-    found = validate(copy)
-    assert not found.ok
-    assert found.changed == (f"{name} was added",)
-
-
 def test_what_tools_and_people_leave_changes_nothing(copy: Path) -> None:
     for name in ("vivado.log", "notes.txt", "kerasnac_prj/solution1/syn/kerasnac.h", "firmware/kerasnac.o", "vitis.jou"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +233,7 @@ def test_a_type_that_no_sample_shows_is_named(copy: Path) -> None:
 def test_what_the_compiler_said_is_kept(firmware: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "true")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(ConversionError, match=r"build_lib\.sh made no .*\.so \(all of it in (.*)\)") as error:
+    with pytest.raises(ConversionError, match=r"build_lib\.sh") as error:
         validate(firmware.folder)
     (log,) = tmp_path.iterdir()
     assert str(log) in str(error.value)
@@ -245,26 +241,31 @@ def test_what_the_compiler_said_is_kept(firmware: Firmware, tmp_path: Path, monk
 
 
 def test_a_folder_of_something_else_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no complete firmware folder"):
+    with pytest.raises(RunError, match=MANIFEST):
         validate(tmp_path)
 
 
-def test_samples_of_another_kind_are_refused(firmware: Firmware) -> None:
+def test_samples_of_another_kind_are_refused_before_a_compiler_is_asked_for(
+    firmware: Firmware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
     for samples in (np.zeros((3, 5)), np.zeros((0, 4)), np.array([["a"] * 4]), np.full((2, 4), np.nan), np.float32(1)):
         with pytest.raises(DataError, match=r"^mine\.npy: "):
             validate(firmware.folder, np.asarray(samples), source="mine.npy")
+    with pytest.raises(EnvironmentProblem, match="no-such-compiler"):
+        validate(firmware.folder)
 
 
-def test_a_table_without_names_of_columns_does_not_lose_its_first_sample(tmp_path: Path) -> None:
-    path = tmp_path / "x.CSV"
-    path.write_text("0.5,1e-3\n1,2\n")
-    with pytest.raises(DataError, match=r"x\.CSV: the first line is numbers, '0\.5,1e-3'"):
-        read_samples(path)
-    path.write_text("a,2\n1,2\n")
-    assert read_samples(path).tolist() == [[1, 2]]
-    np.save(tmp_path / "x.npy", np.float32(1))
-    with pytest.raises(DataError, match="a single value of float32"):
-        read_samples(tmp_path / "x.npy")
+def test_a_folder_of_another_version_is_refused_in_one_line_that_names_it(copy: Path) -> None:
+    path = copy / "report.json"
+    report = json.loads(path.read_text())
+    path.write_text(json.dumps(report | {"schema": 3, "kerasnac": "9.8.7"}))
+    with pytest.raises(RunError, match=r"report\.json.* 9\.8\.7") as refusal:
+        validate(copy)
+    assert "\n" not in str(refusal.value)
+    path.write_text(json.dumps({key: value for key, value in report.items() if key not in ("schema", "kerasnac")}))
+    with pytest.raises(RunError, match=r"report\.json.* earlier version"):
+        validate(copy)
 
 
 def test_the_command_takes_samples_from_files_and_tells_by_exit_codes(firmware: Firmware, copy: Path, tmp_path: Path) -> None:
@@ -283,47 +284,33 @@ def test_the_command_takes_samples_from_files_and_tells_by_exit_codes(firmware: 
     assert CliRunner().invoke(main, ["firmware", "validate", str(tmp_path)]).exit_code == 2
 
 
-def test_the_script_repeats_the_comparison_without_kerasnac(copy: Path) -> None:
-    script = [sys.executable, "-I", str(copy / "validate.py")]
-    done = subprocess.run(script, capture_output=True, text=True, cwd="/", check=False)
-    assert (done.returncode, done.stdout.splitlines()[-2:]) == (
-        0,
-        ["900 of 900 outputs of 300 samples equal Keras", "bit-exact"],
-    )
+def test_the_script_names_what_has_changed_and_what_was_added(copy: Path) -> None:
     edit(copy / "firmware" / "defines.h", "ap_ufixed<6,2,", "ap_ufixed<5,2,")
-    done = subprocess.run(script, capture_output=True, text=True, cwd="/", check=False)
+    (copy / "firmware" / "more.h").write_text("")
+    (copy / "notes.txt").write_text("")
+    done = script(copy)
     assert done.returncode == 1
-    assert "firmware/defines.h has changed" in done.stdout
+    assert done.stdout.splitlines()[:2] == ["firmware/defines.h has changed", "firmware/more.h was added"]
+    assert "first: sample 0, output " in done.stdout
     assert "NOT validated" in done.stdout
-    (copy / MANIFEST).unlink()
-    done = subprocess.run(script, capture_output=True, text=True, cwd="/", check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: manifest.json cannot be read")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("manifest.json", None, "manifest.json cannot be read"),
         ("manifest.json", "{}", "manifest.json has no hashes"),
         ("manifest.json", "[]", "manifest.json is damaged"),
         ("build_lib.sh", "exit 0", "the C++ emulation failed: OSError"),
         ("kerasnac/vectors.npz", "", "kerasnac/vectors.npz cannot be read"),
     ],
 )
-def test_the_script_has_one_message_for_a_damaged_folder(name: str, content: str, message: str, copy: Path) -> None:
-    (copy / name).write_text(content)
-    done = subprocess.run([sys.executable, "-I", copy / "validate.py"], capture_output=True, text=True, check=False)
+def test_the_script_has_one_message_for_a_damaged_folder(name: str, content: str | None, message: str, copy: Path) -> None:
+    (copy / name).unlink() if content is None else (copy / name).write_text(content)
+    done = script(copy)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {message}")
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_the_script_names_what_was_added(copy: Path) -> None:
-    (copy / "firmware" / "more.h").write_text("")
-    (copy / "notes.txt").write_text("")
-    done = subprocess.run([sys.executable, "-I", copy / "validate.py"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stdout.splitlines()[0] == "firmware/more.h was added"
 
 
 def test_the_model_of_the_folder_is_the_network(firmware: Firmware) -> None:

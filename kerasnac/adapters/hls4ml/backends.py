@@ -1,4 +1,4 @@
-"""What hls4ml can do for the compilers of different vendors, as tried: types, layers, strategies, emulation, parts."""
+"""Abilities of hls4ml with the compilers of different vendors, as tried: types, layers, strategies, emulation, parts."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _SOURCES = ("*.sh", "*_bridge.cpp", "firmware/**/*.cpp", "firmware/**/*.h", "fir
 
 
 def cache_folder() -> Path:
-    """``$KERASNAC_CACHE``, or ``kerasnac`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Return ``$KERASNAC_CACHE``, or ``kerasnac`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     own = os.environ.get("KERASNAC_CACHE")
     if own:
         return Path(own)
@@ -33,7 +33,7 @@ def cache_folder() -> Path:
 
 
 def cache_key(project: Path, compiler: Sequence[str]) -> str:
-    """Hash of all that the library of a project depends on.
+    """Hash all that the library of a project depends on.
 
     Args:
         project: Folder of the project.
@@ -49,7 +49,7 @@ def cache_key(project: Path, compiler: Sequence[str]) -> str:
 
 
 def fetch(key: str, target: Path) -> bool:
-    """Copies an entry to a file; False if there is none. A damaged entry is removed."""
+    """Copy an entry to a file; False if there is none. A damaged entry is removed."""
     folder = cache_folder() / "emulation"
     for entry in sorted(folder.glob(f"{key}-*.so")):
         try:
@@ -69,7 +69,7 @@ def fetch(key: str, target: Path) -> bool:
 
 
 def store(key: str, library: Path) -> None:
-    """Keeps a library; warns where the folder of the cache cannot be written."""
+    """Keep a library; warn where the folder of the cache cannot be written."""
     folder = cache_folder() / "emulation"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def _hash(content: bytes) -> str:
 
 
 def _write(content: bytes, target: Path) -> None:
-    """Writes a file in full before it takes its name."""
+    """Write a file in full before it takes its name."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:

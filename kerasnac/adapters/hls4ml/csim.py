@@ -38,7 +38,7 @@ TAIL = 5
 
 @dataclass(frozen=True)
 class Limits:
-    """What compiling or emulating may take.
+    """Limits of compiling and of emulating.
 
     Attributes:
         seconds: Wall time of each of them.
@@ -55,7 +55,7 @@ class Limits:
 
 
 def require_compiler() -> list[str]:
-    """The command of the C++ compiler, ``$CXX`` or g++.
+    """Return the command of the C++ compiler, ``$CXX`` or g++.
 
     Raises:
         EnvironmentProblem: If there is none.
@@ -71,7 +71,7 @@ def require_compiler() -> list[str]:
 
 
 def interface(project: Path) -> dict[str, Any]:
-    """What a project says about its emulation.
+    """Read how the emulation of a project is called, and which layers and types it has.
 
     Raises:
         ConversionError: If it says nothing, or nothing readable.
@@ -91,7 +91,7 @@ def interface(project: Path) -> dict[str, Any]:
 
 
 def compile_project(project: Path, *, limits: Limits | None = None, log: Path | None = None) -> bool:
-    """Compiles the emulation of a project with ``$CXX`` (g++ by default).
+    """Compile the emulation of a project with ``$CXX`` (g++ by default).
 
     Args:
         project: Folder of the project.
@@ -99,7 +99,7 @@ def compile_project(project: Path, *, limits: Limits | None = None, log: Path | 
         log: Where to write what the compiler says; ``compile.log`` in the project by default.
 
     Returns:
-        Whether it was compiled; else the cache had it.
+        True if it was compiled; False if the cache had it.
 
     Raises:
         EnvironmentProblem: If there is no compiler.
@@ -133,7 +133,7 @@ def compile_project(project: Path, *, limits: Limits | None = None, log: Path | 
 
 
 def emulate(project: Path, x: NDArray[np.float32], *, limits: Limits | None = None) -> NDArray[np.float32]:
-    """What the compiled firmware computes.
+    """Compute the outputs of the compiled firmware.
 
     Args:
         project: Folder of a project after :func:`compile_project`.
@@ -150,7 +150,7 @@ def emulate(project: Path, x: NDArray[np.float32], *, limits: Limits | None = No
 
 
 def emulate_layers(project: Path, x: NDArray[np.float32], *, limits: Limits | None = None) -> dict[str, NDArray[np.float64]]:
-    """What every layer of the compiled firmware computes, in the order of the layers.
+    """Compute the outputs of every layer of the compiled firmware, in the order of the layers.
 
     Args:
         project: Folder of a project after :func:`compile_project`.
@@ -167,6 +167,7 @@ def emulate_layers(project: Path, x: NDArray[np.float32], *, limits: Limits | No
 
 
 def _in_a_process(project: Path, x: NDArray[np.float32], limits: Limits, what: str) -> dict[str, NDArray[Any]]:
+    """Run this file as a script: ``what`` is ``outputs`` or ``layers``."""
     with tempfile.TemporaryDirectory() as folder:
         source, target, log = (Path(folder) / name for name in ("in.npy", "out.npz", "log.txt"))
         np.save(source, x)
@@ -192,14 +193,14 @@ def _memory_hint(lines: list[str], limits: Limits) -> str:
 
 
 def _ending(code: int | None, timeout: float) -> str:
-    """How a process ended, in words."""
+    """Say how a process ended."""
     if code is None:
         return f"did not finish within {timeout:g} s"
     return f"was stopped by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
 
 
 def _run(project: Path, x: NDArray[np.float32], what: str) -> dict[str, NDArray[Any]]:
-    """Calls the compiled firmware, in this process, for every sample."""
+    """Call the compiled firmware, in this process, for every sample."""
     known = json.loads((project / INTERFACE).read_text(encoding="utf-8"))
     x = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
     if x.shape[1] != known["inputs"]:

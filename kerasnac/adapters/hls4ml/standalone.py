@@ -24,7 +24,7 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def main() -> int:
-    """Validates the folder that this file is in."""
+    """Validate the folder that this file is in."""
     hashes = _json("manifest.json").get("sha256")
     if not isinstance(hashes, dict) or not hashes:
         _stop("manifest.json has no hashes: it is damaged")
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def _sources() -> set[str]:
-    """Files that a compiler, a shell or Python may read in place of a delivered one; not those of a vendor's tools."""
+    """Return the files that a compiler, a shell or Python may read in place of a delivered one; not those of a vendor's tools."""
     found = set()
     for path in FOLDER.rglob("*"):
         name = path.relative_to(FOLDER)

@@ -41,7 +41,7 @@ _VIVADO_ROWS = {
 
 @dataclass(frozen=True)
 class Hls:
-    """What high-level synthesis estimates: ``csynth.xml``.
+    """Estimates of high-level synthesis: ``csynth.xml``.
 
     Attributes:
         version: Of the tool.
@@ -66,7 +66,7 @@ class Hls:
 
 @dataclass(frozen=True)
 class Utilization:
-    """What logic synthesis counts: ``vivado_synth.rpt``.
+    """Counts of logic synthesis: ``vivado_synth.rpt``.
 
     Attributes:
         version: Of Vivado.
@@ -96,12 +96,12 @@ class VendorReport:
     files: tuple[str, ...] = field(default=(), kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
+        """Return a JSON-ready dictionary."""
         return asdict(self)
 
 
 def run_vendor(project: Path, *, timeout: float = 86400.0) -> VendorReport | None:
-    """Synthesises a firmware project as hls4ml's ``build`` does; the log is ``vendor.log`` in the project.
+    """Synthesise a firmware project as hls4ml's ``build`` does; the log is ``vendor.log`` in the project.
 
     Args:
         project: A firmware folder, or another project of hls4ml for Vitis or Vivado.
@@ -124,7 +124,7 @@ def run_vendor(project: Path, *, timeout: float = 86400.0) -> VendorReport | Non
 
 
 def commands(project: Path) -> list[str]:
-    """Shell commands that synthesise a project; of several, one is enough: which depends on the tool's version.
+    """Return shell commands that synthesise a project; of several, one is enough: which depends on the tool's version.
 
     For Vitis it writes the steps to ``build_opt.tcl`` in the project, where hls4ml's script looks for them.
 
@@ -148,7 +148,7 @@ def _commands(project: Path) -> list[list[str]]:
 
 
 def read_reports(path: Path) -> VendorReport:
-    """Reads the reports of a project, or a single one.
+    """Read the reports of a project, or a single one.
 
     Args:
         path: A project of hls4ml, a folder with reports, ``*csynth.xml`` or Vivado's utilization report.
@@ -173,13 +173,13 @@ def read_reports(path: Path) -> VendorReport:
 
 
 def project_of(path: Path) -> Path | None:
-    """The hls4ml project that a report lies in, if it does."""
+    """Return the hls4ml project that a report lies in, if it does."""
     path = path.resolve()
     return next((folder for folder in (path, *path.parents) if (folder / "project.tcl").is_file()), None)
 
 
 def _found(folder: Path) -> list[Path]:
-    """The report of the whole design of every kind; there is one of every function besides."""
+    """Return the report of the whole design of every kind; there is one of every function besides."""
     files = []
     for reports in (folder, *sorted(folder.glob("*_prj/solution*/syn/report"))):
         top = reports.parents[2].name.removesuffix("_prj")
@@ -214,7 +214,7 @@ def _cycles(element: ElementTree.Element, name: str) -> int | None:
 
 
 def _resources(element: ElementTree.Element) -> dict[str, int]:
-    """Numbers by resource; Vivado HLS calls DSP blocks by their generation."""
+    """Read numbers by resource; Vivado HLS calls DSP blocks by their generation."""
     return {
         "DSP" if child.tag.startswith("DSP") else child.tag: int(child.text or "") for child in element if child.tag != "unit"
     }

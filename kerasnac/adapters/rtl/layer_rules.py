@@ -63,7 +63,7 @@ class Solver:
 
 @dataclass(frozen=True)
 class Tracer:
-    """What all rules share.
+    """Weights and solver, which all rules share.
 
     Attributes:
         values: The quantized weights, by ``<node>/<part>``.

@@ -1,4 +1,4 @@
-"""Settings of what a network costs on an FPGA, by source."""
+"""Settings of the sources of hardware costs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class AdderGraphSettings(Settings):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the costs of a graph, for :func:`kerasnac.core.store.keys.content_key`."""
+        """Fields that decide the costs of a graph, for :func:`kerasnac.core.store.keys.content_key`."""
         return decisive(self, ("effort", "latency_cutoff"))
 
 
 class Rule4mlSettings(Settings):
-    """What the resource surrogate rule4ml is asked.
+    """Settings of the resource surrogate rule4ml.
 
     Attributes:
         strategy: ``latency`` or ``resource``.

@@ -44,7 +44,7 @@ class LayerDifference:
     changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The difference, with all types that are not the proven ones."""
+        """Return the difference, with all types that are not the proven ones."""
         if not self.layer:
             text = "no layer differs of those that can be seen: the outputs are changed after the last one"
         else:

@@ -150,7 +150,7 @@ class Firmware:
 
     @property
     def disagreements(self) -> tuple[str, ...]:
-        """What differs from Keras, the emulation or the adder graph, and in which layer."""
+        """Differences of the emulation and of the adder graph from Keras, with the first layer that differs."""
         found = [] if self.adder_graph.agrees else [self.adder_graph.disagreement]
         if self.comparison is not None and not self.comparison.equal:
             found.insert(0, f"{self.comparison.verdict}; {self.emulation.first_layer}")

@@ -28,7 +28,7 @@ holds the rounded weights without quantizers.
 
 
 def summary(firmware: Firmware, network: Trained, project: Path) -> str:
-    """Return the page.
+    """Write the page.
 
     Args:
         firmware: What was made and compared.

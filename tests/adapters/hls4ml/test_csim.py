@@ -95,7 +95,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("KERASNAC_CACHE", str(tmp_path / "file"))
     folder = project(tmp_path / "a", "y[0] = x[0];")
-    with pytest.warns(UserWarning, match="set KERASNAC_CACHE"):
+    with pytest.warns(UserWarning, match="KERASNAC_CACHE"):
         assert compile_project(folder)
     assert emulate(folder, X).tolist() == [[3], [1]]
 
@@ -103,7 +103,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch
 def test_the_emulation_has_a_limit_of_memory(cache: Path, tmp_path: Path) -> None:
     folder = project(tmp_path / "a", "std::vector<char> v(6ull << 30, 1); y[0] = v[x[0]];")
     compile_project(folder)
-    with pytest.raises(ConversionError, match=r"stopped by SIGABRT in 4 GiB of memory: .*bad_alloc"):
+    with pytest.raises(ConversionError, match=r"SIGABRT in 4 GiB .*bad_alloc"):
         emulate(folder, X, limits=Limits(memory=4))
 
 
@@ -127,7 +127,7 @@ def test_a_library_outside_the_project_is_not_touched(cache: Path, tmp_path: Pat
     other.write_text("mine")
     data = json.loads((folder / csim.INTERFACE).read_text())
     (folder / csim.INTERFACE).write_text(json.dumps(data | {"library": "../other.so"}))
-    with pytest.raises(ConversionError, match=r"the library \.\./other\.so is outside the project"):
+    with pytest.raises(ConversionError, match=r"\.\./other\.so"):
         compile_project(folder)
     assert other.read_text() == "mine"
 
@@ -147,7 +147,7 @@ def test_an_empty_name_of_a_compiler_is_none(cache: Path, tmp_path: Path, monkey
 def test_the_compiler_has_a_limit_of_time(cache: Path, tmp_path: Path) -> None:
     folder = project(tmp_path / "a", "y[0] = x[0];")
     (folder / "build_lib.sh").write_text("echo warning: something else\nsleep 9\n")
-    with pytest.raises(ConversionError, match=r"does not compile: the compiler did not finish within 0\.2 s"):
+    with pytest.raises(ConversionError, match=r"compiler .* 0\.2 s"):
         compile_project(folder, limits=Limits(seconds=0.2))
 
 
@@ -169,5 +169,5 @@ def test_a_damaged_entry_that_cannot_be_removed_is_not_used(
 def test_one_line_of_an_emulation_that_fails_is_quoted(cache: Path, tmp_path: Path) -> None:
     folder = project(tmp_path / "a", "y[0] = x[0];")
     compile_project(folder)
-    with pytest.raises(ConversionError, match="failed with exit code 1: ValueError: 3 input values per sample; the firmware"):
+    with pytest.raises(ConversionError, match="exit code 1: ValueError: 3 input values"):
         emulate(folder, np.zeros((2, 3), np.float32))

@@ -195,7 +195,7 @@ class TestTools:
         assert not (project / "build_opt.tcl").exists()
 
     def test_no_project(self, tmp_path: Path) -> None:
-        with pytest.raises(RunError, match=r"project\.tcl is missing"):
+        with pytest.raises(RunError, match=r"project\.tcl"):
             commands(tmp_path)
 
     def test_without_the_tools(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,5 +211,5 @@ class TestTools:
     def test_a_failing_tool(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         bin_folder = tool(project, "vitis-run", "echo 'ERROR: no license'", "exit 1").parent
         monkeypatch.setenv("PATH", f"{bin_folder}:/bin")
-        with pytest.raises(ConversionError, match=r"vitis-run failed in .*: ERROR: no license"):
+        with pytest.raises(ConversionError, match=r"vitis-run .*: ERROR: no license"):
             run_vendor(project)

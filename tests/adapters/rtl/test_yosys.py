@@ -38,13 +38,13 @@ class TestYosys:
 
     def test_broken_verilog(self, design: Design) -> None:
         (design.folder / "src/nn_adder.v").write_text("module nn_adder(input clk; endmodule")
-        with pytest.raises(ConversionError, match=r"yosys cannot synthesise the design: .*ERROR"):
+        with pytest.raises(ConversionError, match=r"yosys .*ERROR"):
             synthesise(design)
 
 
 def test_missing(design: Design, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(design.folder))
-    with pytest.raises(EnvironmentProblem, match="yosys is not installed: apt install yosys"):
+    with pytest.raises(EnvironmentProblem, match="apt install yosys"):
         synthesise(design)
 
 
@@ -58,5 +58,5 @@ def test_every_kind_of_cell() -> None:
 
 @pytest.mark.parametrize("text", ["", "ERROR", '{"design": {}}', '{"design": 1}', "{"])
 def test_other_output(text: str) -> None:
-    with pytest.raises(ConversionError, match="statistics"):
+    with pytest.raises(ConversionError, match="yosys"):
         parse(text)

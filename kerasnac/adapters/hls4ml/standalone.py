@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def _sources() -> set[str]:
-    """Return the files that a compiler, a shell or Python may read in place of a delivered one; not those of a vendor's tools."""
+    """Return the files that a compiler, a shell or Python may read in place of a delivered one; not those of vendors' tools."""
     found = set()
     for path in FOLDER.rglob("*"):
         name = path.relative_to(FOLDER)

@@ -1,4 +1,4 @@
-"""How sure a metric on some samples is."""
+"""Confidence intervals of metrics on some samples."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-#: Indices drawn at once: bounds the memory, whatever the number of samples.
-_CHUNK = 4_000_000
+#: Scores drawn at once: bounds the memory, whatever the number of samples.
+_BATCH = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Score:
 
 
 def bootstrap(scores: NDArray[np.float64], *, seed: int, resamples: int = 2000, confidence: float = 0.95) -> Score:
-    """The mean of some scores, with a percentile bootstrap interval (Efron, Ann. Statist. 7, 1 (1979)).
+    """Return the mean of some scores, with a percentile bootstrap interval (Efron, Ann. Statist. 7, 1 (1979)).
 
     It says how much the metric would vary with other test samples of the same kind; not with another training.
 
@@ -43,14 +43,18 @@ def bootstrap(scores: NDArray[np.float64], *, seed: int, resamples: int = 2000, 
     Returns:
         All NaN if a score is.
     """
-    rng, count = np.random.default_rng(seed), len(scores)
+    from scipy import stats  # takes a moment to load
+
     value = float(np.mean(scores))
-    rows = max(1, _CHUNK // count)
-    means = np.concatenate(
-        [
-            scores[rng.integers(0, count, size=(min(rows, resamples - done), count), dtype=np.int32)].mean(axis=1)
-            for done in range(0, resamples, rows)
-        ]
+    if len(scores) < 2 or np.isnan(value):
+        return Score(value, value, value)
+    result = stats.bootstrap(
+        (scores,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, _BATCH // len(scores)),
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
     )
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Score(value, float(low), float(high))
+    return Score(value, float(result.confidence_interval.low), float(result.confidence_interval.high))

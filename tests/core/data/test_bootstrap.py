@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -55,7 +57,7 @@ def test_it_depends_on_the_seed_alone_and_not_on_the_memory(monkeypatch: pytest.
     scores = np.random.default_rng(0).uniform(size=100)
     first = bootstrap(scores, seed=1)
     assert first == bootstrap(scores, seed=1) != bootstrap(scores, seed=2)
-    monkeypatch.setattr(module, "_CHUNK", 700)
+    monkeypatch.setattr(module, "_BATCH", 700)
     parts = bootstrap(scores, seed=1)
     assert (parts.low, parts.high) == pytest.approx((first.low, first.high), abs=0.01)
 
@@ -63,6 +65,21 @@ def test_it_depends_on_the_seed_alone_and_not_on_the_memory(monkeypatch: pytest.
 def test_no_interval_where_a_score_is_missing() -> None:
     score = bootstrap(np.array([1.0, np.nan]), seed=0)
     assert np.isnan([score.value, score.low, score.high]).all()
+
+
+def test_two_models_are_scored_on_the_same_resampled_sets() -> None:
+    scores = np.random.default_rng(0).uniform(size=50)
+    first, second = bootstrap(scores, seed=3), bootstrap(scores + 1, seed=3)
+    assert (second.low, second.high) == pytest.approx((first.low + 1, first.high + 1))
+
+
+def test_many_samples_take_little_memory() -> None:
+    scores = np.random.default_rng(0).uniform(size=200_000)
+    tracemalloc.start()
+    bootstrap(scores, seed=0, resamples=60)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200e6
 
 
 def test_it_reads_as_a_physicist_writes_it() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
@@ -61,7 +60,7 @@ class HlsOptions(BaseModel):
         layers: Strategy and reuse factor of single layers with a kernel, by name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     part: Annotated[str, AfterValidator(_part_number)] = BOARDS[DEFAULT_BOARD].part
     backend: Backend = "Vitis"
@@ -125,11 +124,6 @@ class HlsOptions(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         return HlsOptions.of(self).model_dump(mode="json", exclude_none=True)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> HlsOptions:
-        """Inverse of :meth:`to_dict`."""
-        return HlsOptions.of(**data)
 
     def __str__(self) -> str:
         data = self.to_dict()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self, get_args
+from functools import cache
+from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
+
+from pydantic import BaseModel, Field, PositiveInt, ValidationError, create_model
 
 from kerasnac.core.store.keys import decisive
 from kerasnac.errors import ConfigError
@@ -11,6 +14,10 @@ from kerasnac.errors import ConfigError
 Optimizer = Literal["adam", "sgd", "rmsprop", "nadam"]
 Schedule = Literal["constant", "cosine"]
 OPTIMIZERS, SCHEDULES = get_args(Optimizer), get_args(Schedule)
+
+#: A finite number that is not negative, and one that is below 1 besides.
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 #: Hyperparameters that decide a training: all.
 KEY_FIELDS = (
@@ -46,43 +53,38 @@ class Training:
         patience: Stop when validation has not improved for this many epochs, and keep the best epoch's
             weights; None trains all epochs and keeps the last weights.
         data_fraction: Fraction of the training samples to use.
+
+    Raises:
+        ConfigError: If a value is of another type or out of range.
     """
 
-    epochs: int = 5
-    learning_rate: float = 1e-3
-    batch_size: int = 256
+    epochs: PositiveInt = 5
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    batch_size: PositiveInt = 256
     optimizer: Optimizer = "adam"
     schedule: Schedule = "constant"
-    weight_decay: float = 0.0
-    l1: float = 0.0
-    dropout: float = 0.0
-    label_smoothing: float = 0.0
-    patience: int | None = None
-    data_fraction: float = 1.0
+    weight_decay: Weight = 0.0
+    l1: Weight = 0.0
+    dropout: Rate = 0.0
+    label_smoothing: Rate = 0.0
+    patience: PositiveInt | None = None
+    data_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def __post_init__(self) -> None:
-        checks = {
-            "epochs": self.epochs >= 1,
-            "learning_rate": self.learning_rate > 0,
-            "batch_size": self.batch_size >= 1,
-            "optimizer": self.optimizer in OPTIMIZERS,
-            "schedule": self.schedule in SCHEDULES,
-            "weight_decay": self.weight_decay >= 0,
-            "l1": self.l1 >= 0,
-            "dropout": 0 <= self.dropout < 1,
-            "label_smoothing": 0 <= self.label_smoothing < 1,
-            "patience": self.patience is None or self.patience >= 1,
-            "data_fraction": 0 < self.data_fraction <= 1,
-        }
-        for name, valid in checks.items():
-            if not valid:
-                raise ConfigError(f"training: {name} = {getattr(self, name)!r} is out of range")
+        # Settings that hold a training check its fields one by one, and know where each stands. This is for Python.
+        try:
+            checked = _checked().model_validate(asdict(self))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigError(f"training: {first['loc'][0]} = {first['input']!r}: {first['msg']}") from None
+        for name, value in checked:
+            object.__setattr__(self, name, value)
 
     def with_(self, **changes: Any) -> Self:
-        """A copy with some hyperparameters changed.
+        """Return a copy with some hyperparameters changed.
 
         Raises:
-            ConfigError: If a name is not a hyperparameter.
+            ConfigError: If a name is not a hyperparameter, or a value is wrong.
         """
         unknown = set(changes) - {f.name for f in fields(self)}
         if unknown:
@@ -90,10 +92,18 @@ class Training:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
+        """Return the hyperparameters by name, JSON-ready."""
         return asdict(self)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the training, for :func:`kerasnac.core.store.keys.content_key`."""
+        """The hyperparameters that differ from their defaults, for :func:`kerasnac.core.store.keys.content_key`."""
         return decisive(self, KEY_FIELDS)
+
+
+@cache
+def _checked() -> type[BaseModel]:
+    """Return a model that checks all hyperparameters, as the annotations of their fields describe them."""
+    hints = get_type_hints(Training, include_extras=True)
+    definitions: dict[str, Any] = {name: (hint, ...) for name, hint in hints.items()}
+    return create_model("Hyperparameters", **definitions)

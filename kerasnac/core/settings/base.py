@@ -46,6 +46,6 @@ SingleRule = Annotated[Rule, AfterValidator(_picks_one)]
 
 
 class Settings(BaseModel):
-    """Frozen, and strict about names."""
+    """Frozen settings, whose names are all known and whose numbers are finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

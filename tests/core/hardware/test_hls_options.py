@@ -22,7 +22,7 @@ def test_layers_have_what_is_theirs_and_else_what_the_network_has() -> None:
 
 def test_they_survive_json_and_the_settings_of_a_run() -> None:
     settings = FirmwareSettings.model_validate(OWN | {"samples": 5})
-    assert settings.options == HlsOptions.of(**OWN) == HlsOptions.from_dict(settings.options.to_dict())
+    assert settings.options == HlsOptions.of(**OWN) == HlsOptions.of(**settings.options.to_dict())
     assert "dense_1 strategy resource reuse_factor 4" in str(settings.options)
 
 
@@ -37,6 +37,7 @@ def test_single_options_replace_those_of_an_object() -> None:
     [
         ({"io": "io_stream"}, "io: .*there are part, backend, clock_period"),
         ({"clock_period": 0}, "clock_period: .*greater than 0"),
+        ({"clock_period": float("inf")}, "clock_period: .*finite"),
         ({"backend": "Vitis HLS"}, "backend: .*'Vitis', 'Vivado', 'Catapult', 'Quartus' or 'oneAPI'"),
         ({"layers": {"flatten_0": {"reuse_factor": 2}}}, "layers.flatten_0"),
         ({"layers": {"dense_0": {"reuse": 2}}}, "layers.dense_0.reuse"),

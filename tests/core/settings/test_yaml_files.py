@@ -133,8 +133,26 @@ MISTAKES = {
     "out of range": (
         "epochs: 2",
         "epochs: 0",
-        "  training:\n    epochs",
-        "search.training: training: epochs = 0 is out of range",
+        "epochs: 0",
+        "search.training.epochs: Input should be greater than 0 (got 0)",
+    ),
+    "infinite": (
+        "batch_size: 64",
+        "learning_rate: .inf",
+        "learning_rate: .inf",
+        "search.training.learning_rate: Input should be a finite number (got inf)",
+    ),
+    "no such hyperparameter": (
+        "batch_size: 64",
+        "batches: 64",
+        "batches: 64",
+        "search.training.batches: unknown key",
+    ),
+    "no such optimizer": (
+        "batch_size: 64",
+        "optimizer: adamw",
+        "optimizer",
+        "search.training.optimizer: Input should be 'adam', 'sgd', 'rmsprop' or 'nadam' (got 'adamw')",
     ),
     "wrong value in a list": (
         "[[8, 16], 4]",

@@ -165,7 +165,7 @@ def line_of(path: Path, text: str) -> int:
 def test_layer_norms_in_an_exact_space_are_refused_with_their_place(tmp_path: Path) -> None:
     path = tmp_path / "bragg.yaml"
     path.write_text(dump(run_file("bragg")).replace("space:\n", "space:\n  firmware: exact\n", 1))
-    with pytest.raises(ConfigError, match=r"layer norm .* use norm batch, which is folded, or declare firmware: any") as caught:
+    with pytest.raises(ConfigError, match=r"layer norm .*firmware: any") as caught:
         load_run(path)
     assert f"{path}:{line_of(path, 'space:')}: space: block " in str(caught.value)
 
@@ -174,13 +174,13 @@ def test_layer_norms_in_an_exact_space_are_refused_with_their_place(tmp_path: Pa
 def test_widths_without_exact_firmware_are_refused_with_their_place(name: str, tmp_path: Path) -> None:
     path = tmp_path / "bits.yaml"
     path.write_text(dump(run_file(name)).replace("firmware: exact", "firmware: any", 1))
-    with pytest.raises(ConfigError, match=r"bit widths or sparsities are genes: .* declare firmware: exact") as caught:
+    with pytest.raises(ConfigError, match="firmware: exact") as caught:
         load_run(path)
     assert f"{path}:{line_of(path, 'space:')}: space: " in str(caught.value)
 
 
 def test_a_candidate_of_one_space_is_not_in_another() -> None:
-    with pytest.raises(SpaceError, match="is not in this space"):
+    with pytest.raises(SpaceError):
         space_of("digits").encode(architectures("bragg_exact")[0])
 
 
@@ -245,8 +245,15 @@ def without_widths(architecture: Architecture) -> Architecture:
     return replace(architecture, layers=tuple(layers))
 
 
-def without_obstacles(name: str, count: int) -> list[Architecture]:
-    return [without_widths(architecture) for architecture in architectures(name) if not obstacles(architecture)][:count]
+def has_softmax(architecture: Architecture) -> bool:
+    return any(layer.kind == "softmax" for layer in architecture.layers)
+
+
+def shortest(name: str) -> list[Architecture]:
+    """Candidates that can be converted, the one of the fewest layers with a softmax and the one without."""
+    convertible = [without_widths(architecture) for architecture in architectures(name) if not obstacles(architecture)]
+    ordered = sorted(convertible, key=lambda architecture: len(architecture.layers))
+    return list({has_softmax(architecture): architecture for architecture in reversed(ordered)}.values())
 
 
 @every_file
@@ -254,15 +261,14 @@ def test_sixteen_bits_change_little(name: str) -> None:
     """The outputs of the float network to 0.2 percent of their range; the tables of a softmax are off by a percent."""
     rng = np.random.default_rng(0)
     grid = Precision(14, 3)
-    for architecture in without_obstacles(name, 2):
+    for architecture in shortest(name):
         folded, weights = fold_batch_norm(architecture, random_weights(rng, architecture))
         x = grid.quantize(rng.normal(size=(100, *architecture.input_shape))).astype(np.float32)
         observed = observe(folded, weights, x, clip_quantile=0)
         quantized = quantize(folded, weights, observed, input_grid=grid, weight_bits=16, activation_bits=16)
         real = predict(folded, weights, x)
         difference = np.abs(predict(quantized, weights, x) - real).max()
-        softmax = any(layer.kind == "softmax" for layer in architecture.layers)
-        assert 0 < difference < (0.02 if softmax else 0.002) * np.ptp(real), architecture
+        assert 0 < difference < (0.02 if has_softmax(architecture) else 0.002) * np.ptp(real), architecture
 
 
 def from_environment(name: str, default: int) -> int:
@@ -271,18 +277,28 @@ def from_environment(name: str, default: int) -> int:
 
 #: Exact space -> seed of a small candidate that is not refused, and a kind of layer that is in it.
 SMALL = {
-    "bragg_bits": (11, "conv2d"),
-    "bragg_exact": (7, "softmax"),
+    "bragg_bits": (58, "conv2d"),
+    "bragg_exact": (75, "softmax"),
     "digits": (3, "conv2d"),
-    "digits_bits": (2, "softmax"),
-    "jets_mlp": (21, "dense"),
+    "digits_bits": (106, "softmax"),
+    "jets_mlp": (106, "dense"),
     "jets_mlp_bits": (57, "dense"),
+    "jets_mlp_luts": (11, "dense"),
     "qubit": (7, "window"),
 }
 
 
+@pytest.fixture
+def quick_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C++ compiler without optimisation, which takes two thirds of the time."""
+    script = tmp_path / "c++"
+    script.write_text(f'#!/bin/bash\nexec {os.environ.get("CXX", "").strip() or "g++"} "${{@/-O3/-O0}}"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+
+
 @every_exact_file
-def test_a_small_candidate_of_every_exact_space_is_exact(name: str, tmp_path: Path) -> None:
+def test_a_small_candidate_of_every_exact_space_is_exact(name: str, quick_compiler: None, tmp_path: Path) -> None:
     seed, kind = SMALL.get(name, (0, "dense"))
     case = random_case(name, seed, 200)
     assert kind in {layer.kind for layer in case.trained.architecture.layers}

@@ -296,12 +296,12 @@ def test_l1_penalises_the_kernels_alone(form: str) -> None:
 
 def test_a_batch_norm_in_a_quantized_network_is_refused() -> None:
     architecture = Architecture((4,), (LayerSpec.of("dense", units=2), LayerSpec.of("batch_norm")), INPUT)
-    with pytest.raises(ConversionError, match=r"batch_norm_0: .*fold_batch_norm"):
+    with pytest.raises(ConversionError, match=r"batch_norm_0.*fold_batch_norm"):
         build(architecture)
 
 
 def test_layers_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(Infeasible, match="flatten it first"):
+    with pytest.raises(Infeasible, match="dense"):
         build(Architecture((4, 4, 1), (LayerSpec.of("dense", units=2),)))
 
 

@@ -60,7 +60,8 @@ def test_tensorflow_under_keras_3_is_refused() -> None:
         "from kerasnac.errors import EnvironmentProblem\n"
         "try:\n    tensorflow()\nexcept EnvironmentProblem as error:\n    print(error)"
     )
-    assert "TensorFlow was imported under Keras 3 before kerasnac needed it: set TF_USE_LEGACY_KERAS=1" in result.stdout
+    assert "Keras 3" in result.stdout
+    assert "TF_USE_LEGACY_KERAS=1" in result.stdout
 
 
 def test_tensorflow_imported_first_with_the_variable_set_is_fine() -> None:
@@ -75,5 +76,5 @@ def test_a_missing_tensorflow_says_what_to_install() -> None:
         "from kerasnac.errors import EnvironmentProblem\n"
         "try:\n    tensorflow()\nexcept EnvironmentProblem as error:\n    print(error)"
     )
-    assert "TensorFlow cannot be imported" in result.stdout
+    assert "TensorFlow" in result.stdout
     assert "pip install" in result.stdout

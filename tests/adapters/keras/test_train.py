@@ -10,7 +10,7 @@ import pytest
 
 from kerasnac.adapters.keras.build import build, get_weights, set_weights
 from kerasnac.adapters.keras.train import compile_model, fit, fit_model, observe, predict, score
-from kerasnac.core.data.dataset import Dataset, Development, Split
+from kerasnac.core.data.dataset import Dataset, Split
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
@@ -269,11 +269,6 @@ def test_a_network_without_activations_has_nothing_to_observe() -> None:
         )
         == {}
     )
-
-
-def test_training_sees_no_test_data(vector_classes: Dataset) -> None:
-    assert not isinstance(vector_classes.development, Dataset)
-    assert {field for field in Development.__dataclass_fields__ if "test" in field} == set()
 
 
 def test_weights_that_are_read_make_an_equal_model(vector_values: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""What the oracle proposes."""
+"""Proposals of the oracle."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_seed_gives_the_same_proposals() -> None:
 
     small = EVERYTHING.model_copy(update={"l1": None, "label_smoothing": None, "schedule": None})
     first, again = (proposals(small, 4, seed=1, loss=loss) for _ in range(2))
-    assert first == again != proposals(small, 3, seed=2, loss=loss)
+    assert first == again != proposals(small, 4, seed=2, loss=loss)
 
 
 def test_what_has_one_value_keeps_it_and_what_has_none_is_left_out() -> None:

@@ -147,7 +147,7 @@ def test_an_item_that_workers_die_with_is_told_and_the_others_give_results(
     results = dict(dask.attempt(die_for_odd, [2, 3, 4]))
     assert (results[0], results[2]) == (20, 40)
     assert isinstance(results[1], Died)
-    assert results[1].reason.startswith("its worker process died, and so did the next one: ")
+    assert "worker process died" in results[1].reason
     assert dict(dask.attempt(die_for_odd, [6])) == {0: 60}
 
 
@@ -174,7 +174,7 @@ def test_workers_with_several_threads_are_refused(distributed: Any, vector_class
     with (
         distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=":0") as wide,
         connect(vector_classes.development, wide.scheduler_address) as pool,
-        pytest.raises(EnvironmentProblem, match=r"^the Dask worker \S+ has 2 threads: start the workers with --nthreads 1$"),
+        pytest.raises(EnvironmentProblem, match=r"2 threads.*--nthreads 1"),
     ):
         list(pool.map(add_samples, [1]))
 
@@ -184,7 +184,7 @@ def test_a_cluster_that_goes_away_is_reported(distributed: Any, vector_classes: 
     running = distributed.LocalCluster(n_workers=0, dashboard_address=":0")
     pool = connect(vector_classes.development, running.scheduler_address)
     results = pool.attempt(add_samples, [1], tick=running.close, seconds=0.1)
-    with pytest.raises(RunError, match="the workers are gone: resume when they are back"):
+    with pytest.raises(RunError, match="workers are gone"):
         next(results)
     pool.close()
 
@@ -194,12 +194,12 @@ def test_an_address_where_nobody_answers_is_named(
     address: str, distributed: Any, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kerasnac.adapters.workers.cluster.PATIENCE", 0.5)
-    with pytest.raises(EnvironmentProblem, match=rf"^no Dask scheduler answers at {address}: "):
+    with pytest.raises(EnvironmentProblem, match=f"scheduler.*{address}"):
         connect(vector_classes.development, address)
 
 
 def test_without_dask_it_says_what_to_install(vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     monkeypatch.delitem(sys.modules, "kerasnac.adapters.workers.cluster", raising=False)
-    with pytest.raises(EnvironmentProblem, match=r"^Dask is not installed \(.*\): pip install 'kerasnac\[dask\]'$"):
+    with pytest.raises(EnvironmentProblem, match=r"Dask.*pip install 'kerasnac\[dask\]'"):
         connect(vector_classes.development, "tcp://127.0.0.1:8786")

@@ -68,7 +68,7 @@ def test_an_item_that_two_processes_die_with_is_told_and_the_others_give_results
         for index, result in results:
             if items[index] == POISON:
                 assert isinstance(result, Died)
-                assert result.reason.startswith("its worker process died, and so did the next one: ")
+                assert "worker process died" in result.reason
             else:
                 assert result == 2 * items[index]
         assert dict(pool.attempt(double_unless_poison, [7])) == {0: 14}
@@ -88,9 +88,7 @@ def test_an_item_whose_process_dies_once_gives_its_result(
 
 def test_a_worker_that_dies_is_reported(light: None, vector_classes: Dataset) -> None:
     with LocalWorkers(vector_classes.development, 1) as pool:
-        with pytest.raises(
-            RunError, match=r"its worker process died, and so did the next one: .*lack of memory: resume with fewer workers"
-        ):
+        with pytest.raises(RunError, match=r"worker process died.*memory"):
             list(pool.map(double_unless_poison, [POISON]))
         assert list(pool.map(double_unless_poison, [1])) == [(0, 2)]
 
@@ -146,7 +144,7 @@ def test_a_worker_without_tensorflow_says_so(vector_classes: Dataset, tmp_path: 
     monkeypatch.syspath_prepend(tmp_path)
     with (
         LocalWorkers(vector_classes.development, 1) as pool,
-        pytest.raises(EnvironmentProblem, match=r"TensorFlow cannot be imported .*no such wheel"),
+        pytest.raises(EnvironmentProblem, match=r"TensorFlow.*no such wheel"),
     ):
         list(pool.map(slow_double, [1]))
 

@@ -16,7 +16,7 @@ from kerasnac.adapters import rule4ml
 from kerasnac.adapters.hls4ml import backends, conversion
 from kerasnac.adapters.keras import build, pruning
 from kerasnac.adapters.keras.train import observe, predict
-from kerasnac.adapters.rtl.adder_graph import unroll
+from kerasnac.adapters.rtl.adder_graph import EXPECTED_LUTS, unroll
 from kerasnac.adapters.rtl.layer_rules import RULES
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network import bops, exactness, quantization
@@ -41,6 +41,7 @@ TABLES: Mapping[str, Mapping[str, object]] = {
     "hls4ml": conversion.PRECISIONS,
     "backends": backends.LACKING,
     "adder graph": RULES,
+    "LUTs": EXPECTED_LUTS,
     "rule4ml": rule4ml.DESCRIPTIONS,
 }
 

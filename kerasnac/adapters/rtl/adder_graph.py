@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import decimal
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,8 +20,8 @@ from kerasnac.adapters.rtl.layer_rules import RULES, Solver, Tracer, input_varia
 from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.hardware.boards import Board
 from kerasnac.core.network.activations import ACTIVATIONS
-from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.exactness import output_formats
+from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, output_formats
 from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
@@ -210,18 +210,56 @@ def expected_luts(architecture: Architecture, weights: Weights) -> float:
     total = 0.0
     bits = {-1: architecture.input.bits if architecture.input else 0}
     for i, node in enumerate(architecture.nodes):
-        layer, incoming, count = node.layer, bits[node.inputs[0]], math.prod(node.output)
-        bits[i] = layer.activation.bits if layer.activation else incoming
-        products, entries = node.products, 2 ** max(incoming - 5, 0) * bits[i] / 2
-        if layer.weight and products:
-            total += 2 * layer.weight.bits * np.count_nonzero(weights[f"{node.name}/kernel"]) * products.positions
-        elif products:
-            total += products.macs * incoming * bits[node.inputs[1]]
-        elif layer.kind == "softmax":
-            total += count * (2 * entries + bits[i] ** 2)
-        elif layer.kind == "activation" and ACTIVATIONS[layer["fn"]].table:
-            total += count * entries
+        incoming = [bits[source] for source in node.inputs]
+        bits[i] = node.layer.activation.bits if node.layer.activation else incoming[0]
+        rule = EXPECTED_LUTS[node.layer.kind]
+        if not isinstance(rule, Unsupported):
+            total += rule(node, incoming, bits[i], weights)
     return total
+
+
+def _kernel_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
+    assert node.layer.weight is not None
+    assert node.products is not None
+    return 2 * node.layer.weight.bits * int(np.count_nonzero(weights[f"{node.name}/kernel"])) * node.products.positions
+
+
+def _product_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
+    assert node.products is not None
+    return node.products.macs * incoming[0] * incoming[1]
+
+
+def _activation_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
+    table = ACTIVATIONS[node.layer["fn"]].table
+    return math.prod(node.output) * _table_luts(incoming[0], bits) if table else 0.0
+
+
+def _softmax_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
+    return math.prod(node.output) * (2 * _table_luts(incoming[0], bits) + bits**2)
+
+
+def _table_luts(index: int, bits: int) -> float:
+    """Return the LUTs of one look-up table, from the widths of its index and its entries."""
+    return math.ldexp(bits, max(index - 5, 0) - 1)
+
+
+_FEW = Unsupported("its adders are few next to those of the layers with weights")
+_WIRES = Unsupported("it is made of wires")
+
+#: For every kind: the expected LUTs, from the node, the widths of its inputs, that of its output and the weights.
+EXPECTED_LUTS: Mapping[str, Callable[[Node, Sequence[int], int, Weights], float] | Unsupported] = {
+    "dense": _kernel_luts,
+    "conv1d": _kernel_luts,
+    "conv2d": _kernel_luts,
+    "matmul": _product_luts,
+    "activation": _activation_luts,
+    "softmax": _softmax_luts,
+    "add": _FEW,
+    "pool": _FEW,
+    "flatten": _WIRES,
+    "reshape": _WIRES,
+    **NOT_IN_FIRMWARE,
+}
 
 
 def _corrected(op: Any) -> Any:

@@ -18,6 +18,7 @@ from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
 from kerasnac.core.search.selection import Selection
 from kerasnac.core.settings.base import Rule, Settings
 from kerasnac.core.settings.compress import CompressSettings
+from kerasnac.core.settings.costs import AdderGraphSettings
 from kerasnac.core.settings.search import SearchSettings
 from kerasnac.core.settings.tune import TuneSettings
 from kerasnac.core.space.search_space import SearchSpace
@@ -31,6 +32,7 @@ class FirmwareSettings(HlsOptions):
         samples: Test samples to compare, at most.
         softmax: ``host`` leaves softmax off the chip; ``chip`` writes a second project with hls4ml's approximation and
             reports its agreement; ``exact`` makes one of tables, which Keras shares, part of the network.
+        adder_graph: How the adder graph is made that is compared as well, and whose costs are in the summary.
         timeout: Seconds that compiling, and emulating, may take.
         memory: GiB that each of their processes may take.
     """
@@ -38,6 +40,7 @@ class FirmwareSettings(HlsOptions):
     select: tuple[Rule, ...] = Field(("knee",), min_length=1)
     samples: PositiveInt = 2000
     softmax: SoftmaxMode = "host"
+    adder_graph: AdderGraphSettings = AdderGraphSettings()
     timeout: PositiveFloat = 3600.0
     memory: PositiveFloat = 16.0
 

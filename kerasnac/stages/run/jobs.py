@@ -50,6 +50,7 @@ def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
             folder=job.folder,
             options=settings.options,
             softmax=settings.softmax,
+            adder_graph=settings.adder_graph,
             limits=Limits(settings.timeout, settings.memory),
         )
     except (ConversionError, ConfigError) as error:
@@ -67,11 +68,12 @@ def _converted(job: ConvertJob) -> Firmware | None:
         known, changed = Firmware.load(job.folder), changes(job.folder)
     except RunError:
         return None  # It is damaged: all that it is made of is at hand, to make it again.
-    asked = (job.model, len(job.samples), job.settings.options, job.settings.softmax)
-    same = (known.trained, known.inputs.samples, known.options, known.softmax.mode) == asked
+    settings = job.settings
+    asked = (job.model, len(job.samples), settings.options, settings.softmax, settings.adder_graph)
+    made = (known.trained, known.inputs.samples, known.options, known.softmax.mode, known.adder_graph.settings)
     before, now = known.trained.weights, job.model.weights
     weights = before.keys() == now.keys() and all(np.array_equal(before[key], now[key]) for key in now)
-    return known if same and weights and not changed else None
+    return known if made == asked and weights and not changed else None
 
 
 @dataclass(frozen=True)

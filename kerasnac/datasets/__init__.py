@@ -46,7 +46,7 @@ DATASETS: Mapping[str, Callable[..., Dataset]] = {
 
 
 def load(name: str, /, **options: Any) -> Dataset:
-    """Loads a dataset by its name in :data:`DATASETS`, as a configuration file gives it.
+    """Load a dataset by its name in :data:`DATASETS`, as a configuration file gives it.
 
     Args:
         name: ``bragg_peaks``, ``npz`` or another key of that table.
@@ -72,7 +72,7 @@ def load(name: str, /, **options: Any) -> Dataset:
 
 
 def _options(function: Callable[..., Dataset]) -> tuple[list[str], list[str]]:
-    """Names of all options of a dataset function, and of those without a default."""
+    """Return the names of all options of a dataset function, and of those without a default."""
     parameters = inspect.signature(function).parameters.values()
     named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
     shared = list(Options.__annotations__) if len(named) < len(parameters) else []

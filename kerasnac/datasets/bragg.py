@@ -31,7 +31,7 @@ def bragg_peaks(
     amplitude: Range = (20.0, 500.0),
     background: Range = (5.0, 50.0),
 ) -> Dataset:
-    """Patches of 11 x 11 pixels with one Bragg peak each; the task is to find its centre.
+    """Simulate patches of 11 x 11 pixels with one Bragg peak each; the task is to find its centre.
 
     Patches are scaled, and centres divided by the patch size, as in BraggNN (Liu et al., "BraggNN: fast X-ray
     Bragg peak analysis using deep learning", IUCrJ 9, 104, 2022). The metric is the mean distance in pixels.
@@ -63,7 +63,7 @@ def bragg_peaks(
 
 
 def braggnn(frames_file: str | Path, peaks_file: str | Path, *, seed: int = 0, input_bits: int = 8) -> Dataset:
-    """Patches of 11 x 11 pixels around the peaks of measured frames; the task is that of :func:`bragg_peaks`.
+    """Cut patches of 11 x 11 pixels around the peaks of measured frames; the task is that of :func:`bragg_peaks`.
 
     Reads the two HDF5 files that BraggNN is trained with. As there, patches
     hold a single peak each: where the second file has the arrays ``npeaks`` and ``deviations``, as the public one
@@ -121,7 +121,7 @@ def braggnn(frames_file: str | Path, peaks_file: str | Path, *, seed: int = 0, i
 def simulate(
     n: int, seed: int, *, offset: Range, fwhm: Range, lorentzian: Range, amplitude: Range, background: Range
 ) -> tuple[Array, Array]:
-    """Photon counts of rotated two-dimensional pseudo-Voigt peaks, and the true centres.
+    """Simulate photon counts of rotated two-dimensional pseudo-Voigt peaks, with the true centres.
 
     The profile ``f * Lorentzian + (1 - f) * Gaussian`` has one width for both parts and is taken at the pixel
     centres. A patch depends on the seed and on its index, not on ``n``.
@@ -171,7 +171,7 @@ def simulate(
 
 
 def _peaks(path: str | Path) -> tuple[Array, Array, Array]:
-    """Rows and columns in pixels, float64, and frame indices, int64, of the single peaks of a file."""
+    """Return rows and columns in pixels, float64, and frame indices, int64, of the single peaks of a file."""
     keys = ("peak_row", "peak_col", "peak_fidx")
     with open_hdf5(path, keys) as nodes:
         row, col, frame = (np.asarray(node[()]) for node in nodes)
@@ -200,7 +200,7 @@ def _warn_of_dropped(kept: Array, reason: str, path: str | Path) -> None:
 
 
 def _dataset(patches: Array, centres: Array, name: str, seed: int, input_bits: int) -> Dataset:
-    """The dataset of patches (n, 11, 11) and of centres (n, 2) in pixels."""
+    """Make the dataset of patches (n, 11, 11) and of centres (n, 2) in pixels."""
     return make_dataset(
         _scaled(patches)[..., np.newaxis],
         centres / SIZE,
@@ -215,7 +215,7 @@ def _dataset(patches: Array, centres: Array, name: str, seed: int, input_bits: i
 
 
 def _scaled(patches: Array) -> Array:
-    """Every patch mapped to [0, 1] from its own minimum and maximum; a flat one becomes zero."""
+    """Map every patch to [0, 1] from its own minimum and maximum; a flat one becomes zero."""
     low = patches.min(axis=(1, 2), keepdims=True)
     span = patches.max(axis=(1, 2), keepdims=True) - low
     scaled: Array = (patches - low) / np.where(span == 0, 1, span)

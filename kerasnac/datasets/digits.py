@@ -13,7 +13,7 @@ BRIGHTEST = 16
 
 
 def digits(seed: int = 0, *, input_bits: int = 5) -> Dataset:
-    """Images of 8 x 8 pixels with one handwritten digit each; the task is to read it.
+    """Load images of 8 x 8 pixels with one handwritten digit each; the task is to read it.
 
     The 1,797 images are those of ``sklearn.datasets.load_digits``, the test part of Alpaydin and Kaynak, "Optical
     recognition of handwritten digits", UCI Machine Learning Repository. Nothing is downloaded.

@@ -1,4 +1,4 @@
-"""Reading arrays and tables from files, with one clear error for all that can be wrong with a file."""
+"""Arrays and tables from files, with one clear error for all that can be wrong with a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ATTRIBUTE = re.compile(r"""@attribute\s+(?:'([^']+)'|"([^"]+)"|([^\s'"]+))\s+\S
 
 
 def read_arrays(path: str | Path, keys: Sequence[str]) -> list[Array]:
-    """Reads some arrays of a folder of ``.npy`` files, an ``.npz`` file or an HDF5 file.
+    """Read some arrays of a folder of ``.npy`` files, an ``.npz`` file or an HDF5 file.
 
     Args:
         path: The folder or file; its content tells the format.
@@ -46,7 +46,7 @@ def read_arrays(path: str | Path, keys: Sequence[str]) -> list[Array]:
 
 
 def read_npy(path: str | Path) -> Array:
-    """Reads an ``.npy`` file.
+    """Read an ``.npy`` file.
 
     Args:
         path: The file.
@@ -66,7 +66,7 @@ def read_npy(path: str | Path) -> Array:
 
 
 def read_npz(path: str | Path, keys: Sequence[str]) -> list[Array]:
-    """Reads some arrays of an ``.npz`` file.
+    """Read some arrays of an ``.npz`` file.
 
     Args:
         path: The file.
@@ -89,7 +89,7 @@ def read_npz(path: str | Path, keys: Sequence[str]) -> list[Array]:
 
 
 def read_hdf5(path: str | Path, keys: Sequence[str]) -> list[Array]:
-    """Reads some arrays of an HDF5 file.
+    """Read some arrays of an HDF5 file.
 
     Args:
         path: The file.
@@ -110,7 +110,7 @@ def read_hdf5(path: str | Path, keys: Sequence[str]) -> list[Array]:
 
 @contextmanager
 def open_hdf5(path: str | Path, keys: Sequence[str]) -> Iterator[list[Any]]:
-    """Opens some HDF5 datasets of a file without reading them.
+    """Open some HDF5 datasets of a file without reading them.
 
     Args:
         path: The file.
@@ -133,7 +133,7 @@ def open_hdf5(path: str | Path, keys: Sequence[str]) -> Iterator[list[Any]]:
 
 
 def read_table(path: str | Path) -> Any:
-    """Reads a table with one sample per row.
+    """Read a table with one sample per row.
 
     Args:
         path: A comma-separated file with a header, or an ARFF file.
@@ -161,7 +161,7 @@ def read_table(path: str | Path) -> Any:
 
 
 def column(series: Any, path: str | Path, *, text: bool = False) -> Array:
-    """Values of a table's column without gaps.
+    """Return the values of a table's column, which has no gaps.
 
     Args:
         series: The column.
@@ -184,7 +184,7 @@ def column(series: Any, path: str | Path, *, text: bool = False) -> Array:
 
 
 def existing(path: str | Path) -> Path:
-    """The path of a file that is there.
+    """Return the path of a file that exists.
 
     Raises:
         DataError: If it is not.
@@ -195,7 +195,7 @@ def existing(path: str | Path) -> Path:
 
 
 def require(wanted: Sequence[str], available: Sequence[str], path: str | Path, what: str) -> None:
-    """Checks that a file holds all that is wanted.
+    """Check that a file holds all that is wanted.
 
     Args:
         wanted: Names.
@@ -212,7 +212,7 @@ def require(wanted: Sequence[str], available: Sequence[str], path: str | Path, w
 
 
 def optional(module: str, package: str | None = None) -> Any:
-    """Imports what only one dataset or file format needs.
+    """Import a package that only one dataset or file format needs.
 
     Args:
         module: The module.
@@ -232,14 +232,14 @@ def optional(module: str, package: str | None = None) -> Any:
 
 
 def _hdf5_datasets(file: Any, wanted: Sequence[str], h5py: Any) -> list[str]:
-    """Paths of all HDF5 datasets, and the wanted ones even behind a link, which ``visititems`` does not follow."""
+    """Return the paths of all HDF5 datasets, and the wanted ones even behind a link, which ``visititems`` does not follow."""
     found: list[str] = []
     file.visititems(lambda key, node: found.append(key) if isinstance(node, h5py.Dataset) else None)
     return found + [key for key in wanted if key not in found and isinstance(file.get(key), h5py.Dataset)]
 
 
 def _arff_header(path: Path) -> tuple[list[str], int] | None:
-    """Names of the columns of an ARFF file and the number of lines above its data; nothing if it is none."""
+    """Return the names of the columns of an ARFF file and the number of lines above its data; nothing if it is none."""
     names: list[str] = []
     with path.open(encoding="utf-8", errors="replace") as lines:
         number = 0

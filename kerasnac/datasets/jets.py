@@ -45,7 +45,7 @@ def jets(
     input_bits: int = 12,
     max_saturation: float = 1e-3,
 ) -> Dataset:
-    """Classifies jets by what they come from: gluon, light quark, W, Z or top.
+    """Simulate jets with a few features, to be classified by origin: gluon, light quark, W, Z or top.
 
     Args:
         path: An ``.npz`` file with the arrays ``constituents`` (jets, particles, 3), the hardest particles with
@@ -105,7 +105,7 @@ def hls4ml_jets(
     seed: int = 0,
     input_bits: int = 12,
 ) -> Dataset:
-    """Classifies the jets of the hls4ml tutorial by 16 high-level features: gluon, light quark, top, W or Z.
+    """Load the jets of the hls4ml tutorial with 16 features, to be classified: gluon, light quark, top, W or Z.
 
     The 830,000 jets are ``hls4ml_lhc_jets_hlf`` on https://www.openml.org (number 42468); see Duarte et al.,
     "Fast inference of deep neural networks in FPGAs for particle physics", JINST 13, P07027, 2018.
@@ -166,7 +166,7 @@ def particle_jets(
     scaling: Literal["none", "physical"] = "none",
     **options: Unpack[Options],
 ) -> Dataset:
-    """Classifies jets by their first particles.
+    """Simulate jets as lists of their first particles, to be classified by origin.
 
     Args:
         path: An ``.npz`` file, an HDF5 file or a folder of ``.npy`` files; or one ``.npy`` file with the particles.
@@ -213,7 +213,7 @@ def particle_jets(
 
 
 def _tutorial(path: str | Path) -> list[Array]:
-    """The arrays that the tutorial saves, with features (jets, 16) and one-hot labels (jets, 5)."""
+    """Read the arrays that the tutorial saves, with features (jets, 16) and one-hot labels (jets, 5)."""
     arrays = read_arrays(path, _TUTORIAL)
     for key, array, width in zip(_TUTORIAL, arrays, (HLS4ML_FEATURES, len(HLS4ML_CLASSES)) * 2, strict=True):
         if array.ndim != 2 or array.shape[1] != width:
@@ -226,7 +226,7 @@ def _tutorial(path: str | Path) -> list[Array]:
 
 
 def _table(path: str | Path) -> tuple[Array, Array]:
-    """Features (jets, 16) and class indices (jets,) of OpenML's table."""
+    """Read features (jets, 16) and class indices (jets,) of OpenML's table."""
     frame = read_table(path)
     if len(frame.columns) != HLS4ML_FEATURES + 1:
         raise DataError(
@@ -242,7 +242,7 @@ def _table(path: str | Path) -> tuple[Array, Array]:
 
 
 def _given_test(development: int, validation: float, seed: int) -> Callable[[int], tuple[Array, Array, Array]]:
-    """Splits the first jets at random into training and validation, and leaves all others as the test split."""
+    """Split the first jets at random into training and validation, and leave all others as the test split."""
     order = np.random.default_rng(seed).permutation(development)
     training = round(development * (1 - validation))
     return lambda count: (order[:training], order[training:], np.arange(development, count))
@@ -257,6 +257,6 @@ def _first(values: Array, count: int, axis: int, path: str | Path, what: str) ->
 
 
 def _scaled(particles: Array) -> Array:
-    """(pT in GeV, Δη, Δφ) at similar scales of order one; zero stays zero."""
+    """Return (pT in GeV, Δη, Δφ) at similar scales of order one; zero stays zero."""
     momentum, angles = particles[..., :1].astype(np.float32), particles[..., 1:].astype(np.float32)
     return np.concatenate([np.log1p(momentum) / LOG_PT_SCALE, angles / RADIUS], axis=-1)

@@ -20,7 +20,7 @@ RARE = 1 / 20
 
 
 class Options(TypedDict, total=False):
-    """What the loaders of files hand on to :func:`from_arrays`, which says what it means."""
+    """Arguments that the loaders of files hand on to :func:`from_arrays`, which says what they mean."""
 
     task: Literal["classification", "regression"] | Task
     outputs: int | None
@@ -47,7 +47,7 @@ def from_arrays(
     input_grid: Precision | str | None = None,
     max_saturation: float = 1e-3,
 ) -> Dataset:
-    """Makes a dataset of two arrays.
+    """Make a dataset of two arrays.
 
     Args:
         x: Samples, shape (samples, ...), any number or boolean dtype.
@@ -98,7 +98,7 @@ def from_arrays(
 
 
 def from_npz(path: str | Path, *, x: str = "x", y: str = "y", **options: Unpack[Options]) -> Dataset:
-    """Reads samples and labels from an ``.npz`` file.
+    """Read samples and labels from an ``.npz`` file.
 
     Args:
         path: The file.
@@ -118,7 +118,7 @@ def from_npz(path: str | Path, *, x: str = "x", y: str = "y", **options: Unpack[
 
 
 def from_hdf5(path: str | Path, *, x: str = "x", y: str = "y", **options: Unpack[Options]) -> Dataset:
-    """Reads samples and labels from an HDF5 file.
+    """Read samples and labels from an HDF5 file.
 
     Args:
         path: The file.
@@ -145,7 +145,7 @@ def from_csv(
     features: Sequence[str] | None = None,
     **options: Unpack[Options],
 ) -> Dataset:
-    """Reads a table with a header, one sample per row.
+    """Read a table with a header, one sample per row.
 
     Args:
         path: The file, comma separated or ARFF.
@@ -176,7 +176,7 @@ def from_csv(
 
 
 def from_file(path: str | Path, x: Array, y: Array, source: str, **options: Unpack[Options]) -> Dataset:
-    """As :func:`from_arrays`, for arrays of a file.
+    """Make a dataset of the arrays of a file.
 
     Args:
         path: The file, which gives the dataset its name unless the options do.
@@ -199,7 +199,7 @@ def from_file(path: str | Path, x: Array, y: Array, source: str, **options: Unpa
 
 @contextmanager
 def located(path: str | Path, source: str) -> Iterator[None]:
-    """Puts a file before the message of every :class:`DataError`.
+    """Put a file before the message of every :class:`DataError`.
 
     Args:
         path: The file.
@@ -215,7 +215,7 @@ def located(path: str | Path, source: str) -> Iterator[None]:
 
 
 def class_indices(labels: Array, names: tuple[str, ...], name: str) -> tuple[Array, tuple[str, ...]]:
-    """Class indices of text labels, and the names that they index.
+    """Return the class indices of text labels, and the names that they index.
 
     Args:
         labels: Text, shape (samples,).
@@ -237,7 +237,7 @@ def class_indices(labels: Array, names: tuple[str, ...], name: str) -> tuple[Arr
 
 
 def plain(values: Any, what: str) -> Array:
-    """Numbers as they are, booleans as 0 and 1, text of any kind as NumPy text.
+    """Return numbers as they are, booleans as 0 and 1, text of any kind as NumPy text.
 
     Args:
         values: Anything NumPy makes an array of.
@@ -262,7 +262,7 @@ def plain(values: Any, what: str) -> Array:
 
 
 def _task(kind: str, outputs: int | None, names: tuple[str, ...], y: Array, name: str) -> Task:
-    """The task of a kind, with the number of outputs from the labels unless given."""
+    """Return the task of a kind, with the number of outputs from the labels unless given."""
     if kind == "classification":
         return Task("classification", outputs or len(names) or _count_classes(y, name), names=names)
     if kind == "regression":

@@ -40,7 +40,7 @@ def qubit_readout(
     preparation_error: float = 0.01,
     phase: float = 0.8,
 ) -> Dataset:
-    """Traces of a transmon's readout resonator; the task is to tell in which state the qubit was prepared.
+    """Simulate traces of a transmon's readout resonator; the task is to tell in which state the qubit was prepared.
 
     The field in the resonator obeys the linear equation of dispersive readout (Blais et al., "Circuit quantum
     electrodynamics", Rev. Mod. Phys. 93, 025005, 2021) and rings up from vacuum when the drive is switched on with the
@@ -136,7 +136,7 @@ class Resonator:
         return field
 
     def ring_up(self, state: int, times: Array) -> Array:
-        """α of a qubit that stays in its state.
+        """Return α of a qubit that stays in its state.
 
         Args:
             state: 0 ground, 1 excited.
@@ -149,7 +149,7 @@ class Resonator:
         return field
 
     def decay(self, moments: Array, times: Array) -> Array:
-        """α of a qubit that is excited up to some moment and in the ground state from then on.
+        """Return α of a qubit that is excited up to some moment and in the ground state from then on.
 
         Args:
             moments: Of the decay, in µs, shape (traces,).
@@ -175,7 +175,7 @@ def simulate(
     preparation_error: float,
     phase: float,
 ) -> tuple[Array, Array]:
-    """Heterodyne records of the field that leaks out of a resonator.
+    """Simulate heterodyne records of the field that leaks out of a resonator.
 
     A sample of length Δt holds the amplitude √(η κ Δt) α plus the noise of an ideal heterodyne detector, which is what
     an efficiency η amounts to. The field is taken in the middle of the sample: it changes within microseconds,
@@ -225,7 +225,7 @@ def simulate(
 
 
 def iq_readout(path: str | Path, *, labels: str | Path | int, **options: Unpack[Options]) -> Dataset:
-    """Recorded I/Q traces with the states in which the qubit was prepared.
+    """Load recorded I/Q traces with the states in which the qubit was prepared.
 
     Args:
         path: ``.npy`` file with I and Q in turns (traces, 2 * samples), that is I0, Q0, I1, Q1, ..., or with pairs
@@ -262,5 +262,5 @@ def iq_readout(path: str | Path, *, labels: str | Path | int, **options: Unpack[
 
 
 def _quadratures(field: Array) -> Array:
-    """I and Q on a last axis, float32."""
+    """Return I and Q on a last axis, float32."""
     return np.stack([field.real, field.imag], axis=-1).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Samples with their splits, and how sure a metric on them is."""
+"""Samples with their splits, and confidence intervals of metrics on them."""

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Task:
-    """What the network predicts and how well it does.
+    """Kind of prediction, with its metric.
 
     Attributes:
         kind: ``"classification"`` (integer labels, logits out) or ``"regression"``.
@@ -45,11 +45,11 @@ class Task:
 
     @property
     def sense(self) -> Sense:
-        """Whether the metric is to be maximised or minimised."""
+        """``max`` if a larger metric is better, else ``min``."""
         return "max" if self.kind == "classification" else "min"
 
     def scores(self, outputs: Array, labels: Array) -> NDArray[np.float64]:
-        """The task metric of every sample; their mean is the task metric.
+        """Return the task metric of every sample; their mean is the task metric.
 
         Args:
             outputs: Network outputs, shape (samples, outputs): logits or regressed values.
@@ -67,7 +67,7 @@ class Task:
         return np.where(np.isfinite(outputs).all(axis=-1), values, np.nan)
 
     def score(self, outputs: Array, labels: Array) -> float:
-        """The task metric.
+        """Return the task metric.
 
         Args:
             outputs: Network outputs, shape (samples, outputs): logits or regressed values.
@@ -88,7 +88,7 @@ class Task:
             raise ConfigError("training: label_smoothing is for classification; leave it out for regression")
 
     def better(self, left: float, right: float) -> bool:
-        """True if ``left`` is a strictly better metric than ``right``."""
+        """Return True if ``left`` is a strictly better metric than ``right``."""
         return left > right if self.sense == "max" else left < right
 
 
@@ -110,7 +110,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Development:
-    """All that search, tuning and compression may see: no test data in it.
+    """Samples that search, tuning and compression may see: no test data.
 
     Attributes:
         name: Name of the dataset, for messages and tables.
@@ -144,7 +144,7 @@ class Development:
         return digest.hexdigest()[:16]
 
     def check_folds(self, count: int) -> None:
-        """Checks that there are enough samples for a cross-validation.
+        """Check that there are enough samples for a cross-validation.
 
         Raises:
             DataError: If a class has fewer samples than there are folds.
@@ -157,7 +157,7 @@ class Development:
             )
 
     def folds(self, count: int) -> Iterator[Development]:
-        """Folds of a cross-validation over the training and validation samples, the same for every caller.
+        """Return the folds of a cross-validation over the training and validation samples, the same for every caller.
 
         Stratified by class. The input grid and a standardisation stay those of the training split.
 
@@ -182,7 +182,7 @@ class Development:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset: the development splits, and a test split behind one explicit call.
+    """Development splits, and a test split behind one explicit call.
 
     Build one with the functions of :mod:`kerasnac.datasets`.
     """
@@ -197,7 +197,7 @@ class Dataset:
 
     @property
     def task(self) -> Task:
-        """What is predicted."""
+        """Kind of prediction."""
         return self.development.task
 
     @property
@@ -211,11 +211,11 @@ class Dataset:
         return self.development.input_shape
 
     def open_test(self) -> Split:
-        """The held-out test split. Call it once, when every choice has been made."""
+        """Return the held-out test split. Call it once, when every choice has been made."""
         return self._test
 
     def describe(self) -> str:
-        """One line: sizes, shapes, grid."""
+        """Describe sizes, shapes and grid in one line."""
         dev = self.development
         return (
             f"{dev.name}: {len(dev.train)} train, {len(dev.validation)} validation, {len(self._test)} test samples of "
@@ -238,7 +238,7 @@ def make_dataset(
     max_saturation: float = 1e-3,
     split: Callable[[int], tuple[Array, Array, Array]] | None = None,
 ) -> Dataset:
-    """Checks samples and labels, splits them and puts them on the input's fixed-point grid.
+    """Check samples and labels, split them and put them on the input's fixed-point grid.
 
     Standardisation and the grid are fitted on the *training* split alone.
 

@@ -1,1 +1,1 @@
-"""What networks run on, and what may estimate what they cost."""
+"""Boards that networks run on, options of their projects, and sources of their costs."""

@@ -1,4 +1,4 @@
-"""FPGA boards and parts, and what there is on them: the denominators of all percentages."""
+"""FPGA boards and parts with their resources: the denominators of all percentages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESOURCES: tuple[Resource, ...] = ("lut", "ff", "dsp", "bram")
 
 @dataclass(frozen=True)
 class Board:
-    """A board, or a bare part, and the resources of its programmable logic.
+    """Board, or bare part, and the resources of its programmable logic.
 
     Attributes:
         name: Name in settings.
@@ -39,7 +39,7 @@ class Board:
     source: str
 
     def percent(self, resource: Resource, used: float) -> float:
-        """Share of a resource that is used, in percent; more than 100 if it does not fit."""
+        """Return the share of a resource that is used, in percent; more than 100 if it does not fit."""
         return float(100 * used / getattr(self, resource))
 
 
@@ -74,7 +74,7 @@ _DEVICE = re.compile(r"xc(7z\d+|[a-z]+\d+[a-z]*)")
 
 
 def board(name_or_part: str) -> Board:
-    """The board of a name (``zcu102``), an alias (``u250``), a part number or the device it begins with (``xcvu13p``).
+    """Return a board by name (``zcu102``), alias (``u250``), part number or the device that it begins with (``xcvu13p``).
 
     Upper and lower case are the same.
 

@@ -30,7 +30,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
 
 
 class Estimator(Protocol):
-    """Estimates the costs of a whole generation at once; made from its settings, and picklable."""
+    """Source of the costs of a whole generation at once; made from its settings, and picklable."""
 
     #: Key of :data:`SOURCES`.
     source: str
@@ -40,14 +40,14 @@ class Estimator(Protocol):
         """Hash of all settings that decide the estimates."""
 
     def check(self, space: SearchSpace) -> None:
-        """Refuses a space with choices that the source knows nothing of, before anything is estimated.
+        """Refuse a space with choices that the source knows nothing of, before anything is estimated.
 
         Raises:
             SpaceError: Naming the choice and the reason.
         """
 
     def estimate(self, data: Development, architectures: Sequence[Architecture]) -> list[dict[str, float] | str]:
-        """Costs of float architectures; runs in a worker.
+        """Estimate the costs of float architectures; runs in a worker.
 
         The costs of an architecture do not depend on what else is in the batch.
 

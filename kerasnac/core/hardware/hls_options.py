@@ -1,4 +1,4 @@
-"""What a high-level synthesis project is made for: one frozen object from the run file to the report."""
+"""Options of a high-level synthesis project: one frozen object from the run file to the report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _part_number(text: str) -> str:
 
 
 class LayerOptions(BaseModel):
-    """What one layer has of its own; None is what the network has.
+    """Options of a single layer; None is the option of the network.
 
     Attributes:
         strategy: How it is implemented.
@@ -72,7 +72,7 @@ class HlsOptions(BaseModel):
 
     @classmethod
     def of(cls, options: HlsOptions | None = None, /, **single: Any) -> HlsOptions:
-        """Options with single ones replaced: ``HlsOptions.of(part="zcu102", strategy="resource")``.
+        """Return options with single ones replaced: ``HlsOptions.of(part="zcu102", strategy="resource")``.
 
         Raises:
             ConfigError: Naming the first option that cannot be right.
@@ -87,17 +87,17 @@ class HlsOptions(BaseModel):
             raise ConfigError(f"{key}: {first['msg']} (it is {first['input']!r}){known}") from error
 
     def strategy_of(self, layer: str) -> Strategy:
-        """How a layer is implemented."""
+        """Return the strategy of a layer."""
         own = self.layers.get(layer)
         return (own and own.strategy) or self.strategy
 
     def reuse_factor_of(self, layer: str) -> int:
-        """The reuse factor that a layer is asked to have."""
+        """Return the reuse factor that is asked for in a layer."""
         own = self.layers.get(layer)
         return (own and own.reuse_factor) or self.reuse_factor
 
     def check(self, architecture: Architecture | None = None) -> None:
-        """Checks what is possible in any network, or in one.
+        """Check what is possible in any network, or in one.
 
         Raises:
             ConfigError: If strategy and reuse factor exclude each other, or a layer of :attr:`layers` is not there.
@@ -122,7 +122,7 @@ class HlsOptions(BaseModel):
         return frozenset((self.strategy, *(self.strategy_of(name) for name in self.layers)))
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
+        """Return the options by name, JSON-ready."""
         return HlsOptions.of(self).model_dump(mode="json", exclude_none=True)
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ActivationFn:
-    """How one activation function is computed in Keras and in firmware.
+    """Rules by which one activation function is computed in Keras and in firmware.
 
     Attributes:
         keras: Name for ``tf.keras.activations.get`` (ignored when there is a slope).

@@ -21,7 +21,7 @@ CODESIGNED = {"weight_bits": "w", "activation_bits": "a", "sparsity": "s"}
 
 @dataclass(frozen=True)
 class Node:
-    """A layer in its place.
+    """Layer in its place in a network.
 
     Attributes:
         name: ``<kind>_<count>``.
@@ -68,17 +68,17 @@ class Architecture:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces."""
+        """Return the canonical JSON: sorted keys, no spaces."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
+        """Return the network as a JSON-ready dictionary."""
         head: dict[str, Any] = {"input_shape": list(self.input_shape), "layers": [layer.to_dict() for layer in self.layers]}
         return head if self.input is None else head | {"input_precision": str(self.input)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Architecture:
-        """Inverse of :meth:`to_dict`.
+        """Read what :meth:`to_dict` wrote.
 
         Raises:
             ConfigError: If the dictionary does not describe an architecture.
@@ -95,7 +95,7 @@ class Architecture:
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """Inverse of :meth:`to_json`."""
+        """Read what :meth:`to_json` wrote."""
         return cls.from_dict(json.loads(text))
 
     @cached_property
@@ -129,7 +129,7 @@ class Architecture:
         return tuple(nodes)
 
     def rewritten(self, replacement: Callable[[Node], Sequence[LayerSpec]], *, input: Precision | None = None) -> Architecture:
-        """A copy in which every layer is replaced by a chain of layers: itself, none, or several.
+        """Return a copy in which every layer is replaced by a chain of layers: itself, none, or several.
 
         The first of a chain reads what the layer read; what read the layer reads the last of the chain.
 
@@ -158,7 +158,7 @@ class Architecture:
         return slice(start, start + first["length"])
 
     def without_window(self) -> Architecture:
-        """The network on samples that have been cut to :attr:`window`."""
+        """Return the network on samples that have been cut to :attr:`window`."""
         if self.layers[0].kind != "window":
             return self
         return Architecture(self.nodes[0].output, self.layers[1:], self.input)
@@ -180,12 +180,12 @@ class Architecture:
 
     @property
     def codesigned(self) -> bool:
-        """True if widths or sparsities are part of the architecture: the global search already trains it quantized."""
+        """True if bit widths or sparsities are part of it, so that a search trains it quantized."""
         return any(name in CODESIGNED for layer in self.layers for name, _ in layer.params)
 
     @property
     def plain(self) -> Architecture:
-        """The network without widths and sparsities in it."""
+        """The network without bit widths and sparsities of its layers."""
         return self.rewritten(
             lambda node: (replace(node.layer, params=tuple(p for p in node.layer.params if p[0] not in CODESIGNED)),)
         )
@@ -197,7 +197,7 @@ class Architecture:
         return {name: float(value) for name, value in known if isinstance(value, int | float)}
 
     def __str__(self) -> str:
-        """The layers that do something, in order; who reads whom is left out."""
+        """List the layers that do something, in order; who reads whom is left out."""
         shown = (layer for layer in self.layers if layer.kind != "reshape" and ("fn", "none") not in layer.params)
         return " ".join(_short(layer) for layer in shown)
 

@@ -44,7 +44,7 @@ class LayerCost:
 
 
 def layer_bops(products: Products, weight_bits: int, activation_bits: int, sparsity: float = 0.0) -> float:
-    """Bit operations of one layer (see the module's formula)."""
+    """Return the bit operations of one layer (see the module's formula)."""
     per_product = (1 - sparsity) * weight_bits * activation_bits + weight_bits + activation_bits + math.log2(products.inputs)
     return products.macs * per_product
 
@@ -56,7 +56,7 @@ def costs(
     activation_bits: int = 32,
     sparsity: float | Mapping[str, float] = 0.0,
 ) -> tuple[LayerCost, ...]:
-    """The cost of every layer that multiplies.
+    """Return the cost of every layer that multiplies.
 
     Norms are not counted: batch norms are folded into the layer before them.
 
@@ -92,7 +92,7 @@ def bops(
     activation_bits: int = 32,
     sparsity: float | Mapping[str, float] = 0.0,
 ) -> float:
-    """Total bit operations of one inference; arguments as for :func:`costs`."""
+    """Return the bit operations of one inference; arguments as for :func:`costs`."""
     rows = costs(architecture, weight_bits=weight_bits, activation_bits=activation_bits, sparsity=sparsity)
     return sum(row.bops for row in rows)
 

@@ -1,4 +1,4 @@
-"""Whether a quantized network computes the same numbers in Keras and in firmware, proved from its formats.
+"""Proof, from its formats, that a quantized network computes the same numbers in Keras and in firmware.
 
 Keras computes on a fixed-point grid with float32 numbers, the firmware with integers. Both are exact, hence
 equal, as long as every number on the way fits both: every partial sum of a layer is a whole number of steps and
@@ -50,7 +50,7 @@ MAX_TABLE_BITS = 16
 
 
 def check_exact(architecture: Architecture, weights: Weights) -> None:
-    """Raises unless firmware can equal Keras in every bit.
+    """Refuse a network whose firmware may differ from Keras in a bit.
 
     Args:
         architecture: Quantized, batch norms folded.
@@ -63,7 +63,7 @@ def check_exact(architecture: Architecture, weights: Weights) -> None:
 
 
 def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Precision]:
-    """The exact format of what leaves every layer, by layer name, proved not to overflow or round.
+    """Return the exact format of every layer's output, by layer name, proved not to overflow or round.
 
     For a layer with a kernel it is the accumulator, which is passed on unrounded: the narrowest format that
     none of its partial sums can overflow with these very weights, whatever the inputs.
@@ -92,7 +92,7 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
 
 
 def obstacle(layer: LayerSpec, shape: Shape, *, first: bool = True) -> str:
-    """Why a layer on inputs of a shape has no exact firmware, whatever its formats; empty if it may have.
+    """Return the reason why a layer has no exact firmware, whatever its formats; empty if it may have.
 
     The one list of what cannot be exact, for search spaces and for conversion.
 
@@ -114,14 +114,14 @@ def obstacle(layer: LayerSpec, shape: Shape, *, first: bool = True) -> str:
 
 
 def obstacles(architecture: Architecture) -> list[str]:
-    """Every layer of a network that cannot have exact firmware, with the reason."""
+    """Return the reasons of all layers of a network that cannot have exact firmware, each with its layer's name."""
     nodes = architecture.nodes
     reasons = ((node.name, obstacle(node.layer, node.shapes[0], first=node is nodes[0])) for node in nodes)
     return [f"{name}: {reason}" for name, reason in reasons if reason]
 
 
 def verdict(gene: str, value: object) -> str:
-    """What a choice of a search space means for firmware: ``exact``, or what stands in its way.
+    """Return what a choice means for firmware: ``exact``, its condition, or the reason why there is none.
 
     Args:
         gene: Name of the gene; its last part says what is chosen.
@@ -138,7 +138,7 @@ def verdict(gene: str, value: object) -> str:
 
 
 def averaged(layer: LayerSpec, shape: Shape) -> int:
-    """Number of values in a pooling window."""
+    """Return the number of values in a pooling window."""
     size, positions = layer["size"], shape[:-1]
     return size ** len(positions) if size else math.prod(positions)
 
@@ -153,7 +153,7 @@ def _finite(values: Weights) -> Weights:
 
 
 def _accumulator(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
-    """The narrowest format of all partial sums of a layer.
+    """Return the narrowest format of all partial sums of a layer.
 
     The sum over any subset of the products and the bias lies between the sum of all negative and the sum of all
     positive extremes, so this covers every order of summation, and the zeros of padding too.
@@ -179,7 +179,7 @@ def _accumulator(node: Node, inputs: Sequence[Precision], values: Weights) -> Pr
 
 
 def _matmul(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
-    """The narrowest format of all partial sums of products of activations."""
+    """Return the narrowest format of all partial sums of products of activations."""
     left, right = inputs
     products = node.products
     assert products is not None
@@ -194,7 +194,7 @@ def _add(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
 
 
 def _pool(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
-    """The maximum keeps its inputs' format; the mean of 2**k values needs k more fractional bits, and no rounding."""
+    """Return the format of a maximum, that of its inputs, or of a mean of 2**k values: k more fractional bits, no rounding."""
     (incoming,) = inputs
     if node.layer["op"] == "max":
         return incoming
@@ -219,7 +219,7 @@ def _same(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision
 
 
 def _sum(name: str, low: float, high: float, fractional: int) -> Precision:
-    """The format of a sum without weights, proved to fit float32."""
+    """Return the format of a sum without weights, proved to fit float32."""
     bits = math.log2(math.ldexp(max(high, -low), fractional))
     if bits > FLOAT32_BITS:
         raise ConversionError(
@@ -230,14 +230,14 @@ def _sum(name: str, low: float, high: float, fractional: int) -> Precision:
 
 
 def _narrowest(low: float, high: float, fractional: int) -> Precision:
-    """The narrowest signed format of a resolution that holds ``[low, high]``."""
+    """Return the narrowest signed format of a resolution that holds ``[low, high]``."""
     bottom, top = math.ldexp(low, fractional), math.ldexp(high, fractional)
     bits = max(2, 1 + int(top).bit_length(), 1 + (int(-bottom) - 1).bit_length() if bottom < 0 else 0)
     return Precision(bits, bits - fractional)
 
 
 def _activation(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
-    """Checks an activation against what comes in; returns its output format."""
+    """Return the output format of an activation, checked against its input."""
     name, layer, (incoming,) = node.name, node.layer, inputs
     fn, out = ACTIVATIONS[layer["fn"]], layer.activation
     if out is None:
@@ -254,7 +254,7 @@ def _activation(node: Node, inputs: Sequence[Precision], values: Weights) -> Pre
 
 
 def _check_table_input(node: Node, architecture: Architecture) -> None:
-    """What reads a table must be fed by a quantizer: an accumulator that is passed on is on no grid Keras knows of."""
+    """Refuse a layer that reads a table at an unrounded accumulator, which is on no grid that Keras knows of."""
     looks_up = node.layer.kind == "softmax" or (node.layer.kind == "activation" and ACTIVATIONS[node.layer["fn"]].table)
     if not looks_up:
         return
@@ -279,7 +279,7 @@ def _check_table(name: str, incoming: Precision) -> None:
 
 
 def _check_clipping(name: str, out: Precision, incoming: Precision) -> None:
-    """QKeras rounds as ``x + (rounded - x)``: where a large x saturates, the difference must be a float32 number too."""
+    """Refuse clipping that float32 cannot compute."""
     reach = max(-incoming.minimum, incoming.maximum)
     clips = incoming.minimum < out.minimum or incoming.maximum > out.maximum
     needed = math.log2(reach) + max(out.fractional, incoming.fractional)

@@ -1,4 +1,4 @@
-"""What each kind of layer does to shapes, weights and operation counts.
+"""Shapes, weights and operation counts of each kind of layer.
 
 One table, :data:`KINDS`, says it for all stages: the Keras builder, BOPs, parameter counts and the
 exactness check read shapes and sizes from here and nowhere else.
@@ -23,7 +23,7 @@ PREVIOUS = (-1,)
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """One layer with every shape-relevant parameter resolved.
+    """Layer with every shape-relevant parameter resolved.
 
     Attributes:
         kind: A key of :data:`KINDS`.
@@ -45,7 +45,7 @@ class LayerSpec:
 
     @classmethod
     def of(cls, kind: str, *, inputs: tuple[int, ...] = PREVIOUS, **params: Any) -> LayerSpec:
-        """A float layer: ``LayerSpec.of("dense", units=32)``."""
+        """Return a float layer: ``LayerSpec.of("dense", units=32)``."""
         return cls(kind, tuple(sorted(params.items())), inputs=inputs)
 
     def __getitem__(self, name: str) -> Any:
@@ -55,11 +55,11 @@ class LayerSpec:
         raise KeyError(f"{self.kind} has no parameter {name!r}")
 
     def bits(self, name: Literal["weight_bits", "activation_bits"], default: int) -> int:
-        """A width that is part of the architecture, or the default where it is not."""
+        """Return a bit width that is part of the architecture, or the default where it is not."""
         return int(dict(self.params).get(name, default))  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
+        """Return the layer as a JSON-ready dictionary."""
         formats = {key: getattr(self, key) for key in ("weight", "bias", "activation")}
         params = {key: list(value) if isinstance(value, tuple) else value for key, value in self.params}
         graph = {} if self.inputs == PREVIOUS else {"inputs": list(self.inputs)}
@@ -67,7 +67,7 @@ class LayerSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LayerSpec:
-        """Inverse of :meth:`to_dict`."""
+        """Read what :meth:`to_dict` wrote."""
         rest: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
         keys = [key for key in ("weight", "bias", "activation") if f"{key}_precision" in rest]
         formats: dict[str, Any] = {key: Precision.parse(rest.pop(f"{key}_precision")) for key in keys}
@@ -91,7 +91,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Products:
-    """The multiply-accumulates of a layer: ``outputs`` sums of ``inputs`` products at each of ``positions``.
+    """Multiply-accumulates of a layer: ``outputs`` sums of ``inputs`` products at each of ``positions``.
 
     Attributes:
         outputs: m, outputs computed at one position.
@@ -114,10 +114,10 @@ def _by(sizes: Sequence[int]) -> str:
 
 
 class Kind:
-    """What a kind of layer does; the default is a layer without weights that keeps the shape of its one input."""
+    """Kind of layer; by default one without weights that keeps the shape of its one input."""
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
-        """Shape of one output sample, from the shapes of the inputs.
+        """Return the shape of one output sample, from the shapes of the inputs.
 
         Raises:
             Infeasible: If the layer cannot follow layers with these output shapes.
@@ -125,11 +125,11 @@ class Kind:
         return shape
 
     def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
-        """Names and shapes of the weight arrays, in Keras order."""
+        """Return names and shapes of the weight arrays, in Keras order."""
         return {}
 
     def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products | None:
-        """The layer's multiply-accumulates; None if it has none."""
+        """Return the layer's multiply-accumulates; None if it has none."""
         return None
 
 
@@ -238,14 +238,14 @@ class Softmax(Kind):
 
 
 class Flatten(Kind):
-    """Makes a vector of a map."""
+    """Vector of the values of a map."""
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         return (math.prod(shape),)
 
 
 class Reshape(Kind):
-    """Gives the same values another ``shape``."""
+    """The same values in another ``shape``."""
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         target: Shape = spec["shape"]
@@ -269,7 +269,7 @@ class Pool(Kind):
 
 
 class Window(Kind):
-    """The ``length`` first-axis steps from ``start`` on: what the firmware is fed of a longer readout."""
+    """The ``length`` first-axis steps from ``start`` on: the part of a longer readout that the firmware gets."""
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         start, length = spec["start"], spec["length"]
@@ -299,7 +299,7 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True)
 class Unsupported:
-    """An entry of a table by kind of layer: why nothing is done for layers of the kind.
+    """Reason, in a table by kind of layer, why nothing is done for layers of the kind.
 
     Every part of the house that treats kinds differently (number formats, Keras, hls4ml, adder graphs, ...) has one
     table with all keys of :data:`KINDS`, and either does something for a kind or says why not. A test compares them.
@@ -312,7 +312,7 @@ class Unsupported:
 
 
 def kind_of(spec: LayerSpec) -> Kind:
-    """The entry of :data:`KINDS` for a layer.
+    """Return the entry of :data:`KINDS` for a layer.
 
     Raises:
         ConfigError: If the kind is unknown.

@@ -1,4 +1,4 @@
-"""Where trained networks come from: one small type per stage that makes them."""
+"""Origins of trained networks: one small type per stage that makes them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TuningOrigin:
 
 @dataclass(frozen=True, config=_STRICT)
 class CompressionOrigin:
-    """A quantized network with the same widths in all layers that have none of their own.
+    """A quantized network with the same bit widths in all layers that have none of their own.
 
     Attributes:
         parent: Name of the float network.
@@ -69,7 +69,7 @@ class RewindOrigin:
 
 @dataclass(frozen=True, config=_STRICT)
 class MixedOrigin:
-    """A quantized network whose layers have widths of their own.
+    """A quantized network whose layers have bit widths of their own.
 
     Attributes:
         parent: Name of the float network.

@@ -40,7 +40,7 @@ class Precision:
 
     @classmethod
     def parse(cls, text: str) -> Precision:
-        """Reads ``ap_fixed<8,3>``, ``ap_ufixed<8,3>`` or the same without ``ap_``.
+        """Read ``ap_fixed<8,3>``, ``ap_ufixed<8,3>`` or the same without ``ap_``.
 
         Raises:
             ConfigError: If the text is anything else.
@@ -74,7 +74,7 @@ class Precision:
         return math.ldexp(1.0, self.integer - self.signed) - self.step
 
     def quantize(self, values: Any) -> NDArray[np.float64]:
-        """Rounds half to even and saturates, as QKeras does with ``alpha=1`` (``AP_RND_CONV, AP_SAT``).
+        """Round half to even and saturate, as QKeras does with ``alpha=1`` (``AP_RND_CONV, AP_SAT``).
 
         Args:
             values: Anything NumPy makes a float array of.
@@ -86,12 +86,12 @@ class Precision:
         return np.ldexp(np.clip(scaled, *self._raw_limits), -self.fractional)
 
     def contains(self, values: Any) -> NDArray[np.bool_]:
-        """True where a value is within range (it need not be on the grid)."""
+        """Return True where a value is within range (it need not be on the grid)."""
         array = np.asarray(values)
         return (array >= self.minimum - self.step / 2) & (array <= self.maximum + self.step / 2)
 
     def grid(self) -> NDArray[np.float64]:
-        """All 2**bits values, in the order of their raw two's-complement pattern (0, 1, ..., -1)."""
+        """Return all 2**bits values, in the order of their raw two's-complement pattern (0, 1, ..., -1)."""
         raw = np.arange(2**self.bits)
         if self.signed:
             raw = np.where(raw >= 2 ** (self.bits - 1), raw - 2**self.bits, raw)
@@ -105,7 +105,7 @@ class Precision:
 
     @classmethod
     def covering(cls, low: float, high: float, bits: int, *, signed: bool | None = None) -> Precision:
-        """The finest format of a width whose range holds ``[low, high]``.
+        """Return the finest format of a bit width whose range holds ``[low, high]``.
 
         Args:
             low: Smallest value to hold.

@@ -1,4 +1,4 @@
-"""From a trained float network to number formats for every tensor."""
+"""Number formats for every tensor of a trained float network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_EXPONENT = 100
 
 @dataclass(frozen=True)
 class Observed:
-    """Range of an activation on training data, the saturated tail left out.
+    """Range of an activation's inputs and outputs on training data, without the tail that saturates.
 
     Attributes:
         inputs: (low, high) of what enters the activation function.
@@ -49,7 +49,7 @@ def quantize(
     weight_bits: int,
     activation_bits: int,
 ) -> Architecture:
-    """Gives every tensor of a float network a format of the asked width.
+    """Give every tensor of a float network a format of the bit width that is asked for.
 
     The split between integer and fractional bits comes from the data: activations cover the observed range,
     kernels take the split with the least squared error, biases resolve their accumulator.
@@ -88,7 +88,7 @@ def quantize(
 
 
 def check_representable(architecture: Architecture) -> None:
-    """Raises if QKeras cannot compute with a format in float32: ranges so small or large are those of no working network.
+    """Refuse formats that QKeras cannot compute with in float32: no working network has ranges so small or large.
 
     Args:
         architecture: Quantized.
@@ -107,14 +107,14 @@ def check_representable(architecture: Architecture) -> None:
 
 
 def kernel_format(kernel: NDArray[np.float32], bits: int) -> Precision:
-    """The signed format of a width that rounds a kernel with the least squared error."""
+    """Return the signed format of a bit width that rounds a kernel with the least squared error."""
     covering = Precision.covering(float(kernel.min()), float(kernel.max()), bits, signed=True)
     candidates = [Precision(bits, covering.integer - fewer) for fewer in range(4)]
     return min(candidates, key=lambda grid: float(np.sum((grid.quantize(kernel) - kernel) ** 2)))
 
 
 def bias_format(bias: NDArray[np.float32], fractional: int) -> Precision:
-    """A signed format with the accumulator's resolution and room for the bias to grow fourfold in training."""
+    """Return a signed format with the accumulator's resolution and room for the bias to grow fourfold in training."""
     reach = max(4 * float(np.abs(bias).max()), 1.0)
     integer = Precision.covering(-reach, reach, BIAS_BITS).integer
     return Precision(max(2, min(integer + fractional, BIAS_BITS)), integer)
@@ -122,7 +122,7 @@ def bias_format(bias: NDArray[np.float32], fractional: int) -> Precision:
 
 @dataclass(frozen=True)
 class _Given:
-    """The arguments of :func:`quantize` that the rules for layers read."""
+    """Arguments of :func:`quantize` that the rules for layers read."""
 
     weights: Weights
     observed: Mapping[str, Observed]
@@ -181,7 +181,7 @@ QUANTIZED: Mapping[str, Callable[[Node, Sequence[int], _Given], _Chain] | Unsupp
 
 
 def _activation_formats(layer: LayerSpec, observed: Observed, bits: int) -> tuple[Precision, ...]:
-    """Format of the output, preceded by that of the input for a table activation."""
+    """Return the format of the output, preceded by that of the input for a table activation."""
     fn = ACTIVATIONS[layer["fn"]]
     output = Precision.covering(*observed.outputs, bits, signed=fn.signed)
     if not fn.table:

@@ -1,4 +1,4 @@
-"""A network with its weights, and where it came from."""
+"""Trained networks, with their weights and where they come from."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Trained:
         return bops(network, sparsity=self.layer_sparsity)
 
     def save(self, folder: Path | str) -> Path:
-        """Writes ``model.json`` and ``weights.npz``; the folder appears whole or not at all."""
+        """Write ``model.json`` and ``weights.npz``; the folder appears whole or not at all."""
         folder = Path(folder)
         with new_folder(folder) as temporary:
             np.savez_compressed(temporary / "weights.npz", **self.weights)  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ class Trained:
         return folder
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the weights, JSON-ready."""
+        """Return everything but the weights, JSON-ready."""
         return {
             "name": self.name,
             "architecture": self.architecture.to_dict(),
@@ -121,7 +121,7 @@ class Trained:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes the model, for :func:`kerasnac.core.store.keys.key`; its weights follow from it."""
+        """Fields that make the model, and its weights, for :func:`kerasnac.core.store.keys.content_key`."""
         return {
             "name": self.name,
             "architecture": self.architecture.id,

@@ -1,4 +1,4 @@
-"""How a network is trained."""
+"""Hyperparameters of trainings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights as plain arrays, and what is done to them without a framework."""
+"""Weights as plain arrays, and operations on them that need no framework."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAYER_NORM_EPSILON = 1e-3
 
 
 def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Architecture, dict[str, NDArray[Any]]]:
-    """Moves every batch norm into the dense or convolution layer before it.
+    """Move every batch norm into the dense or convolution layer before it.
 
     The result computes the same function. Folding before quantization is what makes batch norm exact in
     firmware: its scale and offset become part of quantized weights instead of a rounded product.
@@ -47,7 +47,7 @@ def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Archi
 
 
 def quantized_weights(architecture: Architecture, weights: Weights) -> dict[str, NDArray[Any]]:
-    """The weights that the firmware holds: every array rounded to its layer's format."""
+    """Return the weights that the firmware holds: every array rounded to its layer's format."""
     result = dict(weights)
     for name, layer in zip(architecture.names, architecture.layers, strict=True):
         for part, grid in (("kernel", layer.weight), ("bias", layer.bias)):
@@ -57,7 +57,7 @@ def quantized_weights(architecture: Architecture, weights: Weights) -> dict[str,
 
 
 def sparsity(architecture: Architecture, weights: Weights) -> tuple[float, dict[str, float]]:
-    """Zeros among the prunable weights, after quantization where the network is quantized.
+    """Count zeros among the prunable weights, after quantization where the network is quantized.
 
     Returns:
         The fraction over the whole network, and by layer name.

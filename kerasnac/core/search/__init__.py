@@ -1,1 +1,1 @@
-"""What a search optimises, records and selects."""
+"""Objectives of a search, records of its candidates, and rules to select from them."""

@@ -17,7 +17,7 @@ Status = Literal["ok", "brief", "infeasible", "over_budget", "failed"]
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How carefully a candidate was evaluated; only evaluations of one fidelity are compared.
+    """Training budget of an evaluation; only evaluations of one fidelity are compared.
 
     Attributes:
         epochs: Epochs of the training.
@@ -34,7 +34,7 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of one candidate.
+    """Result of one candidate.
 
     Attributes:
         index: Position in the search: evaluations sorted by it are in the order in which they were asked for.
@@ -74,11 +74,11 @@ class Evaluation:
 
     @property
     def key(self) -> str:
-        """What makes two evaluations of one fidelity the same: the candidate, or the genome of one that cannot be built."""
+        """Id of the candidate, or the genome of one that cannot be built: evaluations of one key and fidelity are equal."""
         return str(self.genome) if self.candidate is None else self.candidate.id
 
     def to_record(self) -> dict[str, Any]:
-        """A flat, JSON-ready record; metrics become columns ``metrics.<name>``."""
+        """Return a flat, JSON-ready record; metrics become columns ``metrics.<name>``."""
         candidate = self.candidate
         return {
             "index": self.index,
@@ -97,7 +97,7 @@ class Evaluation:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Evaluation:
-        """Inverse of :meth:`to_record`."""
+        """Read what :meth:`to_record` wrote."""
         candidate = None
         if record["architecture"] is not None:
             candidate = Candidate(Architecture.from_dict(record["architecture"]), tuple(sorted(record["training"].items())))

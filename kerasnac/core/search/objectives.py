@@ -1,4 +1,4 @@
-"""What a search optimises: recorded metrics, as objectives and as budgets."""
+"""Objectives and budgets of a search: recorded metrics."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Objective:
     budget: float | None = None
 
     def loss(self, value: float) -> float:
-        """The value as something to minimise."""
+        """Return the value as something to minimise."""
         return -value if self.sense == "max" else value
 
     def height(self, value: float) -> float:
-        """The loss on the scale on which differences count: costs, which span decades, by their logarithm."""
+        """Return the loss on the scale on which differences count: the logarithm of costs, which span decades."""
         return math.log1p(value) if self.metric in COSTS else self.loss(value)
 
     def violation(self, value: float) -> float:
-        """How far a value is beyond the budget, relative to it; zero or less when it is kept."""
+        """Return how far a value is beyond the budget, relative to it; zero or less when it is kept."""
         if self.budget is None:
             return 0.0
         return (self.loss(value) - self.loss(self.budget)) / max(abs(self.budget), 1e-12)
@@ -48,7 +48,7 @@ class Objective:
 def resolve(
     names: Sequence[str], budgets: Mapping[str, float], task: Task
 ) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
-    """Objectives and budget constraints by name; ``metric`` stands for the task metric.
+    """Return objectives and budget constraints by name; ``metric`` stands for the task metric.
 
     Raises:
         ConfigError: If a name is not a metric of this task.
@@ -68,13 +68,13 @@ def resolve(
 
 
 def sources(metrics: Iterable[str]) -> tuple[str, ...]:
-    """Keys of :data:`kerasnac.core.hardware.estimators.SOURCES` that record any of some metrics."""
+    """Return the keys of :data:`kerasnac.core.hardware.estimators.SOURCES` that record any of some metrics."""
     wanted = set(metrics)
     return tuple(source for source, recorded in SOURCES.items() if wanted & set(recorded))
 
 
 def cost_metrics(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, float]:
-    """The metrics of the source ``architecture``, for a float architecture at given widths; a layer's own ones win."""
+    """Return the metrics of the source ``architecture`` for a float network at given bit widths; a layer's own ones win."""
     widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
     return {
         "bops": bops(architecture, **widths, sparsity=architecture.sparsities),

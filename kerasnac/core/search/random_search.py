@@ -1,4 +1,4 @@
-"""Random search: what any search has to beat."""
+"""Random search, which any other search has to beat."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRIES = 1000
 
 
 class RandomSearch:
-    """Asks for random candidates that were not asked for before; learns nothing.
+    """Search that asks for random candidates that were not asked for before, and learns nothing.
 
     Args:
         space: Where to search.
@@ -30,7 +30,7 @@ class RandomSearch:
         self._seen: set[str] = set()
 
     def ask(self) -> list[Genome]:
-        """The next generation; empty when no new candidate is found."""
+        """Return the next generation; empty when no new candidate is found."""
         first = {self._space.decode(genome).id: genome for genome in self._initial}
         found = list(first.values()) or distinct(
             lambda: self._space.sample_feasible(self._rng), self._space, self._size, self._seen
@@ -40,11 +40,11 @@ class RandomSearch:
         return found
 
     def tell(self, objectives: NDArray[np.float64], constraints: NDArray[np.float64]) -> None:
-        """Ignores them."""
+        """Ignore the results."""
 
 
 def distinct(draw: Callable[[], Genome], space: SearchSpace, count: int, seen: set[str]) -> list[Genome]:
-    """Up to ``count`` genomes of different candidates, none of them seen before."""
+    """Return up to ``count`` genomes of different candidates, none of them seen before."""
     found: dict[str, Genome] = {}
     misses = 0
     while len(found) < count and misses < TRIES:

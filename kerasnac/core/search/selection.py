@@ -1,4 +1,4 @@
-"""Choosing a few models from a front, by a rule with a name."""
+"""Named rules that choose a few models from a front."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Selection:
 
     @classmethod
     def parse(cls, text: str) -> Selection:
-        """Reads ``front``, ``best``, ``knee``, ``within 2%``, ``metric 0.65`` or ``bops <= 1e6``.
+        """Read ``front``, ``best``, ``knee``, ``within 2%``, ``metric 0.65`` or ``bops <= 1e6``.
 
         Raises:
             ConfigError: If the text is none of them.
@@ -58,7 +58,7 @@ class Selection:
     def pick(
         self, points: Sequence[T], value: Callable[[T], Mapping[str, float]], *, metric: str, cost: str, sense: Sense
     ) -> tuple[T, ...]:
-        """The points that the rule picks: one, unless it is ``front``.
+        """Return the points that the rule picks: one, unless it is ``front``.
 
         Args:
             points: A front, or any points.
@@ -106,7 +106,7 @@ def _recorded(values: Mapping[str, float], cost: str) -> float:
 
 
 def _knee(good: np.ndarray, costs: np.ndarray) -> int:
-    """The point farthest above the line between the cheapest and the best point, costs on a log scale."""
+    """Return the point farthest above the line between the cheapest and the best point, costs on a log scale."""
     x = np.log(np.maximum(costs, 1.0))
     low, high = np.lexsort((-good, costs))[0], np.lexsort((costs, -good))[0]
     if x[high] == x[low] or good[high] == good[low]:

@@ -1,4 +1,4 @@
-"""What a run is told: one model per stage, validated together with the space."""
+"""Settings of a run: one model per stage, validated together with the space."""
 
 from kerasnac.core.settings.base import Settings
 from kerasnac.core.settings.compress import CompressSettings, MixedSettings, Ranking

@@ -1,4 +1,4 @@
-"""What all settings share: strictness, widths, and rules that select."""
+"""Types that all settings share: strict models, bit widths, and rules that select."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Bits = Annotated[int, Field(ge=2, le=16)]
 
 
 def board_name(text: str) -> str:
-    """The usual name of a board, given one of its names."""
+    """Return the usual name of a board, given one of its names."""
     return board(text).name
 
 

@@ -36,7 +36,7 @@ Widths = Annotated[tuple[Bits, Bits], BeforeValidator(_width_pair)]
 
 
 class MixedSettings(Settings):
-    """Search for a width of each layer's own, from a point with the same widths everywhere.
+    """Search for a bit width of each layer's own, from a point with the same bit widths everywhere.
 
     Attributes:
         evaluations: Points to train for every model, at most; the starting point, trained as long, is one of them.
@@ -117,11 +117,11 @@ class CompressSettings(Settings):
 
     @property
     def adder_graphs(self) -> bool:
-        """Whether every point gets its adder graph."""
+        """True if every point gets its adder graph."""
         return bool(self.estimators) or self.cost == "adder_luts"
 
     def sparsity(self, iteration: int) -> float:
-        """Fraction of the pruned kernels that is pruned in an iteration; 0 is the unpruned one."""
+        """Return the fraction of the pruned kernels that is pruned in an iteration; 0 is the unpruned one."""
         if self.schedule == "iterative":
             return 1 - float((1 - self.fraction) ** iteration)
         return (0.0, *self.sparsities)[iteration]

@@ -14,7 +14,7 @@ Effort = Literal["fast", "full"]
 
 
 class AdderGraphSettings(Settings):
-    """How a network is unrolled into an adder graph, and cut into pipeline stages.
+    """Settings of the adder graph into which a network is unrolled, and of its pipeline stages.
 
     Attributes:
         effort: ``fast`` or ``full`` search for common subexpressions.

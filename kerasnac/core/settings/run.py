@@ -46,12 +46,12 @@ class FirmwareSettings(HlsOptions):
 
     @property
     def options(self) -> HlsOptions:
-        """What the projects are made for."""
+        """Options of the projects."""
         return HlsOptions.of(self)
 
 
 class DatasetSettings(BaseModel):
-    """Which dataset to load.
+    """Dataset to load.
 
     Attributes:
         source: A key of :data:`kerasnac.datasets.DATASETS`; all other keys are arguments of that function.
@@ -68,7 +68,7 @@ class DatasetSettings(BaseModel):
 
 
 class RunSettings(Settings):
-    """A whole run: what a YAML file holds.
+    """Settings of a whole run, which a YAML file holds.
 
     Attributes:
         name: Name of the run.

@@ -20,7 +20,7 @@ from kerasnac.core.store.keys import decisive
 
 
 class CandidateGraphSettings(AdderGraphSettings):
-    """Of which weights a candidate's adder graph is made, and how.
+    """Settings of the adder graphs of candidates, and of the weights that they are made of.
 
     Attributes:
         weights: ``drawn`` before any training, with the widths and the sparsity that the candidate is to end with: what
@@ -53,7 +53,7 @@ class HalvingSettings(Settings):
 
 
 class QuantizedSettings(Settings):
-    """How candidates are trained on after the float training, where widths or sparsities are genes.
+    """Training that follows the float one, where bit widths or sparsities are genes.
 
     The weights are pruned in the first half of this training.
 
@@ -68,7 +68,7 @@ class QuantizedSettings(Settings):
     schedule: Schedule | None = None
 
     def of(self, training: Training, *, full: int) -> Training:
-        """The training that follows a float one.
+        """Return the training that follows a float one.
 
         Args:
             training: The float training, which may be brief.

@@ -117,5 +117,5 @@ class TuneSettings(Settings):
 
     @property
     def searched(self) -> dict[str, tuple[Any, ...]]:
-        """Ends of the ranges, and values to choose from, of all others that do not stay as they were."""
+        """Hyperparameters that are tuned: the ends of a range, or the values to choose from."""
         return {name: values for name in TUNED if (values := getattr(self, name)) and len(set(values)) > 1}

@@ -27,7 +27,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(
 
 
 def load_run(source: str | Path, *, profile: str | None = None) -> RunSettings:
-    """Reads a run file.
+    """Read a run file.
 
     Args:
         source: Path of a YAML file, or the name of one that comes with kerasnac (``bragg_exact``).
@@ -70,7 +70,7 @@ def _run(data: Mapping[str, Any], path: Path, root: yaml.Node, prefix: Location)
 
 
 def load_space(source: str | Path) -> SearchSpace:
-    """Reads the ``space`` section of a run file, or a file that holds nothing but a space.
+    """Read the ``space`` section of a run file, or a file that holds nothing but a space.
 
     Raises:
         ConfigError: With file, line and key of everything that is wrong.
@@ -84,13 +84,13 @@ def load_space(source: str | Path) -> SearchSpace:
 
 
 def dump(model: BaseModel) -> str:
-    """YAML of settings or of a space; reading it gives an equal object."""
+    """Return YAML of settings or of a space; reading it gives an equal object."""
     data = model.model_dump(mode="json", exclude_unset=True)
     return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
 
 
 def names() -> list[str]:
-    """Names of the run files that come with kerasnac."""
+    """Return the names of the run files that come with kerasnac."""
     return sorted(Path(entry.name).stem for entry in _shipped() if entry.name.endswith(".yaml"))
 
 
@@ -154,7 +154,7 @@ def _mappings(node: yaml.Node) -> Iterator[yaml.MappingNode]:
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``changes`` over ``base``, mappings key by key."""
+    """Return ``changes`` over ``base``, mappings key by key."""
     both = {k: _merged(base[k], v) for k, v in changes.items() if isinstance(v, Mapping) and isinstance(base.get(k), Mapping)}
     return {**base, **changes, **both}
 
@@ -187,7 +187,7 @@ def _message(problem: Any, path: Path, root: yaml.Node, prefix: Location) -> str
 
 
 def _found(node: yaml.Node, location: Location) -> tuple[int, int]:
-    """How far into a location there are nodes, and the line of the deepest one."""
+    """Return how far into a location there are nodes, and the line of the deepest one."""
     depth, line = 0, 1
     for part in location:
         if isinstance(node, yaml.MappingNode):

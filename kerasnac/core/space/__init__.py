@@ -1,1 +1,1 @@
-"""Search spaces: blocks, genomes, widths, and networks that are known beforehand."""
+"""Search spaces: blocks, genomes, bit widths of layers, and networks that are known beforehand."""

@@ -14,12 +14,12 @@ _Norm = Literal["none", "batch"]
 
 
 def _network(input: tuple[int, ...], outputs: int, *blocks: Block) -> Architecture:
-    """A space without choices has one architecture."""
+    """Return the one architecture of blocks without choices."""
     return SearchSpace(input=input, outputs=outputs, blocks=blocks).decode(()).architecture
 
 
 def _deep_sets(phi: list[int], phi_norm: _Norm, rho: list[int], rho_norm: _Norm) -> Architecture:
-    """Deep Sets on 8 particles of 3 features and 5 jet classes: phi, whose last width is averaged, then rho; ReLU."""
+    """Return Deep Sets on 8 particles of 3 features for 5 jet classes: phi, averaged over the particles, then rho; ReLU."""
     *hidden, bottleneck = phi
     widths = hidden or [1]
     particles = DeepSets(widths=widths, depth=len(hidden), bottleneck=bottleneck, norm=phi_norm, shared=True)
@@ -27,7 +27,7 @@ def _deep_sets(phi: list[int], phi_norm: _Norm, rho: list[int], rho_norm: _Norm)
 
 
 def braggnn() -> Architecture:
-    """BraggNN (Liu et al., arXiv:2008.08198): 45,394 parameters as printed; the paper reports 45,274."""
+    """Return BraggNN (Liu et al., arXiv:2008.08198): 45,394 parameters as printed; the paper reports 45,274."""
     return _network(
         (11, 11, 1),
         2,
@@ -40,7 +40,7 @@ def braggnn() -> Architecture:
 
 
 def nac_bragg() -> Architecture:
-    """The base network that NAC finds for Bragg peaks (Weitz et al., arXiv:2501.05515): 17,226 parameters."""
+    """Return the base network that NAC finds for Bragg peaks (Weitz et al., arXiv:2501.05515): 17,226 parameters."""
     return _network(
         (11, 11, 1),
         2,
@@ -58,7 +58,7 @@ def nac_bragg() -> Architecture:
 
 
 def hls4ml_jets() -> Architecture:
-    """The hls4ml jet tagger 16-64-32-32-5 (Duarte et al., arXiv:1804.06913): 4,389 parameters."""
+    """Return the hls4ml jet tagger 16-64-32-32-5 (Duarte et al., arXiv:1804.06913): 4,389 parameters."""
     return _network((16,), 5, Mlp(widths=[64, 32, 32], shared=True))
 
 
@@ -75,7 +75,7 @@ BASELINES: Mapping[str, tuple[str, Callable[[], Architecture]]] = {
 
 
 def get(name: str) -> Architecture:
-    """A baseline by name.
+    """Return a baseline by name.
 
     Raises:
         ConfigError: If there is no such baseline.

@@ -45,7 +45,7 @@ class Reference(BaseModel):
 
     @classmethod
     def read(cls, text: str) -> Reference:
-        """A reference by the name of a baseline or by a path.
+        """Return a reference by the name of a baseline or by a path.
 
         Raises:
             ConfigError: If it is neither, or the file holds no architecture.
@@ -76,7 +76,7 @@ def _baseline(name: str) -> Reference | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A file with an architecture's JSON or a saved model's, or the folder of a saved model."""
+    """Read a file with an architecture's JSON or a saved model's, or the folder of a saved model."""
     file = path / "model.json" if path.is_dir() else path
     try:
         data = json.loads(file.read_text(encoding="utf-8"))

@@ -31,7 +31,7 @@ TRAINING_GENES = ("learning_rate", "batch_size", "optimizer", "schedule", "weigh
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point of a search space: what the genome means.
+    """Point of a search space: the network and the training that a genome stands for.
 
     Attributes:
         architecture: The float network.
@@ -102,7 +102,7 @@ class SearchSpace(BaseModel):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes the space, for :func:`kerasnac.core.store.keys.key`: what YAML would say of it."""
+        """Fields that make the space, for :func:`kerasnac.core.store.keys.content_key`, as YAML has them."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     @cached_property
@@ -119,7 +119,7 @@ class SearchSpace(BaseModel):
 
     @property
     def codesigned(self) -> bool:
-        """True if widths or sparsities are chosen with the architecture: candidates are trained quantized."""
+        """True if bit widths or sparsities are genes, so that candidates are trained quantized."""
         return any(name.rsplit(".", 1)[-1] in CODESIGNED for name in self._values)
 
     @cached_property
@@ -144,7 +144,7 @@ class SearchSpace(BaseModel):
         return tuple(len(values) for values in self.genes.values())
 
     def decode(self, genome: Sequence[int]) -> Candidate:
-        """The candidate that a genome stands for.
+        """Return the candidate that a genome stands for.
 
         Raises:
             Infeasible: If its layers do not fit together; says which and why.
@@ -153,11 +153,11 @@ class SearchSpace(BaseModel):
         return self._express(self._picks(genome).__getitem__)
 
     def canonical(self, genome: Sequence[int]) -> Genome:
-        """The genome with inactive genes set to zero; it decodes to the same candidate."""
+        """Return the genome with inactive genes set to zero; it decodes to the same candidate."""
         return tuple(int(gene) if active else 0 for gene, active in zip(genome, self.active(genome), strict=True))
 
     def active(self, genome: Sequence[int]) -> tuple[bool, ...]:
-        """Which genes matter: those that the blocks read while the genome is decoded."""
+        """Return which genes matter: those that the blocks read while the genome is decoded."""
         picks = self._picks(genome)
         read = set()
 
@@ -170,7 +170,7 @@ class SearchSpace(BaseModel):
         return tuple(name in read for name in self.genes)
 
     def encode(self, candidate: Candidate | Architecture) -> Genome:
-        """The canonical genome of a candidate; an architecture alone gets the first value of every training gene.
+        """Return the canonical genome of a candidate; an architecture alone gets the first value of every training gene.
 
         Raises:
             SpaceError: If the candidate is not in the space.
@@ -194,11 +194,11 @@ class SearchSpace(BaseModel):
         return self.canonical([values.index(picks[name]) if name in picks else 0 for name, values in self.genes.items()])
 
     def sample(self, rng: np.random.Generator) -> Genome:
-        """A random canonical genome, every gene uniform; it may be infeasible."""
+        """Draw a random canonical genome, every gene uniform; it may be infeasible."""
         return self.canonical([int(g) for g in rng.integers(self.cardinalities)] if self.genes else ())
 
     def sample_feasible(self, rng: np.random.Generator, tries: int = 1000) -> Genome:
-        """A random canonical genome that decodes.
+        """Draw a random canonical genome that decodes.
 
         Raises:
             SpaceError: If none of ``tries`` samples decodes; carries the last reason.
@@ -215,7 +215,7 @@ class SearchSpace(BaseModel):
         raise SpaceError(f"none of {tries} random genomes of the space is feasible; the last one: {reason}")
 
     def size(self) -> int:
-        """Number of canonical genomes if all blocks fit together: counts only active genes."""
+        """Return the number of canonical genomes if all blocks fit together, counting only active genes."""
         others = [*self.training.values(), *(choice.values for choice in self.output_layer.kernel_choices())]
         return math.prod(block.combinations() for block in self.expanded) * math.prod(map(len, others))
 
@@ -252,7 +252,7 @@ class SearchSpace(BaseModel):
         yield LayerSpec.of("dense", units=self.outputs, **self.output_layer.picked_kernel(Picks(look_up, "output_layer.")))
 
     def _assign(self, target: Candidate, assigned: dict[str, Scalar]) -> dict[str, Scalar] | None:
-        """Picks that give the target, found depth first over the genes in the order in which they are read."""
+        """Find the picks that give the target, depth first over the genes in the order in which they are read."""
         fixed = {name: values[0] for name, values in self._values.items() if len(values) == 1}
 
         def look_up(name: str) -> Scalar:
@@ -275,4 +275,4 @@ class SearchSpace(BaseModel):
 
 
 class _Unassigned(Exception):
-    """A gene was read that the search for a genome has not fixed yet."""
+    """Signal that a gene was read which the search for a genome has not fixed yet."""

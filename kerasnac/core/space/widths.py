@@ -16,7 +16,7 @@ ACTIVATION_KINDS = ("activation", "softmax")
 
 
 def layer_widths(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, int]:
-    """The width that quantization gives every layer that has one: of its kernel, or of its output.
+    """Return the bit width that quantization gives every layer that has one: of its kernel, or of its output.
 
     Args:
         architecture: Float.
@@ -33,7 +33,7 @@ def layer_widths(architecture: Architecture, *, weight_bits: int, activation_bit
 
 
 def with_widths(architecture: Architecture, widths: Mapping[str, int]) -> Architecture:
-    """A float network whose layers have these widths of their own, by layer name."""
+    """Return a float network whose layers have these bit widths of their own, by layer name."""
 
     def rewritten(node: Node) -> tuple[LayerSpec, ...]:
         if node.name not in widths:
@@ -45,13 +45,13 @@ def with_widths(architecture: Architecture, widths: Mapping[str, int]) -> Archit
 
 
 def has_kernel(node: Node) -> bool:
-    """Whether the width of a layer is that of its kernel."""
+    """Return True if the bit width of a layer is that of its kernel."""
     return node.layer.kind in KERNEL_KINDS
 
 
 @dataclass(frozen=True)
 class Widths:
-    """A point of a :class:`WidthSpace`.
+    """Point of a :class:`WidthSpace`: the bit width of every layer.
 
     Attributes:
         by_layer: (layer name, width) pairs.
@@ -61,13 +61,13 @@ class Widths:
 
     @property
     def id(self) -> str:
-        """The widths, spelled out."""
+        """Bit widths in text."""
         return " ".join(f"{name}={bits}" for name, bits in self.by_layer)
 
 
 @dataclass(frozen=True)
 class WidthSpace:
-    """Widths to choose from for every layer; every gene is active, and every genome feasible.
+    """Bit widths to choose from for every layer; every gene is active, and every genome feasible.
 
     Attributes:
         choices: (layer name, widths in ascending order) pairs; a layer with one width is not a gene.
@@ -77,38 +77,38 @@ class WidthSpace:
 
     @cached_property
     def genes(self) -> dict[str, tuple[int, ...]]:
-        """The genes in genome order: layer name -> widths."""
+        """The genes in genome order: layer name -> bit widths."""
         return {name: widths for name, widths in self.choices if len(widths) > 1}
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """Number of widths of every gene."""
+        """Number of bit widths of every gene."""
         return tuple(len(widths) for widths in self.genes.values())
 
     @property
     def gene_blocks(self) -> tuple[slice, ...]:
-        """Every gene stands for itself."""
+        """Stretches of the genome that belong together: every gene is one."""
         return tuple(slice(i, i + 1) for i in range(len(self.genes)))
 
     def active(self, genome: Sequence[int]) -> tuple[bool, ...]:
-        """All genes matter."""
+        """Return which genes matter: all."""
         return (True,) * len(genome)
 
     def canonical(self, genome: Sequence[int]) -> Genome:
-        """The genome itself."""
+        """Return the genome itself."""
         return tuple(int(gene) for gene in genome)
 
     def decode(self, genome: Sequence[int]) -> Widths:
-        """The widths of all layers."""
+        """Return the bit widths of all layers."""
         picked = {name: widths[gene] for (name, widths), gene in zip(self.genes.items(), genome, strict=True)}
         return Widths(tuple((name, picked.get(name, widths[0])) for name, widths in self.choices))
 
     def encode(self, widths: Mapping[str, int]) -> Genome:
-        """The genome of widths by layer name, which must be among the choices."""
+        """Return the genome of bit widths by layer name, which must be among the choices."""
         return tuple(values.index(widths[name]) for name, values in self.genes.items())
 
     def descent(self, widths: Mapping[str, int], drop: Mapping[tuple[str, int], float]) -> list[Genome]:
-        """The genomes on the way from some widths to the narrowest, the least sensitive layers first.
+        """Return the genomes on the way from some bit widths to the narrowest, the least sensitive layers first.
 
         Args:
             widths: Where to begin, by layer name.

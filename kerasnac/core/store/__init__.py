@@ -1,1 +1,1 @@
-"""What is kept on disk, and how: journals, whole files, keys, seeds, versions, progress."""
+"""Storage of a run: journals, locks, whole files, keys, seeds, versions, progress."""

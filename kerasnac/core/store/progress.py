@@ -1,4 +1,4 @@
-"""How stages say how far they are."""
+"""Progress of stages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """A stage's progress.
+    """Progress of a stage.
 
     Attributes:
         stage: Name of the stage.
@@ -28,4 +28,4 @@ Progress = Callable[[Step], None]
 
 
 def silent(step: Step) -> None:
-    """Ignores progress."""
+    """Ignore progress."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Measures steps: ``with steps("compile"): ...``; then ``steps.seconds["compile"]``."""
+    """Stopwatch for named steps: ``with steps("compile"): ...``; then ``steps.seconds["compile"]``."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Versions of what decides the results."""
+"""Versions of the packages that decide the results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Version of each of :data:`PACKAGES`, or ``not installed``."""
+    """Return the version of each of :data:`PACKAGES`, or ``not installed``."""
     return {name: _version(name) for name in PACKAGES}
 
 

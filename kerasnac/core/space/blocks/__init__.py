@@ -1,4 +1,4 @@
-"""The blocks that a search space is made of."""
+"""Blocks of which a search space is made."""
 
 from kerasnac.core.space.blocks.attention import Attention
 from kerasnac.core.space.blocks.base import Block, Choice, Picks

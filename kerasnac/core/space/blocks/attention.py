@@ -14,7 +14,7 @@ from kerasnac.errors import Infeasible
 
 
 class Attention(Quantizable):
-    """Every position of a map attends to all others; the result is added to the map.
+    """Self-attention between all positions of a map; the result is added to the map.
 
     1x1 convolutions make queries, keys and values of a given width; softmax(Q K^T) V, not divided by the root of the
     width, goes through a 1x1 projection back to the map's channels and is added to the map (the non-local block of

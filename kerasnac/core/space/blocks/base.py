@@ -1,4 +1,4 @@
-"""What a block is: a few genes, and the layers that they become."""
+"""Blocks: a few genes, and the layers that they become."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def as_tuple(value: Any) -> Any:
-    """Makes a one-entry tuple of a single value."""
+    """Make a one-entry tuple of a single value."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not values:
         raise ValueError("an empty list leaves nothing to choose from")
@@ -73,12 +73,12 @@ class Picks:
         return self.look_up(self.prefix + name)
 
     def within(self, scope: object) -> Picks:
-        """The picks of an inner block."""
+        """Return the picks of an inner block."""
         return Picks(self.look_up, f"{self.prefix}{scope}.")
 
 
 class Block(BaseModel):
-    """A part of a network with choices in it.
+    """Part of a network with choices in it.
 
     The fields of a block are what YAML may say about it. A new block is one subclass with a ``block`` tag,
     :meth:`choices` and :meth:`layers`, entered in :data:`kerasnac.core.space.blocks.BLOCKS` so that YAML knows it.
@@ -93,11 +93,11 @@ class Block(BaseModel):
 
     @abstractmethod
     def choices(self) -> tuple[Choice, ...]:
-        """The genes of the block."""
+        """Return the genes of the block."""
 
     @abstractmethod
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
-        """Yields the layers for one pick per choice, reading only the picks that matter.
+        """Yield the layers for one pick per choice, reading only the picks that matter.
 
         Args:
             picks: Value of every choice, by name.
@@ -112,12 +112,12 @@ class Block(BaseModel):
         return {"block": self.block, **fields(self)}  # Reading needs the tag, even where it is the default.
 
     def combinations(self) -> int:
-        """Number of different picks, counting only the active genes."""
+        """Return the number of different picks, counting only the active genes."""
         return math.prod(len(choice.values) for choice in self.choices())
 
 
 def check_activation(name: str) -> str:
-    """Validates an activation's name for pydantic."""
+    """Refuse an activation that is not known."""
     if name not in ACTIVATIONS:
         raise ValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
     return name
@@ -138,7 +138,7 @@ SparsityValues = Values[Annotated[float, Field(ge=0, lt=1)]] | None
 
 
 class Kernel(BaseModel):
-    """What may be chosen for the kernel of a layer.
+    """Choices for the kernel of a layer.
 
     Attributes:
         weight_bits: Choices of its width.
@@ -151,17 +151,17 @@ class Kernel(BaseModel):
     sparsity: SparsityValues = None
 
     def kernel_choices(self, prefix: str = "") -> tuple[Choice, ...]:
-        """The genes of one layer's kernel."""
+        """Return the genes of one layer's kernel."""
         fields = {"weight_bits": self.weight_bits, "sparsity": self.sparsity}
         return tuple(Choice(f"{prefix}{name}", values) for name, values in fields.items() if values is not None)
 
     def picked_kernel(self, picks: Picks) -> dict[str, Any]:
-        """The picked width and sparsity as layer parameters, as far as they are genes."""
+        """Return the picked bit width and sparsity as layer parameters, as far as they are genes."""
         return {choice.name: picks[choice.name] for choice in self.kernel_choices()}
 
 
 class Quantizable(Kernel, Block):
-    """A block whose bit widths and sparsities can be genes.
+    """Block whose bit widths and sparsities can be genes.
 
     Attributes:
         weight_bits: Choices of the width of kernels.
@@ -172,18 +172,18 @@ class Quantizable(Kernel, Block):
     activation_bits: BitValues = None
 
     def codesign_choices(self, prefix: str = "") -> tuple[Choice, ...]:
-        """The genes of one layer's widths and sparsity."""
+        """Return the genes of one layer's bit widths and sparsity."""
         own = () if self.activation_bits is None else (Choice(f"{prefix}activation_bits", self.activation_bits),)
         return (*self.kernel_choices(prefix), *own)
 
     def picked_output(self, picks: Picks) -> dict[str, Any]:
-        """The picked width of an activation as a layer parameter; empty if it is no gene."""
+        """Return the picked bit width of an activation as a layer parameter; empty if it is no gene."""
         return {} if self.activation_bits is None else {"activation_bits": picks["activation_bits"]}
 
     def followers(
         self, picks: Picks, bits: Picks | None = None, *, axes: Literal["all", "last"] = "all"
     ) -> Iterator[LayerSpec]:
-        """The layers that follow a linear one: its norm, then its activation.
+        """Yield the layers that follow a linear one: its norm, then its activation.
 
         Args:
             picks: Picks of ``norm`` and ``activation``.
@@ -199,6 +199,6 @@ class Quantizable(Kernel, Block):
 
 
 def flattened(shape: Shape) -> Iterator[LayerSpec]:
-    """A flatten layer if the shape is not a vector yet."""
+    """Yield a flatten layer if the shape is not a vector yet."""
     if len(shape) > 1:
         yield LayerSpec.of("flatten")

@@ -16,7 +16,7 @@ from kerasnac.errors import Infeasible
 
 
 def _parse(value: Any) -> Any:
-    """Makes a block of a mapping with a ``block`` tag; leaves blocks alone, a user's own ones included."""
+    """Make a block of a mapping with a ``block`` tag; leave blocks alone, a user's own ones included."""
     if isinstance(value, Block):
         return value
     if not isinstance(value, Mapping) or "block" not in value:
@@ -31,7 +31,7 @@ AnyBlock = Annotated[SerializeAsAny[Block], BeforeValidator(_parse)]
 
 
 class Nothing(Block):
-    """No layers: the block is skipped."""
+    """Block without layers: it is skipped."""
 
     block: Literal["none"] = "none"
 
@@ -81,7 +81,7 @@ class Choose(Block):
 
 
 class Residual(Block):
-    """Adds a block's output to its input; the block must keep the shape.
+    """Sum of a block's input and output; the block must keep the shape.
 
     Attributes:
         body: The block.

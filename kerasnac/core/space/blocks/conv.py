@@ -73,7 +73,7 @@ class Pool(Block):
 
 
 class Window(Block):
-    """The part of a readout that is used: what the firmware is fed with.
+    """Part of a readout that the firmware gets.
 
     Attributes:
         start: Choices of the first step.

@@ -15,7 +15,7 @@ from kerasnac.errors import Infeasible
 
 
 class _Stack(Quantizable):
-    """Linear layers of chosen widths in a row, each with norm and activation.
+    """Linear layers with chosen numbers of units in a row, each with norm and activation.
 
     Attributes:
         widths: Choices of units, one entry per layer.
@@ -39,7 +39,7 @@ class _Stack(Quantizable):
 
     @abstractmethod
     def _linear(self, units: Scalar, kernel: Mapping[str, Any]) -> LayerSpec:
-        """A layer of some units, with what is picked for its kernel."""
+        """Return a layer of some units, with the parameters that are picked for its kernel."""
 
     @property
     def _depths(self) -> tuple[int, ...]:
@@ -60,7 +60,7 @@ class _Stack(Quantizable):
         return self._combinations(more=0)
 
     def _combinations(self, *, more: int) -> int:
-        """Number of picks, with some more layers whose widths are counted elsewhere."""
+        """Return the number of picks, with some more layers whose units are counted elsewhere."""
         kinds = len(self.norm) * len(self.activation)
         own = math.prod(len(choice.values) for choice in self.codesign_choices())
         return sum(

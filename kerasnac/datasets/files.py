@@ -201,7 +201,7 @@ def require(wanted: Sequence[str], available: Sequence[str], path: str | Path, w
         wanted: Names.
         available: All names of the file.
         path: The file, for messages.
-        what: What they are names of, for messages.
+        what: Kind of thing that they name, for messages.
 
     Raises:
         DataError: With the first name that is missing, and all that there are.

@@ -26,7 +26,7 @@ HLS4ML_CLASSES = ("g", "q", "t", "w", "z")
 #: Features of the hls4ml jets.
 HLS4ML_FEATURES = 16
 
-#: What the hls4ml tutorial saves.
+#: Arrays that the hls4ml tutorial saves.
 _TUTORIAL = ("X_train_val", "y_train_val", "X_test", "y_test")
 
 #: Fraction of all jets that the hls4ml tutorial sets aside for the test.
@@ -112,7 +112,7 @@ def hls4ml_jets(
 
     Args:
         path: OpenML's table, ARFF or CSV, with the class ``g``, ``q``, ``t``, ``w`` or ``z`` in the last column; or a
-            folder of ``.npy`` files, or an ``.npz`` file, with what the tutorial saves: ``X_train_val`` and ``X_test``
+            folder of ``.npy`` files, or an ``.npz`` file, with the arrays of the tutorial: ``X_train_val`` and ``X_test``
             (jets, 16), ``y_train_val`` and ``y_test`` (jets, 5), one-hot in alphabetical order of the classes.
         samples: Use only that many jets, the first of the table or of ``X_train_val``. ``X_test`` stays whole.
         validation: Fraction of the jets outside the test split that are for validation, at random.

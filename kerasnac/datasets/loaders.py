@@ -54,7 +54,7 @@ def from_arrays(
         y: Labels. Classification: indices (samples,) or (samples, 1), one-hot (samples, classes), or strings, which
             become indices into the names of the task or, without names, into the sorted strings. Regression:
             (samples,) or (samples, outputs).
-        task: What to predict, in one word or as a full :class:`Task`.
+        task: Kind of prediction, in one word or as a full :class:`Task`.
         outputs: Number of classes or of regressed values, unless the task says it; by default the labels tell.
         name: For messages and tables.
         seed: Seed of the random split.
@@ -241,7 +241,7 @@ def plain(values: Any, what: str) -> Array:
 
     Args:
         values: Anything NumPy makes an array of.
-        what: What they are, for messages.
+        what: Their name in messages.
 
     Returns:
         An array of integers, floats or text.

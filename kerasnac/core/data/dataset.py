@@ -114,7 +114,7 @@ class Development:
 
     Attributes:
         name: Name of the dataset, for messages and tables.
-        task: What is predicted.
+        task: Kind of prediction.
         input_grid: Number format of the firmware's input; all samples are on it.
         train: Training split.
         validation: Validation split.
@@ -246,7 +246,7 @@ def make_dataset(
         x: Samples, shape (samples, ...), any float or integer dtype.
         y: Labels: (samples,) integers for classification, (samples, outputs) floats for regression.
         name: For messages and tables.
-        task: What is predicted.
+        task: Kind of prediction.
         seed: Seed of the split.
         fractions: Train, validation and test fractions; must add up to 1.
         standardize: Subtract the mean and divide by the standard deviation of every feature (last axis).
@@ -257,7 +257,7 @@ def make_dataset(
         split: Own split: maps the number of samples to three index arrays.
 
     Raises:
-        DataError: With what is wrong and where: shapes, NaN or infinity, labels out of range, a class missing
+        DataError: Naming the problem and its place: shapes, NaN or infinity, labels out of range, a class missing
             from a split, an empty split, inputs that do not fit the grid.
     """
     x, y = _checked(np.asarray(x), np.asarray(y), name, task)

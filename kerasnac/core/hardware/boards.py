@@ -69,7 +69,7 @@ DEFAULT_BOARD = "vu13p"
 
 _ALIASES: Mapping[str, str] = {"u250": "alveo-u250", "u200": "alveo-u200", "pynqz2": "pynq-z2"}
 
-#: The device is what a part number begins with: package, speed grade and temperature range do not change the resources.
+#: A part number begins with the device: package, speed grade and temperature range do not change the resources.
 _DEVICE = re.compile(r"xc(7z\d+|[a-z]+\d+[a-z]*)")
 
 

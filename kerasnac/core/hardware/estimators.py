@@ -49,7 +49,7 @@ class Estimator(Protocol):
     def estimate(self, data: Development, architectures: Sequence[Architecture]) -> list[dict[str, float] | str]:
         """Estimate the costs of float architectures; runs in a worker.
 
-        The costs of an architecture do not depend on what else is in the batch.
+        The costs of an architecture do not depend on the others in the batch.
 
         Returns:
             For each one its metrics, or the reason why it has none: it is then infeasible.

@@ -25,7 +25,7 @@ class Node:
 
     Attributes:
         name: ``<kind>_<count>``.
-        layer: What it is.
+        layer: The layer.
         inputs: Indices of the nodes that it reads; -1 is the network's input.
         shapes: Shapes of one sample of each.
         output: Shape of one output sample.
@@ -131,7 +131,7 @@ class Architecture:
     def rewritten(self, replacement: Callable[[Node], Sequence[LayerSpec]], *, input: Precision | None = None) -> Architecture:
         """Return a copy in which every layer is replaced by a chain of layers: itself, none, or several.
 
-        The first of a chain reads what the layer read; what read the layer reads the last of the chain.
+        The first of a chain has the inputs of the layer; readers of the layer read the last of the chain.
 
         Args:
             replacement: Gives the chain for a node.

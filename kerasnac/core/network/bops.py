@@ -68,7 +68,7 @@ def costs(
     """
     rows: list[LayerCost] = []
     input_bits = activation_bits if architecture.input is None else architecture.input.bits
-    widths: list[int] = []  # of what leaves every node
+    widths: list[int] = []  # bit widths of the outputs of the nodes
     for node in architecture.nodes:
         incoming = [widths[source] if source >= 0 else input_bits for source in node.inputs]
         layer, products, second_factor = node.layer, node.products, SECOND_FACTORS[node.layer.kind]
@@ -108,7 +108,7 @@ def _activation(node: Node, incoming: Sequence[int], default: int) -> int:
 _ADDS_ONLY = Unsupported("it adds or compares, and the formula counts multiplications with their sums")
 _WIRES = Unsupported("it computes nothing")
 
-#: For every kind that multiplies: the width of the second factor, from the node, the widths of what it reads, and the
+#: For every kind that multiplies: the width of the second factor, from the node, the bit widths of its inputs, and the
 #: default width of weights.
 SECOND_FACTORS: Mapping[str, Callable[[Node, Sequence[int], int], int] | Unsupported] = {
     "dense": _weight,

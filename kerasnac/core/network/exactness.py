@@ -94,12 +94,12 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
 def obstacle(layer: LayerSpec, shape: Shape, *, first: bool = True) -> str:
     """Return the reason why a layer has no exact firmware, whatever its formats; empty if it may have.
 
-    The one list of what cannot be exact, for search spaces and for conversion.
+    Search spaces and conversion both refuse layers by this list alone.
 
     Args:
         layer: The layer.
-        shape: Shape of what it reads.
-        first: Whether it is the first layer of the network.
+        shape: Shape of its input.
+        first: True if it is the first layer of the network.
     """
     if layer.kind == "window" and not first:
         return "a window is cut from the samples before they reach the firmware; make it the first block"
@@ -124,7 +124,7 @@ def verdict(gene: str, value: object) -> str:
     """Return what a choice means for firmware: ``exact``, its condition, or the reason why there is none.
 
     Args:
-        gene: Name of the gene; its last part says what is chosen.
+        gene: Name of the gene; its last part names the choice.
         value: The value.
     """
     choice = gene.rsplit(".", 1)[-1]

@@ -23,7 +23,7 @@ CLIP_QUANTILE = 1e-3
 BIAS_BITS = 16
 
 #: Largest exponent of a step or a bound, up or down. QKeras scales by powers of two in float32; beyond 2**110 or so they
-#: become zero or infinity, and what it computes NaN.
+#: become zero or infinity, and its results NaN.
 MAX_EXPONENT = 100
 
 
@@ -32,8 +32,8 @@ class Observed:
     """Range of an activation's inputs and outputs on training data, without the tail that saturates.
 
     Attributes:
-        inputs: (low, high) of what enters the activation function.
-        outputs: (low, high) of what leaves it.
+        inputs: (low, high) of the inputs of the activation function.
+        outputs: (low, high) of its outputs.
     """
 
     inputs: tuple[float, float]
@@ -55,8 +55,8 @@ def quantize(
     kernels take the split with the least squared error, biases resolve their accumulator.
 
     The number of integer bits follows from the range and not from the width, and may exceed it. So there is a format of
-    every width from 2 bits that holds a finite range, to half a step: too few bits cost resolution, never range. What
-    can fail is found by :func:`check_representable`, and weights that are not finite have no range.
+    every width from 2 bits that holds a finite range, to half a step: too few bits cost resolution, never range. Formats
+    that fail all the same are found by :func:`check_representable`; weights that are not finite have no range.
 
     Args:
         architecture: Float, batch norms folded.
@@ -76,7 +76,7 @@ def quantize(
     for what, bits in (("weight", weight_bits), ("activation", activation_bits)):
         if bits < 2:
             raise ConfigError(f"{what} width {bits} is too small: at least 2 bits")
-    fractional: dict[int, int] = {-1: input_grid.fractional}  # of what leaves every node
+    fractional: dict[int, int] = {-1: input_grid.fractional}  # bits of the outputs of the nodes
     chains: dict[str, tuple[LayerSpec, ...]] = {}
     given = _Given(weights, observed, weight_bits, activation_bits)
     for i, node in enumerate(architecture.nodes):

@@ -28,7 +28,7 @@ log = logging.getLogger("kerasnac")
 
 AnyOrigin = TypeVar("AnyOrigin")
 
-#: What reading a damaged file, or one of another version, raises.
+#: Errors that reading a damaged file, or one of another version, raises.
 _DAMAGE = (
     LookupError,
     TypeError,
@@ -54,7 +54,7 @@ class Trained:
         training: How it was trained last.
         metrics: Metrics on validation, by name.
         seed: Seed of the training.
-        origin: Which stage made it, and of what; None for a network that no stage made.
+        origin: The stage that made it, and its source; None for a network that no stage made.
     """
 
     name: str

@@ -41,7 +41,7 @@ class Evaluation:
         generation: Generation of the search, from 0.
         genome: Canonical genome.
         status: See :data:`Status`.
-        candidate: What the genome decodes to; None if it is infeasible.
+        candidate: Network and training that the genome stands for; None if it is infeasible.
         metrics: Values by name; only costs when it was not trained.
         fidelity: How carefully it was, or would have been, evaluated.
         seed: Seed of the training.

@@ -64,8 +64,8 @@ class Selection:
             points: A front, or any points.
             value: Recorded values of a point, by name.
             metric: Name of the task metric.
-            cost: Name of what is to be small, for rules that name no cost of their own.
-            sense: Whether the metric is to be large or small.
+            cost: Name of the cost to keep small, for rules that name none of their own.
+            sense: ``max`` if a larger metric is better, else ``min``.
 
         Raises:
             ConfigError: If there is no point, none reaches the threshold, or the budget's cost was not recorded.

@@ -20,7 +20,7 @@ from kerasnac.core.settings.base import Bits, BoardName, Settings, SingleRule
 from kerasnac.core.settings.costs import AdderGraphSettings
 from kerasnac.core.space.blocks.base import Values
 
-#: To which weights a pruning iteration sets back what it keeps.
+#: Weights to which a pruning iteration sets back those that it keeps.
 Rewind = Literal["start", "early", "keep"]
 
 #: Among which weights the smallest are pruned.
@@ -69,13 +69,13 @@ class CompressSettings(Settings):
         iterations: Pruning iterations after the unpruned one, if iterative.
         fraction: Fraction of the remaining weights that each iteration prunes.
         sparsities: Sparsities of the pruned kernels after the unpruned training, ascending, if one-shot.
-        rewind: Weights from which an iteration trains what it keeps: those at the ``start`` of the quantization-aware
+        rewind: Weights from which an iteration trains those that it keeps: the ones at the ``start`` of the quantization-aware
             training, those ``early`` in the unpruned one (Frankle et al., arXiv:1912.05671), or ``keep``: those of the
             iteration before, which is fine-tuning. The learning rate begins anew in every iteration.
         rewind_epochs: Epochs of the unpruned training after which its weights are ``early``.
         ranking: ``layer``: every kernel is pruned alike. ``global``: one threshold for the magnitudes of the latent weights
             of all pruned kernels, without any scale by layer.
-        prune_output: Whether the output layer is pruned too.
+        prune_output: True if the output layer is pruned too.
         tolerance: A precision ends when the metric has been worse than the tuned float model's by more than this,
             relatively, for ``patience`` points in a row; such points are recorded, but not on a front. None: none ends.
         patience: See ``tolerance``.
@@ -83,7 +83,7 @@ class CompressSettings(Settings):
         learning_rate: Initial learning rate, with cosine decay; half of the tuned one by default, since training
             starts from tuned weights.
         clip_quantile: Fraction of an activation's values that may exceed its format, at each end.
-        cost: What the front is of, besides the metric, and what rules without a cost of their own mean by cheap.
+        cost: Cost on the other axis of the front, and in rules without a cost of their own.
         estimators: Sources of costs to record for every point, from its weights, besides what ``cost`` needs.
         board: FPGA board or part, for ``adder_percent``.
         adder_graph: How adder graphs are made.

@@ -72,7 +72,7 @@ class RunSettings(Settings):
 
     Attributes:
         name: Name of the run.
-        description: What it is about, with sources.
+        description: Purpose of the run, with sources.
         space: The search space.
         dataset: Where the samples come from.
         search: The global search.

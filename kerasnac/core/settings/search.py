@@ -23,8 +23,8 @@ class CandidateGraphSettings(AdderGraphSettings):
     """Settings of the adder graphs of candidates, and of the weights that they are made of.
 
     Attributes:
-        weights: ``drawn`` before any training, with the widths and the sparsity that the candidate is to end with: what
-            is over a budget is not trained. ``trained`` where widths or sparsities are genes: those that it ends with.
+        weights: ``drawn`` before any training, with the bit widths and the sparsity of the settings: candidates over a
+            budget are not trained. ``trained`` where bit widths or sparsities are genes: the weights after the training.
         weight_bits: Width of the weights; a layer's own width wins.
         activation_bits: Width of the activations; a layer's own width wins.
         sparsity: Fraction of the weights that are pruned; a layer's own one wins.
@@ -95,7 +95,7 @@ class SearchSettings(Settings):
         evaluations: Candidates to train, at most.
         max_hours: Wall time after which no generation is begun, counted over all sessions of a resumed search.
         stagnation: Generations without a gain of hypervolume after which the search ends.
-        reference_point: Hypervolume counts what is better than this point: metric -> value; by default one
+        reference_point: Point, metric -> value, up to which the hypervolume reaches; by default one
             somewhat beyond the front of the first generation.
         training: How every candidate is trained.
         quantized: How it is trained on, where widths or sparsities are genes.

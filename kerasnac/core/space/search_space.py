@@ -70,10 +70,10 @@ class SearchSpace(BaseModel):
         input: Shape of one sample, channels last; a single number means a vector.
         outputs: Units of the output layer (classes or regressed values); a map is flattened before it.
         blocks: The blocks in order.
-        output_layer: Width and sparsity of the output layer's kernel, where they are searched.
+        output_layer: Bit width and sparsity of the output layer's kernel, where they are searched.
         training: Hyperparameters that are searched with the architecture: name -> values.
-        firmware: ``exact`` allows nothing that cannot become bit-exact firmware: what never can is an error, what
-            cannot for some shapes makes a candidate infeasible. ``any`` allows everything.
+        firmware: ``exact`` refuses choices that never become bit-exact firmware, and makes a candidate infeasible whose
+            shapes forbid it. ``any`` allows everything.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -81,7 +81,7 @@ class Journal:
         """Read the lines of the whole records after a position, undecoded.
 
         Args:
-            start: What an earlier call returned; the beginning of the file by default.
+            start: The position that an earlier call returned; the beginning of the file by default.
 
         Returns:
             The lines, oldest first, and the position after them.

@@ -21,7 +21,7 @@ def content_key(kind: str, **parts: Any) -> str:
     It depends on no name of a class and on no order, and a part that is left out counts like one that did not exist.
 
     Args:
-        kind: What the key is of, so that keys of different things differ.
+        kind: Name of the kind of thing, so that keys of different kinds differ.
         **parts: All that decides it, as JSON: numbers, texts, lists and dictionaries, None.
 
     Returns:

@@ -5,7 +5,7 @@ All are ``flock(2)``. The kernel drops such a lock when its process ends, howeve
 On NFS, Linux turns it into a byte-range lock of the server. Between two clients of one server (Linux 6.1, NFSv4.2 and
 NFSv3) this was tried, and holds: one client is refused, or waits, while the other has the lock; of journals to which both
 append nothing is lost; a killed process leaves no lock. The lock of a client that loses its network is free after the lease
-of the server, 90 seconds. What one machine has appended the others read at once; a new file they may see some seconds later.
+of the server, 90 seconds. Other machines read an appended record at once; a new file they may see some seconds later.
 NFSv4 tells clients apart by their host names: two with the same name, containers for example, take each other's locks.
 
 A file system that says that it has no locks is refused: NFSv3 without ``statd``, Lustre without the option ``flock``. One

@@ -14,7 +14,7 @@ class Step:
         stage: Name of the stage.
         done: Units done.
         total: Units in all.
-        text: What there is to say, for example the best metric so far.
+        text: Message, for example the best metric so far.
     """
 
     stage: str

@@ -48,7 +48,7 @@ class Choice:
 
     Attributes:
         name: Unique within its block.
-        values: What it may be; a single value makes no gene.
+        values: Values to choose from; a single one makes no gene.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Picks:
 class Block(BaseModel):
     """Part of a network with choices in it.
 
-    The fields of a block are what YAML may say about it. A new block is one subclass with a ``block`` tag,
+    The fields of a block are its keys in YAML. A new block is one subclass with a ``block`` tag,
     :meth:`choices` and :meth:`layers`, entered in :data:`kerasnac.core.space.blocks.BLOCKS` so that YAML knows it.
 
     A gene that :meth:`layers` does not read is inactive: conditions need not be declared.
@@ -188,7 +188,7 @@ class Quantizable(Kernel, Block):
         Args:
             picks: Picks of ``norm`` and ``activation``.
             bits: Picks of the widths, where they are not those of norm and activation.
-            axes: What a layer norm normalises over.
+            axes: Axes over which a layer norm normalises.
         """
         norm = picks["norm"]
         if norm == "batch":

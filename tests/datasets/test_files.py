@@ -37,7 +37,7 @@ def test_folder_npz_and_hdf5_hold_the_same_arrays(tmp_path: Path) -> None:
         b, a = read_arrays(path, ("b", "a"))
         np.testing.assert_array_equal(a, A)
         np.testing.assert_array_equal(b, B)
-        with pytest.raises(DataError, match=f"{path.name}: there is no .* 'c'; there is a, b"):
+        with pytest.raises(DataError, match=f"{path.name}: .*'c'.* a, b"):
             read_arrays(path, ("a", "c"))
 
 
@@ -46,14 +46,14 @@ def test_refused_array_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.bin: there is no such file"):
         read_arrays(path, ("a",))
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises(DataError, match=r"a\.bin: is neither a folder of npy files nor an npz or HDF5 file"):
+    with pytest.raises(DataError, match=r"a\.bin: .*npy.*npz.*HDF5"):
         read_arrays(path, ("a",))
     for content in (b"", b"\x93NUMPY\x01\x00"):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"a\.bin: cannot be read as npy"):
             read_npy(path)
     np.save(tmp_path / "o.npy", np.array([{}, {}]))
-    with pytest.raises(DataError, match=r"o\.npy: cannot be read as npy .*allow_pickle"):
+    with pytest.raises(DataError, match=r"o\.npy: .*allow_pickle"):
         read_npy(tmp_path / "o.npy")
 
 
@@ -62,7 +62,7 @@ def test_hdf5_is_read_lazily_and_late_errors_name_the_file(tmp_path: Path) -> No
         file["a"] = A
     with open_hdf5(tmp_path / "a.h5", ("a",)) as (node,):
         np.testing.assert_array_equal(node[1], A[1])
-    with pytest.raises(DataError, match=r"a\.h5: cannot be read as HDF5 \(torn\)"), open_hdf5(tmp_path / "a.h5", ("a",)):
+    with pytest.raises(DataError, match=r"a\.h5: .*HDF5 \(torn\)"), open_hdf5(tmp_path / "a.h5", ("a",)):
         raise OSError("torn")
 
 

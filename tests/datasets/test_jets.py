@@ -89,15 +89,13 @@ def test_refused_options(path: Path, options: Any, error: type[Exception], messa
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.npz: there is no such file; expected an npz file with the arrays constituents"):
+    with pytest.raises(DataError, match=r"none\.npz: .*constituents"):
         jets(tmp_path / "none.npz")
 
 
 def test_missing_array(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", features=content()["features"], label=content()["label"])
-    with pytest.raises(
-        DataError, match=r"a\.npz: there is no array 'classes'; there is features, label; expected .*constituents"
-    ):
+    with pytest.raises(DataError, match=r"a\.npz: .*'classes'.*features, label.*constituents"):
         jets(tmp_path / "a.npz")
 
 
@@ -210,12 +208,12 @@ def test_refused_hls4ml_arrays(tmp_path: Path, arrays: Any, message: str) -> Non
 def test_refused_hls4ml_sources_and_options(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.arff: there is no such file"):
         hls4ml_jets(tmp_path / "none.arff")
-    with pytest.raises(DataError, match="there is no npy file 'X_train_val'; there is none at all"):
+    with pytest.raises(DataError, match="'X_train_val'"):
         hls4ml_jets(tmp_path)
     path = table(tmp_path)
-    with pytest.raises(ConfigError, match="validation = 1 must be between 0 and 1"):
+    with pytest.raises(ConfigError, match="validation = 1"):
         hls4ml_jets(path, validation=1)
-    with pytest.raises(DataError, match=r"jets\.csv: samples = 401, but there are only 400"):
+    with pytest.raises(DataError, match=r"jets\.csv: samples = 401.* 400"):
         hls4ml_jets(path, samples=JETS + 1)
 
 
@@ -265,7 +263,7 @@ def test_refused_particles(tmp_path: Path) -> None:
             particle_jets(source, **options)
     for wrong in (particles - 1, particles + np.array([0, 7, 0])):
         source, _ = write_particles(tmp_path, "npz", wrong, label)
-        with pytest.raises(DataError, match=r"p\.npz .*is not \(pT, Δη, Δφ\): use scaling none"):
+        with pytest.raises(DataError, match=r"p\.npz .*\(pT, Δη, Δφ\).*scaling"):
             particle_jets(source, particles=6, scaling="physical")
     source, _ = write_particles(tmp_path, "npy", particles, label)
     with pytest.raises(DataError, match=r"none\.npy: there is no such file"):

@@ -40,10 +40,10 @@ def test_unknown_name_lists_all() -> None:
     ],
 )
 def test_unknown_option_lists_the_allowed_ones(name: str, allowed: str) -> None:
-    with pytest.raises(ConfigError, match=f"dataset {name} has no option 'colour': it takes {allowed}"):
+    with pytest.raises(ConfigError, match=f"{name} .*'colour'.*{allowed}"):
         load(name, colour="red")
 
 
 def test_missing_option_is_named() -> None:
-    with pytest.raises(ConfigError, match="dataset csv needs the option 'label'"):
+    with pytest.raises(ConfigError, match=r"csv .*'label'"):
         load("csv", path="a.csv")

@@ -80,7 +80,7 @@ def test_text_labels_follow_the_names_of_the_task() -> None:
     np.testing.assert_array_equal(from_arrays(X, TEXT, task=task).open_test().y, 2 - from_arrays(X, Y).open_test().y)
     with pytest.raises(DataError, match="labels have dtype"):
         from_arrays(X, TEXT, task="regression")
-    with pytest.raises(DataError, match="label 'emu' is none of the classes cat, dog"):
+    with pytest.raises(DataError, match=r"'emu' .*cat, dog"):
         from_arrays(X, TEXT, task=Task("classification", 2, names=("cat", "dog")))
 
 
@@ -125,7 +125,7 @@ def test_images_and_nested_hdf5(tmp_path: Path) -> None:
 def test_csv_features_are_all_others_or_those_named(tmp_path: Path) -> None:
     path = write_csv(tmp_path, y=Y, id=TEXT)
     assert from_csv(path, label="y", features=["c", "a"]).input_shape == (2,)
-    with pytest.raises(DataError, match=r"toy\.csv: column 'id' is not numeric"):
+    with pytest.raises(DataError, match=r"toy\.csv: .*'id'"):
         from_csv(path, label="y")
 
 
@@ -133,7 +133,7 @@ def test_a_rare_class_is_a_warning_with_its_name() -> None:
     x = np.random.default_rng(0).normal(size=(2000, 2))
     y = np.zeros(2000, int)
     y[:700], y[::100] = 1, 2
-    with pytest.warns(UserWarning, match=r"zoo: class emu makes up only [01]\.\d+% of the training samples"):
+    with pytest.warns(UserWarning, match=r"zoo: .*\bemu\b.*[01]\.\d+%"):
         from_arrays(x, y, task=Task("classification", 3, names=NAMES), name="zoo")
 
 
@@ -179,14 +179,14 @@ def test_refused_task() -> None:
 @pytest.mark.parametrize(("load", "write"), [(from_npz, write_npz), (from_hdf5, write_hdf5)])
 def test_errors_of_array_files_say_where(load: Callable[..., Dataset], write: Callable[..., Path], tmp_path: Path) -> None:
     path = write(tmp_path, x=broken(np.inf), y=Y)
-    with pytest.raises(DataError, match=r"toy\..* \(samples 'x', labels 'y'\): mine: sample 5 is NaN or infinite"):
+    with pytest.raises(DataError, match=r"toy\..*'x'.*'y'.*mine: sample 5 .*NaN"):
         load(path, name="mine")
-    with pytest.raises(DataError, match=r"toy\..*: there is no .* 'images'; there is x, y"):
+    with pytest.raises(DataError, match=r"toy\..*'images'.* x, y"):
         load(path, x="images")
     with pytest.raises(DataError, match="nowhere: there is no such file"):
         load(tmp_path / "nowhere")
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises(DataError, match=rf"{path.name}: (is not an npz file|cannot be read as HDF5)"):
+    with pytest.raises(DataError, match=rf"{path.name}: .*(npz|HDF5)"):
         load(path)
 
 
@@ -207,17 +207,17 @@ def test_npz_with_damage(tmp_path: Path) -> None:
 
 def test_errors_of_tables_say_where(tmp_path: Path) -> None:
     path = write_csv(tmp_path, broken(np.inf), y=Y)
-    with pytest.raises(DataError, match=r"toy\.csv: column 'b' is empty or infinite in 1 of 120 samples, first in sample 5"):
+    with pytest.raises(DataError, match=r"toy\.csv: .*'b' .*1 of 120 .*sample 5"):
         from_csv(path, label="y")
-    with pytest.raises(DataError, match=r"toy\.csv: there is no column 'z'; there is a, b, c, y"):
+    with pytest.raises(DataError, match=r"toy\.csv: .*'z'.* a, b, c, y"):
         from_csv(path, label="z")
-    with pytest.raises(DataError, match="column 'a' is both a feature and a label"):
+    with pytest.raises(DataError, match="column 'a'"):
         from_csv(path, label="a", features=["a"])
     with pytest.raises(DataError, match="no column of labels"):
         from_csv(path, label=[])
     with pytest.raises(DataError, match="no column of features"):
         from_csv(path, label="y", features=[])
-    with pytest.raises(DataError, match=r"toy\.csv \(labels y\): toy: class labels must be"):
+    with pytest.raises(DataError, match=r"toy\.csv \(labels y\): toy: "):
         from_csv(write_csv(tmp_path, y=Y + 1), label="y")
     with pytest.raises(DataError, match="column 'kind' is not numeric"):
         from_csv(write_csv(tmp_path, kind=TEXT), label=["a", "kind"], task="regression")

@@ -180,7 +180,7 @@ def test_every_layout_gives_the_same(tmp_path: Path) -> None:
 def test_more_states_than_two(tmp_path: Path) -> None:
     path = save(tmp_path / "three.npy", np.column_stack([PAIRS.reshape(N, -1), np.arange(N) % 3]))
     assert iq_readout(path, labels=-1, task="classification").task.outputs == 3
-    with pytest.raises(DataError, match=r"three\.npy \(labels in column -1\): three: label 2 of sample 2 is outside 0..1"):
+    with pytest.raises(DataError, match=r"three\.npy \(labels in column -1\): three: label 2 of sample 2"):
         iq_readout(path, labels=-1)
 
 
@@ -189,18 +189,16 @@ def test_refused_recordings(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.npy: there is no such file"):
         iq_readout(tmp_path / "none.npy", labels=states)
     odd = save(tmp_path / "odd.npy", PAIRS.reshape(N, -1)[:, 1:])
-    with pytest.raises(
-        DataError, match=r"odd\.npy \(labels in .*y\.npy\): the traces have shape \(120, 11\); expected .*I0, Q0"
-    ):
+    with pytest.raises(DataError, match=r"odd\.npy \(labels in .*y\.npy\): .*\(120, 11\).*I0, Q0"):
         iq_readout(odd, labels=states)
-    with pytest.raises(DataError, match=r"odd\.npy: an array of shape \(120, 11\) has no column 11"):
+    with pytest.raises(DataError, match=r"odd\.npy: .*\(120, 11\) .*column 11"):
         iq_readout(odd, labels=11)
     pairs = save(tmp_path / "pairs.npy", PAIRS)
-    with pytest.raises(DataError, match=r"pairs\.npy: an array of shape \(120, 6, 2\) has no column -1"):
+    with pytest.raises(DataError, match=r"pairs\.npy: .*\(120, 6, 2\) .*column -1"):
         iq_readout(pairs, labels=-1)
     with pytest.raises(DataError, match=r"shape \(120, 2, 6\)"):
         iq_readout(save(tmp_path / "turned.npy", PAIRS.transpose(0, 2, 1)), labels=states)
-    with pytest.raises(DataError, match=r"pairs\.npy .*120 samples but labels of shape \(119,\)"):
+    with pytest.raises(DataError, match=r"pairs\.npy .*120 .*\(119,\)"):
         iq_readout(pairs, labels=save(tmp_path / "few.npy", STATES[1:]))
     pairs.write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match=r"pairs\.npy: cannot be read as npy"):

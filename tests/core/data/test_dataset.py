@@ -154,7 +154,7 @@ def test_refused_constant_feature() -> None:
 
 
 def test_refused_grid_that_is_too_small() -> None:
-    with pytest.raises(DataError, match=r"lie outside the input grid ap_fixed<8,1>"):
+    with pytest.raises(DataError, match=r"ap_fixed<8,1>"):
         build(X, Y, input_grid=Precision(8, 1))
     assert build(X, Y, input_grid=Precision(8, 1), max_saturation=0.5).development.saturated > 0.2
 
@@ -211,11 +211,11 @@ def test_too_many_folds_are_refused() -> None:
     fewest = int(min(np.bincount(np.concatenate([data.train.y, data.validation.y]))))
     with pytest.raises(
         DataError,
-        match=f"toy: {fewest + 1} folds need as many samples of every class, one has {fewest}: use fewer folds",
+        match=rf"toy: {fewest + 1} folds .*\b{fewest}\b",
     ):
         list(data.folds(fewest + 1))
     assert len(list(data.folds(fewest))) == fewest
-    with pytest.raises(DataError, match="toy: 52 folds need as many samples of every class, one has 51"):
+    with pytest.raises(DataError, match=r"toy: 52 folds .*\b51\b"):
         list(build(x, x, Task("regression", 3)).development.folds(52))
 
 

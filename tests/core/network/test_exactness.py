@@ -163,7 +163,7 @@ def test_unsigned_weights_are_refused() -> None:
 def test_weights_that_are_no_numbers_are_refused() -> None:
     plain = network(dense(2))
     weights = random_weights(plain) | {"dense_0/bias": np.array([0.0, np.nan], np.float32)}  # type: ignore[operator]
-    with pytest.raises(ConversionError, match="dense_0: dense_0/bias holds NaN"):
+    with pytest.raises(ConversionError, match=r"dense_0/bias .*NaN"):
         check_exact(plain, weights)
 
 
@@ -347,5 +347,5 @@ def test_a_window_can_only_be_cut_from_the_samples() -> None:
     late = {"block": "window", "start": [0, 1], "length": 2}
     pooled = {"block": "pool", "op": "max", "size": 2}
     late_space = SearchSpace.model_validate({"input": [8, 2], "outputs": 2, "firmware": "exact", "blocks": [pooled, late]})
-    with pytest.raises(Infeasible, match=r"block 1 \(window\): a window is cut .* make it the first block"):
+    with pytest.raises(Infeasible, match=r"block 1 \(window\): .*first block"):
         late_space.decode((0,))

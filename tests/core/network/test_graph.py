@@ -202,7 +202,7 @@ def test_a_network_without_window_is_used_as_it_is() -> None:
 
 @pytest.mark.parametrize("shape", [(8,), (8, 8, 1)])
 def test_a_window_needs_a_readout(shape: Shape) -> None:
-    with pytest.raises(Infeasible, match=r"window needs a readout \(steps, channels\), got shape \(8,"):
+    with pytest.raises(Infeasible, match=r"window .*\(8,"):
         network(shape, Window(start=0, length=4))
 
 

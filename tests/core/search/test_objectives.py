@@ -31,14 +31,12 @@ def test_budgets_are_bounds_in_the_sense_of_their_metric() -> None:
 
 @pytest.mark.parametrize("names", [("metric", "speed"), ("distance",)])
 def test_unknown_objectives_name_the_known_ones(names: tuple[str, ...]) -> None:
-    with pytest.raises(
-        ConfigError, match=f"unknown objective or budget '{names[-1]}': one of metric, accuracy, bops, parameters"
-    ):
+    with pytest.raises(ConfigError, match=f"'{names[-1]}'.* bops, parameters"):
         resolve(names, {}, CLASSES)
 
 
 def test_unknown_budgets_are_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown objective or budget 'luts'"):
+    with pytest.raises(ConfigError, match="'luts'"):
         resolve(("metric",), {"luts": 100}, CLASSES)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,7 +100,7 @@ def test_a_budget_is_kept_and_no_affordable_point_is_better(front: list[Point], 
     rule = Selection("budget", budget, "cost")
     options = {"metric": "metric", "cost": "half", "sense": "max" if largest else "min"}
     if not affordable:
-        with pytest.raises(ConfigError, match="no model keeps cost <= "):
+        with pytest.raises(ConfigError, match="cost <= "):
             rule.pick(front, values, **options)  # type: ignore[arg-type]
         return
     (chosen,) = rule.pick(front, values, **options)  # type: ignore[arg-type]
@@ -140,19 +142,19 @@ def test_rules_are_read(text: str, rule: Selection) -> None:
 
 
 def test_a_budget_that_nobody_keeps_tells_the_cheapest() -> None:
-    with pytest.raises(ConfigError, match=r"^no model keeps cost <= 9; the cheapest needs 10$"):
+    with pytest.raises(ConfigError, match=r"cost <= 9; .* 10$"):
         pick("cost <= 9", FRONT)
 
 
 def test_a_budget_of_a_cost_that_is_not_recorded_lists_what_is() -> None:
-    with pytest.raises(ConfigError, match=r"^no 'lut' is recorded to select by; there are metric, cost, half$"):
+    with pytest.raises(ConfigError, match=r"'lut' .* metric, cost, half"):
         pick("lut <= 9", FRONT)
 
 
 def test_a_threshold_out_of_reach_tells_the_best() -> None:
-    with pytest.raises(ConfigError, match=r"no model reaches a metric of 0.9; the best is 0.73"):
+    with pytest.raises(ConfigError, match=r"0\.9; .* 0\.73"):
         pick("metric 0.9", FRONT)
-    with pytest.raises(ConfigError, match=r"no model reaches a metric of 0.1; the best is 0.27"):
+    with pytest.raises(ConfigError, match=r"0\.1; .* 0\.27"):
         pick("metric 0.1", MIRRORED, largest=False)
 
 
@@ -180,5 +182,5 @@ def test_an_empty_front_is_refused() -> None:
     ],
 )
 def test_other_rules_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"unknown selection .*: one of front \(all of it\), best, knee, "):
+    with pytest.raises(ConfigError, match=rf"{re.escape(repr(text))}.* best, knee"):
         Selection.parse(text)

@@ -308,7 +308,7 @@ def test_mistakes_outside_a_profile_point_outside(file: Path) -> None:
 
 
 def test_a_file_that_is_missing_names_those_that_come_with_kerasnac() -> None:
-    with pytest.raises(ConfigError, match=r"nowhere.yaml: No such file or directory; give a YAML file, or one of .*jets_mlp"):
+    with pytest.raises(ConfigError, match=r"nowhere.yaml: .*jets_mlp"):
         load_run("nowhere.yaml")
 
 

@@ -86,12 +86,10 @@ def test_a_reference_is_frozen_and_strict() -> None:
 
 
 def test_a_path_that_is_nowhere_lists_the_baselines(tmp_path: Path) -> None:
-    with pytest.raises(
-        (ConfigError, ValidationError), match=r"nowhere is neither a JSON file nor a baseline: braggnn, nac_bragg"
-    ):
+    with pytest.raises((ConfigError, ValidationError), match=r"nowhere .*braggnn, nac_bragg"):
         read("nowhere", tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises((ConfigError, ValidationError), match="empty is neither a JSON file nor a baseline"):
+    with pytest.raises((ConfigError, ValidationError), match=r"empty .*braggnn"):
         read("empty", tmp_path)
 
 

@@ -271,7 +271,7 @@ def test_feasible_samples_decode() -> None:
 
 def test_an_impossible_space_says_why() -> None:
     space = SearchSpace(input=(2, 2, 1), outputs=2, blocks=(Conv(channels=(1, 2)),))
-    with pytest.raises(SpaceError, match=r"none of 10 .* block 0 \(conv\): 3x3 kernel is larger than its 2x2 map"):
+    with pytest.raises(SpaceError, match=r"10 .* block 0 \(conv\): 3x3 .*2x2"):
         space.sample_feasible(np.random.default_rng(0), tries=10)
 
 
@@ -316,7 +316,7 @@ def test_a_block_of_ones_own_works_without_being_registered() -> None:
 
 def test_a_misfit_raised_by_a_block_names_it() -> None:
     space = SearchSpace(input=6, outputs=3, blocks=(Bottleneck(narrow=(9,)),))
-    with pytest.raises(Infeasible, match=r"block 0 \(bottleneck\): wider than its input"):
+    with pytest.raises(Infeasible, match=r"block 0 \(bottleneck\): wider"):
         space.decode((1, 0))
 
 

@@ -121,13 +121,6 @@ def test_inactive_genes_change_nothing(point: tuple[SearchSpace, Genome], data: 
 
 
 @given(pairs)
-def test_canonical_genomes_differ_where_candidates_do(pair: tuple[SearchSpace, Genome, Genome]) -> None:
-    space, left, right = pair
-    if space.canonical(left) == space.canonical(right):
-        assert meaning(space, left) == meaning(space, right)
-
-
-@given(pairs)
 def test_equal_candidates_have_equal_ids_and_others_do_not(pair: tuple[SearchSpace, Genome, Genome]) -> None:
     space, *both = pair
     left, right = (meaning(space, genome) for genome in both)
@@ -296,9 +289,6 @@ class Bottleneck(Block):
         if picks["narrow"]:
             yield LayerSpec.of("dense", units=picks["narrow"])
             yield LayerSpec.of("dense", units=picks["wide"])
-
-    def size(self) -> int:
-        return 1 + 3 * len(self.narrow)
 
 
 def test_a_block_of_ones_own_works_without_being_registered() -> None:

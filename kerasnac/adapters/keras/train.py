@@ -14,7 +14,7 @@ from kerasnac.adapters.keras.build import Model, build, get_weights, set_weights
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.data.dataset import Development, Split, Task
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.quantization import Observed, quantize
+from kerasnac.core.network.quantization import ActivationRange, quantize
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm
 
@@ -252,7 +252,9 @@ def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any])
     return {name: np.asarray(array).reshape(len(x), -1) for name, array in zip(names, arrays, strict=True)}
 
 
-def observe(architecture: Architecture, weights: Weights, x: NDArray[Any], *, clip_quantile: float) -> dict[str, Observed]:
+def observe(
+    architecture: Architecture, weights: Weights, x: NDArray[Any], *, clip_quantile: float
+) -> dict[str, ActivationRange]:
     """Measure the ranges of all activations on some samples.
 
     Args:
@@ -273,7 +275,7 @@ def observe(architecture: Architecture, weights: Weights, x: NDArray[Any], *, cl
     tensors = [tensor for name in names for tensor in (model.get_layer(name).input, model.get_layer(name).output)]
     values = keras.Model(model.input, tensors).predict(x, batch_size=PREDICT_BATCH, verbose=0)
     ranges = [tuple(float(q) for q in np.quantile(v, (clip_quantile, 1 - clip_quantile))) for v in values]
-    return {name: Observed(before, after) for name, before, after in zip(names, ranges[::2], ranges[1::2], strict=True)}  # type: ignore[arg-type]
+    return {name: ActivationRange(before, after) for name, before, after in zip(names, ranges[::2], ranges[1::2], strict=True)}  # type: ignore[arg-type]
 
 
 def quantized_start(

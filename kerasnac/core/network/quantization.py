@@ -28,7 +28,7 @@ MAX_EXPONENT = 100
 
 
 @dataclass(frozen=True)
-class Observed:
+class ActivationRange:
     """Range of an activation's inputs and outputs on training data, without the tail that saturates.
 
     Attributes:
@@ -43,7 +43,7 @@ class Observed:
 def quantize(
     architecture: Architecture,
     weights: Weights,
-    observed: Mapping[str, Observed],
+    observed: Mapping[str, ActivationRange],
     *,
     input_grid: Precision,
     weight_bits: int,
@@ -125,7 +125,7 @@ class _Given:
     """Arguments of :func:`quantize` that the rules for layers read."""
 
     weights: Weights
-    observed: Mapping[str, Observed]
+    observed: Mapping[str, ActivationRange]
     weight_bits: int
     activation_bits: int
 
@@ -180,7 +180,7 @@ QUANTIZED: Mapping[str, Callable[[Node, Sequence[int], _Given], _Chain] | Unsupp
 }
 
 
-def _activation_formats(layer: LayerSpec, observed: Observed, bits: int) -> tuple[Precision, ...]:
+def _activation_formats(layer: LayerSpec, observed: ActivationRange, bits: int) -> tuple[Precision, ...]:
     """Return the format of the output, preceded by that of the input for a table activation."""
     fn = ACTIVATIONS[layer["fn"]]
     output = Precision.covering(*observed.outputs, bits, signed=fn.signed)

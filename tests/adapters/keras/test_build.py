@@ -13,7 +13,7 @@ from kerasnac.adapters.keras.train import predict
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.network.quantization import Observed, quantize
+from kerasnac.core.network.quantization import ActivationRange, quantize
 from kerasnac.core.network.weights import fold_batch_norm
 from kerasnac.core.space.blocks import Choose, Conv, Mlp, Nothing
 from kerasnac.core.space.search_space import SearchSpace
@@ -67,7 +67,7 @@ def random_weights(architecture: Architecture, seed: int = 0) -> dict[str, np.nd
 def quantized(architecture: Architecture, weights: Any, *, weight_bits: int = 6, activation_bits: int = 8) -> Architecture:
     """Formats for activations between -4 and 4."""
     observed = {
-        node.name: Observed((-4, 4), (-4 if node.layer["fn"] != "relu" else 0, 4))
+        node.name: ActivationRange((-4, 4), (-4 if node.layer["fn"] != "relu" else 0, 4))
         for node in architecture.nodes
         if node.layer.kind == "activation"
     }
@@ -164,7 +164,7 @@ def test_at_16_bits_outputs_hardly_change(fn: str) -> None:
     weights = random_weights(architecture)
     x = inputs((6,))
     low, high = -8.0, 7.9
-    observed = {"activation_0": Observed((low, high), (0, high) if fn in ("relu", "sigmoid") else (low, high))}
+    observed = {"activation_0": ActivationRange((low, high), (0, high) if fn in ("relu", "sigmoid") else (low, high))}
     small = quantize(architecture, weights, observed, input_grid=INPUT, weight_bits=16, activation_bits=16)
     difference = np.abs(predict(small, weights, x) - predict(architecture, weights, x))
     assert 0 < difference.max() < 0.01

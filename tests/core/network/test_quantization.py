@@ -14,7 +14,7 @@ from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.network.quantization import BIAS_BITS, Observed, bias_format, kernel_format, quantize
+from kerasnac.core.network.quantization import BIAS_BITS, ActivationRange, bias_format, kernel_format, quantize
 from kerasnac.errors import ConfigError
 
 INPUT = Precision(12, 4)
@@ -38,7 +38,7 @@ def weights(seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def quantized(fn: str, observed: Observed, *, weight_bits: int = 6, activation_bits: int = 8) -> Architecture:
+def quantized(fn: str, observed: ActivationRange, *, weight_bits: int = 6, activation_bits: int = 8) -> Architecture:
     return quantize(
         network(fn),
         weights(),
@@ -51,7 +51,7 @@ def quantized(fn: str, observed: Observed, *, weight_bits: int = 6, activation_b
 
 @given(bits, st.floats(0.01, 10))
 def test_relu_outputs_cover_the_observed_range(width: int, high: float) -> None:
-    _, activation, _ = quantized("relu", Observed((-high, high), (0, high)), activation_bits=width).layers
+    _, activation, _ = quantized("relu", ActivationRange((-high, high), (0, high)), activation_bits=width).layers
     grid = activation.activation
     assert grid is not None
     assert (grid.bits, grid.signed) == (width, False)
@@ -61,7 +61,7 @@ def test_relu_outputs_cover_the_observed_range(width: int, high: float) -> None:
 
 @pytest.mark.parametrize("fn", [name for name, fn in ACTIVATIONS.items() if fn.table])
 def test_table_activations_gain_a_grid_before_them(fn: str) -> None:
-    layers = quantized(fn, Observed((-3, 5), (0.1, 0.9))).layers
+    layers = quantized(fn, ActivationRange((-3, 5), (0.1, 0.9))).layers
     assert [layer.kind for layer in layers] == ["dense", "activation", "activation", "dense"]
     assert [layer["fn"] for layer in layers[1:3]] == ["none", fn]
     before, after = layers[1].activation, layers[2].activation
@@ -76,31 +76,31 @@ def test_table_activations_gain_a_grid_before_them(fn: str) -> None:
 )
 def test_tables_reach_as_far_as_their_function_is_not_flat(fn: str, grid: Precision) -> None:
     """tanh and sigmoid are flat beyond 8; gelu and leaky ReLU go on rising."""
-    assert quantized(fn, Observed((-10, 20), (0, 1))).layers[1].activation == grid
+    assert quantized(fn, ActivationRange((-10, 20), (0, 1))).layers[1].activation == grid
 
 
 def test_gelu_is_flat_on_the_negative_side() -> None:
-    assert quantized("gelu", Observed((-100, 3), (-0.2, 3))).layers[1].activation == Precision(8, 4)
-    assert quantized("leaky_relu", Observed((-100, 3), (-1, 3))).layers[1].activation == Precision(8, 8)
+    assert quantized("gelu", ActivationRange((-100, 3), (-0.2, 3))).layers[1].activation == Precision(8, 4)
+    assert quantized("leaky_relu", ActivationRange((-100, 3), (-1, 3))).layers[1].activation == Precision(8, 8)
 
 
 @pytest.mark.parametrize("fn", ACTIVATIONS)
 def test_narrow_formats_cover_wide_outputs_all_the_same(fn: str) -> None:
     low = -500 if ACTIVATIONS[fn].signed else 0
-    out = quantized(fn, Observed((-500, 500), (low, 500)), activation_bits=4).layers[-2].activation
+    out = quantized(fn, ActivationRange((-500, 500), (low, 500)), activation_bits=4).layers[-2].activation
     assert out is not None
     assert out.contains(np.array([low, 500])).all()
 
 
 def test_a_dead_activation_gets_a_format() -> None:
-    layers = quantized("relu", Observed((-3, -1), (0, 0))).layers
+    layers = quantized("relu", ActivationRange((-3, -1), (0, 0))).layers
     assert layers[1].activation is not None
     assert layers[1].activation.contains(0.0)
 
 
 @given(st.integers(2, 12), st.integers(2, 12))
 def test_widths_are_the_asked_ones(weight_bits: int, activation_bits: int) -> None:
-    network = quantized("tanh", Observed((-2, 2), (-1, 1)), weight_bits=weight_bits, activation_bits=activation_bits)
+    network = quantized("tanh", ActivationRange((-2, 2), (-1, 1)), weight_bits=weight_bits, activation_bits=activation_bits)
     assert network.input == INPUT
     assert {layer.weight.bits for layer in network.layers if layer.weight} == {weight_bits}
     assert {layer.activation.bits for layer in network.layers if layer.activation} == {activation_bits}
@@ -108,7 +108,7 @@ def test_widths_are_the_asked_ones(weight_bits: int, activation_bits: int) -> No
 
 
 def test_biases_have_the_resolution_of_their_accumulator() -> None:
-    first, activation, second = quantized("relu", Observed((-1, 1), (0, 0.9)), weight_bits=4, activation_bits=4).layers
+    first, activation, second = quantized("relu", ActivationRange((-1, 1), (0, 0.9)), weight_bits=4, activation_bits=4).layers
     assert first.bias
     assert first.weight
     assert second.bias
@@ -155,20 +155,20 @@ def test_biases_may_grow_fourfold(bias: np.ndarray, fractional: int) -> None:
 )
 def test_single_bits_are_refused(widths: tuple[int, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        quantized("relu", Observed((-1, 1), (0, 1)), weight_bits=widths[0], activation_bits=widths[1])
+        quantized("relu", ActivationRange((-1, 1), (0, 1)), weight_bits=widths[0], activation_bits=widths[1])
 
 
 def test_formats_pass_through_layers_without_weights() -> None:
     flat = Architecture((2, 2), (LayerSpec.of("flatten"), *network("relu").layers))
     layers = quantize(
-        flat, weights(), {"activation_0": Observed((-1, 1), (0, 1))}, input_grid=INPUT, weight_bits=6, activation_bits=8
+        flat, weights(), {"activation_0": ActivationRange((-1, 1), (0, 1))}, input_grid=INPUT, weight_bits=6, activation_bits=8
     ).layers
     assert layers[0] == LayerSpec.of("flatten")
-    assert layers[1:] == quantized("relu", Observed((-1, 1), (0, 1))).layers
+    assert layers[1:] == quantized("relu", ActivationRange((-1, 1), (0, 1))).layers
 
 
 def test_quantizing_keeps_the_shape_of_the_network() -> None:
-    before, after = network("relu"), quantized("relu", Observed((-1, 1), (0, 1)))
+    before, after = network("relu"), quantized("relu", ActivationRange((-1, 1), (0, 1)))
     stripped = tuple(replace(layer, weight=None, bias=None, activation=None) for layer in after.layers)
     assert replace(after, layers=stripped, input=None) == before
     assert after.parameters == before.parameters

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters.keras.train import observe, predict
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.exactness import obstacles
+from kerasnac.core.network.exactness import unsupported_reasons
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.trained import Trained
@@ -150,12 +150,12 @@ def test_the_quick_profile_is_the_same_search_but_smaller(name: str) -> None:
 
 @every_exact_file
 def test_nothing_in_an_exact_space_stands_in_the_way_of_firmware(name: str) -> None:
-    assert [obstacles(architecture) for architecture in architectures(name)] == [[]] * len(architectures(name))
+    assert [unsupported_reasons(architecture) for architecture in architectures(name)] == [[]] * len(architectures(name))
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name not in EXACT])
 def test_spaces_that_are_not_exact_hold_what_cannot_be(name: str) -> None:
-    assert any(obstacles(architecture) for architecture in architectures(name))
+    assert any(unsupported_reasons(architecture) for architecture in architectures(name))
 
 
 def line_of(path: Path, text: str) -> int:
@@ -251,7 +251,9 @@ def has_softmax(architecture: Architecture) -> bool:
 
 def shortest(name: str) -> list[Architecture]:
     """Candidates that can be converted, the one of the fewest layers with a softmax and the one without."""
-    convertible = [without_widths(architecture) for architecture in architectures(name) if not obstacles(architecture)]
+    convertible = [
+        without_widths(architecture) for architecture in architectures(name) if not unsupported_reasons(architecture)
+    ]
     ordered = sorted(convertible, key=lambda architecture: len(architecture.layers))
     return list({has_softmax(architecture): architecture for architecture in reversed(ordered)}.values())
 

@@ -84,14 +84,14 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
         rule = _rule(node.layer)
         if isinstance(rule, Unsupported):
             raise ConversionError(f"{node.name}: {rule.reason}")
-        if reason := obstacle(node.layer, node.shapes[0]):
+        if reason := unsupported_reason(node.layer, node.shapes[0]):
             raise ConversionError(f"{node.name}: {reason}")
         formats[i] = rule(node, [formats[source] for source in node.inputs], values)
         _check_table_input(node, architecture)
     return {node.name: formats[i] for i, node in enumerate(architecture.nodes)}
 
 
-def obstacle(layer: LayerSpec, shape: Shape, *, first: bool = True) -> str:
+def unsupported_reason(layer: LayerSpec, shape: Shape, *, first: bool = True) -> str:
     """Return the reason why a layer has no exact firmware, whatever its formats; empty if it may have.
 
     Search spaces and conversion both refuse layers by this list alone.
@@ -113,10 +113,10 @@ def obstacle(layer: LayerSpec, shape: Shape, *, first: bool = True) -> str:
     return ""
 
 
-def obstacles(architecture: Architecture) -> list[str]:
+def unsupported_reasons(architecture: Architecture) -> list[str]:
     """Return the reasons of all layers of a network that cannot have exact firmware, each with its layer's name."""
     nodes = architecture.nodes
-    reasons = ((node.name, obstacle(node.layer, node.shapes[0], first=node is nodes[0])) for node in nodes)
+    reasons = ((node.name, unsupported_reason(node.layer, node.shapes[0], first=node is nodes[0])) for node in nodes)
     return [f"{name}: {reason}" for name, reason in reasons if reason]
 
 
@@ -129,7 +129,7 @@ def verdict(gene: str, value: object) -> str:
     """
     choice = gene.rsplit(".", 1)[-1]
     if choice == "norm" and value == "layer":
-        return f"not convertible: {obstacle(LayerSpec.of('layer_norm', axes='all'), (1,))}"
+        return f"not convertible: {unsupported_reason(LayerSpec.of('layer_norm', axes='all'), (1,))}"
     if choice in ("op", "aggregate") and value == "mean":
         return "exact over a power of two of values, else not convertible"
     if choice.endswith("_bits") and value == 16:

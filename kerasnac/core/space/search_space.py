@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, TypeAdapter, model_validator
 
 from kerasnac.core.network.architecture import CODESIGNED, Architecture
-from kerasnac.core.network.exactness import obstacle
+from kerasnac.core.network.exactness import unsupported_reason
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape, kind_of
 from kerasnac.core.network.training import Training
 from kerasnac.core.space.blocks import AnyBlock, Block, Choice, Picks
@@ -95,9 +95,8 @@ class SearchSpace(BaseModel):
     def _exact_norms_only(self) -> Self:
         for name, values in self._values.items() if self.firmware == "exact" else ():
             if name.endswith("norm") and "layer" in values:
-                raise ValueError(
-                    f"block {name}: {obstacle(LayerSpec.of('layer_norm', axes='all'), (1,))}, or declare firmware: any"
-                )
+                reason = unsupported_reason(LayerSpec.of("layer_norm", axes="all"), (1,))
+                raise ValueError(f"block {name}: {reason}, or declare firmware: any")
         return self
 
     @property
@@ -238,7 +237,7 @@ class SearchSpace(BaseModel):
 
         def placed(layer: LayerSpec) -> LayerSpec:
             inputs = (shapes[len(shapes) + offset] for offset in layer.inputs)
-            if self.firmware == "exact" and (reason := obstacle(layer, shapes[-1], first=len(shapes) == 1)):
+            if self.firmware == "exact" and (reason := unsupported_reason(layer, shapes[-1], first=len(shapes) == 1)):
                 raise Infeasible(reason)
             shapes.append(kind_of(layer).output_shape(layer, *inputs))
             return layer

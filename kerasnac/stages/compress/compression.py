@@ -11,7 +11,7 @@ import numpy as np
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network import origin
-from kerasnac.core.network.exactness import obstacles
+from kerasnac.core.network.exactness import unsupported_reasons
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import CompressSettings
 from kerasnac.core.store.journal import Journal
@@ -85,7 +85,7 @@ def _memo(folder: Path) -> Memo:
 
 
 def _check(model: Trained) -> None:
-    if reasons := obstacles(model.architecture):
+    if reasons := unsupported_reasons(model.architecture):
         raise ConversionError(
             f"{model.name} cannot be quantized: {reasons[0]}; declare firmware: exact in the space to avoid it"
         )

@@ -13,7 +13,7 @@ from kerasnac.adapters.hls4ml.backends import check_options, require_packages
 from kerasnac.adapters.hls4ml.csim import require_compiler
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.core.data.bootstrap import Score
-from kerasnac.core.network.exactness import obstacles
+from kerasnac.core.network.exactness import unsupported_reasons
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import RunSettings
 from kerasnac.core.settings.yaml_files import dump, load_run
@@ -80,7 +80,7 @@ def run_all(
     with _opened(settings, folder, workers=workers, scheduler=scheduler, progress=progress) as run:
         found = run.search(settings.space, settings.search)
         tuned = run.tune(found.select(*settings.tune.select), settings.tune)
-        refused = {model.name: reasons[0] for model in tuned if (reasons := obstacles(model.architecture))}
+        refused = {model.name: reasons[0] for model in tuned if (reasons := unsupported_reasons(model.architecture))}
         compressed = run.compress([model for model in tuned if model.name not in refused], settings.compress)
         chosen = compressed.select(*settings.firmware.select)
         # Every choice has been made: from here on, and nowhere before, the test split is used.

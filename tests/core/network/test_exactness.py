@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.exactness import check_exact, obstacles, output_formats, verdict
+from kerasnac.core.network.exactness import check_exact, output_formats, unsupported_reasons, verdict
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
@@ -333,16 +333,18 @@ def test_verdicts_on_choices(gene: str, value: object, text: str) -> None:
 
 def test_obstacles_are_listed_by_layer() -> None:
     norm = LayerSpec.of("layer_norm", axes="last")
-    first, second = obstacles(Architecture((6, 3), (norm, pool("max", 2), pool("mean", 3))))
+    first, second = unsupported_reasons(Architecture((6, 3), (norm, pool("max", 2), pool("mean", 3))))
     assert first.startswith("layer_norm_0: hls4ml's layer norm")
     assert second.startswith("pool_1: the mean of 3 values")
-    assert obstacles(Architecture((6, 3), (LayerSpec.of("batch_norm"), pool("mean", 2)))) == []
+    assert unsupported_reasons(Architecture((6, 3), (LayerSpec.of("batch_norm"), pool("mean", 2)))) == []
 
 
 def test_a_window_can_only_be_cut_from_the_samples() -> None:
     window = LayerSpec.of("window", start=1, length=4)
-    assert obstacles(Architecture((6, 3), (window, pool("max", 2)))) == []
-    (reason,) = obstacles(Architecture((6, 3), (window, pool("max", 2), replace(window, params=(("length", 1), ("start", 0))))))
+    assert unsupported_reasons(Architecture((6, 3), (window, pool("max", 2)))) == []
+    (reason,) = unsupported_reasons(
+        Architecture((6, 3), (window, pool("max", 2), replace(window, params=(("length", 1), ("start", 0)))))
+    )
     assert reason.startswith("window_1: a window is cut from the samples")
     late = {"block": "window", "start": [0, 1], "length": 2}
     pooled = {"block": "pool", "op": "max", "size": 2}

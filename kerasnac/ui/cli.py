@@ -158,7 +158,7 @@ def spaces(file: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from kerasnac.core.network.exactness import verdict
+    from kerasnac.core.network.exactness import firmware_meaning
     from kerasnac.core.settings.yaml_files import load_space, names
 
     table = Table()
@@ -174,7 +174,7 @@ def spaces(file: str | None) -> None:
         for column in ("gene", "values", "firmware"):
             table.add_column(column, overflow="fold")
         for gene, values in space.genes.items():
-            notes = [f"{value}: {note}" for value in values if (note := verdict(gene, value)) != "exact"]
+            notes = [f"{value}: {note}" for value in values if (note := firmware_meaning(gene, value)) != "exact"]
             table.add_row(gene, ", ".join(map(str, values)), "\n".join(notes) or "exact")
     Console().print(table)
 

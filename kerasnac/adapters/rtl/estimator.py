@@ -13,7 +13,7 @@ from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.hardware.boards import Board
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.exactness import verdict
+from kerasnac.core.network.exactness import firmware_meaning
 from kerasnac.core.network.layers import Weight
 from kerasnac.core.network.quantization import CLIP_QUANTILE, quantize
 from kerasnac.core.network.weights import fold_batch_norm
@@ -60,7 +60,7 @@ class AdderGraphEstimator:
         for i, block in enumerate(space.expanded):
             for choice in block.choices():
                 for value in choice.values:
-                    meaning = verdict(choice.name, value)
+                    meaning = firmware_meaning(choice.name, value)
                     if meaning.startswith("not convertible"):
                         raise SpaceError(f"block {i}.{choice.name} = {value}: no adder graph can be estimated, {meaning}")
 

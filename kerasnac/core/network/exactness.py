@@ -120,7 +120,7 @@ def unsupported_reasons(architecture: Architecture) -> list[str]:
     return [f"{name}: {reason}" for name, reason in reasons if reason]
 
 
-def verdict(gene: str, value: object) -> str:
+def firmware_meaning(gene: str, value: object) -> str:
     """Return what a choice means for firmware: ``exact``, its condition, or the reason why there is none.
 
     Args:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.exactness import check_exact, output_formats, unsupported_reasons, verdict
+from kerasnac.core.network.exactness import check_exact, firmware_meaning, output_formats, unsupported_reasons
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
@@ -326,9 +326,9 @@ def test_pools_stay_inside_their_proven_format(grid: Precision, op: str, power: 
         ("0.aggregate", "max", "exact"),
     ],
 )
-def test_verdicts_on_choices(gene: str, value: object, text: str) -> None:
-    assert verdict(gene, value).startswith(text)
-    assert text != "exact" or verdict(gene, value) == "exact"
+def test_what_a_choice_means_for_firmware(gene: str, value: object, text: str) -> None:
+    assert firmware_meaning(gene, value).startswith(text)
+    assert text != "exact" or firmware_meaning(gene, value) == "exact"
 
 
 def test_obstacles_are_listed_by_layer() -> None:

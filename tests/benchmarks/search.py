@@ -40,10 +40,10 @@ def main() -> None:
             for algorithm in ("nsga2", "random"):
                 with kn.Run(options.out / str(seed), data, seed=seed, progress=progress) as run:
                     results[algorithm, seed] = run.search(options.space, settings, algorithm=algorithm)
-    everything = np.concatenate([heights(result) for result in results.values()])
+    everything = np.concatenate([scaled_losses(result) for result in results.values()])
     # The worst trainings fail altogether; a box that holds them leaves no room to see the others.
     volume = Hypervolume(everything, np.quantile(everything, 0.9, axis=0))
-    curves = {key: [volume(heights(result)[:n]) for n in steps(options)] for key, result in results.items()}
+    curves = {key: [volume(scaled_losses(result)[:n]) for n in steps(options)] for key, result in results.items()}
     frame = pd.DataFrame(curves, index=pd.Index(steps(options), name="evaluations"))
     frame.to_csv(options.out / "hypervolume.csv")
     means = frame.T.groupby(level=0).agg(["mean", "min", "max"]).T.unstack()
@@ -58,9 +58,9 @@ def main() -> None:
     figure.savefig(options.out / "hypervolume.png", dpi=120)
 
 
-def heights(result: SearchResult) -> np.ndarray:
+def scaled_losses(result: SearchResult) -> np.ndarray:
     """What the objectives of the trained candidates are compared by, in the order of the search."""
-    values = [[o.height(e.metrics[o.metric]) for o in result.objectives] for e in result.trained]
+    values = [[o.scaled_loss(e.metrics[o.metric]) for o in result.objectives] for e in result.trained]
     return np.array(values)
 
 

@@ -34,7 +34,7 @@ class Objective:
         """Return the value as something to minimise."""
         return -value if self.sense == "max" else value
 
-    def height(self, value: float) -> float:
+    def scaled_loss(self, value: float) -> float:
         """Return the loss on the scale on which differences count: the logarithm of costs, which span decades."""
         return math.log1p(value) if self.metric in COSTS else self.loss(value)
 

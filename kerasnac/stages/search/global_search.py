@@ -214,10 +214,10 @@ class _Search:
     ) -> None:
         """Record a complete generation and its hypervolume."""
         done = [e for e in self.evaluations if e.status == "ok"]
-        _, heights = eligible(done, self.problem.objectives, self.problem.budgets)
-        if self.volume is None and len(heights):
-            self.volume = Hypervolume(heights, self._reference_point(heights))
-        volume = self.volume(heights) if self.volume else 0.0
+        _, scaled_losses = eligible(done, self.problem.objectives, self.problem.budgets)
+        if self.volume is None and len(scaled_losses):
+            self.volume = Hypervolume(scaled_losses, self._reference_point(scaled_losses))
+        volume = self.volume(scaled_losses) if self.volume else 0.0
         self.evaluator.hypervolume = volume
         taken = seconds if known is None else known.seconds
         failed = tuple((e.key, e.fidelity.key) for e in made if e.status == "failed")
@@ -225,17 +225,17 @@ class _Search:
         if known != self.generations[-1]:
             self.log.append({"search": self.key, **asdict(self.generations[-1])})
 
-    def _reference_point(self, heights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _reference_point(self, scaled_losses: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the given reference point, or one somewhat beyond the ends of the first front.
 
         The worst values of the first generation would not do: a failed training would set the scale.
         """
         given = _named(self.settings.reference_point, self.task)
-        front = heights[nondominated(heights)]
+        front = scaled_losses[nondominated(scaled_losses)]
         beyond = front.max(axis=0) + 0.1 * np.ptp(front, axis=0)
         return np.array(
             [
-                o.height(given[o.metric]) if o.metric in given else b
+                o.scaled_loss(given[o.metric]) if o.metric in given else b
                 for o, b in zip(self.problem.objectives, beyond, strict=True)
             ]
         )

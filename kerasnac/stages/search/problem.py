@@ -79,9 +79,9 @@ class SearchProblem:
         known = evaluation.metrics
         return [b.violation(known[b.metric]) if b.metric in known else 0.0 for b in self.budgets]
 
-    def heights(self, evaluation: Evaluation) -> list[float]:
+    def scaled_losses(self, evaluation: Evaluation) -> list[float]:
         """Return the scaled losses of a trained candidate, one per objective."""
-        return [o.height(evaluation.metrics[o.metric]) for o in self.objectives]
+        return [o.scaled_loss(evaluation.metrics[o.metric]) for o in self.objectives]
 
     def values(self, made: Sequence[Evaluation]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return losses and constraint violations for NSGA-II.
@@ -93,13 +93,13 @@ class SearchProblem:
             Arrays of shape (evaluations, objectives) and (evaluations, 1 + budgets); the first constraint is a training
             in full. A training that diverged is worse than any other.
         """
-        losses = [self.heights(e) if e.status == "ok" else [UNKNOWN] * len(self.objectives) for e in made]
+        losses = [self.scaled_losses(e) if e.status == "ok" else [UNKNOWN] * len(self.objectives) for e in made]
         violations = [[_NOT_TRAINED[e.status], *self.violations(e)] for e in made]
         return _finite(losses), _finite(violations)
 
     def brief_values(self, made: Sequence[Evaluation]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return losses and constraint violations of briefly trained candidates among themselves."""
-        return _finite([self.heights(e) for e in made]), _finite([[0.0, *self.violations(e)] for e in made])
+        return _finite([self.scaled_losses(e) for e in made]), _finite([[0.0, *self.violations(e)] for e in made])
 
 
 def _finite(values: Sequence[Sequence[float]]) -> NDArray[np.float64]:

@@ -120,4 +120,4 @@ def eligible(
     """Return the evaluations that keep all budgets, and the scaled losses of their objectives."""
     kept = [e for e in trained if all(b.violation(e.metrics[b.metric]) <= 0 for b in budgets)]
     kept = [e for e in kept if all(np.isfinite(e.metrics[o.metric]) for o in objectives)]  # A training may diverge.
-    return kept, np.array([[o.height(e.metrics[o.metric]) for o in objectives] for e in kept])
+    return kept, np.array([[o.scaled_loss(e.metrics[o.metric]) for o in objectives] for e in kept])

@@ -53,18 +53,18 @@ def test_the_better_value_has_the_smaller_loss(left: float, right: float, sense:
 
 
 @given(st.floats(0, 1e12), st.floats(0, 1e12), st.sampled_from((*CLASSES_AND_COSTS, *VALUES_AND_COSTS)))
-def test_heights_are_ordered_as_losses(left: float, right: float, objective: Objective) -> None:
-    losses, heights = ([scale(value) for value in (left, right)] for scale in (objective.loss, objective.height))
-    assert (losses[0] <= losses[1]) <= (heights[0] <= heights[1])
+def test_scaled_losses_are_ordered_as_losses(left: float, right: float, objective: Objective) -> None:
+    losses, scaled_losses = ([scale(value) for value in (left, right)] for scale in (objective.loss, objective.scaled_loss))
+    assert (losses[0] <= losses[1]) <= (scaled_losses[0] <= scaled_losses[1])
     if abs(left - right) > 1e-9 * (1 + max(left, right)):
-        assert (losses[0] < losses[1]) == (heights[0] < heights[1])
+        assert (losses[0] < losses[1]) == (scaled_losses[0] < scaled_losses[1])
 
 
-def test_heights_of_costs_are_logarithms_and_of_metrics_the_losses() -> None:
-    assert Objective("bops", "min").height(0) == 0
-    assert Objective("lut", "min").height(1e6) == pytest.approx(2 * Objective("lut", "min").height(999), rel=1e-3)
-    assert Objective("accuracy", "max").height(0.7) == -0.7
-    assert Objective("distance", "min").height(0.7) == 0.7
+def test_scaled_losses_of_costs_are_logarithms_and_of_metrics_the_losses() -> None:
+    assert Objective("bops", "min").scaled_loss(0) == 0
+    assert Objective("lut", "min").scaled_loss(1e6) == pytest.approx(2 * Objective("lut", "min").scaled_loss(999), rel=1e-3)
+    assert Objective("accuracy", "max").scaled_loss(0.7) == -0.7
+    assert Objective("distance", "min").scaled_loss(0.7) == 0.7
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def _unknown_choice(name: str, value: Scalar) -> str:
 
 def _unsupported_reason(architecture: Architecture) -> str:
     """Return the reason why rule4ml cannot estimate a network; empty if it can."""
-    if architecture.codesigned:
+    if architecture.has_compression_params:
         return f"rule4ml: {_ONE_WIDTH}, nor their sparsities"
     for node in _on_a_vector(architecture).nodes:
         kind = node.layer.kind

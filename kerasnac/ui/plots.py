@@ -95,7 +95,7 @@ def compression(result: CompressResult) -> Figure:
     for number, (label, models) in enumerate(curves.items()):
         color = f"C{number % 10}"
         x, y = [result.values(m).get(result.cost, np.nan) for m in models], [m.metrics[result.task.metric] for m in models]
-        single = isinstance(models[0].origin, MixedOrigin) or models[0].architecture.codesigned
+        single = isinstance(models[0].origin, MixedOrigin) or models[0].architecture.has_compression_params
         axes.plot(x, y, "o" if single else "-", color=color, ms=3, lw=1, label=label)
         strength: Any = [(point_origin(m).iteration + 1) / (last + 1) for m in models]
         axes.scatter(x, y, color=color, alpha=strength)
@@ -116,7 +116,7 @@ def _curve(model: Trained) -> str:
     origin = point_origin(model)
     if isinstance(origin, MixedOrigin):
         return f"{origin.parent}, mixed precision"
-    if model.architecture.codesigned:
+    if model.architecture.has_compression_params:
         return "widths of the search"
     return f"{origin.parent}, {origin.weight_bits}-bit weights, {origin.activation_bits}-bit activations"
 

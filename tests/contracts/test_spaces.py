@@ -86,7 +86,7 @@ def test_the_networks_have_the_shapes_of_the_task(name: str) -> None:
         assert architecture.input_shape == space.input
         assert architecture.output_shape == (space.outputs,)
         assert architecture.parameters > 0
-        assert architecture.codesigned == space.codesigned
+        assert architecture.has_compression_params == space.has_compression_genes
 
 
 @every_file

@@ -16,7 +16,7 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.errors import ConfigError
 
 #: Layer parameters that say how a layer is to be compressed -> their sign in short descriptions.
-CODESIGNED = {"weight_bits": "w", "activation_bits": "a", "sparsity": "s"}
+COMPRESSION_PARAMS = {"weight_bits": "w", "activation_bits": "a", "sparsity": "s"}
 
 
 @dataclass(frozen=True)
@@ -179,15 +179,15 @@ class Architecture:
         return self.input is not None
 
     @property
-    def codesigned(self) -> bool:
+    def has_compression_params(self) -> bool:
         """True if bit widths or sparsities are part of it, so that a search trains it quantized."""
-        return any(name in CODESIGNED for layer in self.layers for name, _ in layer.params)
+        return any(name in COMPRESSION_PARAMS for layer in self.layers for name, _ in layer.params)
 
     @property
     def plain(self) -> Architecture:
         """The network without bit widths and sparsities of its layers."""
         return self.rewritten(
-            lambda node: (replace(node.layer, params=tuple(p for p in node.layer.params if p[0] not in CODESIGNED)),)
+            lambda node: (replace(node.layer, params=tuple(p for p in node.layer.params if p[0] not in COMPRESSION_PARAMS)),)
         )
 
     @property
@@ -204,11 +204,11 @@ class Architecture:
 
 def _short(layer: LayerSpec) -> str:
     if layer.kind == "activation":
-        return "-".join([str(layer["fn"]), *_codesigned(layer)])
+        return "-".join([str(layer["fn"]), *_compression_params(layer)])
     usual = {"padding": "valid", "stride": 1, "transpose": layer.kind == "matmul" and layer["transpose"]}
-    plain = [str(value) for name, value in layer.params if name not in CODESIGNED and usual.get(name) != value]
-    return "-".join([layer.kind, *plain, *_codesigned(layer)])
+    plain = [str(value) for name, value in layer.params if name not in COMPRESSION_PARAMS and usual.get(name) != value]
+    return "-".join([layer.kind, *plain, *_compression_params(layer)])
 
 
-def _codesigned(layer: LayerSpec) -> list[str]:
-    return [f"{CODESIGNED[name]}{value:g}" for name, value in layer.params[::-1] if name in CODESIGNED]
+def _compression_params(layer: LayerSpec) -> list[str]:
+    return [f"{COMPRESSION_PARAMS[name]}{value:g}" for name, value in layer.params[::-1] if name in COMPRESSION_PARAMS]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, TypeAdapter, model_validator
 
-from kerasnac.core.network.architecture import CODESIGNED, Architecture
+from kerasnac.core.network.architecture import COMPRESSION_PARAMS, Architecture
 from kerasnac.core.network.exactness import unsupported_reason
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape, kind_of
 from kerasnac.core.network.training import Training
@@ -87,7 +87,7 @@ class SearchSpace(BaseModel):
 
     @model_validator(mode="after")
     def _widths_are_exact(self) -> Self:
-        if self.firmware != "exact" and self.codesigned:
+        if self.firmware != "exact" and self.has_compression_genes:
             raise ValueError("bit widths or sparsities are genes: candidates are trained quantized; declare firmware: exact")
         return self
 
@@ -117,9 +117,9 @@ class SearchSpace(BaseModel):
         return (*blocks, *output, *training)
 
     @property
-    def codesigned(self) -> bool:
+    def has_compression_genes(self) -> bool:
         """True if bit widths or sparsities are genes, so that candidates are trained quantized."""
-        return any(name.rsplit(".", 1)[-1] in CODESIGNED for name in self._values)
+        return any(name.rsplit(".", 1)[-1] in COMPRESSION_PARAMS for name in self._values)
 
     @cached_property
     def _values(self) -> Mapping[str, tuple[Scalar, ...]]:

@@ -97,7 +97,7 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
     for estimator in _estimators(data, settings, seed=0):
         estimator.check(space)
     if settings.adder_graph.weights == "trained":
-        if not space.codesigned:
+        if not space.has_compression_genes:
             raise ConfigError(
                 "search.adder_graph.weights: trained needs a space with weight_bits, activation_bits or sparsity; candidates "
                 "of this one are trained in float: use drawn"

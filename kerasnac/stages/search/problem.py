@@ -61,7 +61,7 @@ class SearchProblem:
         """Return how carefully candidates are evaluated with a float training, which may be brief."""
         settings = self.settings
         read = ["folds"]
-        if self.space.codesigned:
+        if self.space.has_compression_genes:
             read += ["quantized", "weight_bits", "activation_bits"]
         if self.measured:
             read += ["adder_graph", "board"]

@@ -87,7 +87,7 @@ class Trainer:
     def _job(self, plan: Evaluation, training: Training) -> Job:
         candidate, settings = plan.built, self._problem.settings
         own, quantized = training.with_(**dict(candidate.training)), None
-        if candidate.architecture.codesigned:
+        if candidate.architecture.has_compression_params:
             name = self._searched(plan)
             quantized = QuantizedTraining(
                 settings.quantized.of(own, full=settings.training.epochs),
@@ -101,7 +101,7 @@ class Trainer:
 
     def _searched(self, plan: Evaluation) -> str:
         """Return the name of the folder with the quantized network; a cross-validation has no network to keep."""
-        kept = self._problem.space.codesigned and self._problem.settings.folds == 1
+        kept = self._problem.space.has_compression_genes and self._problem.settings.folds == 1
         return f"{plan.key}-{plan.fidelity.key}" if kept else ""
 
 

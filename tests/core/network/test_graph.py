@@ -213,18 +213,20 @@ def test_a_window_keeps_the_input_format() -> None:
 
 def test_widths_of_its_own_make_a_network_one_that_is_trained_quantized() -> None:
     plain = Architecture((4,), (LayerSpec.of("dense", units=2), RELU))
-    assert not plain.codesigned
-    assert Architecture((4,), (LayerSpec.of("dense", units=2, weight_bits=4), RELU)).codesigned
-    assert Architecture((4,), (plain.layers[0], LayerSpec.of("activation", fn="relu", activation_bits=4))).codesigned
+    assert not plain.has_compression_params
+    assert Architecture((4,), (LayerSpec.of("dense", units=2, weight_bits=4), RELU)).has_compression_params
+    assert Architecture(
+        (4,), (plain.layers[0], LayerSpec.of("activation", fn="relu", activation_bits=4))
+    ).has_compression_params
 
 
 def test_sparsities_count_as_well_and_a_plain_network_has_neither() -> None:
     dense = LayerSpec.of("dense", units=2, weight_bits=4, sparsity=0.25)
     relu = LayerSpec.of("activation", fn="relu", activation_bits=6)
     chosen = Architecture((4,), (dense, relu, LayerSpec.of("dense", units=1)))
-    assert Architecture((4,), (LayerSpec.of("dense", units=2, sparsity=0),)).codesigned
+    assert Architecture((4,), (LayerSpec.of("dense", units=2, sparsity=0),)).has_compression_params
     assert chosen.sparsities == {"dense_0": 0.25}
     assert str(chosen) == "dense-2-w4-s0.25 relu-a6 dense-1"
     assert str(chosen.plain) == "dense-2 relu dense-1"
-    assert not chosen.plain.codesigned
+    assert not chosen.plain.has_compression_params
     assert Architecture.from_dict(chosen.to_dict()) == chosen

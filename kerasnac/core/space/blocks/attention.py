@@ -35,7 +35,7 @@ class Attention(Quantizable):
 
     def choices(self) -> tuple[Choice, ...]:
         own = (Choice(name, getattr(self, name)) for name in ("width", "scores", "activation"))
-        return (*own, *self.codesign_choices())
+        return (*own, *self.compression_choices())
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) != 3:

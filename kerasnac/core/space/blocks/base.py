@@ -171,7 +171,7 @@ class Quantizable(Kernel, Block):
 
     activation_bits: BitValues = None
 
-    def codesign_choices(self, prefix: str = "") -> tuple[Choice, ...]:
+    def compression_choices(self, prefix: str = "") -> tuple[Choice, ...]:
         """Return the genes of one layer's bit widths and sparsity."""
         own = () if self.activation_bits is None else (Choice(f"{prefix}activation_bits", self.activation_bits),)
         return (*self.kernel_choices(prefix), *own)

@@ -39,7 +39,7 @@ class Conv(Quantizable):
     def choices(self) -> tuple[Choice, ...]:
         fields = ("channels", "kernel", "stride", "padding", "norm", "activation")
         own = [[Choice(f"{i}.{name}", getattr(self, name)) for name in fields] for i in range(self.convolutions)]
-        return tuple(choice for i, choices in enumerate(own) for choice in (*choices, *self.codesign_choices(f"{i}.")))
+        return tuple(choice for i, choices in enumerate(own) for choice in (*choices, *self.compression_choices(f"{i}.")))
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) not in (2, 3):

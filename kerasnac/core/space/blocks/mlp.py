@@ -53,7 +53,7 @@ class _Stack(Quantizable):
             Choice("depth", self._depths),
             *(Choice(f"{i}.units", widths) for i, widths in enumerate(self.widths[:deepest])),
             *(Choice(f"{scope}{name}", values) for scope in scopes for name, values in kinds),
-            *(choice for i in range(deepest) for choice in self.codesign_choices(f"{i}.")),
+            *(choice for i in range(deepest) for choice in self.compression_choices(f"{i}.")),
         )
 
     def combinations(self) -> int:
@@ -62,7 +62,7 @@ class _Stack(Quantizable):
     def _combinations(self, *, more: int) -> int:
         """Return the number of picks, with some more layers whose units are counted elsewhere."""
         kinds = len(self.norm) * len(self.activation)
-        own = math.prod(len(choice.values) for choice in self.codesign_choices())
+        own = math.prod(len(choice.values) for choice in self.compression_choices())
         return sum(
             math.prod(map(len, self.widths[:depth])) * kinds ** min(layers, 1 if self.shared else layers) * own**layers
             for depth in self._depths
@@ -108,7 +108,9 @@ class DeepSets(_Stack):
 
     def choices(self) -> tuple[Choice, ...]:
         own = () if self.shared else (Choice("out.norm", self.norm), Choice("out.activation", self.activation))
-        last = () if self.bottleneck is None else (Choice("bottleneck", self.bottleneck), *own, *self.codesign_choices("out."))
+        last = (
+            () if self.bottleneck is None else (Choice("bottleneck", self.bottleneck), *own, *self.compression_choices("out."))
+        )
         return (*super().choices(), *last, Choice("aggregate", self.aggregate))
 
     def combinations(self) -> int:

@@ -22,7 +22,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 import kerasnac as kn
-from kerasnac.adapters.keras.pruning import fit_pruned
+from kerasnac.adapters.keras.pruning import fit_pruned, prunable_kernels
 from kerasnac.adapters.keras.train import fit, quantized_start
 from kerasnac.adapters.rtl.adder_graph import unroll
 from kerasnac.adapters.rtl.estimator import AdderGraphEstimator
@@ -116,10 +116,9 @@ def trained(data: Development, architecture: kn.Architecture, widths: dict[str, 
     training = Training(epochs=2, learning_rate=2e-3)
     float_ = fit(architecture, data, training, seed=0)
     quantized, start = quantized_start(architecture, float_.weights, data, **widths, clip_quantile=1e-3)
-    warm = fit(quantized, data, training, seed=0, weights=start)
-    small = fit_pruned(
-        quantized, data, training, seed=0, trained=warm.weights, rewind=start, sparsity=sparsity, prune_output=False
-    )
+    warm = fit(quantized, data, training, seed=0, start=start)
+    fractions = dict.fromkeys(prunable_kernels(quantized, warm.weights, prune_output=False), sparsity)
+    small = fit_pruned(quantized, data, training, seed=0, start=start, trained=warm.weights, fractions=fractions)
     model = Trained(folder.name, quantized, small.weights, training, {"accuracy": small.metric}, 0)
     model.save(folder)
     return model

@@ -116,7 +116,7 @@ def random_case(space: str, index: int, seed: int, samples: int, *, most_bits: i
         activation_bits=activation_bits,
         clip_quantile=1e-2,
     )
-    weights = _pruned(fit(quantized, data.development, training, seed=index, weights=start).weights, rng.uniform(0, 0.95))
+    weights = _pruned(fit(quantized, data.development, training, seed=index, start=start).weights, rng.uniform(0, 0.95))
     stream = bool(rng.random() < 0.5) and not any(layer.kind in PARALLEL for layer in architecture.layers)
     strategy = str(rng.choice(["latency", "resource", "distributed_arithmetic"], p=[0.5, 0.35, 0.15]))
     reuse = int(rng.integers(1, 17)) if strategy == "resource" else 1

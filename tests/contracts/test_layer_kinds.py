@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters import rule4ml
 from kerasnac.adapters.hls4ml import backends, conversion
 from kerasnac.adapters.keras import build, pruning
-from kerasnac.adapters.keras.train import observe, predict
+from kerasnac.adapters.keras.train import activation_ranges, predict
 from kerasnac.adapters.rtl.adder_graph import EXPECTED_LUTS, unroll
 from kerasnac.adapters.rtl.layer_rules import RULES
 from kerasnac.core.hardware.hls_options import HlsOptions
@@ -98,7 +98,7 @@ def samples(network: Architecture, count: int = 8) -> NDArray[np.float32]:
 
 
 def quantized(network: Architecture) -> Architecture:
-    ranges = observe(network, weights_of(network), samples(network), clip_quantile=0)
+    ranges = activation_ranges(network, weights_of(network), samples(network), clip_quantile=0)
     return quantization.quantize(network, weights_of(network), ranges, input_grid=GRID, weight_bits=4, activation_bits=4)
 
 
@@ -182,7 +182,7 @@ def test_weights_that_save_operations_are_pruned(kind: str) -> None:
     node = node_of(network, kind)
     prunable = [name for name, weight in node.weights.items() if weight.prunable]
     assert prunable == ([] if isinstance(part, Unsupported) else [part])
-    assert (name_of(kind) in pruning.prunable(network, weights_of(network), prune_output=True)) == bool(prunable)
+    assert (name_of(kind) in pruning.prunable_kernels(network, weights_of(network), prune_output=True)) == bool(prunable)
 
 
 @every_kind

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.train import observe, predict
+from kerasnac.adapters.keras.train import activation_ranges, predict
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import unsupported_reasons
@@ -228,7 +228,7 @@ def random_case(name: str, seed: int, count: int) -> Case:
         grid = Precision(int(rng.integers(6, 13)), int(rng.integers(1, 4)))
         x = grid.quantize(rng.normal(0, grid.maximum / 3, (count, *architecture.input_shape))).astype(np.float32)
         folded, weights = fold_batch_norm(architecture, random_weights(rng, architecture))
-        observed = observe(folded, weights, x[:200], clip_quantile=1e-2)
+        observed = activation_ranges(folded, weights, x[:200], clip_quantile=1e-2)
         quantized = quantize(folded, weights, observed, input_grid=grid, weight_bits=bits[0], activation_bits=bits[1])
         different = len(np.unique(predict(quantized, weights, x), axis=0))
         if different > LIVELY * count:
@@ -266,7 +266,7 @@ def test_sixteen_bits_change_little(name: str) -> None:
     for architecture in shortest(name):
         folded, weights = fold_batch_norm(architecture, random_weights(rng, architecture))
         x = grid.quantize(rng.normal(size=(100, *architecture.input_shape))).astype(np.float32)
-        observed = observe(folded, weights, x, clip_quantile=0)
+        observed = activation_ranges(folded, weights, x, clip_quantile=0)
         quantized = quantize(folded, weights, observed, input_grid=grid, weight_bits=16, activation_bits=16)
         real = predict(folded, weights, x)
         difference = np.abs(predict(quantized, weights, x) - real).max()

@@ -32,7 +32,7 @@ from kerasnac.adapters.workers import LocalWorkers
 
 
 class Here:
-    def attempt(self, task, items):
+    def try_map(self, task, items):
         import time
 
         for index, item in enumerate(items):

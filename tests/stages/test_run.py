@@ -161,7 +161,7 @@ def test_a_candidate_with_widths_is_scored_as_it_will_be_quantized(vector_classe
     quantized, start = quantized_start(architecture, floating.weights, data, **widths, clip_quantile=CLIP_QUANTILE)
     assert [layer.weight.bits for layer in quantized.layers if layer.weight] == [3, 8]
     assert [layer.activation.bits for layer in quantized.layers if layer.activation] == [2]
-    expected = fit(quantized, data, TRAINING.with_(epochs=3, learning_rate=0.01 / 3), seed=1, weights=start)
+    expected = fit(quantized, data, TRAINING.with_(epochs=3, learning_rate=0.01 / 3), seed=1, start=start)
     assert result.metrics == {"accuracy": expected.metric, "loss": expected.loss}
     assert result.metrics["loss"] != floating.loss
     assert result.seconds > 0

@@ -42,7 +42,7 @@ PRUNED: Mapping[str, str | Unsupported] = {
 }
 
 
-def prunable(architecture: Architecture, weights: Weights, *, prune_output: bool) -> dict[str, NDArray[Any]]:
+def prunable_kernels(architecture: Architecture, weights: Weights, *, prune_output: bool) -> dict[str, NDArray[Any]]:
     """Return the kernels that pruning may set to zero.
 
     Args:
@@ -58,7 +58,7 @@ def prunable(architecture: Architecture, weights: Weights, *, prune_output: bool
     return kernels if prune_output else dict(list(kernels.items())[:-1])
 
 
-def targets(kernels: Mapping[str, NDArray[Any]], sparsity: float, ranking: Ranking) -> dict[str, float]:
+def pruned_fractions(kernels: Mapping[str, NDArray[Any]], sparsity: float, ranking: Ranking) -> dict[str, float]:
     """Return the fraction to prune of every kernel.
 
     Args:
@@ -77,8 +77,8 @@ def targets(kernels: Mapping[str, NDArray[Any]], sparsity: float, ranking: Ranki
     return {name: min(float(np.mean(np.abs(k) < threshold)), 1 - 1 / k.size) for name, k in kernels.items()}
 
 
-def fit_unpruned(
-    architecture: Architecture, data: Development, training: Training, *, seed: int, start: Weights, remember: int
+def fit_with_snapshot(
+    architecture: Architecture, data: Development, training: Training, *, seed: int, start: Weights, snapshot_epoch: int
 ) -> tuple[Fit, dict[str, NDArray[np.float32]]]:
     """Train a network as :func:`kerasnac.adapters.keras.train.fit` does, and keep the weights of an early epoch too.
 
@@ -88,20 +88,20 @@ def fit_unpruned(
         training: Hyperparameters.
         seed: Seed of the training.
         start: Weights to start from, arrays keyed ``layer/part``.
-        remember: Number of epochs after which the weights are copied, at most all.
+        snapshot_epoch: Number of epochs after which the weights are copied, at most all.
 
     Returns:
         The training, and the weights after so many of its epochs.
     """
-    model = fresh_model(architecture, training, seed=seed, weights=start)
-    weights: dict[str, NDArray[np.float32]] = {}
+    model = fresh_model(architecture, training, seed=seed, start=start)
+    snapshot: dict[str, NDArray[np.float32]] = {}
 
-    def look(epoch: int, logs: Any) -> None:
-        if epoch + 1 == remember:
-            weights.update(get_weights(model, architecture))
+    def copy_weights(epoch: int, logs: Any) -> None:
+        if epoch + 1 == snapshot_epoch:
+            snapshot.update(get_weights(model, architecture))
 
-    callback = tensorflow().keras.callbacks.LambdaCallback(on_epoch_end=look)
-    return fit_model(model, architecture, data, training, callbacks=[callback]), weights
+    callback = tensorflow().keras.callbacks.LambdaCallback(on_epoch_end=copy_weights)
+    return fit_model(model, architecture, data, training, callbacks=[callback]), snapshot
 
 
 def fit_pruned(
@@ -110,32 +110,28 @@ def fit_pruned(
     training: Training,
     *,
     seed: int,
+    start: Weights,
     trained: Weights,
-    rewind: Weights,
-    sparsity: float,
-    prune_output: bool,
-    ranking: Ranking = "layer",
+    fractions: Mapping[str, float],
 ) -> Fit:
     """Prune at once, then train: one iteration of iterative magnitude pruning (Frankle and Carbin, arXiv:1803.03635).
 
-    The mask keeps the largest of the *trained* weights; the kept weights are then set back to ``rewind`` and trained
-    with the mask fixed. What is zero in ``trained`` stays pruned: masks are nested.
+    The mask keeps the largest of the ``trained`` weights; the kept weights are then set to ``start`` and trained with the
+    mask fixed. Weights that are zero in ``trained`` stay pruned: masks are nested.
 
     Args:
         architecture: Quantized.
         data: The development splits.
         training: Hyperparameters.
         seed: Seed of the training.
-        trained: Weights after the iteration before, already zero where it pruned; arrays keyed ``layer/part``.
-        rewind: Weights to start from, likewise: ``trained`` itself for fine-tuning.
-        sparsity: Fraction of the pruned kernels to be zero, at least that of ``trained``.
-        prune_output: False leaves the last layer whole.
-        ranking: See :func:`targets`.
+        start: Weights to start from, arrays keyed ``layer/part``: ``trained`` itself for fine-tuning.
+        trained: Weights after the iteration before, likewise, already zero where it pruned.
+        fractions: Fraction of zeros of every pruned kernel, by layer name: at least that of ``trained``, which stay zero
+            if it is less. See :func:`pruned_fractions`.
     """
     from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
 
-    model = fresh_model(architecture, training, seed=seed, weights=trained)
-    fractions = targets(prunable(architecture, trained, prune_output=prune_output), sparsity, ranking)
+    model = fresh_model(architecture, training, seed=seed, start=trained)
     # The mask is made once, here, at step 0; the schedule asks for no other, so it holds through the training.
     schedules = {n: ConstantSparsity(s, begin_step=0, end_step=0, frequency=1) for n, s in fractions.items()}
     wrapped, wrappers = _wrapped(model, schedules)
@@ -145,13 +141,13 @@ def fit_pruned(
         # The toolkit keeps every weight that equals its threshold, and zeros may.
         for weight, mask, _ in wrapper.pruning_vars:
             mask.assign(np.where(weight.numpy() == 0, 0, mask.numpy()))
-    set_weights(model, architecture, rewind)
+    set_weights(model, architecture, start)
     for wrapper in wrappers:
         wrapper.pruning_obj.weight_mask_op()
     return _fit(model, wrapped, architecture, data, training)
 
 
-def fit_gradually(
+def fit_gradually_pruned(
     architecture: Architecture,
     data: Development,
     training: Training,
@@ -174,7 +170,7 @@ def fit_gradually(
     """
     from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
 
-    model = fresh_model(architecture, training, seed=seed, weights=start)
+    model = fresh_model(architecture, training, seed=seed, start=start)
     steps = training.epochs * -(-max(1, round(training.data_fraction * len(data.train))) // training.batch_size)
     half = max(1, steps // 2)
     frequency = max(1, half // MASKS)
@@ -194,7 +190,8 @@ def fit_masked(architecture: Architecture, data: Development, training: Training
         seed: Seed of the training.
         start: Weights to start from, arrays keyed ``layer/part``; the zeros of their kernels are the mask.
     """
-    return fit_pruned(architecture, data, training, seed=seed, trained=start, rewind=start, sparsity=0.0, prune_output=True)
+    fractions = dict.fromkeys(prunable_kernels(architecture, start, prune_output=True), 0.0)
+    return fit_pruned(architecture, data, training, seed=seed, start=start, trained=start, fractions=fractions)
 
 
 def _wrapped(model: Model, schedules: Mapping[str, Any]) -> tuple[Model, list[Any]]:

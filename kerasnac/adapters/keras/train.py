@@ -50,7 +50,7 @@ def fit(
     training: Training,
     *,
     seed: int,
-    weights: Weights | None = None,
+    start: Weights | None = None,
 ) -> Fit:
     """Train a network on the training split and score it on the validation split.
 
@@ -59,23 +59,23 @@ def fit(
         data: The development splits.
         training: Hyperparameters.
         seed: Seed of initial weights, shuffling and dropout.
-        weights: Weights to start from, arrays keyed ``layer/part``; random ones by default.
+        start: Weights to start from, arrays keyed ``layer/part``; random ones by default.
 
     Raises:
         ConfigError: If the task cannot be trained so, as a regression with label smoothing.
         ConversionError: If the architecture is quantized and has a norm.
     """
-    return fit_model(fresh_model(architecture, training, seed=seed, weights=weights), architecture, data, training)
+    return fit_model(fresh_model(architecture, training, seed=seed, start=start), architecture, data, training)
 
 
-def fresh_model(architecture: Architecture, training: Training, *, seed: int, weights: Weights | None = None) -> Model:
+def fresh_model(architecture: Architecture, training: Training, *, seed: int, start: Weights | None = None) -> Model:
     """Build a model to train, in a Keras session of its own, which ends those of earlier models.
 
     Args:
         architecture: Float or quantized.
         training: Hyperparameters; the dropout and the L1 penalty are parts of the model.
         seed: Seed of initial weights, shuffling and dropout.
-        weights: Weights to start from, arrays keyed ``layer/part``; random ones by default.
+        start: Weights to start from, arrays keyed ``layer/part``; random ones by default.
 
     Returns:
         A ``tf.keras.Model`` that is not compiled.
@@ -83,8 +83,8 @@ def fresh_model(architecture: Architecture, training: Training, *, seed: int, we
     tensorflow().keras.backend.clear_session()
     tensorflow().keras.utils.set_random_seed(seed)
     model = build(architecture, dropout=training.dropout, l1=training.l1)
-    if weights is not None:
-        set_weights(model, architecture, weights)
+    if start is not None:
+        set_weights(model, architecture, start)
     return model
 
 
@@ -252,7 +252,7 @@ def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any])
     return {name: np.asarray(array).reshape(len(x), -1) for name, array in zip(names, arrays, strict=True)}
 
 
-def observe(
+def activation_ranges(
     architecture: Architecture, weights: Weights, x: NDArray[Any], *, clip_quantile: float
 ) -> dict[str, ActivationRange]:
     """Measure the ranges of all activations on some samples.
@@ -305,6 +305,6 @@ def quantized_start(
         ConversionError: If a layer has no formats, as a layer norm.
     """
     folded, start = fold_batch_norm(architecture, weights)
-    ranges = observe(folded, start, data.train.x[:CALIBRATION_SAMPLES], clip_quantile=clip_quantile)
+    ranges = activation_ranges(folded, start, data.train.x[:CALIBRATION_SAMPLES], clip_quantile=clip_quantile)
     widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
     return quantize(folded, start, ranges, input_grid=data.input_grid, **widths), start

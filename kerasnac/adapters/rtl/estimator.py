@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.runtime import tensorflow
-from kerasnac.adapters.keras.train import observe
+from kerasnac.adapters.keras.train import activation_ranges
 from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.hardware.boards import Board
@@ -84,7 +84,7 @@ class AdderGraphEstimator:
         }
         folded, weights = fold_batch_norm(architecture, weights)
         tensorflow().keras.backend.clear_session()
-        ranges = observe(folded, weights, data.train.x[:SAMPLES], clip_quantile=CLIP_QUANTILE)
+        ranges = activation_ranges(folded, weights, data.train.x[:SAMPLES], clip_quantile=CLIP_QUANTILE)
         widths = {"weight_bits": self.settings.weight_bits, "activation_bits": self.settings.activation_bits}
         return quantize(folded, weights, ranges, input_grid=data.input_grid, **widths), weights
 

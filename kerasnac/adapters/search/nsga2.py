@@ -25,7 +25,7 @@ from kerasnac.errors import Infeasible
 
 #: Value of objectives that are not known, as of candidates that were not trained, and violation of candidates that cannot
 #: be trained: worse than all others. Objectives of candidates that violate constraints are never compared.
-UNKNOWN = 1e30
+WORST = 1e30
 
 #: Number of draws of a mutation; the last one is taken even if it changes nothing.
 TRIES = 20

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from kerasnac.adapters.workers.base import Died, Workers
+from kerasnac.adapters.workers.base import WorkerDied, Workers
 from kerasnac.adapters.workers.local import LocalWorkers
 from kerasnac.core.data.dataset import Development
 from kerasnac.errors import EnvironmentProblem
 
-__all__ = ["Died", "LocalWorkers", "Workers", "connect"]
+__all__ = ["LocalWorkers", "WorkerDied", "Workers", "connect"]
 
 
 def connect(data: Development, scheduler: str) -> Workers:

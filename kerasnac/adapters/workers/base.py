@@ -25,7 +25,7 @@ _problem: KerasnacError | None = None
 
 
 @dataclass(frozen=True)
-class Died:
+class WorkerDied:
     """In place of a result: a worker process died while it had the item, and so did a second one that ran it alone.
 
     Attributes:
@@ -59,7 +59,12 @@ class Workers(ABC):
         """Start one item in a process that lives."""
 
     def map(
-        self, task: Task[Item, Result], items: Sequence[Item], *, tick: Callable[[], None] = lambda: None, seconds: float = 1.0
+        self,
+        task: Task[Item, Result],
+        items: Sequence[Item],
+        *,
+        tick: Callable[[], None] = lambda: None,
+        tick_seconds: float = 1.0,
     ) -> Iterator[tuple[int, Result]]:
         """Run a task for every item, and yield (index of the item, result) as results come in.
 
@@ -67,27 +72,32 @@ class Workers(ABC):
             task: A function of a module; gets the development data and one item.
             items: Arguments of the task.
             tick: Called while waiting, for progress.
-            seconds: Time between two calls of ``tick``, about.
+            tick_seconds: Time between two calls of ``tick``, about.
 
         Raises:
             RunError: If two processes die with one item, for example for lack of memory, or if the workers are gone.
             Exception: Any exception of the task.
         """
-        for index, result in self.attempt(task, items, tick=tick, seconds=seconds):
-            if isinstance(result, Died):
+        for index, result in self.try_map(task, items, tick=tick, tick_seconds=tick_seconds):
+            if isinstance(result, WorkerDied):
                 raise RunError(f"{result.reason} This is most often a lack of memory: resume with fewer workers")
             yield index, result
 
-    def attempt(
-        self, task: Task[Item, Result], items: Sequence[Item], *, tick: Callable[[], None] = lambda: None, seconds: float = 1.0
-    ) -> Iterator[tuple[int, Result | Died]]:
-        """Run a task as :meth:`map` does, but yield :class:`Died` for an item that two processes died with, and go on."""
+    def try_map(
+        self,
+        task: Task[Item, Result],
+        items: Sequence[Item],
+        *,
+        tick: Callable[[], None] = lambda: None,
+        tick_seconds: float = 1.0,
+    ) -> Iterator[tuple[int, Result | WorkerDied]]:
+        """Run a task as :meth:`map` does, but yield :class:`WorkerDied` for an item that two processes died with, and go on."""
         schedule, running = _Schedule(deque(range(len(items)))), dict[Future[Result], int]()
         try:
             while schedule.unfinished or running:
                 for index in schedule.next_items(len(running), lambda: self.processes):
                     running[self._submit(task, items[index])] = index
-                done, _ = wait(running, timeout=seconds, return_when=FIRST_COMPLETED)
+                done, _ = wait(running, timeout=tick_seconds, return_when=FIRST_COMPLETED)
                 tick()
                 for future in done:
                     index = running.pop(future)
@@ -96,7 +106,7 @@ class Workers(ABC):
                     except self.death as death:
                         if schedule.alone:
                             message = " ".join(str(death).split())
-                            yield index, Died(f"its worker process died, and so did the next one: {message}")
+                            yield index, WorkerDied(f"its worker process died, and so did the next one: {message}")
                         else:
                             schedule.suspects.append(index)
                     except CancelledError as error:
@@ -158,7 +168,7 @@ class _Schedule:
         return [self.waiting.popleft() for _ in range(min(places, len(self.waiting)))]
 
 
-def receive(data: Development, problem: KerasnacError | None = None) -> None:
+def keep_data(data: Development, problem: KerasnacError | None = None) -> None:
     """Keep the data for items to come; called in a worker process.
 
     Args:
@@ -170,7 +180,7 @@ def receive(data: Development, problem: KerasnacError | None = None) -> None:
     _problem = problem
 
 
-def run(task: Task[Item, Result], item: Item, fingerprint: str) -> Result:
+def run_item(task: Task[Item, Result], item: Item, fingerprint: str) -> Result:
     """Run one item on the data of a fingerprint; called in a worker process.
 
     Raises:

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 from distributed import Client, KilledWorker, Worker, WorkerPlugin
 
-from kerasnac.adapters.workers.base import Item, Result, Task, Workers, receive, run
+from kerasnac.adapters.workers.base import Item, Result, Task, Workers, keep_data, run_item
 from kerasnac.core.data.dataset import Development
 from kerasnac.errors import EnvironmentProblem
 
@@ -37,7 +37,7 @@ class ClusterWorkers(Workers):
         except (OSError, ValueError) as error:  # TimeoutError is an OSError; a malformed address is a ValueError
             raise EnvironmentProblem(f"no Dask scheduler answers at {scheduler}: {error}") from error
         try:
-            self._client.register_plugin(_Receive(data), name=self._plugin)
+            self._client.register_plugin(_DataPlugin(data), name=self._plugin)
         except Exception as error:
             self._client.close()
             raise EnvironmentProblem(
@@ -61,11 +61,11 @@ class ClusterWorkers(Workers):
         return f"kerasnac-{self._fingerprint}-{self._client.id}"
 
     def _submit(self, task: Task[Item, Result], item: Item) -> Future[Result]:
-        future: Future[Result] = self._executor.submit(run, task, item, self._fingerprint)
+        future: Future[Result] = self._executor.submit(run_item, task, item, self._fingerprint)
         return future
 
 
-class _Receive(WorkerPlugin):
+class _DataPlugin(WorkerPlugin):
     """Dask worker plugin that holds the data. Unlike scattered data, a plugin outlives the death of workers."""
 
     def __init__(self, data: Development) -> None:
@@ -78,4 +78,4 @@ class _Receive(WorkerPlugin):
             problem = EnvironmentProblem(
                 f"the Dask worker {worker.address} has {threads} threads: start the workers with --nthreads 1"
             )
-        receive(self._data, problem)
+        keep_data(self._data, problem)

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from kerasnac.adapters.workers.base import Item, Result, Task, Workers, receive, run
+from kerasnac.adapters.workers.base import Item, Result, Task, Workers, keep_data, run_item
 from kerasnac.core.data.dataset import Development
 
 
@@ -52,10 +52,10 @@ class LocalWorkers(Workers):
 
     def _submit(self, task: Task[Item, Result], item: Item) -> Future[Result]:
         try:
-            future: Future[Result] = self._pool.submit(run, task, item, self._data.fingerprint)
+            future: Future[Result] = self._pool.submit(run_item, task, item, self._data.fingerprint)
         except BrokenProcessPool:  # One death ends a pool; its other processes are ended with it.
             self._pool = self._start()
-            future = self._pool.submit(run, task, item, self._data.fingerprint)
+            future = self._pool.submit(run_item, task, item, self._data.fingerprint)
         return future
 
 
@@ -69,7 +69,7 @@ def _initialize(data: Development, parent: int, scratch: str) -> None:
     """
     tempfile.tempdir = scratch
     threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
-    receive(data)
+    keep_data(data)
 
 
 def _exit_after(parent: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasnac.adapters.search.nsga2 import UNKNOWN, Nsga2, mutations
+from kerasnac.adapters.search.nsga2 import WORST, Nsga2, mutations
 from kerasnac.core.data.dataset import Development, Task
 from kerasnac.core.network.origin import CompressionOrigin, MixedOrigin
 from kerasnac.core.network.origin import to_dict as origin_to_dict
@@ -143,7 +143,7 @@ def _values(points: Sequence[Point], cost: str, task: Task) -> tuple[Any, Any]:
         [[sign * p.model.metrics[task.metric], {"bops": p.model.bops, **p.costs}.get(cost, np.nan)] for p in points]
     )
     known = np.isfinite(losses).all(axis=1, keepdims=True)
-    return np.where(known, losses, UNKNOWN), np.where(known, 0.0, 1.0)
+    return np.where(known, losses, WORST), np.where(known, 0.0, 1.0)
 
 
 def evaluate_widths(data: Development, job: PointJob) -> Point:

@@ -164,12 +164,12 @@ def train_point(data: Development, job: CompressJob, start: QatStart, before: Se
 
 def target_below_quantization(job: CompressJob, start: QatStart, iteration: int) -> str:
     """Return a remark on a one-shot target below the zeros of quantization: it is trained, but prunes nothing else."""
-    from kerasnac.adapters.keras.pruning import prunable
+    from kerasnac.adapters.keras.pruning import prunable_kernels
 
     if job.settings.schedule != "one_shot" or not iteration:
         return ""
     values = quantized_weights(start.network, start.weights)
-    kernels = prunable(start.network, values, prune_output=job.settings.prune_output)
+    kernels = prunable_kernels(start.network, values, prune_output=job.settings.prune_output)
     zeros = sum(int(np.sum(k == 0)) for k in kernels.values()) / max(1, sum(k.size for k in kernels.values()))
     target = job.settings.sparsity(iteration)
     if target >= zeros:
@@ -184,43 +184,33 @@ def _seed(job: CompressJob, iteration: int) -> int:
 
 
 def _fit(data: Development, job: CompressJob, start: QatStart, training: Training, before: Sequence[Trained]) -> Fit:
-    from kerasnac.adapters.keras.pruning import fit_gradually, fit_pruned, prunable, targets
+    from kerasnac.adapters.keras.pruning import fit_gradually_pruned, fit_pruned, prunable_kernels, pruned_fractions
     from kerasnac.adapters.keras.train import fit
 
-    settings, iteration, network = job.settings, len(before), start.network
-    seed, sparsity = _seed(job, iteration), settings.sparsity(iteration)
+    settings, network, seed = job.settings, start.network, _seed(job, len(before))
     if not before and settings.rewind == "early":
         return _fit_unpruned(data, job, start, training)
     if settings.schedule == "searched" and (fractions := network.sparsities):
-        return fit_gradually(network, data, training, seed=seed, start=start.weights, fractions=fractions)
+        return fit_gradually_pruned(network, data, training, seed=seed, start=start.weights, fractions=fractions)
     if not before:
-        return fit(network, data, training, seed=seed, weights=start.weights)
+        return fit(network, data, training, seed=seed, start=start.weights)
+    # With one shot, the unpruned training says which layers can do without how many weights.
+    trained = (before[0] if settings.schedule == "one_shot" else before[-1]).weights
+    kernels = prunable_kernels(network, trained, prune_output=settings.prune_output)
+    fractions = pruned_fractions(kernels, settings.sparsity(len(before)), settings.ranking)
     if settings.schedule == "one_shot":
-        # The unpruned training says which layers can do without how many weights.
-        kernels = prunable(network, before[0].weights, prune_output=settings.prune_output)
-        fractions = targets(kernels, sparsity, settings.ranking)
-        return fit_gradually(network, data, training, seed=seed, start=start.weights, fractions=fractions)
-    trained_weights = before[-1].weights
-    rewind = {"start": start.weights, "keep": trained_weights}.get(settings.rewind)
-    return fit_pruned(
-        network,
-        data,
-        training,
-        seed=seed,
-        trained=trained_weights,
-        rewind=_early_weights(data, job, start, training) if rewind is None else rewind,
-        sparsity=sparsity,
-        prune_output=settings.prune_output,
-        ranking=settings.ranking,
-    )
+        return fit_gradually_pruned(network, data, training, seed=seed, start=start.weights, fractions=fractions)
+    rewind = {"start": start.weights, "keep": trained}.get(settings.rewind)
+    rewind = _early_weights(data, job, start, training) if rewind is None else rewind
+    return fit_pruned(network, data, training, seed=seed, start=rewind, trained=trained, fractions=fractions)
 
 
 def _fit_unpruned(data: Development, job: CompressJob, start: QatStart, training: Training) -> Fit:
     """Train without pruning, and save the early weights to which later iterations are set back."""
-    from kerasnac.adapters.keras.pruning import fit_unpruned
+    from kerasnac.adapters.keras.pruning import fit_with_snapshot
 
     seed, epochs, early = _seed(job, 0), job.settings.rewind_epochs, job.path("rewind")
-    trained, weights = fit_unpruned(start.network, data, training, seed=seed, start=start.weights, remember=epochs)
+    trained, weights = fit_with_snapshot(start.network, data, training, seed=seed, start=start.weights, snapshot_epoch=epochs)
     origin = RewindOrigin(job.model.name, **job.widths, epochs=epochs)
     Trained(early.name, start.network, weights, training, {}, seed, origin).save(early)
     return trained

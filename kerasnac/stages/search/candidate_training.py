@@ -103,7 +103,7 @@ def train_candidate(data: Development, job: Job) -> Result:
 
 
 def _train(data: Development, job: Job) -> Result:
-    from kerasnac.adapters.keras.pruning import fit_gradually
+    from kerasnac.adapters.keras.pruning import fit_gradually_pruned
     from kerasnac.adapters.keras.train import fit, quantized_start
     from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 
@@ -115,9 +115,9 @@ def _train(data: Development, job: Job) -> Result:
         widths = {"weight_bits": own.weight_bits, "activation_bits": own.activation_bits}
         quantized, start = quantized_start(architecture, result.weights, data, **widths, clip_quantile=CLIP_QUANTILE)
         if fractions := quantized.sparsities:
-            result = fit_gradually(quantized, data, own.training, seed=job.seed, start=start, fractions=fractions)
+            result = fit_gradually_pruned(quantized, data, own.training, seed=job.seed, start=start, fractions=fractions)
         else:
-            result = fit(quantized, data, own.training, seed=job.seed, weights=start)
+            result = fit(quantized, data, own.training, seed=job.seed, start=start)
         seconds += result.seconds
         if own.folder is not None:
             metrics = {data.task.metric: result.metric, "loss": result.loss}

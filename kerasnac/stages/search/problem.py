@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.search.nsga2 import UNKNOWN
+from kerasnac.adapters.search.nsga2 import WORST
 from kerasnac.core.data.dataset import Task
 from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.network.training import Training
@@ -20,7 +20,7 @@ from kerasnac.core.store.keys import content_key, decisive
 
 #: First constraint by status: of candidates without a training in full, briefly trained ones are the best, and none keeps
 #: it, since their metrics are of another fidelity, and no front may mix the two.
-_NOT_TRAINED = {"ok": 0.0, "brief": 1.0, "over_budget": 0.0, "infeasible": UNKNOWN, "failed": UNKNOWN}
+_NOT_TRAINED = {"ok": 0.0, "brief": 1.0, "over_budget": 0.0, "infeasible": WORST, "failed": WORST}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class SearchProblem:
             Arrays of shape (evaluations, objectives) and (evaluations, 1 + budgets); the first constraint is a training
             in full. A training that diverged is worse than any other.
         """
-        losses = [self.scaled_losses(e) if e.status == "ok" else [UNKNOWN] * len(self.objectives) for e in made]
+        losses = [self.scaled_losses(e) if e.status == "ok" else [WORST] * len(self.objectives) for e in made]
         violations = [[_NOT_TRAINED[e.status], *self.violations(e)] for e in made]
         return _finite(losses), _finite(violations)
 
@@ -103,4 +103,4 @@ class SearchProblem:
 
 
 def _finite(values: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    return np.nan_to_num(values, nan=UNKNOWN, posinf=UNKNOWN)
+    return np.nan_to_num(values, nan=WORST, posinf=WORST)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
-from kerasnac.adapters.workers import Died
+from kerasnac.adapters.workers import WorkerDied
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation, Status
@@ -64,7 +64,7 @@ class Trainer:
             else:
                 missing.append(i)
         jobs = [self._job(made[i], training) for i in missing]
-        for position, result in self._context.workers.attempt(train_candidate, jobs):
+        for position, result in self._context.workers.try_map(train_candidate, jobs):
             i = missing[position]
             outcome = _outcome(made[i], result, status)
             self._records.add(outcome)
@@ -105,9 +105,9 @@ class Trainer:
         return f"{plan.key}-{plan.fidelity.key}" if kept else ""
 
 
-def _outcome(plan: Evaluation, result: Result | Died, status: Status) -> Evaluation:
+def _outcome(plan: Evaluation, result: Result | WorkerDied, status: Status) -> Evaluation:
     """Return a plan with the result of its training."""
-    if isinstance(result, Died):
+    if isinstance(result, WorkerDied):
         return replace(plan, status="failed", reason=result.reason)
     return replace(
         plan,

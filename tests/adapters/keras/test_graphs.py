@@ -11,7 +11,7 @@ import pytest
 from kerasnac.adapters.keras.build import build, get_weights, set_weights
 from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras
-from kerasnac.adapters.keras.train import observe, predict
+from kerasnac.adapters.keras.train import activation_ranges, predict
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import Shape
 from kerasnac.core.network.precision import Precision
@@ -77,7 +77,7 @@ def quantized(name: str, bits: int) -> tuple[Architecture, Weights, Architecture
     architecture = NETWORKS[name][0]
     weights = random_weights(architecture)
     folded, moved = fold_batch_norm(architecture, weights)
-    observed = observe(folded, moved, samples(architecture), clip_quantile=0)
+    observed = activation_ranges(folded, moved, samples(architecture), clip_quantile=0)
     small = quantize(folded, moved, observed, input_grid=INPUT, weight_bits=bits, activation_bits=bits)
     return architecture, weights, small, moved
 

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kerasnac.adapters.keras.pruning import fit_gradually, fit_pruned, fit_unpruned, prunable, targets
+from kerasnac.adapters.keras.pruning import (
+    fit_gradually_pruned,
+    fit_pruned,
+    fit_with_snapshot,
+    prunable_kernels,
+    pruned_fractions,
+)
 from kerasnac.adapters.keras.train import fit, quantized_start
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
@@ -48,21 +54,21 @@ def masks(weights: Weights) -> dict[str, Any]:
 
 
 def test_the_output_layer_is_pruned_only_if_asked_for(begin: tuple[Architecture, Weights]) -> None:
-    assert tuple(prunable(*begin, prune_output=False)) == HIDDEN
-    assert tuple(prunable(*begin, prune_output=True)) == (*HIDDEN, "dense_2")
+    assert tuple(prunable_kernels(*begin, prune_output=False)) == HIDDEN
+    assert tuple(prunable_kernels(*begin, prune_output=True)) == (*HIDDEN, "dense_2")
 
 
 def test_a_global_threshold_prunes_the_smallest_weights_of_all() -> None:
     kernels = {"a": np.array([[1.0, -5.0], [6.0, 7.0]]), "b": np.array([[-2.0, 3.0, 4.0, 8.0]])}
-    assert targets(kernels, 0.5, "layer") == {"a": 0.5, "b": 0.5}
-    assert targets(kernels, 0.5, "global") == {"a": 0.25, "b": 0.75}
-    assert targets(kernels, 0.0, "global") == {"a": 0.0, "b": 0.0}
-    assert targets({}, 0.5, "global") == {}
+    assert pruned_fractions(kernels, 0.5, "layer") == {"a": 0.5, "b": 0.5}
+    assert pruned_fractions(kernels, 0.5, "global") == {"a": 0.25, "b": 0.75}
+    assert pruned_fractions(kernels, 0.0, "global") == {"a": 0.0, "b": 0.0}
+    assert pruned_fractions({}, 0.5, "global") == {}
 
 
 def test_no_layer_is_pruned_away() -> None:
     kernels = {"large": np.full((4, 4), 9.0), "small": np.full((2, 2), 0.1)}
-    assert targets(kernels, 0.5, "global") == {"large": 0.0, "small": 0.75}
+    assert pruned_fractions(kernels, 0.5, "global") == {"large": 0.0, "small": 0.75}
 
 
 @pytest.mark.parametrize(("ranking", "rewinds"), [("layer", True), ("global", False)])
@@ -72,13 +78,12 @@ def test_masks_are_exact_and_nested(
     quantized, start = begin
     trained: Weights = start
     for sparsity in (0.3, 0.7):
-        kernels = prunable(quantized, trained, prune_output=False)
-        fractions = targets(kernels, sparsity, ranking)
+        kernels = prunable_kernels(quantized, trained, prune_output=False)
+        fractions = pruned_fractions(kernels, sparsity, ranking)
         smallest = {name: np.sort(np.abs(k), axis=None)[round(fractions[name] * k.size)] for name, k in kernels.items()}
         rewind = start if rewinds else trained
-        options: Any = {"sparsity": sparsity, "ranking": ranking, "prune_output": False}
         result = fit_pruned(
-            quantized, vector_classes.development, TRAINING, seed=1, trained=trained, rewind=rewind, **options
+            quantized, vector_classes.development, TRAINING, seed=1, start=rewind, trained=trained, fractions=fractions
         ).weights
         for name, kernel in kernels.items():
             np.testing.assert_array_equal(masks(result)[name], np.abs(kernel) >= smallest[name])
@@ -97,8 +102,10 @@ def test_what_is_zero_stays_zero(begin: tuple[Architecture, Weights], vector_cla
     kernel = start["dense_0/kernel"] * (np.abs(start["dense_0/kernel"]) > 0.7)
     trained = {**start, "dense_0/kernel": kernel}
     assert (kernel == 0).mean() > 0.4
-    options: Any = {"sparsity": 0.2, "prune_output": False}
-    result = fit_pruned(quantized, vector_classes.development, TRAINING, seed=1, trained=trained, rewind=start, **options)
+    fractions = dict.fromkeys(HIDDEN, 0.2)
+    result = fit_pruned(
+        quantized, vector_classes.development, TRAINING, seed=1, start=start, trained=trained, fractions=fractions
+    )
     np.testing.assert_array_equal(masks(result.weights)["dense_0"], kernel != 0)
 
 
@@ -107,17 +114,19 @@ def test_gradual_pruning_ends_at_its_targets(epochs: int, begin: tuple[Architect
     quantized, start = begin
     fractions = {"dense_0": 0.5, "dense_1": 0.9}
     training = TRAINING.with_(epochs=epochs, batch_size=256 if epochs == 1 else 4)
-    result = fit_gradually(quantized, vector_classes.development, training, seed=1, start=start, fractions=fractions).weights
+    result = fit_gradually_pruned(
+        quantized, vector_classes.development, training, seed=1, start=start, fractions=fractions
+    ).weights
     for name, fraction in fractions.items():
         assert (~masks(result)[name]).sum() == round(fraction * start[f"{name}/kernel"].size)
     assert masks(result)["dense_2"].all()
 
 
-def test_looking_on_changes_nothing(begin: tuple[Architecture, Weights], vector_classes: Dataset) -> None:
+def test_a_snapshot_changes_nothing(begin: tuple[Architecture, Weights], vector_classes: Dataset) -> None:
     quantized, start = begin
     data = vector_classes.development
-    watched, early = fit_unpruned(quantized, data, TRAINING, seed=1, start=start, remember=1)
-    one, two = (fit(quantized, data, TRAINING.with_(epochs=n), seed=1, weights=start) for n in (1, 2))
+    watched, early = fit_with_snapshot(quantized, data, TRAINING, seed=1, start=start, snapshot_epoch=1)
+    one, two = (fit(quantized, data, TRAINING.with_(epochs=n), seed=1, start=start) for n in (1, 2))
     for key in start:
         np.testing.assert_array_equal(watched.weights[key], two.weights[key])
         np.testing.assert_array_equal(early[key], one.weights[key])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.keras.build import build, get_weights, set_weights
-from kerasnac.adapters.keras.train import compile_model, fit, fit_model, observe, predict, score
+from kerasnac.adapters.keras.train import activation_ranges, compile_model, fit, fit_model, predict, score
 from kerasnac.core.data.dataset import Dataset, Split
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
@@ -188,7 +188,7 @@ def test_a_fraction_of_the_data_is_its_beginning(vector_classes: Dataset) -> Non
 def test_training_goes_on_from_given_weights(vector_classes: Dataset) -> None:
     data = vector_classes.development
     trained = fit(CLASSIFIER, data, FAST, seed=0)
-    still = fit(CLASSIFIER, data, replace(FAST, epochs=1, learning_rate=1e-12), seed=5, weights=trained.weights)
+    still = fit(CLASSIFIER, data, replace(FAST, epochs=1, learning_rate=1e-12), seed=5, start=trained.weights)
     for key, value in trained.weights.items():
         np.testing.assert_allclose(still.weights[key], value, atol=1e-6)
 
@@ -244,7 +244,7 @@ DOUBLE = {
 
 def test_observed_ranges_by_hand() -> None:
     x = np.array([[0.0, 0.0], [1.0, 3.0], [-4.0, -1.0]], np.float32)
-    ranges = observe(DOUBLING, DOUBLE, x, clip_quantile=0.0)
+    ranges = activation_ranges(DOUBLING, DOUBLE, x, clip_quantile=0.0)
     assert ranges["activation_0"].inputs == (-8.0, 2.0)
     assert ranges["activation_0"].outputs == (0.0, 2.0)
     assert ranges["activation_1"].inputs == (-1.0, 1.0)
@@ -253,7 +253,7 @@ def test_observed_ranges_by_hand() -> None:
 
 def test_a_clip_quantile_leaves_out_both_tails() -> None:
     x = np.stack([np.linspace(-1, 1, 2001), np.zeros(2001)], axis=1).astype(np.float32)
-    ranges = observe(DOUBLING, DOUBLE, x, clip_quantile=0.05)
+    ranges = activation_ranges(DOUBLING, DOUBLE, x, clip_quantile=0.05)
     # 5 % of all values, which half are zeros, are 10 % of those between -2 and 2.
     assert ranges["activation_0"].inputs == pytest.approx((-1.6, 1.6), abs=0.01)
 
@@ -261,7 +261,7 @@ def test_a_clip_quantile_leaves_out_both_tails() -> None:
 def test_a_network_without_activations_has_nothing_to_observe() -> None:
     linear = Architecture((2,), (LayerSpec.of("dense", units=1),))
     assert (
-        observe(
+        activation_ranges(
             linear,
             {"dense_0/kernel": np.ones((2, 1)), "dense_0/bias": np.zeros(1)},
             np.ones((3, 2), np.float32),

@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from kerasnac.adapters.workers import Died, LocalWorkers, Workers, base, connect
+from kerasnac.adapters.workers import LocalWorkers, WorkerDied, Workers, base, connect
 from kerasnac.core.data.dataset import Dataset, Development
 from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation
@@ -144,11 +144,11 @@ def test_an_item_that_workers_die_with_is_told_and_the_others_give_results(
     dask: Workers, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)  # Dask itself would try it on three more workers.
-    results = dict(dask.attempt(die_for_odd, [2, 3, 4]))
+    results = dict(dask.try_map(die_for_odd, [2, 3, 4]))
     assert (results[0], results[2]) == (20, 40)
-    assert isinstance(results[1], Died)
+    assert isinstance(results[1], WorkerDied)
     assert "worker process died" in results[1].reason
-    assert dict(dask.attempt(die_for_odd, [6])) == {0: 60}
+    assert dict(dask.try_map(die_for_odd, [6])) == {0: 60}
 
 
 def test_workers_that_join_later_get_the_data(dask: Workers, distributed: Any, cluster: Any, vector_classes: Dataset) -> None:
@@ -183,7 +183,7 @@ def test_a_cluster_that_goes_away_is_reported(distributed: Any, vector_classes: 
     """Without workers nothing runs; without a scheduler nothing can."""
     running = distributed.LocalCluster(n_workers=0, dashboard_address=":0")
     pool = connect(vector_classes.development, running.scheduler_address)
-    results = pool.attempt(add_samples, [1], tick=running.close, seconds=0.1)
+    results = pool.try_map(add_samples, [1], tick=running.close, tick_seconds=0.1)
     with pytest.raises(RunError, match="workers are gone"):
         next(results)
     pool.close()

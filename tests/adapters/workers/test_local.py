@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasnac.adapters.workers import Died, LocalWorkers
+from kerasnac.adapters.workers import LocalWorkers, WorkerDied
 from kerasnac.core.data.dataset import Dataset, Development
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
@@ -51,7 +51,7 @@ def test_workers_go_on_after_a_task_that_raised(vector_classes: Dataset, workers
 
 def test_workers_yield_every_item_with_its_index(workers: LocalWorkers) -> None:
     ticks: list[int] = []
-    results = dict(workers.map(slow_double, [1, 2, 3, 4, 5], tick=lambda: ticks.append(1), seconds=0.05))
+    results = dict(workers.map(slow_double, [1, 2, 3, 4, 5], tick=lambda: ticks.append(1), tick_seconds=0.05))
     assert results == {i: 2 * (i + 1) for i in range(5)}
     assert len(ticks) > 3
     assert list(workers.map(slow_double, [])) == []
@@ -63,15 +63,15 @@ def test_an_item_that_two_processes_die_with_is_told_and_the_others_give_results
 ) -> None:
     items = [1, 2, POISON, 4, POISON, 6]
     with LocalWorkers(vector_classes.development, processes) as pool:
-        results = list(pool.attempt(double_unless_poison, items))
+        results = list(pool.try_map(double_unless_poison, items))
         assert Counter(index for index, _ in results) == dict.fromkeys(range(6), 1)
         for index, result in results:
             if items[index] == POISON:
-                assert isinstance(result, Died)
+                assert isinstance(result, WorkerDied)
                 assert "worker process died" in result.reason
             else:
                 assert result == 2 * items[index]
-        assert dict(pool.attempt(double_unless_poison, [7])) == {0: 14}
+        assert dict(pool.try_map(double_unless_poison, [7])) == {0: 14}
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -80,7 +80,7 @@ def test_an_item_whose_process_dies_once_gives_its_result(
 ) -> None:
     items = [tmp_path / name for name in "abc"]
     with LocalWorkers(vector_classes.development, processes) as pool:
-        assert sorted(pool.attempt(die_once, items)) == [(0, "a"), (1, "b"), (2, "c")]
+        assert sorted(pool.try_map(die_once, items)) == [(0, "a"), (1, "b"), (2, "c")]
     # One death ends both processes: an item that did not die by itself has run twice as well.
     assert {len(item.read_text()) for item in items} <= {1, 2}
     assert len(items[0].read_text()) == 2
@@ -94,7 +94,7 @@ def test_a_worker_that_dies_is_reported(light: None, vector_classes: Dataset) ->
 
 
 def test_what_a_task_raises_comes_out_as_it_is_and_workers_go_on(workers: LocalWorkers) -> None:
-    for run in (workers.map, workers.attempt):
+    for run in (workers.map, workers.try_map):
         with pytest.raises(ZeroDivisionError, match=r"^the item is 0$"):
             list(run(reciprocal, [0]))
         assert list(run(reciprocal, [4])) == [(0, 0.25)]
@@ -102,7 +102,7 @@ def test_what_a_task_raises_comes_out_as_it_is_and_workers_go_on(workers: LocalW
 
 def test_results_that_came_before_a_task_raised_are_not_lost(light: None, vector_classes: Dataset) -> None:
     with LocalWorkers(vector_classes.development, 1) as pool:
-        results = pool.attempt(reciprocal, [4, 2, 0, 1])
+        results = pool.try_map(reciprocal, [4, 2, 0, 1])
         assert [next(results), next(results)] == [(0, 0.25), (1, 0.5)]
         with pytest.raises(ZeroDivisionError):
             next(results)

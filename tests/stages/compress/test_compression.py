@@ -134,7 +134,7 @@ def test_iterations_from_early_weights_by_global_rank(
     fit_pruned = pruning.fit_pruned
 
     def watched(*arguments: Any, **options: Any) -> Fit:
-        rewinds.append(options["rewind"])
+        rewinds.append(options["start"])
         return fit_pruned(*arguments, **options)
 
     monkeypatch.setattr(pruning, "fit_pruned", watched)
@@ -170,8 +170,8 @@ def test_what_an_iteration_trains_from(
     key = "dense_0/kernel"
     for i, call in enumerate(calls):
         np.testing.assert_array_equal(call["trained"][key], model.weights[key] + 1 + i)
-        np.testing.assert_array_equal(call["rewind"][key], call["trained"][key] if rewind == "keep" else model.weights[key])
-    assert [call["sparsity"] for call in calls] == [1 - 0.8, 1 - 0.8**2]
+        np.testing.assert_array_equal(call["start"][key], call["trained"][key] if rewind == "keep" else model.weights[key])
+    assert [call["fractions"]["dense_0"] for call in calls] == [1 - 0.8, 1 - 0.8**2]
     assert [call["seed"] for call in calls] == [derive_seed(4, "compress", "toy-w6a6", i) for i in (1, 2)]
 
 

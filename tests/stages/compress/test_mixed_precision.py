@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from kerasnac.adapters.keras import train
-from kerasnac.adapters.keras.train import fit, observe, quantized_start
+from kerasnac.adapters.keras.train import activation_ranges, fit, quantized_start
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import check_exact
@@ -110,10 +110,10 @@ class Instant:
 def instant(uniform: CompressResult, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Instant]:
     """Puts an instant training in place of the real one; ranges are observed once, and all widths are tolerated."""
     (parent,) = uniform.parents
-    ranges = observe(
+    ranges = activation_ranges(
         *fold_batch_norm(parent.architecture, parent.weights), vector_classes.development.train.x, clip_quantile=1e-3
     )
-    monkeypatch.setattr(train, "observe", lambda *arguments, **options: ranges)
+    monkeypatch.setattr(train, "activation_ranges", lambda *arguments, **options: ranges)
 
     def put(*, real_sensitivity: bool = False, **options: Any) -> Instant:
         if not real_sensitivity:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.train import observe
+from kerasnac.adapters.keras.train import activation_ranges
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.precision import Precision
@@ -76,7 +76,7 @@ def random_case(seed: int, most_bits: int = 16) -> Case:
     x = values(rng.normal(0, 1, (SAMPLES, *architecture.input_shape)) * grid.maximum)
     folded, weights = fold_batch_norm(architecture, random_weights(rng, architecture))
     quiet = grid.quantize(x[:200] * rng.choice([0.1, 0.5, 1.0])).astype(np.float32)
-    observed = observe(folded, weights, quiet, clip_quantile=1e-2)
+    observed = activation_ranges(folded, weights, quiet, clip_quantile=1e-2)
     bits = (int(rng.integers(2, most_bits + 1)), int(rng.integers(2, most_bits + 1)))
     quantized = quantize(folded, weights, observed, input_grid=grid, weight_bits=bits[0], activation_bits=bits[1])
     labels = rng.integers(0, outputs, SAMPLES) if task.kind == "classification" else rng.normal(size=(SAMPLES, outputs))
@@ -106,7 +106,7 @@ def small_case() -> Case:
     weights = random_weights(rng, architecture)
     grid = Precision(8, 3)
     x = grid.quantize(rng.normal(size=(SAMPLES, 6))).astype(np.float32)
-    observed = observe(architecture, weights, x, clip_quantile=1e-3)
+    observed = activation_ranges(architecture, weights, x, clip_quantile=1e-3)
     quantized = quantize(architecture, weights, observed, input_grid=grid, weight_bits=6, activation_bits=6)
     labels = rng.integers(0, 3, SAMPLES)
     return Case(

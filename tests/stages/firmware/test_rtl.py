@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.train import observe
+from kerasnac.adapters.keras.train import activation_ranges
 from kerasnac.adapters.keras.train import predict as keras_predict
 from kerasnac.adapters.rtl import library
 from kerasnac.adapters.rtl.adder_graph import unroll
@@ -55,7 +55,7 @@ def network(activation: str, *, dead_output: bool = False) -> Trained:
         weights[f"{last}/bias"][0] = 0
     grid = Precision(4, 2)
     x = grid.quantize(rng.normal(size=(200, 4))).astype(np.float32)
-    observed = observe(architecture, weights, x, clip_quantile=1e-2)
+    observed = activation_ranges(architecture, weights, x, clip_quantile=1e-2)
     quantized = quantize(architecture, weights, observed, input_grid=grid, weight_bits=3, activation_bits=4)
     return Trained("table", quantized, weights, Training(), {}, 0)  # Also a keyword of Verilog.
 

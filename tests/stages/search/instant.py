@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kerasnac.adapters.workers import Died
+from kerasnac.adapters.workers import WorkerDied
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation
@@ -49,7 +49,7 @@ class Instant:
         self._dies = dies
         self._costs = costs
 
-    def attempt(self, task: Any, items: Sequence[Job], **options: Any) -> Iterator[tuple[int, Any]]:
+    def try_map(self, task: Any, items: Sequence[Job], **options: Any) -> Iterator[tuple[int, Any]]:
         for index in reversed(range(len(items))):
             if self._left is not None:
                 if self._left == 0:
@@ -58,7 +58,7 @@ class Instant:
             self.jobs.append(items[index])
             accuracy = self._accuracy(items[index])
             result = Result({"accuracy": accuracy, "loss": 1 - accuracy, **self._costs(items[index])}, 0.5)
-            yield index, Died("killed.") if self._dies(items[index]) else result
+            yield index, WorkerDied("killed.") if self._dies(items[index]) else result
 
     def map(self, task: Any, items: Sequence[Any], **options: Any) -> Iterator[tuple[int, Any]]:
         for index in reversed(range(len(items))):

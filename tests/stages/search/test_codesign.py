@@ -77,7 +77,7 @@ def test_a_candidate_is_pruned_to_its_sparsities_and_costs_what_its_weights_cost
     space: SearchSpace, vector_classes: Dataset, keras: Any
 ) -> None:
     """The same steps by hand: float, quantized, gradually pruned, traced."""
-    from kerasnac.adapters.keras.pruning import fit_gradually
+    from kerasnac.adapters.keras.pruning import fit_gradually_pruned
     from kerasnac.adapters.keras.train import fit, quantized_start
     from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 
@@ -92,7 +92,7 @@ def test_a_candidate_is_pruned_to_its_sparsities_and_costs_what_its_weights_cost
     )
     fractions = candidate.architecture.sparsities
     assert len(fractions) == sum(layer.kind == "dense" for layer in candidate.architecture.layers)
-    by_hand = fit_gradually(quantized, data, job.quantized.training, seed=1, start=start, fractions=fractions)
+    by_hand = fit_gradually_pruned(quantized, data, job.quantized.training, seed=1, start=start, fractions=fractions)
     assert result.metrics == {
         "accuracy": by_hand.metric,
         "loss": by_hand.loss,
@@ -184,8 +184,8 @@ def test_who_has_no_adder_graph_after_training_is_infeasible_and_not_trained_aga
     space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:
     class Picky(Instant):
-        def attempt(self, task: Any, items: Any, **options: Any) -> Any:
-            for index, result in super().attempt(task, items, **options):
+        def try_map(self, task: Any, items: Any, **options: Any) -> Any:
+            for index, result in super().try_map(task, items, **options):
                 deep = len(items[index].candidate.architecture.sparsities) == 3
                 reason = "dense_1: too wide" if deep else ""
                 yield index, replace(result, reason=reason)

@@ -13,6 +13,7 @@ from hypothesis import settings
 from kerasnac.core.data.dataset import Dataset, Task, make_dataset
 from kerasnac.core.space.blocks import Choose, Conv, Mlp, Nothing
 from kerasnac.core.space.search_space import SearchSpace
+from tests.stand_ins import Formula, InProcess
 
 if TYPE_CHECKING:
     from kerasnac.adapters.workers import LocalWorkers
@@ -31,9 +32,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compiled emulations of tests stay among the tests, also those of other processes."""
+    """Compiled emulations of the tests stay among the tests; all processes of a session share them."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERASNAC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("KERASNAC_CACHE", str(shared / "cache"))
         yield
 
 
@@ -44,6 +47,20 @@ def keras() -> Any:
 
     become_worker()
     return tensorflow().keras
+
+
+@pytest.fixture
+def in_process(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs work in this process, where TensorFlow is already imported; tests of the workers are elsewhere."""
+    monkeypatch.setattr("kerasnac.stages.run.session.LocalWorkers", InProcess)
+
+
+@pytest.fixture
+def formula(monkeypatch: pytest.MonkeyPatch) -> Formula:
+    """Trainings cost nothing."""
+    made = Formula()
+    monkeypatch.setattr("kerasnac.adapters.keras.train.fit", made)
+    return made
 
 
 @pytest.fixture(scope="session")

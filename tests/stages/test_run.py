@@ -24,6 +24,8 @@ from kerasnac.ui import tables
 from kerasnac.ui.plots import tuning
 from kerasnac.ui.tables import as_text, tuned
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 
 def tiny_run(
     folder: Path,
@@ -72,6 +74,7 @@ def test_a_run_of_graphs_ends_bit_exact(name: str, tmp_path: Path) -> None:
     assert outcome.refused == {}
 
 
+@pytest.mark.usefixtures("formula")
 def test_a_run_of_what_cannot_be_exact_is_reported_and_finishes(tmp_path: Path) -> None:
     block = {"block": "mlp", "widths": [[2, 3]], "norm": "layer"}
     outcome = tiny_run(tmp_path, (4,), block)
@@ -82,6 +85,7 @@ def test_a_run_of_what_cannot_be_exact_is_reported_and_finishes(tmp_path: Path) 
     assert list(outcome.test) == [model.name]
 
 
+@pytest.mark.usefixtures("formula")
 def test_a_model_whose_conversion_is_refused_does_not_end_the_run(tmp_path: Path) -> None:
     """The run file cannot know how many layers the chosen network will have."""
     outcome = tiny_run(
@@ -101,6 +105,7 @@ def norms(units: int, inputs: int = 4) -> dict[str, Any]:
     return {"name": "known", "architecture": space.decode(()).architecture.to_dict()}
 
 
+@pytest.mark.usefixtures("formula")
 def test_a_baseline_is_tuned_tested_and_shown_like_the_others(tmp_path: Path) -> None:
     block = {"block": "mlp", "widths": [[2, 3]], "norm": "layer"}
     outcome = tiny_run(tmp_path, (4,), block, tune={"baselines": [norms(5)], "repeats": 2, "trials": 2})

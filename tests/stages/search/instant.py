@@ -64,6 +64,9 @@ class Instant:
         for index in reversed(range(len(items))):
             yield index, task(None, items[index])
 
+    def close(self) -> None:
+        pass
+
 
 def changed(settings: SearchSettings = SETTINGS, **changes: Any) -> SearchSettings:
     """Settings with changes, all checked."""

@@ -1,0 +1,119 @@
+"""Small networks, weights, samples, models and data, which many tests build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.core.data.dataset import Dataset, Task, make_dataset
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
+from kerasnac.core.space.blocks import Block
+from kerasnac.core.space.search_space import SearchSpace
+
+Arrays = dict[str, NDArray[np.float32]]
+
+# Networks.
+
+
+def layer(kind: str, weight: str = "", bias: str = "", out: str = "", **params: Any) -> LayerSpec:
+    """A layer with formats as text: ``layer("dense", "fixed<6,1>", "fixed<8,2>", units=3)``."""
+    formats = {"weight": weight, "bias": bias, "activation": out}
+    return replace(LayerSpec.of(kind, **params), **{name: Precision.parse(text) for name, text in formats.items() if text})
+
+
+def dense(units: int, weight: str = "", bias: str = "") -> LayerSpec:
+    """A dense layer, float by default."""
+    return layer("dense", weight, bias, units=units)
+
+
+def activation(fn: str, out: str = "") -> LayerSpec:
+    """An activation, float by default."""
+    return layer("activation", fn=fn, out=out)
+
+
+def mlp(inputs: int, *units: int, fn: str = "relu", norm: bool = False) -> Architecture:
+    """Dense layers of so many units, the last ones the outputs, with an activation between two of them."""
+    norms = (LayerSpec.of("batch_norm"),) if norm else ()
+    hidden = (spec for count in units[:-1] for spec in (dense(count), *norms, activation(fn)))
+    return Architecture((inputs,), (*hidden, dense(units[-1])))
+
+
+def only(shape: Shape, *blocks: Block | Mapping[str, Any], outputs: int = 2, **space: Any) -> Architecture:
+    """The one architecture of a space without choices."""
+    made = SearchSpace.model_validate({"input": shape, "outputs": outputs, "blocks": blocks, **space})
+    return made.decode(()).architecture
+
+
+# Weights and samples.
+
+
+def normal_weights(architecture: Architecture, seed: int = 0, scale: float = 1.0) -> Arrays:
+    """Normally distributed weights."""
+    rng = np.random.default_rng(seed)
+    return {
+        f"{node.name}/{part}": rng.normal(0, scale, weight.shape).astype(np.float32)
+        for node in architecture.nodes
+        for part, weight in node.weights.items()
+    }
+
+
+def trained_weights(
+    architecture: Architecture, rng: np.random.Generator, gain: tuple[float, float] = (0.5, 3), pruned: float = 0.95
+) -> Arrays:
+    """Weights as after a training: kernels of about unit gain, some of them pruned, and any statistics of batch norms."""
+    sparsity = rng.choice([0.0, 0.5, pruned])
+    weights = {}
+    for node in architecture.nodes:
+        for part, weight in node.weights.items():
+            if part == "kernel":
+                scale = rng.uniform(*gain) / np.sqrt(np.prod(weight.shape[:-1]))
+                value = rng.normal(0, scale, weight.shape) * (rng.random(weight.shape) >= sparsity)
+            elif part in ("gamma", "moving_variance"):
+                value = rng.uniform(0.1, 2, weight.shape)
+            else:
+                value = rng.normal(0, 0.4, weight.shape)
+            weights[f"{node.name}/{part}"] = value.astype(np.float32)
+    return weights
+
+
+def loud_weights(architecture: Architecture, seed: int = 0, sparsity: float = 0.0) -> Arrays:
+    """Weights that use, and overflow, the range of their formats; with a sparsity some outputs of a layer lose all theirs."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for node in architecture.nodes:
+        for part, weight in node.weights.items():
+            grid = node.layer.weight if part == "kernel" else node.layer.bias
+            values = rng.normal(0, 0.6, weight.shape) * (grid.maximum if grid else 1.0)
+            if part == "kernel" and sparsity:
+                values *= (rng.random(weight.shape) >= sparsity) & (rng.random(weight.shape[-1]) < 0.8)
+            weights[f"{node.name}/{part}"] = values.astype(np.float32)
+    return weights
+
+
+def grid_samples(grid: Precision, shape: Shape, count: int, *, scale: float = 0.7, seed: int = 1) -> NDArray[np.float32]:
+    """Normally distributed samples on a grid; its range is ``1 / scale`` standard deviations to each side."""
+    values = np.random.default_rng(seed).normal(0, scale, (count, *shape)) * grid.maximum
+    return grid.quantize(values).astype(np.float32)
+
+
+# Models and data.
+
+
+def model(architecture: Architecture, weights: Mapping[str, Any], name: str = "small", **options: Any) -> Trained:
+    """A model that nothing has trained."""
+    return Trained(name, architecture, weights, **{"training": Training(), "metrics": {}, "seed": 0, **options})
+
+
+def toy_data(seed: int = 0) -> Dataset:
+    """Three classes of three features, 120 samples; another seed gives other samples."""
+    y = np.arange(120) % 3
+    x = np.eye(3)[y] + 0.3 * np.random.default_rng(seed).normal(size=(120, 3))
+    return make_dataset(x, y, name="toy", task=Task("classification", 3), seed=0)

@@ -1,0 +1,67 @@
+"""What stands in for workers and trainings, where a test is about something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from kerasnac.adapters.keras.train import Fit
+from kerasnac.core.data.dataset import Development
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.training import Training
+from kerasnac.core.store.seeding import derive_seed
+
+
+class InProcess:
+    """Stands in for the workers: this process runs the items, the last one first, as results may come in any order.
+
+    Args:
+        data: Given to every task.
+        processes: Not used.
+    """
+
+    processes = 1
+
+    def __init__(self, data: Development, processes: int | None = None) -> None:
+        self._data = data
+
+    def attempt(
+        self, task: Any, items: Sequence[Any], *, tick: Callable[[], None] = lambda: None, seconds: float = 1.0
+    ) -> Iterator[tuple[int, Any]]:
+        for index in reversed(range(len(items))):
+            yield index, task(self._data, items[index])
+            tick()
+
+    map = attempt
+
+    def close(self) -> None:
+        pass
+
+
+class Formula:
+    """Stands in for :func:`kerasnac.adapters.keras.train.fit`: a result by a formula of the arguments.
+
+    Attributes:
+        calls: Architecture, number of samples, hyperparameters and seed of every training so far.
+        left: How many trainings there may still be before the next one is interrupted; None for any number.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Architecture, int, Training, int]] = []
+        self.left: int | None = None
+
+    def __call__(
+        self, architecture: Architecture, data: Development, training: Training, *, seed: int, weights: Any = None
+    ) -> Fit:
+        if self.left is not None:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+        self.calls.append((architecture, len(data.train), training, seed))
+        metric = derive_seed(seed, training, architecture.id, data.fingerprint) / 2**31
+        if weights is None:
+            parts = ((f"{node.name}/{part}", weight) for node in architecture.nodes for part, weight in node.weights.items())
+            weights = {name: np.full(weight.shape, metric, np.float32) for name, weight in parts}
+        return Fit(dict(weights), metric, 1 - metric, training.epochs, 0.1)

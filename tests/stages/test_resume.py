@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,16 @@ import pytest
 
 from kerasnac.adapters.keras.train import Fit
 from kerasnac.core.data.dataset import Dataset
-from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.core.settings import CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
+from kerasnac.core.settings import CompressSettings, SearchSettings, TuneSettings
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.journal import Journal
 from kerasnac.errors import RunError
 from kerasnac.stages.compress import qat
-from kerasnac.stages.firmware import firmware as firmware_stage
 from kerasnac.stages.run import Run
 from kerasnac.stages.run import session as run_stage
-from tests.networks import dense, mlp, model, normal_weights, toy_data
+from tests.networks import mlp, model, normal_weights, toy_data
 from tests.stages.search.instant import Instant, essence
 from tests.stand_ins import Formula
 
@@ -178,9 +174,6 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-QUANTIZED = model(
-    Architecture((6,), (dense(3, "fixed<4,1>", "fixed<6,2>"),), Precision(6, 3)), normal_weights(mlp(6, 3), scale=0.5)
-)
 START = model(mlp(6, 5, 3), normal_weights(mlp(6, 5, 3), scale=0.5), training=TRAINING, metrics={"accuracy": 0.8, "loss": 1.0})
 
 
@@ -235,38 +228,3 @@ class TestBetweenSavingAndRecording:
         assert trained == [0, 1, 2, *range(recorded + 1), *range(recorded, 3)], "what is recorded is not trained again"
         assert records(tmp_path / "cut/compress.jsonl") == records(tmp_path / "whole/compress.jsonl")
         assert saved(tmp_path / "cut/compressed") == saved(tmp_path / "whole/compressed")
-
-    def test_in_the_conversion(self, monkeypatch: pytest.MonkeyPatch, vector_classes: Dataset, tmp_path: Path) -> None:
-        """The manifest is written last: a folder without it is none, and one that is whole is taken up."""
-        first, second = (replace(QUANTIZED, name=name) for name in ("first", "second"))
-        converted: list[str] = []
-        make = firmware_stage.make_firmware
-
-        def counted(trained: Trained, *arguments: Any, **options: Any) -> Any:
-            converted.append(trained.name)
-            return make(trained, *arguments, **options)
-
-        def convert(folder: Path) -> Any:
-            with Run(folder, vector_classes) as run:
-                settings = FirmwareSettings(backend="oneAPI", strategy="resource", part="Arria10", samples=20)
-                return run.convert([first, second], settings)  # nothing is compiled
-
-        monkeypatch.setattr(firmware_stage, "make_firmware", counted)
-        write_manifest, written = firmware_stage.write_manifest, 0
-
-        def killed(folder: Path) -> None:
-            nonlocal written
-            written += 1
-            if written == 2:
-                raise KeyboardInterrupt
-            write_manifest(folder)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(firmware_stage, "write_manifest", killed)
-            with pytest.raises(KeyboardInterrupt):
-                convert(tmp_path)
-        assert [path.name for path in (tmp_path / "firmware").iterdir()] == ["second"]
-        made = convert(tmp_path)
-        assert [each.trained.name for each in made] == ["first", "second"]
-        assert convert(tmp_path) == made
-        assert converted == ["second", "first", "first"], "what is whole is not converted again"

@@ -13,8 +13,6 @@ from kerasnac.core.data.dataset import Dataset, Task, make_dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec, Shape
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.network.trained import Trained
-from kerasnac.core.network.training import Training
 from kerasnac.core.space.blocks import Block
 from kerasnac.core.space.search_space import SearchSpace
 
@@ -55,26 +53,27 @@ def only(shape: Shape, *blocks: Block | Mapping[str, Any], outputs: int = 2, **s
 # Weights and samples.
 
 
-def normal_weights(architecture: Architecture, seed: int = 0, scale: float = 1.0) -> Arrays:
-    """Normally distributed weights."""
+def normal_weights(architecture: Architecture, seed: int = 0, scale: float = 1.0, zeros: float = 0.0) -> Arrays:
+    """Normally distributed weights, a fraction of them zero."""
     rng = np.random.default_rng(seed)
-    return {
-        f"{node.name}/{part}": rng.normal(0, scale, weight.shape).astype(np.float32)
-        for node in architecture.nodes
-        for part, weight in node.weights.items()
-    }
+    weights = {}
+    for node in architecture.nodes:
+        for part, weight in node.weights.items():
+            values = rng.normal(0, scale, weight.shape)
+            if zeros:
+                values *= rng.random(weight.shape) < 1 - zeros
+            weights[f"{node.name}/{part}"] = values.astype(np.float32)
+    return weights
 
 
-def trained_weights(
-    architecture: Architecture, rng: np.random.Generator, gain: tuple[float, float] = (0.5, 3), pruned: float = 0.95
-) -> Arrays:
-    """Weights as after a training: kernels of about unit gain, some of them pruned, and any statistics of batch norms."""
-    sparsity = rng.choice([0.0, 0.5, pruned])
+def trained_weights(architecture: Architecture, rng: np.random.Generator) -> Arrays:
+    """Weights as after a training: kernels of unit gain up to thrice that, some pruned, any batch norm statistics."""
+    sparsity = rng.choice([0.0, 0.5, 0.95])
     weights = {}
     for node in architecture.nodes:
         for part, weight in node.weights.items():
             if part == "kernel":
-                scale = rng.uniform(*gain) / np.sqrt(np.prod(weight.shape[:-1]))
+                scale = rng.uniform(0.5, 3) / np.sqrt(np.prod(weight.shape[:-1]))
                 value = rng.normal(0, scale, weight.shape) * (rng.random(weight.shape) >= sparsity)
             elif part in ("gamma", "moving_variance"):
                 value = rng.uniform(0.1, 2, weight.shape)
@@ -104,12 +103,7 @@ def grid_samples(grid: Precision, shape: Shape, count: int, *, scale: float = 0.
     return grid.quantize(values).astype(np.float32)
 
 
-# Models and data.
-
-
-def model(architecture: Architecture, weights: Mapping[str, Any], name: str = "small", **options: Any) -> Trained:
-    """A model that nothing has trained."""
-    return Trained(name, architecture, weights, **{"training": Training(), "metrics": {}, "seed": 0, **options})
+# Data.
 
 
 def toy_data(seed: int = 0) -> Dataset:

@@ -27,14 +27,14 @@ class InProcess:
     def __init__(self, data: Development, processes: int | None = None) -> None:
         self._data = data
 
-    def attempt(
+    def try_map(
         self, task: Any, items: Sequence[Any], *, tick: Callable[[], None] = lambda: None, seconds: float = 1.0
     ) -> Iterator[tuple[int, Any]]:
         for index in reversed(range(len(items))):
             yield index, task(self._data, items[index])
             tick()
 
-    map = attempt
+    map = try_map
 
     def close(self) -> None:
         pass

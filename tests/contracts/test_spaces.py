@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.train import activation_ranges, predict
 from kerasnac.core.data.dataset import Split, Task
@@ -30,6 +29,7 @@ from kerasnac.core.store.seeding import generator
 from kerasnac.errors import ConfigError, ConversionError, Infeasible, SpaceError
 from kerasnac.stages.firmware.delivery import make_firmware
 from kerasnac.stages.firmware.result import Firmware
+from tests.networks import trained_weights
 
 SAMPLES = 60  # random genomes per space
 LIVELY = 0.1  # A random network gives different outputs for at least such a fraction of its samples.
@@ -184,23 +184,6 @@ def test_a_candidate_of_one_space_is_not_in_another() -> None:
         space_of("digits").encode(architectures("bragg_exact")[0])
 
 
-def random_weights(rng: np.random.Generator, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
-    """Weights as after a training: kernels of about unit gain, some pruned, any batch norm statistics."""
-    sparsity = rng.choice([0.0, 0.5, 0.9])
-    weights = {}
-    for node in architecture.nodes:
-        for part, weight in node.weights.items():
-            if part == "kernel":
-                scale = rng.uniform(0.5, 2) / np.sqrt(np.prod(weight.shape[:-1]))
-                value = rng.normal(0, scale, weight.shape) * (rng.random(weight.shape) >= sparsity)
-            elif part in ("gamma", "moving_variance"):
-                value = rng.uniform(0.3, 2, weight.shape)
-            else:
-                value = rng.normal(0, 0.3, weight.shape)
-            weights[f"{node.name}/{part}"] = value.astype(np.float32)
-    return weights
-
-
 @dataclass(frozen=True)
 class Case:
     """A quantized candidate with samples for it, which give so many different outputs."""
@@ -227,7 +210,7 @@ def random_case(name: str, seed: int, count: int) -> Case:
         bits = (int(rng.integers(2, 11)), int(rng.integers(2, 11)))
         grid = Precision(int(rng.integers(6, 13)), int(rng.integers(1, 4)))
         x = grid.quantize(rng.normal(0, grid.maximum / 3, (count, *architecture.input_shape))).astype(np.float32)
-        folded, weights = fold_batch_norm(architecture, random_weights(rng, architecture))
+        folded, weights = fold_batch_norm(architecture, trained_weights(architecture, rng))
         observed = activation_ranges(folded, weights, x[:200], clip_quantile=1e-2)
         quantized = quantize(folded, weights, observed, input_grid=grid, weight_bits=bits[0], activation_bits=bits[1])
         different = len(np.unique(predict(quantized, weights, x), axis=0))
@@ -264,7 +247,7 @@ def test_sixteen_bits_change_little(name: str) -> None:
     rng = np.random.default_rng(0)
     grid = Precision(14, 3)
     for architecture in shortest(name):
-        folded, weights = fold_batch_norm(architecture, random_weights(rng, architecture))
+        folded, weights = fold_batch_norm(architecture, trained_weights(architecture, rng))
         x = grid.quantize(rng.normal(size=(100, *architecture.input_shape))).astype(np.float32)
         observed = activation_ranges(folded, weights, x, clip_quantile=0)
         quantized = quantize(folded, weights, observed, input_grid=grid, weight_bits=16, activation_bits=16)

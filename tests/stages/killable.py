@@ -34,7 +34,7 @@ class Slow:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def attempt(self, task: Any, items: Sequence[Job], **options: Any) -> Iterator[tuple[int, Result]]:
+    def try_map(self, task: Any, items: Sequence[Job], **options: Any) -> Iterator[tuple[int, Result]]:
         for index, item in enumerate(items):
             time.sleep(self._seconds)
             accuracy = item.seed % 1000 / 1000

@@ -24,7 +24,7 @@ from kerasnac.errors import RunError
 from kerasnac.stages.compress import qat
 from kerasnac.stages.run import Run
 from kerasnac.stages.run import session as run_stage
-from tests.networks import mlp, model, normal_weights, toy_data
+from tests.networks import mlp, normal_weights, toy_data
 from tests.stages.search.instant import Instant, essence
 from tests.stand_ins import Formula
 
@@ -174,14 +174,15 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-START = model(mlp(6, 5, 3), normal_weights(mlp(6, 5, 3), scale=0.5), training=TRAINING, metrics={"accuracy": 0.8, "loss": 1.0})
+NETWORK = mlp(6, 5, 3)
+START = Trained("small", NETWORK, normal_weights(NETWORK, scale=0.5), TRAINING, {"accuracy": 0.8, "loss": 1.0}, 0)
 
 
 @pytest.mark.usefixtures("in_process")
 class TestBetweenSavingAndRecording:
     @pytest.mark.parametrize("recorded", range(6))
     def test_in_the_tuning(self, recorded: int, formula: Formula, vector_classes: Dataset, tmp_path: Path) -> None:
-        baseline = {"name": "known", "architecture": mlp(6, 5, 3).to_dict()}
+        baseline = {"name": "known", "architecture": NETWORK.to_dict()}
         settings = TuneSettings.model_validate({"trials": 4, "epochs": 2, "repeats": 2, "baselines": [baseline]})
 
         def tune(folder: Path) -> tuple[Trained, ...]:

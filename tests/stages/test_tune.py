@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from kerasnac.adapters.keras import train
 from kerasnac.adapters.keras.train import Fit
-from kerasnac.core.data.dataset import Dataset, Development
+from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.origin import TuningOrigin
@@ -28,64 +27,21 @@ from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConfigError, DataError, TrialError
 from kerasnac.stages.context import Context
 from kerasnac.stages.tune import check_tune, tune
+from tests.networks import mlp
+from tests.stand_ins import Formula, InProcess
 
 START = Training(epochs=2, learning_rate=0.01, batch_size=64)
 #: As few trials as keras-tuner draws at random: its Gaussian process takes seconds for every further one.
 SETTINGS = TuneSettings(trials=4, epochs=3, patience=None)
 
 
-def mlp(units: int, inputs: int = 6, outputs: int = 3) -> Architecture:
-    layers = (LayerSpec.of("dense", units=units), LayerSpec.of("activation", fn="relu"), LayerSpec.of("dense", units=outputs))
-    return Architecture((inputs,), layers)
-
-
 def evaluation(architecture: Architecture, seed: int = 7) -> Evaluation:
     return Evaluation(0, 0, (0,), "ok", Candidate(architecture), {}, Fidelity(2, 1.0, 1, ""), seed, search_training=START)
 
 
-class Here:
-    """Stands in for the workers."""
-
-    processes = 1
-
-    def __init__(self, data: Development) -> None:
-        self.data = data
-
-    def map(self, task: Any, items: Sequence[Any], *, tick: Any) -> Iterator[tuple[int, Any]]:
-        for index, item in enumerate(items):
-            yield index, task(self.data, item)
-            tick()
-
-
-class Formula:
-    """Stands in for the training; remembers what was asked for, and may be cut short."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Architecture, int, Training, int]] = []
-        self.left: int | None = None
-
-    def __call__(self, architecture: Architecture, data: Development, training: Training, *, seed: int) -> Fit:
-        if self.left is not None:
-            if self.left == 0:
-                raise KeyboardInterrupt
-            self.left -= 1
-        self.calls.append((architecture, len(data.train), training, seed))
-        metric = derive_seed(seed, training, architecture.id, data.fingerprint) / 2**31
-        parts = ((f"{node.name}/{part}", weight) for node in architecture.nodes for part, weight in node.weights.items())
-        weights = {name: np.full(weight.shape, metric, np.float32) for name, weight in parts}
-        return Fit(weights, metric, 1 - metric, training.epochs, 0.1)
-
-
-@pytest.fixture
-def formula(monkeypatch: pytest.MonkeyPatch) -> Formula:
-    made = Formula()
-    monkeypatch.setattr(train, "fit", made)
-    return made
-
-
 def tuned(data: Dataset, folder: Path, settings: TuneSettings = SETTINGS, **options: Any) -> tuple[Trained, ...]:
-    chosen = options.pop("chosen", [evaluation(mlp(4))])
-    workers: Any = Here(data.development)
+    chosen = options.pop("chosen", [evaluation(mlp(6, 4, 3))])
+    workers: Any = InProcess(data.development)
     return tune(chosen, settings, Context(data.development, workers, folder, **options))
 
 
@@ -111,7 +67,7 @@ class TestTrials:
         (model,) = tuned(vector_classes, tmp_path)
         trials = [r["accuracy"] for r in records(tmp_path)]
         assert model.metrics == {"accuracy": max(trials), "loss": 1 - max(trials)}
-        assert model.origin == TuningOrigin(mlp(4).id, tuple(trials))
+        assert model.origin == TuningOrigin(mlp(6, 4, 3).id, tuple(trials))
         assert model.weights["dense_0/kernel"][0, 0] == np.float32(max(trials))
         saved = Trained.load(tmp_path / "tuned" / model.name)
         assert saved == model
@@ -146,7 +102,7 @@ class TestTrials:
             tuned(vector_classes, tmp_path)
 
 
-FULL = changed(repeats=3, baselines=[{"name": "wide", "architecture": mlp(9).to_dict()}])
+FULL = changed(repeats=3, baselines=[{"name": "wide", "architecture": mlp(6, 9, 3).to_dict()}])
 
 
 class TestResume:
@@ -229,25 +185,25 @@ class TestBaselines:
     ) -> None:
         steps: list[Step] = []
         models = tuned(vector_classes, tmp_path, FULL, progress=steps.append)
-        assert [model.name for model in models] == [mlp(4).id, "wide"]
-        calls = {units: [call for call in formula.calls if call[0] == mlp(units)] for units in (4, 9)}
+        assert [model.name for model in models] == [mlp(6, 4, 3).id, "wide"]
+        calls = {units: [call for call in formula.calls if call[0] == mlp(6, units, 3)] for units in (4, 9)}
         assert len(calls[4]) == len(calls[9]) == 4 + 3
         assert [c[2] for c in calls[4][:2]] == [c[2] for c in calls[9][:2]]
-        assert calls[9][0][3] == derive_seed(0, "train", mlp(9).id), "the seed that the search would have used"
+        assert calls[9][0][3] == derive_seed(0, "train", mlp(6, 9, 3).id), "the seed that the search would have used"
         assert (steps[-1].done, steps[-1].total) == (14, 14)
 
     def test_one_that_was_chosen_is_tuned_once_under_its_name(
         self, formula: Formula, vector_classes: Dataset, tmp_path: Path
     ) -> None:
-        (model,) = tuned(vector_classes, tmp_path, FULL, chosen=[evaluation(mlp(9))])
-        assert (model.name, model.origin_as(TuningOrigin).candidate) == ("wide", mlp(9).id)
+        (model,) = tuned(vector_classes, tmp_path, FULL, chosen=[evaluation(mlp(6, 9, 3))])
+        assert (model.name, model.origin_as(TuningOrigin).candidate) == ("wide", mlp(6, 9, 3).id)
         assert formula.calls[0][3] == 7
 
     @pytest.mark.parametrize(
         ("architecture", "message"),
         [
-            (mlp(4, inputs=5), r"odd: it takes inputs of shape \(5,\), the samples of vectors have \(6,\)"),
-            (mlp(4, outputs=2), r"odd: its outputs have shape \(2,\), vectors needs \(3,\)"),
+            (mlp(5, 4, 3), r"odd: it takes inputs of shape \(5,\), the samples of vectors have \(6,\)"),
+            (mlp(6, 4, 2), r"odd: its outputs have shape \(2,\), vectors needs \(3,\)"),
             (Architecture((6,), (LayerSpec.of("flatten"), LayerSpec.of("pool", op="max", size=9))), "do not fit together"),
         ],
     )
@@ -271,7 +227,7 @@ class TestBaselines:
     def test_every_baseline_has_a_name_of_its_own(
         self, names: list[str], units: list[int], message: str, vector_classes: Dataset
     ) -> None:
-        baselines = tuple(Reference(name=n, architecture=mlp(u)) for n, u in zip(names, units, strict=True))
+        baselines = tuple(Reference(name=n, architecture=mlp(6, u, 3)) for n, u in zip(names, units, strict=True))
         with pytest.raises(ConfigError, match=message):
             check_tune(vector_classes.development, SETTINGS.model_copy(update={"baselines": baselines}))
 
@@ -294,5 +250,5 @@ def test_a_real_tuning_is_deterministic_and_never_worse(vector_classes: Dataset,
     (first,), (again,) = (tuned(vector_classes, tmp_path / name, settings) for name in ("first", "again"))
     assert first == again
     assert all(np.array_equal(first.weights[key], again.weights[key]) for key in first.weights)
-    searched = train.fit(mlp(4), vector_classes.development, START, seed=7)
+    searched = train.fit(mlp(6, 4, 3), vector_classes.development, START, seed=7)
     assert records(tmp_path / "first")[0]["accuracy"] == searched.metric <= first.metrics["accuracy"]

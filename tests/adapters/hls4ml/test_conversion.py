@@ -6,12 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from kerasnac.adapters.hls4ml import csim
 from kerasnac.adapters.hls4ml.backends import check_layers
@@ -21,40 +21,24 @@ from kerasnac.adapters.hls4ml.project_files import check_headers
 from kerasnac.adapters.keras.train import layer_outputs, predict
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
+from tests.networks import grid_samples, layer, loud_weights
 
 PART = "xcvu13p-flga2577-2-e"
 OPTIONS = HlsOptions(part=PART)
 
 
-def layer(kind: str, weight: str = "", bias: str = "", out: str = "", **params: Any) -> LayerSpec:
-    formats = {"weight": weight, "bias": bias, "activation": out}
-    return replace(LayerSpec.of(kind, **params), **{k: Precision.parse(v) for k, v in formats.items() if v})
+def trained(architecture: Architecture) -> Trained:
+    return Trained("random", architecture, loud_weights(architecture), Training(), {}, 0)
 
 
-def trained(architecture: Architecture, seed: int = 0) -> Trained:
-    """Random weights that use, and overflow, the range of their formats."""
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for node in architecture.nodes:
-        name, spec = node.name, node.layer
-        for part, weight in node.weights.items():
-            grid = spec.weight if part == "kernel" else spec.bias
-            assert grid is not None
-            weights[f"{name}/{part}"] = (0.6 * grid.maximum * rng.normal(size=weight.shape)).astype(np.float32)
-    return Trained("random", architecture, weights, Training(), {}, seed)
-
-
-def samples(architecture: Architecture, count: int = 1000) -> np.ndarray[Any, Any]:
+def samples(architecture: Architecture, count: int = 1000) -> NDArray[np.float32]:
     assert architecture.input is not None
-    grid = architecture.input
-    values = np.random.default_rng(1).normal(0, 0.7, (count, *architecture.input_shape)) * grid.maximum
-    return grid.quantize(values).astype(np.float32)
+    return grid_samples(architecture.input, architecture.input_shape, count)
 
 
 SMALL = Architecture(

@@ -7,27 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.build import build, get_weights, set_weights
 from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras
 from kerasnac.adapters.keras.train import activation_ranges, predict
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import Shape
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON, Weights, fold_batch_norm
-from kerasnac.core.space.blocks import Attention, Block, Conv, DeepSets, Mlp, Pool, Residual, Window
-from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.core.space.blocks import Attention, Conv, DeepSets, Mlp, Pool, Residual, Window
+from tests.networks import grid_samples, only, trained_weights
 
 pytestmark = pytest.mark.usefixtures("keras")
 
 INPUT = Precision(10, 3)
-
-
-def network(shape: Shape, *blocks: Block) -> Architecture:
-    """The one architecture of a space without choices, with two outputs."""
-    return SearchSpace(input=shape, outputs=2, blocks=blocks).decode(()).architecture
 
 
 def phi(norm: str, aggregate: str) -> DeepSets:
@@ -36,46 +31,40 @@ def phi(norm: str, aggregate: str) -> DeepSets:
 
 #: Network -> its parameters by hand.
 NETWORKS: dict[str, tuple[Architecture, int]] = {
-    "attention": (network((3, 4, 2), Attention(width=5)), 3 * (2 * 5 + 5) + 5 * 2 + 2 + 24 * 2 + 2),
-    "relu attention": (network((3, 4, 2), Attention(width=1, scores="relu")), 3 * (2 + 1) + 2 + 2 + 24 * 2 + 2),
-    "deep sets, mean": (network((8, 3), phi("batch", "mean")), 3 * 6 + 6 + 2 * 6 + 6 * 4 + 4 + 2 * 4 + 4 * 2 + 2),
-    "deep sets, max": (network((8, 3), phi("none", "max")), 3 * 6 + 6 + 6 * 4 + 4 + 4 * 2 + 2),
-    "deep sets, layer norm": (network((8, 3), phi("layer", "max")), 3 * 6 + 6 + 2 * 6 + 6 * 4 + 4 + 2 * 4 + 4 * 2 + 2),
+    "attention": (only((3, 4, 2), Attention(width=5)), 3 * (2 * 5 + 5) + 5 * 2 + 2 + 24 * 2 + 2),
+    "relu attention": (only((3, 4, 2), Attention(width=1, scores="relu")), 3 * (2 + 1) + 2 + 2 + 24 * 2 + 2),
+    "deep sets, mean": (only((8, 3), phi("batch", "mean")), 3 * 6 + 6 + 2 * 6 + 6 * 4 + 4 + 2 * 4 + 4 * 2 + 2),
+    "deep sets, max": (only((8, 3), phi("none", "max")), 3 * 6 + 6 + 6 * 4 + 4 + 4 * 2 + 2),
+    "deep sets, layer norm": (only((8, 3), phi("layer", "max")), 3 * 6 + 6 + 2 * 6 + 6 * 4 + 4 + 2 * 4 + 4 * 2 + 2),
     "residual": (
-        network((4, 5, 3), Residual(body=Conv(channels=3, padding="same", norm="batch"))),
+        only((4, 5, 3), Residual(body=Conv(channels=3, padding="same", norm="batch"))),
         3 * 3 * 3 * 3 + 3 + 2 * 3 + 60 * 2 + 2,
     ),
-    "pools": (network((7, 9, 2), Pool(op="max", size=2), Pool(op="mean", size=2)), 1 * 2 * 2 * 2 + 2),
-    "global pool": (network((4, 4, 3), Pool(op="mean", size=0)), 3 * 2 + 2),
-    "stride": (network((17, 2), Conv(channels=3, kernel=5, stride=4, norm="batch")), 5 * 2 * 3 + 3 + 2 * 3 + 4 * 3 * 2 + 2),
-    "stride, same": (network((17, 2), Conv(channels=3, kernel=5, stride=4, padding="same")), 5 * 2 * 3 + 3 + 5 * 3 * 2 + 2),
-    "stride in 2D": (network((7, 6, 1), Conv(channels=2, kernel=3, stride=2)), 9 * 2 + 2 + 3 * 2 * 2 * 2 + 2),
-    "layer norm of a map": (network((4, 5, 1), Conv(channels=2, norm="layer")), 9 * 2 + 2 + 2 * 2 * 3 * 2 + 12 * 2 + 2),
-    "layer norm of a vector": (network((6,), Mlp(widths=(5,), norm="layer")), 6 * 5 + 5 + 2 * 5 + 5 * 2 + 2),
-    "window": (network((20, 2), Window(start=3, length=9), Pool(op="mean", size=4)), 2 * 2 * 2 + 2),
+    "pools": (only((7, 9, 2), Pool(op="max", size=2), Pool(op="mean", size=2)), 1 * 2 * 2 * 2 + 2),
+    "global pool": (only((4, 4, 3), Pool(op="mean", size=0)), 3 * 2 + 2),
+    "stride": (only((17, 2), Conv(channels=3, kernel=5, stride=4, norm="batch")), 5 * 2 * 3 + 3 + 2 * 3 + 4 * 3 * 2 + 2),
+    "stride, same": (only((17, 2), Conv(channels=3, kernel=5, stride=4, padding="same")), 5 * 2 * 3 + 3 + 5 * 3 * 2 + 2),
+    "stride in 2D": (only((7, 6, 1), Conv(channels=2, kernel=3, stride=2)), 9 * 2 + 2 + 3 * 2 * 2 * 2 + 2),
+    "layer norm of a map": (only((4, 5, 1), Conv(channels=2, norm="layer")), 9 * 2 + 2 + 2 * 2 * 3 * 2 + 12 * 2 + 2),
+    "layer norm of a vector": (only((6,), Mlp(widths=(5,), norm="layer")), 6 * 5 + 5 + 2 * 5 + 5 * 2 + 2),
+    "window": (only((20, 2), Window(start=3, length=9), Pool(op="mean", size=4)), 2 * 2 * 2 + 2),
 }
 every_network = pytest.mark.parametrize("name", NETWORKS)
 EXACT = [name for name in NETWORKS if "layer norm" not in name]
 
 
-def random_weights(architecture: Architecture, seed: int = 0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for node in architecture.nodes:
-        for part, weight in node.weights.items():
-            low, high = (0.3, 2) if part in ("gamma", "moving_variance") else (-0.7, 0.7)
-            weights[f"{node.name}/{part}"] = rng.uniform(low, high, weight.shape).astype(np.float32)
-    return weights
+def weights_of(architecture: Architecture) -> Weights:
+    return trained_weights(architecture, np.random.default_rng(0))
 
 
-def samples(architecture: Architecture, count: int = 60) -> np.ndarray:
-    return INPUT.quantize(np.random.default_rng(9).normal(size=(count, *architecture.input_shape))).astype(np.float32)
+def samples(architecture: Architecture) -> NDArray[np.float32]:
+    return grid_samples(INPUT, architecture.input_shape, 60, scale=0.25)
 
 
 def quantized(name: str, bits: int) -> tuple[Architecture, Weights, Architecture, Weights]:
     """A network and its quantized form, each with weights."""
     architecture = NETWORKS[name][0]
-    weights = random_weights(architecture)
+    weights = weights_of(architecture)
     folded, moved = fold_batch_norm(architecture, weights)
     observed = activation_ranges(folded, moved, samples(architecture), clip_quantile=0)
     small = quantize(folded, moved, observed, input_grid=INPUT, weight_bits=bits, activation_bits=bits)
@@ -184,15 +173,15 @@ _LAYERS: dict[str, Any] = {
 @every_network
 def test_models_compute_what_numpy_computes(name: str) -> None:
     architecture = NETWORKS[name][0]
-    weights = random_weights(architecture)
+    weights = weights_of(architecture)
     x = samples(architecture)
     np.testing.assert_allclose(predict(architecture, weights, x), numpy_network(architecture, weights, x), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "max"])
 def test_a_set_has_no_order(aggregate: str) -> None:
-    architecture = network((8, 3), phi("batch", aggregate))
-    weights, x = random_weights(architecture), samples(architecture)
+    architecture = only((8, 3), phi("batch", aggregate))
+    weights, x = weights_of(architecture), samples(architecture)
     shuffled = x[:, [3, 0, 7, 5, 1, 6, 2, 4]]
     np.testing.assert_allclose(predict(architecture, weights, shuffled), predict(architecture, weights, x), atol=1e-5)
 

@@ -17,20 +17,11 @@ from kerasnac.adapters.keras.pruning import (
 from kerasnac.adapters.keras.train import fit, quantized_start
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights
+from tests.networks import mlp, normal_weights
 
-NETWORK = Architecture(
-    (6,),
-    (
-        LayerSpec.of("dense", units=10),
-        LayerSpec.of("activation", fn="relu"),
-        LayerSpec.of("dense", units=8),
-        LayerSpec.of("activation", fn="relu"),
-        LayerSpec.of("dense", units=3),
-    ),
-)
+NETWORK = mlp(6, 10, 8, 3)
 TRAINING = Training(epochs=2, batch_size=64, learning_rate=0.01)
 HIDDEN = ("dense_0", "dense_1")
 
@@ -38,12 +29,7 @@ HIDDEN = ("dense_0", "dense_1")
 @pytest.fixture(scope="module")
 def begin(vector_classes: Dataset, keras: Any) -> tuple[Architecture, Weights]:
     """A quantized network and random weights, the second layer's far smaller than the first's."""
-    rng = np.random.default_rng(0)
-    weights = {
-        f"{node.name}/{part}": rng.normal(0, 1, weight.shape).astype(np.float32)
-        for node in NETWORK.nodes
-        for part, weight in node.weights.items()
-    }
+    weights = normal_weights(NETWORK)
     weights["dense_1/kernel"] *= 0.3
     data = vector_classes.development
     return quantized_start(NETWORK, weights, data, weight_bits=6, activation_bits=6, clip_quantile=1e-3)

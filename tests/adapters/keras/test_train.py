@@ -16,21 +16,14 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import OPTIMIZERS, SCHEDULES, Training
 from kerasnac.errors import ConfigError
+from tests.networks import mlp
 
 pytestmark = pytest.mark.usefixtures("keras")
 
 FAST = Training(epochs=2, learning_rate=0.01, batch_size=32)
 
 
-def mlp(inputs: int, outputs: int, *, fn: str = "relu", norm: bool = False) -> Architecture:
-    norms = (LayerSpec.of("batch_norm"),) if norm else ()
-    return Architecture(
-        (inputs,),
-        (LayerSpec.of("dense", units=8), *norms, LayerSpec.of("activation", fn=fn), LayerSpec.of("dense", units=outputs)),
-    )
-
-
-CLASSIFIER, REGRESSOR = mlp(6, 3), mlp(6, 2, norm=True)
+CLASSIFIER, REGRESSOR = mlp(6, 8, 3), mlp(6, 8, 2, norm=True)
 CNN = Architecture(
     (8, 8, 1),
     (
@@ -204,7 +197,7 @@ def test_penalties_shrink_the_kernels(penalty: dict[str, float], vector_classes:
 
 def test_a_training_that_diverges_has_no_metric(vector_values: Dataset) -> None:
     trained = fit(
-        mlp(6, 2), vector_values.development, Training(epochs=2, learning_rate=1e30, optimizer="sgd", batch_size=32), seed=0
+        mlp(6, 8, 2), vector_values.development, Training(epochs=2, learning_rate=1e30, optimizer="sgd", batch_size=32), seed=0
     )
     assert np.isnan(trained.metric)
     assert not np.isfinite(trained.loss)

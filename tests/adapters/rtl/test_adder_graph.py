@@ -25,15 +25,12 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import quantized_weights
 from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.errors import ConversionError, EnvironmentProblem
+from tests.networks import activation as act
+from tests.networks import layer, loud_weights
 
 pytest.importorskip("da4ml")
 
 Arrays = dict[str, NDArray[np.float32]]
-
-
-def layer(kind: str, weight: str = "", bias: str = "", out: str = "", **params: Any) -> LayerSpec:
-    formats = {"weight": weight, "bias": bias, "activation": out}
-    return replace(LayerSpec.of(kind, **params), **{k: Precision.parse(v) for k, v in formats.items() if v})
 
 
 def dense(units: int, weight: str = "fixed<5,1>", bias: str = "fixed<8,3>") -> LayerSpec:
@@ -43,24 +40,6 @@ def dense(units: int, weight: str = "fixed<5,1>", bias: str = "fixed<8,3>") -> L
 def conv(filters: int, rank: int = 2, kernel: int = 3, stride: int = 1, padding: str = "valid", **inputs: Any) -> LayerSpec:
     options: dict[str, Any] = {"filters": filters, "kernel": kernel, "stride": stride, "padding": padding, **inputs}
     return layer(f"conv{rank}d", "fixed<4,1>", "fixed<7,2>", **options)
-
-
-def act(fn: str, out: str) -> LayerSpec:
-    return layer("activation", fn=fn, out=out)
-
-
-def drawn(architecture: Architecture, seed: int = 0, sparsity: float = 0.0) -> Arrays:
-    """Weights that use, and overflow, the range of their formats; some outputs of every layer lose all theirs."""
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for node in architecture.nodes:
-        for part, weight in node.weights.items():
-            grid = node.layer.weight if part == "kernel" else node.layer.bias
-            values = rng.normal(0, 0.6, weight.shape) * (grid.maximum if grid else 1.0)
-            if part == "kernel" and sparsity:
-                values *= (rng.random(weight.shape) >= sparsity) & (rng.random(weight.shape[-1]) < 0.8)
-            weights[f"{node.name}/{part}"] = values.astype(np.float32)
-    return weights
 
 
 def samples(architecture: Architecture, count: int = 200) -> NDArray[np.float32]:
@@ -173,7 +152,7 @@ NETWORKS = {
 @pytest.mark.parametrize("sparsity", [0.0, 0.8])
 def test_the_graph_equals_keras(keras: Any, name: str, sparsity: float) -> None:
     architecture = NETWORKS[name]
-    graph = assert_equals_keras(architecture, drawn(architecture, sparsity=sparsity))
+    graph = assert_equals_keras(architecture, loud_weights(architecture, sparsity=sparsity))
     varied = np.ptp(graph.predict(samples(architecture)[:, architecture.window]), axis=0)
     assert sparsity or varied.any() or name == "constant table"
 
@@ -183,7 +162,7 @@ def test_signed_activations_of_very_sparse_layers_are_exact(keras: Any, out: str
     """Where few weights are left, all sums are smaller than a step: those below minus a half round to minus one step."""
     layers = [spec for units in (64, 32, 32) for spec in (dense(units, "fixed<3,1>", "fixed<3,1>"), act("none", out))]
     architecture = Architecture((16,), (*layers, dense(5, "fixed<3,1>")), Precision(5, 3))
-    assert_equals_keras(architecture, drawn(architecture, seed, sparsity=0.95))
+    assert_equals_keras(architecture, loud_weights(architecture, seed, sparsity=0.95))
 
 
 @pytest.mark.parametrize(
@@ -198,14 +177,14 @@ def test_deep_networks_are_exact(keras: Any, depth: int, weight: str, fn: str, o
     """The steps of the weights multiply up to 2**-72, 2**36 and 2**-220: da4ml alone gets constants wrong."""
     layers = [spec for _ in range(depth) for spec in (dense(8, weight, weight), act(fn, out))]
     architecture = Architecture((4,), tuple(layers), Precision(4, 2))
-    graph = assert_equals_keras(architecture, drawn(architecture, seed))
+    graph = assert_equals_keras(architecture, loud_weights(architecture, seed))
     assert np.ptp(graph.predict(samples(architecture)), axis=0).any()
 
 
 @pytest.mark.parametrize("sparse", ["kernels", "all"])
 def test_networks_without_weights_are_constant(keras: Any, sparse: str) -> None:
     architecture = NETWORKS["conv2d same"]
-    weights = drawn(architecture)
+    weights = loud_weights(architecture)
     kept = {name: array * (sparse == "kernels" and name.endswith("bias")) for name, array in weights.items()}
     graph = assert_equals_keras(architecture, kept)
     assert graph.luts == graph.levels == 0
@@ -267,20 +246,22 @@ def mlp(*, bits: int = 6) -> Architecture:
 
 def test_pruned_and_narrow_networks_cost_less() -> None:
     architecture = mlp()
-    costs = [unroll(architecture, drawn(architecture, sparsity=sparsity)).luts for sparsity in (0.0, 0.4, 0.7)]
+    costs = [unroll(architecture, loud_weights(architecture, sparsity=sparsity)).luts for sparsity in (0.0, 0.4, 0.7)]
     assert costs[0] > costs[1] > costs[2] > 0
-    assert unroll(mlp(bits=3), drawn(mlp(bits=3))).luts < costs[0]
+    assert unroll(mlp(bits=3), loud_weights(mlp(bits=3))).luts < costs[0]
 
 
 def test_more_effort_saves_luts() -> None:
     architecture = mlp()
-    fast, full = (unroll(architecture, drawn(architecture), AdderGraphSettings(effort=effort)) for effort in ("fast", "full"))
+    fast, full = (
+        unroll(architecture, loud_weights(architecture), AdderGraphSettings(effort=effort)) for effort in ("fast", "full")
+    )
     assert full.luts < fast.luts
 
 
 def test_the_same_network_gives_the_same_graph() -> None:
     architecture = mlp()
-    first, second = (unroll(architecture, drawn(architecture)) for _ in range(2))
+    first, second = (unroll(architecture, loud_weights(architecture)) for _ in range(2))
     assert first.logic == second.logic
 
 
@@ -289,7 +270,7 @@ def test_the_same_network_gives_the_same_graph() -> None:
 def test_the_pipeline_computes_what_the_graph_computes(name: str, levels: int) -> None:
     architecture = NETWORKS[name]
     settings = AdderGraphSettings(latency_cutoff=levels)
-    graph, x = unroll(architecture, drawn(architecture), settings), samples(architecture)
+    graph, x = unroll(architecture, loud_weights(architecture), settings), samples(architecture)
     values = x.reshape(len(x), -1).astype(np.float64)
     for stage in graph.pipeline.solutions:
         values = stage.predict(values, n_threads=1)
@@ -298,7 +279,7 @@ def test_the_pipeline_computes_what_the_graph_computes(name: str, levels: int) -
 
 def test_stages_are_cut_at_levels() -> None:
     architecture = mlp()
-    graph = unroll(architecture, drawn(architecture))
+    graph = unroll(architecture, loud_weights(architecture))
 
     def cut(levels: int) -> AdderGraph:
         return replace(graph, settings=AdderGraphSettings(latency_cutoff=levels))
@@ -313,10 +294,10 @@ def test_stages_are_cut_at_levels() -> None:
 
 def test_costs_have_the_names_of_the_source() -> None:
     architecture, settings = mlp(), AdderGraphSettings(latency_cutoff=3)
-    graph, entry = unroll(architecture, drawn(architecture), settings), board("pynq-z2")
+    graph, entry = unroll(architecture, loud_weights(architecture), settings), board("pynq-z2")
     costs = graph.costs(entry)
     assert tuple(costs) == SOURCES["adder_graph"]
-    assert costs == adder_graph_costs(architecture, drawn(architecture), settings, entry)
+    assert costs == adder_graph_costs(architecture, loud_weights(architecture), settings, entry)
     assert costs["adder_percent"] == pytest.approx(100 * graph.luts / 53_200)
     assert (costs["adder_stages"], costs["adder_registers"]) == (graph.stages, graph.register_bits)
     assert graph.costs() == {name: value for name, value in costs.items() if name != "adder_percent"}
@@ -324,7 +305,7 @@ def test_costs_have_the_names_of_the_source() -> None:
 
 def test_inputs_that_nothing_reads_keep_their_place() -> None:
     architecture = mlp()
-    weights = drawn(architecture)
+    weights = loud_weights(architecture)
     weights["dense_0/kernel"][3] = 0
     graph = unroll(architecture, weights)
     assert len(graph.logic.inp_qint) == 8
@@ -332,7 +313,7 @@ def test_inputs_that_nothing_reads_keep_their_place() -> None:
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    unroll(mlp(), drawn(mlp())).costs()
+    unroll(mlp(), loud_weights(mlp())).costs()
     assert capfd.readouterr() == ("", "")
 
 
@@ -349,7 +330,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 )
 def test_what_cannot_be_unrolled_is_refused_by_name(architecture: Architecture, message: str) -> None:
     with pytest.raises(ConversionError, match=message):
-        unroll(architecture, drawn(architecture))
+        unroll(architecture, loud_weights(architecture))
 
 
 LARGE = Architecture((24, 24, 2), (conv(8), act("relu", "ufixed<6,3>"), conv(16)), INPUT)
@@ -360,13 +341,13 @@ def test_large_networks_are_refused_before_they_are_unrolled(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "da4ml.trace", None)
     for refuse in (check_unrollable, unroll):
         with pytest.raises(ConversionError, match=r"[\d,]+ LUTs, .* 400,000 "):
-            refuse(LARGE, drawn(LARGE))
+            refuse(LARGE, loud_weights(LARGE))
 
 
 @pytest.mark.parametrize("name", ["conv2d", "attention", "tables", "rounding"])
 def test_the_expected_size_is_of_the_right_order(name: str) -> None:
     architecture = NETWORKS[name]
-    weights = drawn(architecture)
+    weights = loud_weights(architecture)
     expected = expected_luts(architecture, quantized_weights(architecture, weights))
     assert 1 / 3 < expected / unroll(architecture, weights).luts < 3
 
@@ -375,4 +356,4 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     library.da4ml.cache_clear()
     monkeypatch.setitem(sys.modules, "da4ml.trace", None)
     with pytest.raises(EnvironmentProblem, match="da4ml"):
-        unroll(mlp(), drawn(mlp()))
+        unroll(mlp(), loud_weights(mlp()))

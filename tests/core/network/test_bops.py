@@ -15,13 +15,9 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.space.blocks import Attention, Block, Conv, Pool, Window
 from kerasnac.core.space.search_space import SearchSpace
+from tests.networks import mlp
 
 RELU = LayerSpec.of("activation", fn="relu")
-
-
-def mlp(inputs: int, *units: int) -> Architecture:
-    hidden = tuple(layer for width in units[:-1] for layer in (LayerSpec.of("dense", units=width), RELU))
-    return Architecture((inputs,), (*hidden, LayerSpec.of("dense", units=units[-1])))
 
 
 JETS = mlp(16, 64, 32, 32, 5)

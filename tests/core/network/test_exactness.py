@@ -15,38 +15,27 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.errors import ConversionError, Infeasible
+from tests.networks import activation, normal_weights
+from tests.networks import dense as any_dense
 
 
 def dense(units: int, weight: str = "fixed<6,1>", bias: str = "fixed<10,3>") -> LayerSpec:
-    return replace(LayerSpec.of("dense", units=units), weight=Precision.parse(weight), bias=Precision.parse(bias))
-
-
-def activation(fn: str, grid: str) -> LayerSpec:
-    return replace(LayerSpec.of("activation", fn=fn), activation=Precision.parse(grid))
+    return any_dense(units, weight, bias)
 
 
 def network(*layers: LayerSpec, grid: str = "fixed<8,3>", size: int = 4) -> Architecture:
     return Architecture((size,), layers, Precision.parse(grid))
 
 
-def random_weights(architecture: Architecture, seed: int = 0, scale: float = 1.0) -> Weights:
-    rng = np.random.default_rng(seed)
-    return {
-        f"{node.name}/{part}": rng.normal(0, scale, weight.shape).astype(np.float32)
-        for node in architecture.nodes
-        for part, weight in node.weights.items()
-    }
-
-
 def refusal(architecture: Architecture) -> str:
     with pytest.raises(ConversionError) as caught:
-        check_exact(architecture, random_weights(architecture))
+        check_exact(architecture, normal_weights(architecture))
     return str(caught.value)
 
 
 def test_a_usual_network_is_accepted() -> None:
     usual = network(dense(8), activation("none", "fixed<6,3>"), activation("gelu", "fixed<6,3>"), dense(3))
-    formats = output_formats(usual, random_weights(usual))
+    formats = output_formats(usual, normal_weights(usual))
     assert list(formats) == list(usual.names)
     assert formats["activation_1"] == Precision(6, 3)
     assert formats["dense_0"].fractional == 5 + 5
@@ -54,7 +43,7 @@ def test_a_usual_network_is_accepted() -> None:
 
 def test_layers_without_activation_pass_their_accumulator_on() -> None:
     linear = network(dense(3, "fixed<3,1>"), dense(2, "fixed<3,1>"))
-    formats = output_formats(linear, random_weights(linear))
+    formats = output_formats(linear, normal_weights(linear))
     assert formats["dense_1"].fractional == 2 + formats["dense_0"].fractional
 
 
@@ -64,7 +53,7 @@ def test_accumulators_hold_the_worst_case_and_not_a_bit_more(
 ) -> None:
     layer = dense(2, f"fixed<{weight_bits},{integer}>", "fixed<8,2>")
     one = network(layer, grid=f"{'' if signed else 'u'}fixed<{input_bits},{integer}>", size=size)
-    weights = random_weights(one, seed)
+    weights = normal_weights(one, seed)
     accumulator = output_formats(one, weights)["dense_0"]
     assert one.input is not None
     assert layer.weight is not None
@@ -83,7 +72,7 @@ def test_accumulators_hold_the_worst_case_and_not_a_bit_more(
 def test_float32_sums_of_accepted_layers_are_exact(seed: int, weight_bits: int, input_bits: int, size: int) -> None:
     layer = dense(1, f"fixed<{weight_bits},1>", "fixed<8,3>")
     one = network(layer, grid=f"fixed<{input_bits},3>", size=size)
-    weights = random_weights(one, seed)
+    weights = normal_weights(one, seed)
     with suppress(ConversionError):
         check_exact(one, weights)
         assert_exact_in_float32(one, layer, weights)
@@ -123,7 +112,7 @@ def test_sums_beyond_float32_are_refused() -> None:
 
 def test_zeros_can_bring_a_layer_back_into_range() -> None:
     wide = network(dense(2, "fixed<14,1>", "fixed<14,1>"), grid="fixed<10,3>", size=64)
-    weights = random_weights(wide, scale=0.3)
+    weights = normal_weights(wide, scale=0.3)
     with pytest.raises(ConversionError):
         check_exact(wide, weights)
     kernel = weights["dense_0/kernel"].copy()
@@ -135,8 +124,8 @@ def test_clipping_beyond_float32_is_refused() -> None:
     """QKeras leaves the grid here: 0.3 of such outputs are wrong by a rounding of x + (clipped - x)."""
     loud = network(dense(6, "fixed<8,4>"), activation("none", "fixed<18,2>"), grid="fixed<8,8>")
     assert refusal(loud).startswith("activation_0: clipping ")
-    check_exact(replace(loud, layers=(loud.layers[0], activation("none", "fixed<12,2>"))), random_weights(loud))
-    check_exact(replace(loud, layers=(loud.layers[0], activation("relu", "ufixed<18,2>"))), random_weights(loud))
+    check_exact(replace(loud, layers=(loud.layers[0], activation("none", "fixed<12,2>"))), normal_weights(loud))
+    check_exact(replace(loud, layers=(loud.layers[0], activation("relu", "ufixed<18,2>"))), normal_weights(loud))
 
 
 def test_formats_wider_than_float32_are_refused() -> None:
@@ -162,7 +151,7 @@ def test_unsigned_weights_are_refused() -> None:
 
 def test_weights_that_are_no_numbers_are_refused() -> None:
     plain = network(dense(2))
-    weights = random_weights(plain) | {"dense_0/bias": np.array([0.0, np.nan], np.float32)}  # type: ignore[operator]
+    weights = normal_weights(plain) | {"dense_0/bias": np.array([0.0, np.nan], np.float32)}  # type: ignore[operator]
     with pytest.raises(ConversionError, match=r"dense_0/bias .*NaN"):
         check_exact(plain, weights)
 
@@ -172,7 +161,7 @@ def on_maps(*layers: LayerSpec, grid: str = "fixed<8,3>", shape: tuple[int, ...]
 
 
 def formats_of(architecture: Architecture) -> dict[str, Precision]:
-    return output_formats(architecture, random_weights(architecture))
+    return output_formats(architecture, normal_weights(architecture))
 
 
 ADD = LayerSpec.of("add", inputs=(-1, -2))

@@ -12,17 +12,12 @@ from hypothesis import strategies as st
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layers import LayerSpec, Shape
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.space.blocks import Attention, Block, Conv, Mlp, Residual, Window
-from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.core.space.blocks import Attention, Conv, Mlp, Residual, Window
 from kerasnac.errors import ConfigError, Infeasible
+from tests.networks import only
 
 NOTHING = LayerSpec.of("activation", fn="none")
 RELU = LayerSpec.of("activation", fn="relu")
-
-
-def network(shape: Shape, *blocks: Block) -> Architecture:
-    """The one architecture of a space without choices."""
-    return SearchSpace(input=shape, outputs=2, blocks=blocks).decode(()).architecture
 
 
 def edges(architecture: Architecture) -> dict[str, tuple[str, ...]]:
@@ -32,7 +27,7 @@ def edges(architecture: Architecture) -> dict[str, tuple[str, ...]]:
 
 
 def test_a_residual_reads_its_input_again() -> None:
-    residual = network((5, 5, 3), Residual(body=Conv(channels=3, padding="same", norm="batch"), activation="tanh"))
+    residual = only((5, 5, 3), Residual(body=Conv(channels=3, padding="same", norm="batch"), activation="tanh"))
     assert edges(residual) == {
         "conv2d_0": ("input",),
         "batch_norm_0": ("conv2d_0",),
@@ -47,16 +42,16 @@ def test_a_residual_reads_its_input_again() -> None:
 
 def test_residuals_in_a_row_read_each_other() -> None:
     block = Residual(body=Conv(channels=2, padding="same"), repeat=2)
-    assert edges(network((5, 5, 2), block))["add_1"] == ("activation_2", "activation_1")
+    assert edges(only((5, 5, 2), block))["add_1"] == ("activation_2", "activation_1")
 
 
 def test_a_residual_that_changes_the_shape_is_infeasible() -> None:
     with pytest.raises(Infeasible, match=r"cannot add a branch of shape \(5, 5, 4\) to shape|must keep its input's shape"):
-        network((5, 5, 3), Residual(body=Conv(channels=4, padding="same")))
+        only((5, 5, 3), Residual(body=Conv(channels=4, padding="same")))
 
 
 def test_attention_reads_and_makes_what_it_should() -> None:
-    attention = network((3, 4, 2), Attention(width=5, activation="relu"))
+    attention = only((3, 4, 2), Attention(width=5, activation="relu"))
     assert edges(attention) == {
         **{f"conv2d_{i}": ("input",) for i in range(3)},
         **{f"activation_{i}": (f"conv2d_{i}",) for i in range(3)},
@@ -83,13 +78,13 @@ def test_attention_reads_and_makes_what_it_should() -> None:
 
 
 def test_scores_without_softmax_shift_nothing() -> None:
-    attention = edges(network((3, 4, 2), Attention(width=5, scores="relu")))
+    attention = edges(only((3, 4, 2), Attention(width=5, scores="relu")))
     assert attention["matmul_1"] == ("activation_3", "reshape_2")
     assert attention["add_0"] == ("activation_5", "input")
 
 
 def test_attention_inside_a_network_reads_the_layer_before_it() -> None:
-    later = edges(network((5, 6, 1), Conv(channels=2), Attention(width=3)))
+    later = edges(only((5, 6, 1), Conv(channels=2), Attention(width=3)))
     assert [later[f"conv2d_{i}"] for i in (1, 2, 3)] == [("activation_0",)] * 3
     assert later["add_0"][1] == "activation_0"
 
@@ -173,7 +168,7 @@ def test_graphs_survive_json(graph: Architecture) -> None:
 
 
 def test_tuples_survive_json() -> None:
-    attention = network((3, 4, 2), Attention(width=5))
+    attention = only((3, 4, 2), Attention(width=5))
     again = Architecture.from_json(attention.to_json())
     assert again == attention
     assert hash(again) == hash(attention)
@@ -183,7 +178,7 @@ def test_tuples_survive_json() -> None:
 
 def test_a_window_is_cut_off_with_the_samples() -> None:
     residual = Residual(body=Conv(channels=2, kernel=3, padding="same"))
-    whole = network((20, 2), Window(start=5, length=8), residual, Mlp(widths=(4,)))
+    whole = only((20, 2), Window(start=5, length=8), residual, Mlp(widths=(4,)))
     assert whole.window == slice(5, 13)
     assert edges(whole)["add_0"] == ("activation_0", "window_0")
     cut = whole.without_window()
@@ -195,7 +190,7 @@ def test_a_window_is_cut_off_with_the_samples() -> None:
 
 
 def test_a_network_without_window_is_used_as_it_is() -> None:
-    plain = network((4,), Mlp(widths=(3,)))
+    plain = only((4,), Mlp(widths=(3,)))
     assert plain.without_window() is plain
     assert plain.window == slice(None)
 
@@ -203,11 +198,11 @@ def test_a_network_without_window_is_used_as_it_is() -> None:
 @pytest.mark.parametrize("shape", [(8,), (8, 8, 1)])
 def test_a_window_needs_a_readout(shape: Shape) -> None:
     with pytest.raises(Infeasible, match=r"window .*\(8,"):
-        network(shape, Window(start=0, length=4))
+        only(shape, Window(start=0, length=4))
 
 
 def test_a_window_keeps_the_input_format() -> None:
-    whole = replace(network((20, 2), Window(start=0, length=8)), input=Precision(8, 3))
+    whole = replace(only((20, 2), Window(start=0, length=8)), input=Precision(8, 3))
     assert whole.without_window().input == Precision(8, 3)
 
 

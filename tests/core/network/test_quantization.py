@@ -16,16 +16,11 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import BIAS_BITS, ActivationRange, bias_format, kernel_format, quantize
 from kerasnac.errors import ConfigError
+from tests.networks import mlp
 
 INPUT = Precision(12, 4)
 bits = st.integers(2, 12)
 kernels = hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-4, 4, width=32))
-
-
-def network(fn: str) -> Architecture:
-    return Architecture(
-        (4,), (LayerSpec.of("dense", units=3), LayerSpec.of("activation", fn=fn), LayerSpec.of("dense", units=2))
-    )
 
 
 def weights(seed: int = 0) -> dict[str, np.ndarray]:
@@ -40,7 +35,7 @@ def weights(seed: int = 0) -> dict[str, np.ndarray]:
 
 def quantized(fn: str, observed: ActivationRange, *, weight_bits: int = 6, activation_bits: int = 8) -> Architecture:
     return quantize(
-        network(fn),
+        mlp(4, 3, 2, fn=fn),
         weights(),
         {"activation_0": observed},
         input_grid=INPUT,
@@ -159,7 +154,7 @@ def test_single_bits_are_refused(widths: tuple[int, int], message: str) -> None:
 
 
 def test_formats_pass_through_layers_without_weights() -> None:
-    flat = Architecture((2, 2), (LayerSpec.of("flatten"), *network("relu").layers))
+    flat = Architecture((2, 2), (LayerSpec.of("flatten"), *mlp(4, 3, 2, fn="relu").layers))
     layers = quantize(
         flat, weights(), {"activation_0": ActivationRange((-1, 1), (0, 1))}, input_grid=INPUT, weight_bits=6, activation_bits=8
     ).layers
@@ -168,7 +163,7 @@ def test_formats_pass_through_layers_without_weights() -> None:
 
 
 def test_quantizing_keeps_the_shape_of_the_network() -> None:
-    before, after = network("relu"), quantized("relu", ActivationRange((-1, 1), (0, 1)))
+    before, after = mlp(4, 3, 2, fn="relu"), quantized("relu", ActivationRange((-1, 1), (0, 1)))
     stripped = tuple(replace(layer, weight=None, bias=None, activation=None) for layer in after.layers)
     assert replace(after, layers=stripped, input=None) == before
     assert after.parameters == before.parameters

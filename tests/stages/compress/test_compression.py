@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Dataset, Task
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import check_representable
 from kerasnac.core.network.trained import Trained
@@ -35,35 +34,15 @@ from kerasnac.stages.compress.qat import CompressJob
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
 from kerasnac.ui.plots import compression
+from tests.networks import mlp, normal_weights
+from tests.stand_ins import InProcess
 
-NETWORK = Architecture(
-    (6,),
-    (LayerSpec.of("dense", units=8), LayerSpec.of("activation", fn="relu"), LayerSpec.of("dense", units=3)),
-)
-
-
-class Here:
-    """Stands in for the workers: this process."""
-
-    processes = 1
-
-    def __init__(self, data: Dataset) -> None:
-        self._data = data.development
-
-    def map(self, task: Any, items: Sequence[Any], *, tick: Callable[[], None] = lambda: None) -> Iterator[tuple[int, Any]]:
-        for index in reversed(range(len(items))):
-            yield index, task(self._data, items[index])
-            tick()
+NETWORK = mlp(6, 8, 3)
 
 
 @pytest.fixture
 def model() -> Trained:
-    rng = np.random.default_rng(0)
-    weights = {
-        f"{node.name}/{part}": rng.normal(0, 0.5, weight.shape).astype(np.float32)
-        for node in NETWORK.nodes
-        for part, weight in node.weights.items()
-    }
+    weights = normal_weights(NETWORK, scale=0.5)
     return Trained("toy", NETWORK, weights, Training(epochs=1, batch_size=64, learning_rate=0.01), {"accuracy": 0.8}, seed=0)
 
 
@@ -73,7 +52,7 @@ def made(vector_classes: Dataset, keras: Any, model: Trained, tmp_path: Path) ->
 
     def make(models: Sequence[Trained] = (model,), progress: Any = lambda step: None, **settings: Any) -> CompressResult:
         checked = CompressSettings(**{"bits": (6,), "iterations": 3, "epochs": 2, **settings})
-        workers: Any = Here(vector_classes)
+        workers: Any = InProcess(vector_classes.development)
         return compress(models, checked, Context(vector_classes.development, workers, tmp_path, 4, progress))
 
     return make

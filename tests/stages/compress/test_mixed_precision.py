@@ -16,7 +16,6 @@ from kerasnac.adapters.keras.train import activation_ranges, fit, quantized_star
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import check_exact
-from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.origin import CompressionOrigin, MixedOrigin, to_dict
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -37,17 +36,10 @@ from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
 from kerasnac.stages.run import session
 from kerasnac.ui.plots import compression
-from tests.stages.compress.test_compression import Here
+from tests.networks import mlp
+from tests.stand_ins import InProcess
 
-NETWORK = Architecture(
-    (6,),
-    (
-        LayerSpec.of("dense", units=6),
-        LayerSpec.of("batch_norm"),
-        LayerSpec.of("activation", fn="tanh"),
-        LayerSpec.of("dense", units=3),
-    ),
-)
+NETWORK = mlp(6, 6, 3, fn="tanh", norm=True)
 LAYERS = ["dense_0", "activation_0", "dense_1"]
 TRAINING = Training(epochs=8, batch_size=32, learning_rate=0.02)
 
@@ -80,7 +72,7 @@ def search(uniform: CompressResult, vector_classes: Dataset, tmp_path: Path) -> 
     ) -> CompressResult:
         options = {"evaluations": 4, "population": 3, "epochs": 1, "weight_bits": (3, 4, 6), "activation_bits": (4, 5)}
         settings = CompressSettings(cost=cost, mixed=MixedSettings(**{**options, "max_drop": 0.5, **mixed}))
-        workers: Any = Here(vector_classes)
+        workers: Any = InProcess(vector_classes.development)
         context = Context(vector_classes.development, workers, folder, seed, progress)
         return mixed_precision(replace(result, cost=cost), settings, context)
 
@@ -283,7 +275,7 @@ def test_a_run_goes_on_to_mixed_precision(
     uniform: CompressResult, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(session, "compress", lambda *arguments, **options: uniform)
-    monkeypatch.setattr(session.Run, "_workers", Here(vector_classes))
+    monkeypatch.setattr(session.Run, "_workers", InProcess(vector_classes.development))
     with session.Run(tmp_path, vector_classes) as run:
         result = run.compress(uniform.parents, mixed={"evaluations": 1, "epochs": 1, "weight_bits": 5, "activation_bits": 6})
     assert [getattr(m.origin, "widths", None) for m in result.models] == [None, dict.fromkeys(LAYERS, 6)]

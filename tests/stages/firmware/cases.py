@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.train import activation_ranges
 from kerasnac.core.data.dataset import Split, Task
-from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import fold_batch_norm
 from kerasnac.core.space.search_space import SearchSpace
+from tests.networks import trained_weights
 
 PART = "xcvu13p-flga2577-2-e"
 SAMPLES = 1500
@@ -45,24 +44,6 @@ def random_space(rng: np.random.Generator, outputs: int) -> SearchSpace:
     return SearchSpace.model_validate({"input": [6, 5, int(rng.integers(1, 3))], "outputs": outputs, "blocks": [conv, mlp]})
 
 
-def random_weights(rng: np.random.Generator, architecture: Architecture) -> dict[str, NDArray[np.float32]]:
-    """Weights as after a training: kernels of unit gain up to thrice that, some pruned, any batch norm statistics."""
-    sparsity = rng.choice([0.0, 0.5, 0.95])
-    weights = {}
-    for node in architecture.nodes:
-        name = node.name
-        for part, weight in node.weights.items():
-            if part == "kernel":
-                scale = rng.uniform(0.5, 3) / np.sqrt(np.prod(weight.shape[:-1]))
-                value = rng.normal(0, scale, weight.shape) * (rng.random(weight.shape) >= sparsity)
-            elif part in ("gamma", "moving_variance"):
-                value = rng.uniform(0.1, 2, weight.shape)
-            else:
-                value = rng.normal(0, 0.4, weight.shape)
-            weights[f"{name}/{part}"] = value.astype(np.float32)
-    return weights
-
-
 def random_case(seed: int, most_bits: int = 16) -> Case:
     """A network whose formats were fitted on quiet samples, and loud ones that saturate every activation."""
     rng = np.random.default_rng(seed)
@@ -74,7 +55,7 @@ def random_case(seed: int, most_bits: int = 16) -> Case:
     grid = Precision(int(rng.integers(2 + signed, 11)), int(rng.integers(-1, 5)), signed)
     values = np.abs if not signed else np.asarray
     x = values(rng.normal(0, 1, (SAMPLES, *architecture.input_shape)) * grid.maximum)
-    folded, weights = fold_batch_norm(architecture, random_weights(rng, architecture))
+    folded, weights = fold_batch_norm(architecture, trained_weights(architecture, rng))
     quiet = grid.quantize(x[:200] * rng.choice([0.1, 0.5, 1.0])).astype(np.float32)
     observed = activation_ranges(folded, weights, quiet, clip_quantile=1e-2)
     bits = (int(rng.integers(2, most_bits + 1)), int(rng.integers(2, most_bits + 1)))
@@ -103,7 +84,7 @@ def small_case() -> Case:
     rng = np.random.default_rng(5)
     space = SearchSpace.model_validate({"input": [6], "outputs": 3, "blocks": [{"block": "mlp", "widths": [8]}]})
     architecture = space.decode(space.sample_feasible(rng)).architecture
-    weights = random_weights(rng, architecture)
+    weights = trained_weights(architecture, rng)
     grid = Precision(8, 3)
     x = grid.quantize(rng.normal(size=(SAMPLES, 6))).astype(np.float32)
     observed = activation_ranges(architecture, weights, x, clip_quantile=1e-3)

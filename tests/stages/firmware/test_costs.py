@@ -13,9 +13,9 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.settings import AdderGraphSettings, Rule4mlSettings
-from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.errors import ConfigError
 from kerasnac.stages.firmware.costs import HardwareCosts, hardware_costs
+from tests.networks import mlp, normal_weights
 
 WEIGHT, BIAS, GRID = Precision(4, 1), Precision(8, 2), Precision(6, 2)
 
@@ -23,17 +23,10 @@ WEIGHT, BIAS, GRID = Precision(4, 1), Precision(8, 2), Precision(6, 2)
 @pytest.fixture(scope="module")
 def model() -> Trained:
     """4 -> 8 -> 2 with a ReLU, 4-bit weights of which about half are zero."""
-    mlp = {"block": "mlp", "widths": [[8]], "activation": "relu"}
-    architecture = SearchSpace.model_validate({"input": 4, "outputs": 2, "blocks": [mlp]}).decode(()).architecture
-    rng = np.random.default_rng(0)
-    weights = {
-        f"{node.name}/{part}": (rng.normal(0, 0.5, weight.shape) * (rng.random(weight.shape) < 0.5)).astype(np.float32)
-        for node in architecture.nodes
-        for part, weight in node.weights.items()
-    }
+    architecture = mlp(4, 8, 2)
     formats = {"dense": {"weight": WEIGHT, "bias": BIAS}, "activation": {"activation": Precision(6, 2, signed=False)}}
     quantized = architecture.rewritten(lambda node: (replace(node.layer, **formats[node.layer.kind]),), input=GRID)
-    return Trained("tiny", quantized, weights, Training(), {}, 0)
+    return Trained("tiny", quantized, normal_weights(quantized, scale=0.5, zeros=0.5), Training(), {}, 0)
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,12 @@ from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.settings import AdderGraphSettings
-from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.datasets.samples import random_samples
 from kerasnac.errors import ConversionError, DataError, EnvironmentProblem, RunError
 from kerasnac.stages.firmware import rtl as stage
 from kerasnac.stages.firmware.folder import load_model
 from kerasnac.stages.firmware.rtl import Rtl, make_rtl
+from tests.networks import grid_samples, mlp, normal_weights
 
 pytest.importorskip("da4ml")
 needs_verilator = pytest.mark.skipif(shutil.which("verilator") is None, reason="verilator is not installed")
@@ -40,21 +40,14 @@ needs_yosys = pytest.mark.skipif(shutil.which("yosys") is None, reason="yosys is
 
 def network(activation: str, *, dead_output: bool = False) -> Trained:
     """4 -> 4 -> 2 with 3-bit weights, pruned a little."""
-    rng = np.random.default_rng(0)
-    mlp = {"block": "mlp", "widths": [[4]], "activation": [activation]}
-    space = SearchSpace.model_validate({"input": [4], "outputs": 2, "blocks": [mlp]})
-    architecture = space.decode(space.sample_feasible(rng)).architecture
-    weights = {}
-    for node in architecture.nodes:
-        for part, weight in node.weights.items():
-            value = rng.normal(0, 0.7, weight.shape)
-            weights[f"{node.name}/{part}"] = (value * (rng.random(weight.shape) < 0.7)).astype(np.float32)
+    architecture = mlp(4, 4, 2, fn=activation)
+    weights = normal_weights(architecture, scale=0.7, zeros=0.3)
     if dead_output:
         last = architecture.nodes[-1].name
         weights[f"{last}/kernel"][:, 0] = 0
         weights[f"{last}/bias"][0] = 0
     grid = Precision(4, 2)
-    x = grid.quantize(rng.normal(size=(200, 4))).astype(np.float32)
+    x = grid_samples(grid, (4,), 200, scale=0.6)
     observed = activation_ranges(architecture, weights, x, clip_quantile=1e-2)
     quantized = quantize(architecture, weights, observed, input_grid=grid, weight_bits=3, activation_bits=4)
     return Trained("table", quantized, weights, Training(), {}, 0)  # Also a keyword of Verilog.

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ from kerasnac.adapters.keras.build import load_keras
 from kerasnac.adapters.keras.train import predict
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -30,12 +28,7 @@ from kerasnac.stages.firmware.manifest import MANIFEST
 from kerasnac.stages.firmware.result import Firmware
 from kerasnac.stages.firmware.validation import validate
 from kerasnac.ui.cli import main
-
-
-def layer(kind: str, weight: str = "", bias: str = "", out: str = "", **params: object) -> LayerSpec:
-    formats = {"weight": weight, "bias": bias, "activation": out}
-    return replace(LayerSpec.of(kind, **params), **{k: Precision.parse(v) for k, v in formats.items() if v})
-
+from tests.networks import layer, normal_weights
 
 NETWORK = Architecture(
     (4,),
@@ -54,12 +47,7 @@ NETWORK = Architecture(
 @pytest.fixture(scope="module")
 def firmware(tmp_path_factory: pytest.TempPathFactory) -> Firmware:
     rng = np.random.default_rng(3)
-    weights = {
-        f"{node.name}/{part}": rng.normal(0, 0.5, weight.shape).astype(np.float32)
-        for node in NETWORK.nodes
-        for part, weight in node.weights.items()
-    }
-    trained = Trained("small", NETWORK, weights, Training(), {}, 3)
+    trained = Trained("small", NETWORK, normal_weights(NETWORK, seed=3, scale=0.5), Training(), {}, 3)
     x = rng.normal(0, 1, (300, 4)).astype(np.float32)
     x[0, 0] = 100
     folder = tmp_path_factory.mktemp("firmware") / "small"

@@ -53,7 +53,7 @@ class Formula:
         self.left: int | None = None
 
     def __call__(
-        self, architecture: Architecture, data: Development, training: Training, *, seed: int, weights: Any = None
+        self, architecture: Architecture, data: Development, training: Training, *, seed: int, start: Any = None
     ) -> Fit:
         if self.left is not None:
             if self.left == 0:
@@ -61,6 +61,7 @@ class Formula:
             self.left -= 1
         self.calls.append((architecture, len(data.train), training, seed))
         metric = derive_seed(seed, training, architecture.id, data.fingerprint) / 2**31
+        weights = start
         if weights is None:
             parts = ((f"{node.name}/{part}", weight) for node in architecture.nodes for part, weight in node.weights.items())
             weights = {name: np.full(weight.shape, metric, np.float32) for name, weight in parts}

@@ -34,8 +34,8 @@ from kerasnac.core.settings import (
     TuneSettings,
 )
 from kerasnac.core.space.blocks import Conv, Mlp
+from kerasnac.core.space.layer_bits import LayerBits
 from kerasnac.core.space.search_space import Candidate, SearchSpace
-from kerasnac.core.space.widths import Widths
 from kerasnac.core.store.keys import SCHEMA, content_key, decisive
 from kerasnac.stages import tune
 from kerasnac.stages.compress import qat
@@ -109,7 +109,7 @@ def test_of_the_stages(data: Dataset) -> None:
     compression = CompressJob(MODEL, 6, 6, CompressSettings(rewind="early", epochs=4), 0, folder)
     assert compression.key(development) == "55427b29640a"
     start = MixedStart(MODEL, quantized(), CompressSettings(mixed=MixedSettings()), 0, folder)
-    assert PointJob(start, Widths((("dense_0", 4), ("dense_1", 6)))).key(development) == "75a492300688"
+    assert PointJob(start, LayerBits((("dense_0", 4), ("dense_1", 6)))).key(development) == "75a492300688"
 
 
 def test_of_the_estimators() -> None:

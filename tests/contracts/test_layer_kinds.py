@@ -26,7 +26,7 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights
-from kerasnac.core.space.widths import layer_widths
+from kerasnac.core.space.layer_bits import layer_bits
 from kerasnac.errors import ConversionError
 
 #: What is done for a kind -> its table; an entry is a rule, or says why there is none.
@@ -156,7 +156,7 @@ def test_layers_with_formats_of_their_own_are_those_with_widths(kind: str) -> No
         return
     node = node_of(quantized(EXAMPLES[kind]), kind)
     formats = node.layer.weight is not None or node.layer.activation is not None
-    assert formats == (name_of(kind) in layer_widths(EXAMPLES[kind], weight_bits=4, activation_bits=4))
+    assert formats == (name_of(kind) in layer_bits(EXAMPLES[kind], weight_bits=4, activation_bits=4))
 
 
 @every_kind

@@ -61,16 +61,16 @@ def costs(
     Norms are not counted: batch norms are folded into the layer before them.
 
     Args:
-        architecture: Float or quantized; a layer's own formats or widths win over the default widths.
+        architecture: Float or quantized; a layer's own formats or bit widths win over the default ones.
         weight_bits: Width of the weights of layers without their own.
         activation_bits: Width of activations without their own, the input's included.
         sparsity: Pruned fraction of the kernels, one for all or by layer name.
     """
     rows: list[LayerCost] = []
     input_bits = activation_bits if architecture.input is None else architecture.input.bits
-    widths: list[int] = []  # bit widths of the outputs of the nodes
+    outputs: list[int] = []  # bit widths of the outputs of the nodes
     for node in architecture.nodes:
-        incoming = [widths[source] if source >= 0 else input_bits for source in node.inputs]
+        incoming = [outputs[source] if source >= 0 else input_bits for source in node.inputs]
         layer, products, second_factor = node.layer, node.products, SECOND_FACTORS[node.layer.kind]
         if not isinstance(second_factor, Unsupported):
             assert products is not None, f"layers of kind {layer.kind} multiply nothing: SECOND_FACTORS has to say so"
@@ -81,7 +81,7 @@ def costs(
             memory = sum(math.prod(w.shape) * (bits if w.prunable else bias) for w in node.weights.values())
             rows.append(LayerCost(node.name, node.output, products.macs, bits, incoming[0], pruned, amount, memory))
         unrounded = activation_bits if products is not None else max(incoming)
-        widths.append(layer.bits("activation_bits", unrounded) if layer.activation is None else layer.activation.bits)
+        outputs.append(layer.bits("activation_bits", unrounded) if layer.activation is None else layer.activation.bits)
     return tuple(rows)
 
 
@@ -108,8 +108,8 @@ def _activation(node: Node, incoming: Sequence[int], default: int) -> int:
 _ADDS_ONLY = Unsupported("it adds or compares, and the formula counts multiplications with their sums")
 _WIRES = Unsupported("it computes nothing")
 
-#: For every kind that multiplies: the width of the second factor, from the node, the bit widths of its inputs, and the
-#: default width of weights.
+#: For every kind that multiplies: the bit width of the second factor, from the node, the bit widths of its inputs, and the
+#: default one of weights.
 SECOND_FACTORS: Mapping[str, Callable[[Node, Sequence[int], int], int] | Unsupported] = {
     "dense": _weight,
     "conv1d": _weight,

@@ -28,7 +28,7 @@ class LayerSpec:
     Attributes:
         kind: A key of :data:`KINDS`.
         params: Sorted ``(name, value)`` pairs; read them with ``spec["units"]``. ``weight_bits`` and
-            ``activation_bits`` are widths to quantize to, and ``sparsity`` is the fraction of the kernel to prune, where
+            ``activation_bits`` are bit widths to quantize to, and ``sparsity`` is the fraction of the kernel to prune, where
             they are part of the architecture.
         weight: Format of the kernel; None for a float layer or one without a kernel.
         bias: Format of the bias.

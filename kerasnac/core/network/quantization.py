@@ -63,14 +63,14 @@ def quantize(
         weights: Its trained weights.
         observed: Range of every activation layer, by name.
         input_grid: Format of the network's input.
-        weight_bits: Width of the kernels, at least 2; a layer's own width wins.
-        activation_bits: Width of the activations, at least 2; a layer's own width wins.
+        weight_bits: Bit width of the kernels, at least 2; a layer's own one wins.
+        activation_bits: Bit width of the activations, at least 2; a layer's own one wins.
 
     Returns:
         The quantized architecture. Table activations gain a linear layer before them that holds their input grid.
 
     Raises:
-        ConfigError: If a width is too small.
+        ConfigError: If a bit width is too small.
         ConversionError: If a layer has no formats, as a norm; names the layer.
     """
     for what, bits in (("weight", weight_bits), ("activation", activation_bits)):

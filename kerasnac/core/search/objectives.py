@@ -75,8 +75,8 @@ def sources(metrics: Iterable[str]) -> tuple[str, ...]:
 
 def cost_metrics(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, float]:
     """Return the metrics of the source ``architecture`` for a float network at given bit widths; a layer's own ones win."""
-    widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+    bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
     return {
-        "bops": bops(architecture, **widths, sparsity=architecture.sparsities),
+        "bops": bops(architecture, **bits, sparsity=architecture.sparsities),
         "parameters": architecture.parameters,
     }

@@ -27,12 +27,12 @@ Rewind = Literal["start", "early", "keep"]
 Ranking = Literal["layer", "global"]
 
 
-def _width_pair(value: Any) -> Any:
+def _bit_pair(value: Any) -> Any:
     return (value, value) if isinstance(value, int) else value
 
 
-#: Weight and activation width; a single number means both.
-Widths = Annotated[tuple[Bits, Bits], BeforeValidator(_width_pair)]
+#: Bit widths of weights and activations; a single number means both.
+BitPair = Annotated[tuple[Bits, Bits], BeforeValidator(_bit_pair)]
 
 
 class MixedSettings(Settings):
@@ -42,10 +42,10 @@ class MixedSettings(Settings):
         evaluations: Points to train for every model, at most; the starting point, trained as long, is one of them.
         population: Size of a generation.
         epochs: Epochs of every point.
-        weight_bits: Widths that a kernel may have, besides that of the starting point.
-        activation_bits: Widths that an activation may have, besides that of the starting point.
-        start: Rule that picks the starting point among those with the same widths everywhere.
-        max_drop: A width is left out for a layer if it alone, without any training, makes the metric of the starting
+        weight_bits: Bit widths that a kernel may have, besides that of the starting point.
+        activation_bits: Bit widths that an activation may have, besides that of the starting point.
+        start: Rule that picks the starting point among those with the same bit widths everywhere.
+        max_drop: A bit width is left out for a layer if it alone, without any training, makes the metric of the starting
             point worse by more than this, relatively; smaller widths are left out with it.
     """
 
@@ -62,7 +62,7 @@ class CompressSettings(Settings):
     """Quantization-aware training with magnitude pruning, for every precision.
 
     Attributes:
-        bits: Widths to train at: a number, or a pair of weight and activation width.
+        bits: Bit widths to train at: a number, or a pair for weights and activations.
         schedule: ``iterative``: each iteration prunes the weights of the one before, and trains again. ``one_shot``: one
             training for each of ``sparsities``, which prunes gradually. ``searched``: the network as the search left it, and
             one such training, to the sparsities that the search chose for the layers.
@@ -87,10 +87,10 @@ class CompressSettings(Settings):
         estimators: Sources of costs to record for every point, from its weights, besides what ``cost`` needs.
         board: FPGA board or part, for ``adder_percent``.
         adder_graph: How adder graphs are made.
-        mixed: Search for a width of each layer's own, after all that; off by default.
+        mixed: Search for a bit width of each layer's own, after all that; off by default.
     """
 
-    bits: tuple[Widths, ...] = Field(((8, 8), (6, 6)), min_length=1)
+    bits: tuple[BitPair, ...] = Field(((8, 8), (6, 6)), min_length=1)
     schedule: Literal["iterative", "one_shot", "searched"] = "iterative"
     iterations: int = Field(5, ge=0, le=40)
     fraction: float = Field(0.2, gt=0, lt=1)

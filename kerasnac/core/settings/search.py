@@ -25,8 +25,8 @@ class CandidateGraphSettings(AdderGraphSettings):
     Attributes:
         weights: ``drawn`` before any training, with the bit widths and the sparsity of the settings: candidates over a
             budget are not trained. ``trained`` where bit widths or sparsities are genes: the weights after the training.
-        weight_bits: Width of the weights; a layer's own width wins.
-        activation_bits: Width of the activations; a layer's own width wins.
+        weight_bits: Bit width of the weights; a layer's own one wins.
+        activation_bits: Bit width of the activations; a layer's own one wins.
         sparsity: Fraction of the weights that are pruned; a layer's own one wins.
     """
 
@@ -98,7 +98,7 @@ class SearchSettings(Settings):
         reference_point: Point, metric -> value, up to which the hypervolume reaches; by default one
             somewhat beyond the front of the first generation.
         training: How every candidate is trained.
-        quantized: How it is trained on, where widths or sparsities are genes.
+        quantized: How it is trained on, where bit widths or sparsities are genes.
         folds: Folds of a cross-validation over the training and validation samples; 1 for none.
         halving: Successive halving; off by default.
         weight_bits: Width of weights at which BOPs are counted and candidates trained quantized; a layer's own one wins.

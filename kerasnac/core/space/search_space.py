@@ -86,7 +86,7 @@ class SearchSpace(BaseModel):
     firmware: Literal["exact", "any"] = "any"
 
     @model_validator(mode="after")
-    def _widths_are_exact(self) -> Self:
+    def _compression_is_exact(self) -> Self:
         if self.firmware != "exact" and self.has_compression_genes:
             raise ValueError("bit widths or sparsities are genes: candidates are trained quantized; declare firmware: exact")
         return self

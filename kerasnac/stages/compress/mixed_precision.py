@@ -15,8 +15,8 @@ from kerasnac.core.network.origin import CompressionOrigin, MixedOrigin
 from kerasnac.core.network.origin import to_dict as origin_to_dict
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import CompressSettings
+from kerasnac.core.space.layer_bits import LayerBits, LayerBitsSpace
 from kerasnac.core.space.search_space import Genome
-from kerasnac.core.space.widths import Widths, WidthSpace
 from kerasnac.core.store.memo import Record
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
@@ -41,7 +41,7 @@ class PointJob:
     """
 
     start: MixedStart
-    widths: Widths
+    widths: LayerBits
     known: Record | None = None
 
     def key(self, data: Development) -> str:
@@ -101,7 +101,7 @@ def mixed_precision(compressed: CompressResult, settings: CompressSettings, cont
     return replace(compressed.with_points(points), mixed_refused=refused)
 
 
-def _first(start: MixedStart, space: WidthSpace, drops: Drops, seed: int) -> list[Genome]:
+def _first(start: MixedStart, space: LayerBitsSpace, drops: Drops, seed: int) -> list[Genome]:
     """Return the first generation: the starting point, points on the way down from it, and mutations of it."""
     size, genome = start.mixed.population, space.encode(start.widths)
     way = space.descent(start.widths, drops)
@@ -112,7 +112,7 @@ def _first(start: MixedStart, space: WidthSpace, drops: Drops, seed: int) -> lis
 
 def _search(
     start: MixedStart,
-    space: WidthSpace,
+    space: LayerBitsSpace,
     drops: Drops,
     context: Context,
     report: Callable[[Trained, int], None],

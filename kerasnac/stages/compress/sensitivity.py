@@ -12,7 +12,7 @@ from kerasnac.core.network.origin import CompressionOrigin
 from kerasnac.core.network.quantization import check_representable
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import CompressSettings, MixedSettings
-from kerasnac.core.space.widths import Widths, WidthSpace, has_kernel, layer_widths, with_widths
+from kerasnac.core.space.layer_bits import LayerBits, LayerBitsSpace, has_kernel, layer_bits, with_layer_bits
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key
 from kerasnac.core.store.memo import Memo, Record
@@ -51,7 +51,7 @@ class MixedStart:
     @property
     def widths(self) -> dict[str, int]:
         """Width of every layer of the starting point."""
-        return layer_widths(self.parent.architecture, **self._bits)
+        return layer_bits(self.parent.architecture, **self._bits)
 
     @property
     def _bits(self) -> dict[str, int]:
@@ -80,11 +80,11 @@ class MixedStart:
             **parts,
         )
 
-    def quantized(self, data: Development, widths: Widths) -> Architecture:
+    def quantized(self, data: Development, widths: LayerBits) -> Architecture:
         """Return the network with formats of these widths, made as those of the starting point are."""
         from kerasnac.adapters.keras.train import quantized_start
 
-        own = with_widths(self.parent.architecture, dict(widths.by_layer))
+        own = with_layer_bits(self.parent.architecture, dict(widths.by_layer))
         quantized, _ = quantized_start(own, self.parent.weights, data, **self._bits, clip_quantile=self.settings.clip_quantile)
         check_representable(quantized)
         return quantized
@@ -115,7 +115,7 @@ class LayerJob:
 Drops = Mapping[tuple[str, int], float]
 
 
-def width_space(start: MixedStart, context: Context) -> tuple[WidthSpace, Drops]:
+def width_space(start: MixedStart, context: Context) -> tuple[LayerBitsSpace, Drops]:
     """Return the widths that the layers may have, without those that alone cost too much of the metric, and these costs.
 
     Raises:
@@ -129,7 +129,7 @@ def width_space(start: MixedStart, context: Context) -> tuple[WidthSpace, Drops]
             job = LayerJob(start, node.name, tuple(sorted({*asked, own[node.name]})))
             jobs.append(replace(job, known=memo.get(job.key(context.data))))
     measured = dict(context.workers.map(sensitivity, jobs))
-    space = WidthSpace(tuple((job.layer, tuple(measured[i])) for i, job in enumerate(jobs)))
+    space = LayerBitsSpace(tuple((job.layer, tuple(measured[i])) for i, job in enumerate(jobs)))
     if not space.genes:
         raise ConfigError(
             f"no layer of {start.point.name} may have another width: give mixed other weight_bits or activation_bits, or a "
@@ -160,7 +160,7 @@ def sensitivity(data: Development, job: LayerJob) -> dict[int, float]:
         measured: dict[int, float] = {}
         kept = [bits for bits in job.choices if bits >= own[job.layer]]
         for bits in reversed([bits for bits in job.choices if bits < own[job.layer]]):
-            measured[bits] = metric(start.quantized(data, Widths(tuple((own | {job.layer: bits}).items()))))
+            measured[bits] = metric(start.quantized(data, LayerBits(tuple((own | {job.layer: bits}).items()))))
             if not tolerated(measured[bits], best, limit, data.task):
                 break  # What is narrower still is not better.
             kept.append(bits)

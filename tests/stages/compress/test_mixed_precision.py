@@ -23,8 +23,8 @@ from kerasnac.core.network.weights import fold_batch_norm
 from kerasnac.core.settings import CompressSettings, DatasetSettings, MixedSettings, RunSettings
 from kerasnac.core.settings.yaml_files import dump, load_run
 from kerasnac.core.space.blocks import Nothing
+from kerasnac.core.space.layer_bits import LayerBits, LayerBitsSpace, layer_bits, with_layer_bits
 from kerasnac.core.space.search_space import SearchSpace
-from kerasnac.core.space.widths import Widths, WidthSpace, layer_widths, with_widths
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.progress import Step
 from kerasnac.errors import TrialError
@@ -306,14 +306,14 @@ def test_settings_that_cannot_work_are_refused(settings: Any, complaint: str) ->
 
 class TestWidths:
     def test_a_layers_own_width_wins(self) -> None:
-        own = with_widths(NETWORK, {"dense_1": 3, "activation_0": 5})
-        assert layer_widths(own, weight_bits=7, activation_bits=8) == {"dense_0": 7, "activation_0": 5, "dense_1": 3}
+        own = with_layer_bits(NETWORK, {"dense_1": 3, "activation_0": 5})
+        assert layer_bits(own, weight_bits=7, activation_bits=8) == {"dense_0": 7, "activation_0": 5, "dense_1": 3}
         assert own.names == NETWORK.names
-        assert with_widths(own, {"dense_1": 4}).layers[-1]["weight_bits"] == 4
+        assert with_layer_bits(own, {"dense_1": 4}).layers[-1]["weight_bits"] == 4
 
     def test_a_layer_with_one_width_is_no_gene(self) -> None:
-        space = WidthSpace((("a", (2, 4)), ("b", (6,)), ("c", (3, 5, 8))))
+        space = LayerBitsSpace((("a", (2, 4)), ("b", (6,)), ("c", (3, 5, 8))))
         assert space.cardinalities == (2, 3)
-        assert space.decode((1, 2)) == Widths((("a", 4), ("b", 6), ("c", 8)))
+        assert space.decode((1, 2)) == LayerBits((("a", 4), ("b", 6), ("c", 8)))
         assert space.decode((1, 2)).id == "a=4 b=6 c=8"
         assert space.encode({"a": 2, "b": 6, "c": 5}) == (0, 1)

@@ -21,11 +21,11 @@ class Attention(Quantizable):
     BraggNN, arXiv:2008.08198).
 
     Attributes:
-        width: Choices of the width of queries, keys and values.
+        width: Choices of the number of channels of queries, keys and values.
         scores: ``softmax``, or ``relu`` for scores that are not normalised.
         activation: Choices of activation after the sum.
 
-    All its layers share one width and sparsity of kernels and one width of activations.
+    All its layers share one bit width and sparsity of kernels and one bit width of activations.
     """
 
     block: Literal["attention"] = "attention"

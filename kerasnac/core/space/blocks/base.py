@@ -141,7 +141,7 @@ class Kernel(BaseModel):
     """Choices for the kernel of a layer.
 
     Attributes:
-        weight_bits: Choices of its width.
+        weight_bits: Choices of its bit width.
         sparsity: Choices of the fraction of it that is pruned.
     """
 
@@ -164,8 +164,8 @@ class Quantizable(Kernel, Block):
     """Block whose bit widths and sparsities can be genes.
 
     Attributes:
-        weight_bits: Choices of the width of kernels.
-        activation_bits: Choices of the width of activations.
+        weight_bits: Choices of the bit width of kernels.
+        activation_bits: Choices of the bit width of activations.
         sparsity: Choices of the fraction of a kernel that is pruned.
     """
 
@@ -187,7 +187,7 @@ class Quantizable(Kernel, Block):
 
         Args:
             picks: Picks of ``norm`` and ``activation``.
-            bits: Picks of the widths, where they are not those of norm and activation.
+            bits: Picks of the bit widths, where they are not those of norm and activation.
             axes: Axes over which a layer norm normalises.
         """
         norm = picks["norm"]

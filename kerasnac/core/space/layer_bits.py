@@ -11,34 +11,34 @@ from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.space.search_space import Genome
 
-#: Kinds whose output has a width.
+#: Kinds whose output has a bit width.
 ACTIVATION_KINDS = ("activation", "softmax")
 
 
-def layer_widths(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, int]:
+def layer_bits(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, int]:
     """Return the bit width that quantization gives every layer that has one: of its kernel, or of its output.
 
     Args:
         architecture: Float.
-        weight_bits: Width of the kernels; a layer's own width wins.
-        activation_bits: Width of the activations; a layer's own width wins.
+        weight_bits: Bit width of the kernels; a layer's own one wins.
+        activation_bits: Bit width of the activations; a layer's own one wins.
     """
-    widths = {}
+    bits = {}
     for node in architecture.nodes:
         if has_kernel(node):
-            widths[node.name] = node.layer.bits("weight_bits", weight_bits)
+            bits[node.name] = node.layer.bits("weight_bits", weight_bits)
         elif node.layer.kind in ACTIVATION_KINDS:
-            widths[node.name] = node.layer.bits("activation_bits", activation_bits)
-    return widths
+            bits[node.name] = node.layer.bits("activation_bits", activation_bits)
+    return bits
 
 
-def with_widths(architecture: Architecture, widths: Mapping[str, int]) -> Architecture:
+def with_layer_bits(architecture: Architecture, bits: Mapping[str, int]) -> Architecture:
     """Return a float network whose layers have these bit widths of their own, by layer name."""
 
     def rewritten(node: Node) -> tuple[LayerSpec, ...]:
-        if node.name not in widths:
+        if node.name not in bits:
             return (node.layer,)
-        own = {"weight_bits" if has_kernel(node) else "activation_bits": widths[node.name]}
+        own = {"weight_bits" if has_kernel(node) else "activation_bits": bits[node.name]}
         return (replace(node.layer, params=tuple(sorted({**dict(node.layer.params), **own}.items()))),)
 
     return architecture.rewritten(rewritten)
@@ -50,11 +50,11 @@ def has_kernel(node: Node) -> bool:
 
 
 @dataclass(frozen=True)
-class Widths:
-    """Point of a :class:`WidthSpace`: the bit width of every layer.
+class LayerBits:
+    """Point of a :class:`LayerBitsSpace`: the bit width of every layer.
 
     Attributes:
-        by_layer: (layer name, width) pairs.
+        by_layer: (layer name, bit width) pairs.
     """
 
     by_layer: tuple[tuple[str, int], ...]
@@ -66,11 +66,11 @@ class Widths:
 
 
 @dataclass(frozen=True)
-class WidthSpace:
+class LayerBitsSpace:
     """Bit widths to choose from for every layer; every gene is active, and every genome feasible.
 
     Attributes:
-        choices: (layer name, widths in ascending order) pairs; a layer with one width is not a gene.
+        choices: (layer name, bit widths in ascending order) pairs; a layer with one bit width is not a gene.
     """
 
     choices: tuple[tuple[str, tuple[int, ...]], ...]
@@ -78,12 +78,12 @@ class WidthSpace:
     @cached_property
     def genes(self) -> dict[str, tuple[int, ...]]:
         """The genes in genome order: layer name -> bit widths."""
-        return {name: widths for name, widths in self.choices if len(widths) > 1}
+        return {name: values for name, values in self.choices if len(values) > 1}
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
         """Number of bit widths of every gene."""
-        return tuple(len(widths) for widths in self.genes.values())
+        return tuple(len(values) for values in self.genes.values())
 
     @property
     def gene_blocks(self) -> tuple[slice, ...]:
@@ -98,27 +98,27 @@ class WidthSpace:
         """Return the genome itself."""
         return tuple(int(gene) for gene in genome)
 
-    def decode(self, genome: Sequence[int]) -> Widths:
+    def decode(self, genome: Sequence[int]) -> LayerBits:
         """Return the bit widths of all layers."""
-        picked = {name: widths[gene] for (name, widths), gene in zip(self.genes.items(), genome, strict=True)}
-        return Widths(tuple((name, picked.get(name, widths[0])) for name, widths in self.choices))
+        picked = {name: values[gene] for (name, values), gene in zip(self.genes.items(), genome, strict=True)}
+        return LayerBits(tuple((name, picked.get(name, values[0])) for name, values in self.choices))
 
-    def encode(self, widths: Mapping[str, int]) -> Genome:
+    def encode(self, bits: Mapping[str, int]) -> Genome:
         """Return the genome of bit widths by layer name, which must be among the choices."""
-        return tuple(values.index(widths[name]) for name, values in self.genes.items())
+        return tuple(values.index(bits[name]) for name, values in self.genes.items())
 
-    def descent(self, widths: Mapping[str, int], drop: Mapping[tuple[str, int], float]) -> list[Genome]:
+    def descent(self, start: Mapping[str, int], drop: Mapping[tuple[str, int], float]) -> list[Genome]:
         """Return the genomes on the way from some bit widths to the narrowest, the least sensitive layers first.
 
         Args:
-            widths: Where to begin, by layer name.
-            drop: How much worse the network is with a layer of a width, by layer name and width: of every step, the
-                layer is narrowed whose next width has the smallest one.
+            start: Bit widths at the beginning, by layer name.
+            drop: How much worse the network is with a layer of a bit width, by layer name and bit width: of every
+                step, the layer is narrowed whose next bit width has the smallest one.
 
         Returns:
             One genome per step, without the beginning.
         """
-        now, way = dict(widths), []
+        now, way = dict(start), []
         while steps := [
             (drop[name, lower[-1]], name, lower[-1])
             for name, values in self.genes.items()

@@ -1,13 +1,13 @@
-"""Widths of single layers as a space."""
+"""Bit widths of single layers as a space."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasnac.core.space.widths import WidthSpace
+from kerasnac.core.space.layer_bits import LayerBitsSpace
 
-SPACE = WidthSpace((("a", (2, 4, 6)), ("b", (6,)), ("c", (3, 6, 8))))
+SPACE = LayerBitsSpace((("a", (2, 4, 6)), ("b", (6,)), ("c", (3, 6, 8))))
 
 
 def test_the_way_down_narrows_the_least_sensitive_layer_first() -> None:

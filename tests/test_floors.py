@@ -37,7 +37,7 @@ FLOORS = {
 
 #: The rooms of each floor; a room imports those before it, and never one after it.
 ROOMS = {
-    "core": ("store", "network", "space", "data", "hardware", "search", "settings"),
+    "core": ("checks", "store", "network", "space", "data", "hardware", "search", "settings"),
     "adapters": ("programs", "keras", "search", "hls4ml", "rtl", "rule4ml", "workers"),
     "stages": ("context", "search", "tune", "compress", "firmware", "run"),
 }

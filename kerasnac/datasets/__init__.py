@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kerasnac.core.checks import check_arguments
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.datasets.bragg import bragg_peaks, braggnn
 from kerasnac.datasets.digits import digits
 from kerasnac.datasets.jets import hls4ml_jets, jets, particle_jets
-from kerasnac.datasets.loaders import Options, from_arrays, from_csv, from_hdf5, from_npz
+from kerasnac.datasets.loaders import from_arrays, from_csv, from_hdf5, from_npz
+from kerasnac.datasets.options import Options
 from kerasnac.datasets.qubit import iq_readout, qubit_readout
 from kerasnac.errors import ConfigError
 
@@ -56,7 +58,7 @@ def load(name: str, /, **options: Any) -> Dataset:
         The dataset.
 
     Raises:
-        ConfigError: If the name is unknown, or an option is unknown or missing.
+        ConfigError: If the name is unknown, or an option is unknown, missing or wrong.
         DataError: If the data cannot be used.
     """
     if name not in DATASETS:
@@ -68,6 +70,7 @@ def load(name: str, /, **options: Any) -> Dataset:
     missing = [option for option in required if option not in options]
     if missing:
         raise ConfigError(f"dataset {name} needs the option {missing[0]!r}")
+    check_arguments(DATASETS[name], options, f"dataset {name}")
     return DATASETS[name](**options)
 
 

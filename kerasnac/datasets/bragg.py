@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasnac.core.checks import AnyPath, Count, Seed, checked
 from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
 from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import open_hdf5
 from kerasnac.datasets.loaders import located
+from kerasnac.datasets.options import InputBits
 from kerasnac.errors import ConfigError, DataError
 
 #: Rows and columns of a patch.
@@ -20,11 +22,12 @@ SIZE = 11
 Range = tuple[float, float]
 
 
+@checked
 def bragg_peaks(
-    n: int = 20_000,
-    seed: int = 0,
+    n: Count = 20_000,
+    seed: Seed = 0,
     *,
-    input_bits: int = 8,
+    input_bits: InputBits = 8,
     offset: Range = (-1.5, 1.5),
     fwhm: Range = (1.5, 4.5),
     lorentzian: Range = (0.0, 1.0),
@@ -62,7 +65,8 @@ def bragg_peaks(
     return _dataset(patches, centres, "bragg_peaks", seed, input_bits)
 
 
-def braggnn(frames_file: str | Path, peaks_file: str | Path, *, seed: int = 0, input_bits: int = 8) -> Dataset:
+@checked
+def braggnn(frames_file: AnyPath, peaks_file: AnyPath, *, seed: Seed = 0, input_bits: InputBits = 8) -> Dataset:
     """Cut patches of 11 x 11 pixels around the peaks of measured frames; the task is that of :func:`bragg_peaks`.
 
     Reads the two HDF5 files that BraggNN is trained with. As there, patches
@@ -141,8 +145,6 @@ def simulate(
     Raises:
         ConfigError: If ``n`` is not positive or a range is not one.
     """
-    if n < 1:
-        raise ConfigError(f"bragg_peaks: n = {n} must be positive")
     _check("offset", offset, -SIZE / 2, SIZE / 2)
     _check("fwhm", fwhm, 0.5, SIZE)
     _check("lorentzian", lorentzian, 0.0, 1.0)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from kerasnac.core.checks import Seed, checked
 from kerasnac.core.data.dataset import Dataset, Task, make_dataset
 from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import optional
+from kerasnac.datasets.options import InputBits
 
 #: Brightest pixel of the images; the darkest is 0, and all are whole numbers.
 BRIGHTEST = 16
 
 
-def digits(seed: int = 0, *, input_bits: int = 5) -> Dataset:
+@checked
+def digits(seed: Seed = 0, *, input_bits: InputBits = 5) -> Dataset:
     """Load images of 8 x 8 pixels with one handwritten digit each; the task is to read it.
 
     The 1,797 images are those of ``sklearn.datasets.load_digits``, the test part of Alpaydin and Kaynak, "Optical

@@ -9,10 +9,12 @@ from typing import Literal, Unpack
 
 import numpy as np
 
+from kerasnac.core.checks import AnyPath, Count, Seed, Size, checked
 from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
 from kerasnac.datasets.files import column, read_arrays, read_npy, read_npz, read_table
-from kerasnac.datasets.loaders import Options, class_indices, from_file, located, plain
-from kerasnac.errors import ConfigError, DataError
+from kerasnac.datasets.loaders import class_indices, from_file, located, plain
+from kerasnac.datasets.options import Fraction, InputBits, Options, Saturation
+from kerasnac.errors import DataError
 
 #: Jet radius R of the anti-kT clustering.
 RADIUS = 0.8
@@ -35,15 +37,16 @@ _TEST = 0.2
 _EXPECTED = "constituents (jets, particles, 3), features (jets, features), label (jets,) and classes (classes,)"
 
 
+@checked
 def jets(
-    path: str | Path,
+    path: AnyPath,
     *,
-    constituents: int | None = None,
-    samples: int | None = None,
+    constituents: Size | None = None,
+    samples: Count | None = None,
     standardize: bool = True,
-    seed: int = 0,
-    input_bits: int = 12,
-    max_saturation: float = 1e-3,
+    seed: Seed = 0,
+    input_bits: InputBits = 12,
+    max_saturation: Saturation = 1e-3,
 ) -> Dataset:
     """Simulate jets with a few features, to be classified by origin: gluon, light quark, W, Z or top.
 
@@ -96,14 +99,15 @@ def jets(
     )
 
 
+@checked
 def hls4ml_jets(
-    path: str | Path,
+    path: AnyPath,
     *,
-    samples: int | None = None,
-    validation: float = 0.25,
+    samples: Count | None = None,
+    validation: Fraction = 0.25,
     standardize: bool = True,
-    seed: int = 0,
-    input_bits: int = 12,
+    seed: Seed = 0,
+    input_bits: InputBits = 12,
 ) -> Dataset:
     """Load the jets of the hls4ml tutorial with 16 features, to be classified: gluon, light quark, top, W or Z.
 
@@ -128,8 +132,6 @@ def hls4ml_jets(
         DataError: If the file, an array or a column is missing, or is not as described.
         EnvironmentProblem: If pandas, which reads the tables, is not installed.
     """
-    if not 0 < validation < 1:
-        raise ConfigError(f"hls4ml_jets: validation = {validation:g} must be between 0 and 1")
     test: list[Array] = []
     if Path(path).is_dir() or zipfile.is_zipfile(path):
         x, y, *test = _tutorial(path)
@@ -157,12 +159,13 @@ def hls4ml_jets(
         )
 
 
+@checked
 def particle_jets(
-    path: str | Path,
+    path: AnyPath,
     *,
     x: str = "x",
-    y: str | Path = "y",
-    particles: int = 8,
+    y: AnyPath = "y",
+    particles: Size = 8,
     scaling: Literal["none", "physical"] = "none",
     **options: Unpack[Options],
 ) -> Dataset:
@@ -189,8 +192,6 @@ def particle_jets(
             the scaling takes them for; as from_arrays.
         EnvironmentProblem: If h5py is needed but not installed.
     """
-    if scaling not in ("none", "physical"):
-        raise ConfigError(f"particle_jets: scaling {scaling!r} is neither none nor physical")
     if Path(path).suffix == ".npy":
         values, labels = read_npy(path), read_npy(y)
         source = f"labels in {y}"
@@ -249,8 +250,6 @@ def _given_test(development: int, validation: float, seed: int) -> Callable[[int
 
 
 def _first(values: Array, count: int, axis: int, path: str | Path, what: str) -> Array:
-    if count < 1:
-        raise ConfigError(f"{path}: {what} = {count} must be positive")
     if count > values.shape[axis]:
         raise DataError(f"{path}: {what} = {count}, but there are only {values.shape[axis]}")
     return values[:count] if axis == 0 else values[:, :count]

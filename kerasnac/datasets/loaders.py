@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
+from kerasnac.core.checks import AnyPath, Seed, Size, checked
 from kerasnac.core.data.dataset import Array, Dataset, Development, Task, make_dataset
 from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import column, read_hdf5, read_npz, read_table, require
-from kerasnac.errors import ConfigError, DataError
+from kerasnac.datasets.options import AnyTask, Columns, Fraction, Grid, InputBits, Kind, Options, Saturation
+from kerasnac.errors import DataError
 
 #: A class with less than this part of the even share of the training samples earns a warning.
 RARE = 1 / 20
 
 
-class Options(TypedDict, total=False):
-    """Arguments that the loaders of files hand on to :func:`from_arrays`, which says what they mean."""
-
-    task: Literal["classification", "regression"] | Task
-    outputs: int | None
-    name: str
-    seed: int
-    fractions: tuple[float, float, float]
-    standardize: bool
-    input_bits: int
-    input_grid: Precision | str | None
-    max_saturation: float
-
-
+@checked
 def from_arrays(
     x: Array,
     y: Array,
     *,
-    task: Literal["classification", "regression"] | Task = "classification",
-    outputs: int | None = None,
+    task: AnyTask = "classification",
+    outputs: Size | None = None,
     name: str = "arrays",
-    seed: int = 0,
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    seed: Seed = 0,
+    fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15),
     standardize: bool = False,
-    input_bits: int = 12,
-    input_grid: Precision | str | None = None,
-    max_saturation: float = 1e-3,
+    input_bits: InputBits = 12,
+    input_grid: Grid = None,
+    max_saturation: Saturation = 1e-3,
 ) -> Dataset:
     """Make a dataset of two arrays.
 
@@ -97,7 +86,8 @@ def from_arrays(
     return dataset
 
 
-def from_npz(path: str | Path, *, x: str = "x", y: str = "y", **options: Unpack[Options]) -> Dataset:
+@checked
+def from_npz(path: AnyPath, *, x: str = "x", y: str = "y", **options: Unpack[Options]) -> Dataset:
     """Read samples and labels from an ``.npz`` file.
 
     Args:
@@ -117,7 +107,8 @@ def from_npz(path: str | Path, *, x: str = "x", y: str = "y", **options: Unpack[
     return from_file(path, samples, labels, f"samples {x!r}, labels {y!r}", **options)
 
 
-def from_hdf5(path: str | Path, *, x: str = "x", y: str = "y", **options: Unpack[Options]) -> Dataset:
+@checked
+def from_hdf5(path: AnyPath, *, x: str = "x", y: str = "y", **options: Unpack[Options]) -> Dataset:
     """Read samples and labels from an HDF5 file.
 
     Args:
@@ -138,11 +129,12 @@ def from_hdf5(path: str | Path, *, x: str = "x", y: str = "y", **options: Unpack
     return from_file(path, samples, labels, f"samples {x!r}, labels {y!r}", **options)
 
 
+@checked
 def from_csv(
-    path: str | Path,
+    path: AnyPath,
     *,
-    label: str | Sequence[str],
-    features: Sequence[str] | None = None,
+    label: Columns,
+    features: Columns | None = None,
     **options: Unpack[Options],
 ) -> Dataset:
     """Read a table with a header, one sample per row.
@@ -261,18 +253,16 @@ def plain(values: Any, what: str) -> Array:
     return array
 
 
-def _task(kind: str, outputs: int | None, names: tuple[str, ...], y: Array, name: str) -> Task:
+def _task(kind: Kind, outputs: int | None, names: tuple[str, ...], y: Array, name: str) -> Task:
     """Return the task of a kind, with the number of outputs from the labels unless given."""
     if kind == "classification":
         return Task("classification", outputs or len(names) or _count_classes(y, name), names=names)
-    if kind == "regression":
-        return Task("regression", outputs or int(np.prod(y.shape[1:])))
-    raise ConfigError(f"{name}: task {kind!r} is neither classification nor regression")
+    return Task("regression", outputs or max(1, int(np.prod(y.shape[1:]))))
 
 
 def _count_classes(y: Array, name: str) -> int:
     if y.ndim == 2:
-        return int(y.shape[1])
+        return max(1, int(y.shape[1]))
     found = np.unique(y)
     if len(found) == 1 or not np.array_equal(found, np.arange(len(found))):
         listed = ", ".join(f"{label:g}" for label in found[:5])
@@ -280,7 +270,7 @@ def _count_classes(y: Array, name: str) -> int:
             f"{name}: class labels must be 0, 1, 2, ... without gaps; these begin {listed}: "
             "renumber them, give outputs, or make it a regression"
         )
-    return len(found)
+    return max(1, len(found))  # There are none: that is said of the samples.
 
 
 def _warn_of_rare_classes(development: Development) -> None:

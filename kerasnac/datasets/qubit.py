@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Unpack
 
 import numpy as np
 
+from kerasnac.core.checks import AnyPath, Count, Seed, Size, checked
 from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
 from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import read_npy
-from kerasnac.datasets.loaders import Options, from_file
+from kerasnac.datasets.loaders import from_file
+from kerasnac.datasets.options import InputBits, Labels, Options
 from kerasnac.errors import ConfigError, DataError
 
 #: Ground or excited, as prepared.
@@ -24,12 +25,13 @@ VACUUM = 0.5
 BLOCK = 1024
 
 
+@checked
 def qubit_readout(
-    n: int = 20_000,
-    seed: int = 0,
+    n: Count = 20_000,
+    seed: Seed = 0,
     *,
-    input_bits: int = 8,
-    samples: int = 770,
+    input_bits: InputBits = 8,
+    samples: Size = 770,
     period: float = 2.6,
     kappa: float = 1.0,
     chi: float = -0.5,
@@ -75,8 +77,6 @@ def qubit_readout(
         ConfigError: If a parameter is out of its range.
         DataError: If there are too few traces for a split.
     """
-    if samples < 1:
-        raise ConfigError(f"qubit_readout: samples = {samples} must be positive")
     for name, value, least, most in (
         ("period", period, 1e-3, 1e6),
         ("kappa", kappa, 1e-6, 1e6),
@@ -84,7 +84,7 @@ def qubit_readout(
         ("detuning", detuning, -1e6, 1e6),
         ("photons", photons, 0.0, 1e9),
         ("efficiency", efficiency, 1e-9, 1.0),
-        ("t1", t1, 1e-9, np.inf),
+        ("t1", t1, 1e-9, 1e9),
         ("preparation_error", preparation_error, 0.0, 1.0),
     ):
         if not least <= value <= most:
@@ -197,8 +197,6 @@ def simulate(
     Raises:
         ConfigError: If ``n`` is not positive.
     """
-    if n < 1:
-        raise ConfigError(f"qubit_readout: n = {n} must be positive")
     # Two streams, each used trace by trace, so that the first traces stay the same for any n.
     events, noise = np.random.default_rng(seed).spawn(2)
     unit = events.random((n, 2))
@@ -224,7 +222,8 @@ def simulate(
     return traces, prepared
 
 
-def iq_readout(path: str | Path, *, labels: str | Path | int, **options: Unpack[Options]) -> Dataset:
+@checked
+def iq_readout(path: AnyPath, *, labels: Labels, **options: Unpack[Options]) -> Dataset:
     """Load recorded I/Q traces with the states in which the qubit was prepared.
 
     Args:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PositiveFloat
 
+from kerasnac.core.checks import Size, valid_fields
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import Training
 from kerasnac.core.store.keys import content_key, decisive
@@ -30,13 +32,21 @@ class Task:
         scale: Regression: the metric is multiplied by this, so that it is in ``unit``.
         unit: Unit of the metric.
         names: Class names, or names of the regressed values.
+
+    Raises:
+        ConfigError: If there is no such kind, or a value is of another type or out of range.
     """
 
     kind: Literal["classification", "regression"]
-    outputs: int
-    scale: float = 1.0
+    outputs: Size
+    scale: PositiveFloat = 1.0
     unit: str = ""
     names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        valid = valid_fields(self)
+        for name in ("outputs", "names"):  # A whole scale stays as it is: it is in the fingerprint of the data.
+            object.__setattr__(self, name, valid[name])
 
     @property
     def metric(self) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, PositiveInt
 
+from kerasnac.core.checks import Checked, with_options
 from kerasnac.core.hardware.boards import BOARDS, DEFAULT_BOARD, board
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import KERNEL_KINDS
@@ -32,7 +33,7 @@ def _part_number(text: str) -> str:
     return board(text).part if text.lower() in BOARDS else text
 
 
-class LayerOptions(BaseModel):
+class LayerOptions(Checked):
     """Options of a single layer; None is the option of the network.
 
     Attributes:
@@ -40,13 +41,11 @@ class LayerOptions(BaseModel):
         reuse_factor: Multiplications per multiplier.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     strategy: Strategy | None = None
     reuse_factor: PositiveInt | None = None
 
 
-class HlsOptions(BaseModel):
+class HlsOptions(Checked):
     """Options of a conversion.
 
     Attributes:
@@ -60,11 +59,9 @@ class HlsOptions(BaseModel):
         layers: Strategy and reuse factor of single layers with a kernel, by name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     part: Annotated[str, AfterValidator(_part_number)] = BOARDS[DEFAULT_BOARD].part
     backend: Backend = "Vitis"
-    clock_period: PositiveFloat = 5.0
+    clock_period: Annotated[float, Field(gt=0, le=1e6)] = 5.0
     io_type: IoType = "io_parallel"
     strategy: Strategy = "latency"
     reuse_factor: PositiveInt = 1
@@ -78,13 +75,7 @@ class HlsOptions(BaseModel):
             ConfigError: Naming the first option that cannot be right.
         """
         given = {} if options is None else {name: getattr(options, name) for name in HlsOptions.model_fields}
-        try:
-            return HlsOptions.model_validate(given | single)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            known = f"; there are {', '.join(HlsOptions.model_fields)}" if first["type"] == "extra_forbidden" else ""
-            raise ConfigError(f"{key}: {first['msg']} (it is {first['input']!r}){known}") from error
+        return with_options(HlsOptions, HlsOptions(**given), single)
 
     def strategy_of(self, layer: str) -> Strategy:
         """Return the strategy of a layer."""

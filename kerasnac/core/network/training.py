@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
-from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, PositiveInt, ValidationError, create_model
+from pydantic import Field, PositiveInt
 
+from kerasnac.core.checks import valid_fields
 from kerasnac.core.store.keys import decisive
 from kerasnac.errors import ConfigError
 
@@ -15,9 +15,9 @@ Optimizer = Literal["adam", "sgd", "rmsprop", "nadam"]
 Schedule = Literal["constant", "cosine"]
 OPTIMIZERS, SCHEDULES = get_args(Optimizer), get_args(Schedule)
 
-#: A finite number that is not negative, and one that is below 1 besides.
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+#: A number that is not negative, and one that is below 1 besides.
+Weight = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 
 #: Hyperparameters that decide a training: all.
 KEY_FIELDS = (
@@ -59,7 +59,7 @@ class Training:
     """
 
     epochs: PositiveInt = 5
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1e3)] = 1e-3
     batch_size: PositiveInt = 256
     optimizer: Optimizer = "adam"
     schedule: Schedule = "constant"
@@ -71,13 +71,7 @@ class Training:
     data_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def __post_init__(self) -> None:
-        # Settings that hold a training check its fields one by one, and know where each stands. This is for Python.
-        try:
-            checked = _checked().model_validate(asdict(self))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ConfigError(f"training: {first['loc'][0]} = {first['input']!r}: {first['msg']}") from None
-        for name, value in checked:
+        for name, value in valid_fields(self).items():
             object.__setattr__(self, name, value)
 
     def with_(self, **changes: Any) -> Self:
@@ -88,7 +82,7 @@ class Training:
         """
         unknown = set(changes) - {f.name for f in fields(self)}
         if unknown:
-            raise ConfigError(f"training: unknown {sorted(unknown)[0]!r}; one of {', '.join(f.name for f in fields(self))}")
+            raise ConfigError(f"Training: unknown {sorted(unknown)[0]!r}; one of {', '.join(f.name for f in fields(self))}")
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,11 +93,3 @@ class Training:
     def identity(self) -> dict[str, Any]:
         """The hyperparameters that differ from their defaults, for :func:`kerasnac.core.store.keys.content_key`."""
         return decisive(self, KEY_FIELDS)
-
-
-@cache
-def _checked() -> type[BaseModel]:
-    """Return a model that checks all hyperparameters, as the annotations of their fields describe them."""
-    hints = get_type_hints(Training, include_extras=True)
-    definitions: dict[str, Any] = {name: (hint, ...) for name, hint in hints.items()}
-    return create_model("Hyperparameters", **definitions)

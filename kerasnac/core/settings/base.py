@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-)
+from pydantic import AfterValidator, Field
 
+from kerasnac.core.checks import Checked
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.search.selection import Selection
 
@@ -45,7 +41,5 @@ Rule = Annotated[str, AfterValidator(_selection_text)]
 SingleRule = Annotated[Rule, AfterValidator(_picks_one)]
 
 
-class Settings(BaseModel):
-    """Frozen settings, whose names are all known and whose numbers are finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Settings(Checked):
+    """Settings of a stage, or of a part of it."""

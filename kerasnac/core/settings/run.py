@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
-    PositiveInt,
     model_validator,
 )
 
+from kerasnac.core.checks import Checked, Count, Seed
 from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
 from kerasnac.core.search.selection import Selection
@@ -38,11 +36,11 @@ class FirmwareSettings(HlsOptions):
     """
 
     select: tuple[Rule, ...] = Field(("knee",), min_length=1)
-    samples: PositiveInt = 2000
+    samples: Count = 2000
     softmax: SoftmaxMode = "host"
     adder_graph: AdderGraphSettings = AdderGraphSettings()
-    timeout: PositiveFloat = 3600.0
-    memory: PositiveFloat = 16.0
+    timeout: Annotated[float, Field(gt=0, le=1e7)] = 3600.0
+    memory: Annotated[float, Field(gt=0, le=1e6)] = 16.0
 
     @property
     def options(self) -> HlsOptions:
@@ -50,14 +48,14 @@ class FirmwareSettings(HlsOptions):
         return HlsOptions.of(self)
 
 
-class DatasetSettings(BaseModel):
+class DatasetSettings(Checked):
     """Dataset to load.
 
     Attributes:
         source: A key of :data:`kerasnac.datasets.DATASETS`; all other keys are arguments of that function.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(extra="allow")
 
     source: str
 
@@ -71,7 +69,7 @@ class RunSettings(Settings):
     """Settings of a whole run, which a YAML file holds.
 
     Attributes:
-        name: Name of the run.
+        name: Name of the run; by default that of its file.
         description: Purpose of the run, with sources.
         space: The search space.
         dataset: Where the samples come from.
@@ -82,7 +80,7 @@ class RunSettings(Settings):
         seed: The one seed.
     """
 
-    name: str
+    name: str = "run"
     description: str = ""
     space: SearchSpace
     dataset: DatasetSettings
@@ -90,7 +88,7 @@ class RunSettings(Settings):
     tune: TuneSettings = TuneSettings()
     compress: CompressSettings = CompressSettings()
     firmware: FirmwareSettings = FirmwareSettings()
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _costs_are_recorded(self) -> RunSettings:

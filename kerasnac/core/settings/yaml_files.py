@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from kerasnac.core.checks import dotted, own_problems, problem_text
 from kerasnac.core.settings import RunSettings
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.errors import ConfigError
@@ -19,8 +20,18 @@ Location = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
 
+#: Bytes of a file, levels of nesting, and values with all that aliases repeat, that a run file may have.
+LARGEST_FILE, DEEPEST, MOST_NODES = 10**6, 50, 50_000
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which ``1e-3`` is a number (YAML 1.1 wants ``1.0e-3``)."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, OverflowError) as error:  # A date or a number that there cannot be.
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
@@ -34,13 +45,14 @@ def load_run(source: str | Path, *, profile: str | None = None) -> RunSettings:
         profile: Name of a section under ``profiles`` whose values replace the file's.
 
     Returns:
-        The settings; a relative path of a dataset is taken from the file's folder.
+        The settings; a relative path of a dataset is taken from the file's folder, and a name that is left out from the
+        file.
 
     Raises:
         ConfigError: With file, line and key of everything that is wrong.
     """
     path, root = _compose(source)
-    data = _plain(path, root)
+    data = {"name": path.stem} | _plain(path, root)
     profiles = data.pop("profiles", None) or {}
     _, line = _found(root, ("profiles", profile or ""))
     if not isinstance(profiles, Mapping):
@@ -106,26 +118,65 @@ def _compose(source: str | Path) -> tuple[Path, yaml.MappingNode]:
     path = Path(source)
     if not path.exists() and str(source) in names():
         path = next(Path(str(entry)) for entry in _shipped() if entry.name == f"{source}.yaml")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{source}: {error.strerror}; give a YAML file, or one of {', '.join(names())}") from error
+    text = _text(path)
     try:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise _not_yaml(path, error) from error
+    except RecursionError:
+        raise ConfigError(f"{path}: not a run file: its brackets are nested too deeply") from None
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}:1: expected keys and values")
+    _check_size(path, root)
     return path, root
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        ConfigError: If it cannot be read, is no text or too long for a run file.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"{path}: {reason}; give a YAML file, or one of {', '.join(names())}") from error
+    if len(content) > LARGEST_FILE:
+        raise ConfigError(f"{path}: not a run file: it is larger than {LARGEST_FILE // 10**6} MB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8: save the file as text in this encoding") from None
+
+
+def _check_size(path: Path, root: yaml.Node) -> None:
+    """Check that the nodes of a file are a tree of sane size, however aliases repeat them.
+
+    Raises:
+        ConfigError: If an anchor holds itself, or there is too much.
+    """
+    count, level = 0, [root]
+    for _ in range(DEEPEST):
+        level = [child for node in level for child in _children(node)]
+        count += len(level)
+        if count > MOST_NODES:
+            raise ConfigError(f"{path}:{level[0].start_mark.line + 1}: with its aliases, the file has over {MOST_NODES} values")
+        if not level:
+            return
+    line = level[0].start_mark.line + 1
+    raise ConfigError(f"{path}:{line}: keys or lists are nested more than {DEEPEST} deep, or an anchor holds itself")
 
 
 def _plain(path: Path, root: yaml.MappingNode) -> dict[str, Any]:
     for mapping in _mappings(root):
         seen: dict[str, int] = {}
         for key, _ in mapping.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{path}:{line}: a key must be a text")
             if key.value in seen:
                 raise ConfigError(f"{path}:{line}: {key.value} stands twice (first in line {seen[key.value]})")
             seen[key.value] = line
@@ -142,14 +193,16 @@ def _not_yaml(path: Path, error: yaml.YAMLError) -> ConfigError:
     return ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}")
 
 
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [value for _, value in node.value]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
 def _mappings(node: yaml.Node) -> Iterator[yaml.MappingNode]:
-    children: Sequence[yaml.Node] = ()
     if isinstance(node, yaml.MappingNode):
         yield node
-        children = [value for _, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        children = node.value
-    for child in children:
+    for child in _children(node):
         yield from _mappings(child)
 
 
@@ -163,11 +216,7 @@ def _validated(kind: type[M], data: Any, path: Path, root: yaml.Node, prefix: Lo
     try:
         return kind.model_validate(data, context={"folder": path.parent})
     except ValidationError as error:
-        problems = error.errors()
-        # An error deep inside makes the lists around it "too short": those echoes say nothing new.
-        locations = [p["loc"] for p in problems]
-        own = [p for p in problems if not any(len(o) > len(p["loc"]) and o[: len(p["loc"])] == p["loc"] for o in locations)]
-        raise ConfigError("\n".join(_message(p, path, root, prefix) for p in own)) from None
+        raise ConfigError("\n".join(_message(p, path, root, prefix) for p in own_problems(error))) from None
 
 
 def _message(problem: Any, path: Path, root: yaml.Node, prefix: Location) -> str:
@@ -175,15 +224,7 @@ def _message(problem: Any, path: Path, root: yaml.Node, prefix: Location) -> str
     depth_in_profile, line_in_profile = _found(root, prefix + problem["loc"])
     if depth_in_profile - len(prefix) >= depth:
         line = line_in_profile
-    text = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        text = "unknown key"
-    elif problem["type"] == "missing":
-        text = "required key is missing"
-    elif not isinstance(problem["input"], dict | list | tuple):
-        text = f"{text} (got {problem['input']!r})"
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{path}:{line}: {where}: {text}" if where else f"{path}:{line}: {text}"
+    return ": ".join(filter(None, (f"{path}:{line}", dotted(problem["loc"]), problem_text(problem))))
 
 
 def _found(node: yaml.Node, location: Location) -> tuple[int, int]:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     PlainSerializer,
     PlainValidator,
     SerializerFunctionWrapHandler,
@@ -18,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from kerasnac.core.checks import Checked, explained
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.space.baselines import BASELINES, get
 from kerasnac.errors import ConfigError
@@ -27,7 +26,7 @@ def _architecture(value: Any) -> Architecture:
     return value if isinstance(value, Architecture) else Architecture.from_dict(value)
 
 
-class Reference(BaseModel):
+class Reference(Checked):
     """An architecture with a name.
 
     Validated from the name of a baseline, the path of a JSON file or of a saved model's folder (relative to the
@@ -37,8 +36,6 @@ class Reference(BaseModel):
         name: For tables and plots.
         architecture: A float network.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     architecture: Annotated[Architecture, PlainValidator(_architecture), PlainSerializer(Architecture.to_dict)]
@@ -53,7 +50,7 @@ class Reference(BaseModel):
         try:
             return cls.model_validate(text)
         except ValidationError as error:
-            raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+            raise ConfigError(explained(error, "")) from None
 
     @model_validator(mode="before")
     @classmethod

@@ -13,8 +13,9 @@ from itertools import pairwise, zip_longest
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, TypeAdapter, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, TypeAdapter, model_validator
 
+from kerasnac.core.checks import CHECKED, Checked
 from kerasnac.core.network.architecture import COMPRESSION_PARAMS, Architecture
 from kerasnac.core.network.exactness import unsupported_reason
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape, kind_of
@@ -50,7 +51,8 @@ class Candidate:
         return f"{self.architecture.id}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
-_TRAINING = TypeAdapter(Training)
+#: Hyperparameters; its errors say which one is wrong.
+_TRAINING = TypeAdapter(Annotated[Training, CHECKED])
 
 
 def _known_genes(training: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -58,12 +60,11 @@ def _known_genes(training: Mapping[str, Any]) -> Mapping[str, Any]:
         if name not in TRAINING_GENES:
             raise ValueError(f"{name!r} cannot be a gene: one of {', '.join(TRAINING_GENES)}")
         for value in values:
-            if getattr(_TRAINING.validate_python({name: value}), name) != value:
-                raise ValueError(f"{name}: {value!r} is not a number")
+            _TRAINING.validate_python({name: value})
     return training
 
 
-class SearchSpace(BaseModel):
+class SearchSpace(Checked):
     """Blocks in a row, then a linear output layer.
 
     Attributes:
@@ -75,8 +76,6 @@ class SearchSpace(BaseModel):
         firmware: ``exact`` refuses choices that never become bit-exact firmware, and makes a candidate infeasible whose
             shapes forbid it. ``any`` allows everything.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: Annotated[tuple[PositiveInt, ...], BeforeValidator(as_tuple)]
     outputs: PositiveInt

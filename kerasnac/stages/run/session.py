@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from kerasnac.adapters.workers import LocalWorkers, Workers, connect
+from kerasnac.core.checks import with_options
 from kerasnac.core.data.bootstrap import Score
 from kerasnac.core.data.dataset import Dataset, Development, Split
 from kerasnac.core.network.trained import Trained
@@ -34,8 +35,6 @@ from kerasnac.stages.tune import tune
 
 if TYPE_CHECKING:
     from kerasnac.stages.firmware.result import Firmware
-
-S = TypeVar("S", SearchSettings, TuneSettings, CompressSettings, FirmwareSettings)
 
 #: Name of the file that says which data, seed and versions a run folder is of.
 DESCRIPTION = "run.json"
@@ -87,7 +86,7 @@ class Run:
             settings: All settings.
             **options: Single settings: ``evaluations=60``.
         """
-        settings = _with(settings or SearchSettings(), options)
+        settings = with_options(SearchSettings, settings, options)
         if not isinstance(space, SearchSpace):
             space = load_space(space)
         result = global_search(space, settings, self._context)
@@ -102,14 +101,14 @@ class Run:
             settings: All settings.
             **options: Single settings: ``trials=20``, ``baselines=["braggnn"]``.
         """
-        return tune(chosen, _with(settings or TuneSettings(), options), self._context)
+        return tune(chosen, with_options(TuneSettings, settings, options), self._context)
 
     def compress(self, models: Sequence[Trained], settings: CompressSettings | None = None, **options: Any) -> CompressResult:
         """Quantize and prune float models; see :func:`kerasnac.stages.compress.compression.compress`.
 
         Mixed precision, if asked for, follows; see :func:`kerasnac.stages.compress.mixed_precision.mixed_precision`.
         """
-        settings = _with(settings or CompressSettings(), options)
+        settings = with_options(CompressSettings, settings, options)
         result = mixed_precision(compress(models, settings, self._context), settings, self._context)
         _write_table(result.frame(), self.folder / "compress.csv")
         return result
@@ -138,7 +137,7 @@ class Run:
         Returns:
             The firmware, and for every model without, by its name, the reason.
         """
-        settings = _with(settings or FirmwareSettings(), options)
+        settings = with_options(FirmwareSettings, settings, options)
         test = self.data.open_test()
         samples = Split(test.x[: settings.samples], test.y[: settings.samples])
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
@@ -215,10 +214,6 @@ class Run:
                     )
         else:
             write_json(path, own | {"versions": versions()})
-
-
-def _with(settings: S, options: dict[str, Any]) -> S:
-    return type(settings).model_validate(settings.model_dump(exclude_unset=True) | options) if options else settings
 
 
 def _write_table(frame: Any, path: Path) -> None:

@@ -35,7 +35,7 @@ def test_single_options_replace_those_of_an_object() -> None:
 @pytest.mark.parametrize(
     ("single", "message"),
     [
-        ({"io": "io_stream"}, "io: .*there are part, backend, clock_period"),
+        ({"io": "io_stream"}, "'io': there are part, backend, clock_period"),
         ({"clock_period": 0}, "clock_period: .*greater than 0"),
         ({"clock_period": float("inf")}, "clock_period: .*finite"),
         ({"backend": "Vitis HLS"}, "backend: .*'Vitis', 'Vivado', 'Catapult', 'Quartus' or 'oneAPI'"),

@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
 )
 
+from kerasnac.core.checks import Checked
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape
 
@@ -77,7 +76,7 @@ class Picks:
         return Picks(self.look_up, f"{self.prefix}{scope}.")
 
 
-class Block(BaseModel):
+class Block(Checked):
     """Part of a network with choices in it.
 
     The fields of a block are its keys in YAML. A new block is one subclass with a ``block`` tag,
@@ -85,8 +84,6 @@ class Block(BaseModel):
 
     A gene that :meth:`layers` does not read is inactive: conditions need not be declared.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     block: str
     repeat: int = Field(1, ge=1, description="Stand this many times in a row, with genes of their own.")
@@ -137,15 +134,13 @@ BitValues = Values[Annotated[int, Field(ge=2, le=16)]] | None
 SparsityValues = Values[Annotated[float, Field(ge=0, lt=1)]] | None
 
 
-class Kernel(BaseModel):
+class Kernel(Checked):
     """Choices for the kernel of a layer.
 
     Attributes:
         weight_bits: Choices of its bit width.
         sparsity: Choices of the fraction of it that is pruned.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     weight_bits: BitValues = None
     sparsity: SparsityValues = None

@@ -176,6 +176,8 @@ _WORDS = {
     "dataclass_type": "Input should be keys and values",
     "bool_type": "Input should be true or false",
     "string_type": "Input should be a text",
+    "too_short": "Input should have at least {min_length} entries",
+    "too_long": "Input should have at most {max_length} entries",
 }
 
 #: Errors for which the input is not shown: it is what is around the key.
@@ -209,7 +211,8 @@ def with_options(kind: type[S], settings: S | None, options: Mapping[str, Any]) 
 
 def problem_text(problem: Any) -> str:
     """Return one of the problems of pydantic's ``error.errors()`` in plain words, in one line."""
-    text = _WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    words = _WORDS.get(problem["type"])
+    text = problem["msg"].removeprefix("Value error, ") if words is None else words.format(**problem.get("ctx", {}))
     if problem["type"] not in _WITHOUT_INPUT and not isinstance(problem["input"], Mapping | list | tuple | BaseModel):
         text = f"{text} (got {shown(problem['input'])})"
     return " ".join(text.split())

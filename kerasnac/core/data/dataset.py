@@ -153,6 +153,18 @@ class Development:
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
 
+    def check(self, training: Training) -> None:
+        """Check that a network can be trained so on these samples.
+
+        Raises:
+            ConfigError: If labels that are no classes are to be smoothed, or less than a sample is used.
+        """
+        self.task.check(training)
+        if training.data_fraction * len(self.train) < 1:
+            raise ConfigError(
+                f"training: data_fraction {training.data_fraction:g} of {len(self.train)} samples is less than one: use more"
+            )
+
     def check_folds(self, count: int) -> None:
         """Check that there are enough samples for a cross-validation.
 

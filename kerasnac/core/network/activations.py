@@ -36,3 +36,10 @@ ACTIVATIONS: Mapping[str, ActivationFn] = {
     "tanh": ActivationFn("tanh", signed=True, reach=(-8.0, 8.0)),
     "sigmoid": ActivationFn("sigmoid", reach=(-8.0, 8.0)),
 }
+
+
+def check_activation(name: str) -> str:
+    """Return the name of an activation; refuse one that is not known."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
+    return name

@@ -9,14 +9,33 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from kerasnac.core.checks import CHECKED, Size, explained
 from kerasnac.core.network.layers import LayerSpec, Products, Shape, Weight, kind_of
 from kerasnac.core.network.precision import Precision
 from kerasnac.errors import ConfigError
 
+#: Layers that a network may have.
+MOST_LAYERS = 10_000
+
 #: Layer parameters that say how a layer is to be compressed -> their sign in short descriptions.
 COMPRESSION_PARAMS = {"weight_bits": "w", "activation_bits": "a", "sparsity": "s"}
+
+
+@with_config(ConfigDict(extra="forbid"))
+class _Parts(TypedDict):
+    """Parts of an architecture in JSON; each layer is checked by its kind."""
+
+    input_shape: Annotated[tuple[Size, ...], Field(min_length=1, max_length=4)]
+    layers: Annotated[tuple[dict[str, Any], ...], Field(min_length=1, max_length=MOST_LAYERS)]
+    input_precision: NotRequired[str]
+
+
+_PARTS: TypeAdapter[_Parts] = TypeAdapter(Annotated[_Parts, CHECKED])
 
 
 @dataclass(frozen=True)
@@ -84,18 +103,25 @@ class Architecture:
             ConfigError: If the dictionary does not describe an architecture.
         """
         try:
-            grid = data.get("input_precision")
-            return cls(
-                tuple(int(size) for size in data["input_shape"]),
-                tuple(LayerSpec.from_dict(layer) for layer in data["layers"]),
-                None if grid is None else Precision.parse(grid),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"not an architecture ({error!r}): expected input_shape and layers") from error
+            parts = _PARTS.validate_python(data)
+        except ValidationError as error:
+            raise ConfigError(f"{explained(error, 'not an architecture')}; expected input_shape and layers") from None
+        layers = []
+        for i, layer in enumerate(parts["layers"]):
+            try:
+                layers.append(LayerSpec.from_dict(layer))
+            except ConfigError as error:
+                raise ConfigError(f"not an architecture: layers.{i}: {error}") from None
+        grid = parts.get("input_precision")
+        return cls(parts["input_shape"], tuple(layers), None if grid is None else Precision.parse(grid))
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """Read what :meth:`to_json` wrote."""
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ConfigError: If the text does not describe an architecture.
+        """
         return cls.from_dict(json.loads(text))
 
     @cached_property

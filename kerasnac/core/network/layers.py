@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Required
 
+from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from kerasnac.core.checks import CHECKED, Size, explained, shown
+from kerasnac.core.network.activations import check_activation
 from kerasnac.core.network.precision import Precision
 from kerasnac.errors import ConfigError, Infeasible
 
@@ -34,6 +40,9 @@ class LayerSpec:
         bias: Format of the bias.
         activation: Format of the output; None for float, or when the accumulator is passed on unrounded.
         inputs: Which layers it reads, as offsets: -1 is the layer before it (the network's input for the first).
+
+    Raises:
+        ConfigError: If there is no such kind, or a parameter is unknown to it, missing or wrong.
     """
 
     kind: str
@@ -42,6 +51,23 @@ class LayerSpec:
     bias: Precision | None = None
     activation: Precision | None = None
     inputs: tuple[int, ...] = PREVIOUS
+
+    def __post_init__(self) -> None:
+        kind = kind_of(self)
+        try:
+            params = _validator(kind.parameters).validate_python(dict(self.params))
+        except ValidationError as error:
+            raise ConfigError(explained(error, self.kind)) from None
+        try:
+            inputs = _OFFSETS.validate_python(self.inputs)
+        except ValidationError as error:
+            raise ConfigError(explained(error, f"{self.kind}: inputs")) from None
+        if len(inputs) != kind.reads:
+            raise ConfigError(f"{self.kind}: it reads {kind.reads} layers, not {len(inputs)}: inputs are {list(inputs)}")
+        for name in ("weight", "bias", "activation"):
+            if not isinstance(getattr(self, name), Precision | None):
+                raise ConfigError(f"{self.kind}: {name} is no number format (got {shown(getattr(self, name))})")
+        object.__setattr__(self, "params", tuple(sorted(params.items())))
 
     @classmethod
     def of(cls, kind: str, *, inputs: tuple[int, ...] = PREVIOUS, **params: Any) -> LayerSpec:
@@ -67,11 +93,16 @@ class LayerSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LayerSpec:
-        """Read what :meth:`to_dict` wrote."""
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            ConfigError: As for the class, or if a number format is none.
+        """
         rest: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
         keys = [key for key in ("weight", "bias", "activation") if f"{key}_precision" in rest]
         formats: dict[str, Any] = {key: Precision.parse(rest.pop(f"{key}_precision")) for key in keys}
-        return replace(cls.of(rest.pop("kind"), **rest), **formats)
+        kind, inputs = rest.pop("kind", None), rest.pop("inputs", PREVIOUS)
+        return cls(kind, tuple(rest.items()), **formats, inputs=inputs)
 
 
 @dataclass(frozen=True)
@@ -109,12 +140,114 @@ class Products:
         return self.outputs * self.inputs * self.positions
 
 
+def described(shape: Shape) -> str:
+    """Return a shape in words, and the block that fits a vector."""
+    if len(shape) > 1:
+        return f"the shape {shape}"
+    return f"a vector of {shape[0]} values, which has none: use an mlp block, or give input more axes, channels last"
+
+
 def _by(sizes: Sequence[int]) -> str:
     return "x".join(map(str, sizes))
 
 
+#: Offsets of the layers that a layer reads, those of files included.
+_OFFSETS: TypeAdapter[tuple[int, ...]] = TypeAdapter(Annotated[tuple[Annotated[int, Field(lt=0)], ...], CHECKED])
+
+
+@with_config(ConfigDict(extra="forbid"))
+class NoParameters(TypedDict):
+    """Parameters of a kind without any."""
+
+
+@with_config(ConfigDict(extra="forbid"))
+class KernelParameters(TypedDict, total=False):
+    """Parameters of all kinds with a kernel."""
+
+    weight_bits: Annotated[int, Field(ge=2, le=16)]
+    sparsity: Annotated[float, Field(ge=0, lt=1)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class OutputParameters(TypedDict, total=False):
+    """Parameters of all kinds whose output can have a bit width of its own."""
+
+    activation_bits: Annotated[int, Field(ge=2, le=16)]
+
+
+class DenseParameters(KernelParameters):
+    """Parameters of :class:`Dense`."""
+
+    units: Required[Size]
+
+
+class ConvParameters(KernelParameters):
+    """Parameters of :class:`Conv`."""
+
+    filters: Required[Size]
+    kernel: Required[Size]
+    stride: Required[Size]
+    padding: Required[Literal["valid", "same"]]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class MatMulParameters(TypedDict):
+    """Parameters of :class:`MatMul`."""
+
+    transpose: bool
+
+
+@with_config(ConfigDict(extra="forbid"))
+class LayerNormParameters(TypedDict):
+    """Parameters of :class:`LayerNorm`."""
+
+    axes: Literal["all", "last"]
+
+
+class ActivationParameters(OutputParameters):
+    """Parameters of :class:`Activation`."""
+
+    fn: Required[Annotated[str, AfterValidator(check_activation)]]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class ReshapeParameters(TypedDict):
+    """Parameters of :class:`Reshape`."""
+
+    shape: Annotated[tuple[Size, ...], Field(min_length=1)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class PoolParameters(TypedDict):
+    """Parameters of :class:`Pool`."""
+
+    op: Literal["max", "mean"]
+    size: NonNegativeInt
+
+
+@with_config(ConfigDict(extra="forbid"))
+class WindowParameters(TypedDict):
+    """Parameters of :class:`Window`."""
+
+    start: NonNegativeInt
+    length: Size
+
+
+@cache
+def _validator(parameters: type) -> TypeAdapter[dict[str, Any]]:
+    return TypeAdapter(Annotated[parameters, CHECKED])  # type: ignore[arg-type]
+
+
 class Kind:
-    """Kind of layer; by default one without weights that keeps the shape of its one input."""
+    """Kind of layer; by default one without weights that keeps the shape of its one input.
+
+    Attributes:
+        parameters: Names, types and bounds of its parameters; the one check of layers from code and from files.
+        reads: Number of layers that it reads.
+    """
+
+    parameters: ClassVar[type] = NoParameters
+    reads: ClassVar[int] = 1
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         """Return the shape of one output sample, from the shapes of the inputs.
@@ -135,6 +268,8 @@ class Kind:
 
 class Dense(Kind):
     """Fully connected layer on a vector: ``units``."""
+
+    parameters = DenseParameters
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         if len(shape) != 1:
@@ -158,6 +293,8 @@ class Conv(Kind):
     """
 
     rank: int
+
+    parameters = ConvParameters
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         if len(shape) != self.rank + 1:
@@ -185,6 +322,9 @@ class MatMul(Kind):
     With ``transpose`` the second one is (columns, inner), as in the scores of an attention.
     """
 
+    parameters = MatMulParameters
+    reads = 2
+
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         (other,) = others
         inner, columns = (other[1], other[0]) if spec["transpose"] else other
@@ -199,6 +339,8 @@ class MatMul(Kind):
 
 class Add(Kind):
     """Sum of two tensors of one shape: the end of a residual branch."""
+
+    reads = 2
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         if others != (shape,):
@@ -224,6 +366,8 @@ class BatchNorm(Kind):
 class LayerNorm(Kind):
     """Layer normalisation over all axes with a gain and an offset per element, or over the ``last`` axis alone."""
 
+    parameters = LayerNormParameters
+
     def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
         normalised = shape if spec["axes"] == "all" else shape[-1:]
         return {"gamma": Weight(normalised), "beta": Weight(normalised)}
@@ -232,9 +376,13 @@ class LayerNorm(Kind):
 class Activation(Kind):
     """Element-wise function ``fn``, a key of :data:`kerasnac.core.network.activations.ACTIVATIONS`."""
 
+    parameters = ActivationParameters
+
 
 class Softmax(Kind):
     """Softmax over the last axis, inside a network (a classifier's own softmax is left to the host)."""
+
+    parameters = OutputParameters
 
 
 class Flatten(Kind):
@@ -247,6 +395,8 @@ class Flatten(Kind):
 class Reshape(Kind):
     """The same values in another ``shape``."""
 
+    parameters = ReshapeParameters
+
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         target: Shape = spec["shape"]
         if math.prod(target) != math.prod(shape):
@@ -256,6 +406,8 @@ class Reshape(Kind):
 
 class Pool(Kind):
     """Maximum or mean (``op``) over windows of ``size`` positions per axis, without overlap; 0 takes the whole map."""
+
+    parameters = PoolParameters
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         size = spec["size"]
@@ -270,6 +422,8 @@ class Pool(Kind):
 
 class Window(Kind):
     """The ``length`` first-axis steps from ``start`` on: the part of a longer readout that the firmware gets."""
+
+    parameters = WindowParameters
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
         start, length = spec["start"], spec["length"]
@@ -319,5 +473,5 @@ def kind_of(spec: LayerSpec) -> Kind:
     """
     try:
         return KINDS[spec.kind]
-    except KeyError:
-        raise ConfigError(f"unknown layer kind {spec.kind!r}: one of {', '.join(KINDS)}") from None
+    except (KeyError, TypeError):  # a TypeError if it is not even a text
+        raise ConfigError(f"unknown layer kind {shown(spec.kind)}: one of {', '.join(KINDS)}") from None

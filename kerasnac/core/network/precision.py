@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.core.checks import shown
 from kerasnac.errors import ConfigError
 
-_PATTERN = re.compile(r"^(?:ap_)?(u?)fixed<\s*(\d+)\s*,\s*(-?\d+)\s*>$")
+_PATTERN = re.compile(r"^(?:ap_)?(u?)fixed<\s*([0-9]{1,4})\s*,\s*(-?[0-9]{1,4})\s*>$")
+
+#: Widest format, and how far from its bits the binary point may be: float64, in which values are rounded, holds no more.
+WIDEST, FARTHEST = 64, 256
 
 
 @dataclass(frozen=True, order=True)
@@ -26,7 +30,7 @@ class Precision:
         signed: False for ``ap_ufixed``.
 
     Raises:
-        ConfigError: If the width is not positive.
+        ConfigError: If the width is not positive, or a number is no integer or beyond all use.
     """
 
     bits: int
@@ -34,6 +38,12 @@ class Precision:
     signed: bool = True
 
     def __post_init__(self) -> None:
+        for name, largest in (("bits", WIDEST), ("integer", FARTHEST)):
+            value: Any = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or abs(int(value)) > largest:
+                raise ConfigError(f"a number format with {name} = {shown(value)}: give an integer, at most {largest}")
+        if not isinstance(self.signed, bool):
+            raise ConfigError(f"a number format with signed = {shown(self.signed)}: give true or false")
         if self.bits < 1 + self.signed:
             kind = "signed" if self.signed else "unsigned"
             raise ConfigError(f"{self}: a {kind} format needs at least {1 + self.signed} bits")
@@ -45,9 +55,9 @@ class Precision:
         Raises:
             ConfigError: If the text is anything else.
         """
-        match = _PATTERN.match(text.strip())
+        match = _PATTERN.match(text.strip()) if isinstance(text, str) else None
         if match is None:
-            raise ConfigError(f"{text!r} is not a number format: write ap_fixed<bits,integer> or ap_ufixed<bits,integer>")
+            raise ConfigError(f"{shown(text)} is not a number format: write ap_fixed<bits,integer> or ap_ufixed<bits,integer>")
         return cls(int(match[2]), int(match[3]), signed=not match[1])
 
     def __str__(self) -> str:

@@ -13,6 +13,9 @@ from kerasnac.core.search.selection import Selection
 #: Width of weights or activations in bits.
 Bits = Annotated[int, Field(ge=2, le=16)]
 
+#: The same where BOPs are counted, up to those of a float network.
+FloatBits = Annotated[int, Field(ge=2, le=32)]
+
 
 def board_name(text: str) -> str:
     """Return the usual name of a board, given one of its names."""

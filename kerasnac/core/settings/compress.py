@@ -50,7 +50,7 @@ class MixedSettings(Settings):
     """
 
     evaluations: PositiveInt = 40
-    population: int = Field(10, ge=2)
+    population: int = Field(10, ge=2, le=10_000)
     epochs: PositiveInt = 3
     weight_bits: Values[Bits] = (2, 3, 4, 5, 6, 8)
     activation_bits: Values[Bits] = (2, 3, 4, 5, 6, 8)

@@ -91,8 +91,13 @@ class RunSettings(Settings):
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _costs_are_recorded(self) -> RunSettings:
+    def _stages_fit(self) -> RunSettings:
         for rule in self.firmware.select:
             if Selection.parse(rule).cost in SOURCES["adder_graph"] and not self.compress.adder_graphs:
                 raise ValueError(f"firmware.select: {rule!r} needs compress.estimators: [adder_graph]")
+        if self.compress.schedule == "searched" and not self.space.has_compression_genes:
+            raise ValueError(
+                "compress.schedule: searched keeps the bit widths and sparsities that the search has chosen, and the space has "
+                "no such genes: give its blocks weight_bits, activation_bits or sparsity, or use iterative"
+            )
         return self

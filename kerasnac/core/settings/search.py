@@ -13,7 +13,7 @@ from pydantic import (
 
 from kerasnac.core.hardware.boards import DEFAULT_BOARD
 from kerasnac.core.network.training import Schedule, Training
-from kerasnac.core.settings.base import Bits, BoardName, Settings
+from kerasnac.core.settings.base import Bits, BoardName, FloatBits, Settings
 from kerasnac.core.settings.costs import AdderGraphSettings, Rule4mlSettings
 from kerasnac.core.space.references import Reference
 from kerasnac.core.store.keys import decisive
@@ -113,17 +113,17 @@ class SearchSettings(Settings):
     budgets: dict[str, float] = Field(default_factory=dict)
     seeds: tuple[Reference, ...] = ()
     algorithm: Literal["nsga2", "random"] = "nsga2"
-    population: int = Field(20, ge=2)
+    population: int = Field(20, ge=2, le=10_000)
     evaluations: PositiveInt = 100
-    max_hours: PositiveFloat | None = None
+    max_hours: Annotated[float, Field(gt=0, le=1e6)] | None = None
     stagnation: PositiveInt | None = None
     reference_point: dict[str, float] = Field(default_factory=dict)
     training: Training = Training(epochs=5)
     quantized: QuantizedSettings = QuantizedSettings()
-    folds: PositiveInt = 1
+    folds: Annotated[int, Field(gt=0, le=1000)] = 1
     halving: HalvingSettings | None = None
-    weight_bits: Annotated[int, Field(ge=2)] = 8
-    activation_bits: Annotated[int, Field(ge=2)] = 8
+    weight_bits: FloatBits = 8
+    activation_bits: FloatBits = 8
     estimators: tuple[Literal["rule4ml", "adder_graph"], ...] = ()
     board: BoardName = DEFAULT_BOARD
     rule4ml: Rule4mlSettings = Rule4mlSettings()

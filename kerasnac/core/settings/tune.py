@@ -99,7 +99,7 @@ class TuneSettings(Settings):
     trials: PositiveInt = 12
     epochs: PositiveInt = 20
     patience: PositiveInt | None = 5
-    folds: PositiveInt = 1
+    folds: Annotated[int, Field(gt=0, le=1000)] = 1
     repeats: Annotated[NonNegativeInt, AfterValidator(_enough_repeats)] = 0
     learning_rate: Annotated[LogRange, AfterValidator(_rates)] | None = (3e-4, 1e-2)
     batch_size: Values[PositiveInt] | None = (64, 128, 256, 512)

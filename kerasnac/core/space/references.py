@@ -16,14 +16,29 @@ from pydantic import (
     model_validator,
 )
 
-from kerasnac.core.checks import Checked, explained
+from kerasnac.core.checks import Checked, explained, shown
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.space.baselines import BASELINES, get
-from kerasnac.errors import ConfigError
+from kerasnac.errors import ConfigError, Infeasible
+
+#: Trainable parameters that a network from outside may have.
+MOST_PARAMETERS = 10**8
 
 
 def _architecture(value: Any) -> Architecture:
-    return value if isinstance(value, Architecture) else Architecture.from_dict(value)
+    """Return an architecture that can be built.
+
+    Raises:
+        ConfigError: If a layer of it is wrong or does not fit those before it, or there are too many parameters.
+    """
+    architecture = value if isinstance(value, Architecture) else Architecture.from_dict(value)
+    try:
+        parameters = architecture.parameters
+    except Infeasible as reason:
+        raise ConfigError(f"its layers do not fit each other: {reason}") from None
+    if not architecture.layers or parameters > MOST_PARAMETERS:
+        raise ConfigError(f"it has {len(architecture.layers)} layers and {parameters:.3g} parameters: no network to train")
+    return architecture
 
 
 class Reference(Checked):
@@ -79,9 +94,12 @@ def _read(path: Path) -> dict[str, Any]:
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} is neither a JSON file nor a baseline: {', '.join(BASELINES)}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{file} holds no architecture: it is {shown(data)}, not keys and values")
+    parts = data.get("architecture", {key: value for key, value in data.items() if key != "name"})
     try:
-        return {"name": data.get("name", path.stem), "architecture": Architecture.from_dict(data.get("architecture", data))}
-    except (AttributeError, KeyError, TypeError, ConfigError) as error:
-        raise ConfigError(f"{file} holds no architecture: {error!r}") from error
+        return {"name": data.get("name", path.stem), "architecture": _architecture(parts)}
+    except ConfigError as error:
+        raise ConfigError(f"{file} holds no architecture: {error}") from error

@@ -26,6 +26,9 @@ from kerasnac.errors import Infeasible, SpaceError
 
 Genome = tuple[int, ...]
 
+#: Choices that a space may have, those with one value included.
+MOST_CHOICES = 10_000
+
 #: Hyperparameters that a space may make genes of.
 TRAINING_GENES = ("learning_rate", "batch_size", "optimizer", "schedule", "weight_decay", "l1", "dropout")
 
@@ -83,6 +86,13 @@ class SearchSpace(Checked):
     output_layer: Kernel = Kernel()
     training: Annotated[dict[str, Values[Scalar]], AfterValidator(_known_genes)] = Field(default_factory=dict)
     firmware: Literal["exact", "any"] = "any"
+
+    @model_validator(mode="after")
+    def _size_is_sane(self) -> Self:
+        count = sum(block.repeat * len(block.choices()) for block in self.blocks)
+        if count > MOST_CHOICES:
+            raise ValueError(f"the space has {count} choices, more than {MOST_CHOICES}: repeat less, or give fewer layers")
+        return self
 
     @model_validator(mode="after")
     def _compression_is_exact(self) -> Self:

@@ -21,7 +21,7 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space.search_space import Genome, SearchSpace
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key, decisive
-from kerasnac.errors import ConfigError, RunError, SpaceError
+from kerasnac.errors import ConfigError, DataError, Infeasible, RunError, SpaceError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.costs import Costs, estimators
 from kerasnac.stages.search.evaluator import Evaluator
@@ -84,14 +84,24 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
             or an estimator does not know what the space holds.
         ConfigError: If an objective or a budget is unknown, the training is not for this task, or trained weights are
             asked for that there will not be.
+        DataError: If there are fewer samples than folds.
         EnvironmentProblem: If the package of an estimator is missing.
     """
-    data.task.check(settings.training)
+    data.check(settings.training)
+    if settings.folds > 1:
+        try:
+            data.check_folds(settings.folds)
+        except DataError as error:
+            raise DataError(f"search.folds: {error}") from None
     if space.input != data.input_shape:
         raise SpaceError(f"the space takes inputs of shape {space.input}, the samples of {data.name} have {data.input_shape}")
     if space.outputs != data.task.outputs:
         raise SpaceError(f"the space has {space.outputs} outputs, {data.name} needs {data.task.outputs}")
     if not space.genes:
+        try:
+            space.decode(())
+        except Infeasible as reason:
+            raise SpaceError(f"the space has no network: {reason}") from None
         raise SpaceError("the space has no choices: give at least one key a list of values")
     _seeds(space, settings)
     for estimator in _estimators(data, settings, seed=0):
@@ -175,7 +185,7 @@ class _Search:
 
     @property
     def _enough(self) -> str:
-        return f"{self.settings.evaluations} candidates are trained"
+        return "all that were asked for"
 
     @property
     def _left(self) -> int:

@@ -111,7 +111,7 @@ def test_other_json_is_refused(data: dict[str, object]) -> None:
 
 def test_a_damaged_format_is_named() -> None:
     with pytest.raises(ConfigError, match="'float8' is not a number format"):
-        Architecture.from_dict({"input_shape": [3], "layers": [], "input_precision": "float8"})
+        Architecture.from_dict({"input_shape": [3], "layers": [{"kind": "flatten"}], "input_precision": "float8"})
 
 
 def test_the_jet_tagger_has_4389_parameters() -> None:

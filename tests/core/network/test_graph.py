@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -89,11 +90,17 @@ def test_attention_inside_a_network_reads_the_layer_before_it() -> None:
     assert later["add_0"][1] == "activation_0"
 
 
-@pytest.mark.parametrize("offset", [0, 1, -3, -4])
+@pytest.mark.parametrize("offset", [-3, -4])
 def test_offsets_that_lead_nowhere_are_refused(offset: int) -> None:
     broken = Architecture((4,), (RELU, replace(RELU, inputs=(offset,))))
     with pytest.raises(ConfigError, match="activation_1 reads layers"):
         broken.nodes  # noqa: B018 - computed on access
+
+
+@pytest.mark.parametrize("inputs", [(0,), (1,), (-1, -1), (), (True,), ("-1",), None])
+def test_a_layer_reads_earlier_ones_as_many_as_its_kind_does(inputs: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^activation: .*inputs"):
+        replace(RELU, inputs=inputs)
 
 
 @st.composite

@@ -177,7 +177,7 @@ MISTAKES = {
         "- block: choose",
         "space.blocks.0: repeat stands on the choose",
     ),
-    "one option": ("        - block: none\n", "", "options", "space.blocks.0.options: Tuple should have at least 2 items"),
+    "one option": ("        - block: none\n", "", "options", "space.blocks.0.options: Input should have at least 2 entries"),
     "halving that is not briefer": (
         "population: 4",
         "population: 4\n  halving: {epochs: 2}",

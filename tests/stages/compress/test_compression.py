@@ -89,7 +89,7 @@ def names(result: CompressResult) -> list[str]:
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ValidationError, match=complaint):
+    with pytest.raises(ConfigError, match=complaint):
         CompressSettings(**settings)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.layers import LayerSpec, Shape, described
 from kerasnac.core.space.blocks.base import ActivationValues, Choice, Picks, Quantizable, Values
 from kerasnac.errors import Infeasible
 
@@ -39,7 +39,7 @@ class Attention(Quantizable):
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) != 3:
-            raise Infeasible(f"attention needs a map (rows, columns, channels), got shape {shape}")
+            raise Infeasible(f"attention needs a map (rows, columns, channels), but gets {described(shape)}")
         weights, bits = self.picked_kernel(picks), self.picked_output(picks)
         tokens, width = math.prod(shape[:2]), picks["width"]
         linear, relu = (LayerSpec.of("activation", fn=fn, **bits) for fn in ("none", "relu"))

@@ -17,10 +17,13 @@ from pydantic import (
 )
 
 from kerasnac.core.checks import Checked
-from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.activations import check_activation
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape
 
 T = TypeVar("T")
+
+#: Times that a block may repeat or hold a layer.
+MOST_BLOCKS = 100
 
 
 def as_tuple(value: Any) -> Any:
@@ -86,7 +89,7 @@ class Block(Checked):
     """
 
     block: str
-    repeat: int = Field(1, ge=1, description="Stand this many times in a row, with genes of their own.")
+    repeat: int = Field(1, ge=1, le=MOST_BLOCKS, description="Stand this many times in a row, with genes of their own.")
 
     @abstractmethod
     def choices(self) -> tuple[Choice, ...]:
@@ -111,13 +114,6 @@ class Block(Checked):
     def combinations(self) -> int:
         """Return the number of different picks, counting only the active genes."""
         return math.prod(len(choice.values) for choice in self.choices())
-
-
-def check_activation(name: str) -> str:
-    """Refuse an activation that is not known."""
-    if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
-    return name
 
 
 #: Choices of activation.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
-from kerasnac.core.network.layers import LayerSpec, Shape
-from kerasnac.core.space.blocks.base import ActivationValues, Block, Choice, NormValues, Picks, Quantizable, Values
+from kerasnac.core.network.layers import LayerSpec, Shape, described
+from kerasnac.core.space.blocks.base import MOST_BLOCKS, ActivationValues, Block, Choice, NormValues, Picks, Quantizable, Values
 from kerasnac.errors import Infeasible
 
 
@@ -28,7 +28,7 @@ class Conv(Quantizable):
     """
 
     block: Literal["conv"] = "conv"
-    convolutions: PositiveInt = 1
+    convolutions: Annotated[int, Field(ge=1, le=MOST_BLOCKS)] = 1
     channels: Values[PositiveInt]
     kernel: Values[PositiveInt] = (3,)
     stride: Values[PositiveInt] = (1,)
@@ -43,7 +43,7 @@ class Conv(Quantizable):
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) not in (2, 3):
-            raise Infeasible(f"a convolution needs a map, got shape {shape}")
+            raise Infeasible(f"a convolution needs positions, but gets {described(shape)}")
         for i in range(self.convolutions):
             own = picks.within(i)
             geometry = {name: own[name] for name in ("kernel", "stride", "padding")}

@@ -9,8 +9,17 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from kerasnac.core.network.layers import LayerSpec, Scalar, Shape
-from kerasnac.core.space.blocks.base import ActivationValues, Choice, NormValues, Picks, Quantizable, Values, flattened
+from kerasnac.core.network.layers import LayerSpec, Scalar, Shape, described
+from kerasnac.core.space.blocks.base import (
+    MOST_BLOCKS,
+    ActivationValues,
+    Choice,
+    NormValues,
+    Picks,
+    Quantizable,
+    Values,
+    flattened,
+)
 from kerasnac.errors import Infeasible
 
 
@@ -25,7 +34,7 @@ class _Stack(Quantizable):
         shared: True if all layers have the same norm and activation, one gene each.
     """
 
-    widths: tuple[Values[PositiveInt], ...] = Field(min_length=1)
+    widths: tuple[Values[PositiveInt], ...] = Field(min_length=1, max_length=MOST_BLOCKS)
     depth: Values[NonNegativeInt] | None = None
     norm: NormValues = ("none",)
     activation: ActivationValues = ("relu",)
@@ -120,7 +129,7 @@ class DeepSets(_Stack):
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) != 2:
-            raise Infeasible(f"deep_sets needs a set (particles, features), got shape {shape}")
+            raise Infeasible(f"deep_sets needs a set (particles, features), but gets {described(shape)}")
         yield from self._stacked(picks, "last")
         own, activation_bits = picks.within("out"), dict[str, Any]()
         if self.bottleneck is not None:

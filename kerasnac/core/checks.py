@@ -28,8 +28,8 @@ S = TypeVar("S", bound="Checked")
 #: declare none.
 LARGEST_INT, LARGEST_FLOAT, LONGEST_TEXT, MOST_ENTRIES = 10**6, 1e15, 10_000, 10_000
 
-#: Characters of a value that a message shows.
-SHOWN = 60
+#: Characters of a value that a message shows, and of a message; problems that are reported at once.
+SHOWN, LONGEST_MESSAGE, MOST_PROBLEMS = 60, 400, 20
 
 #: A seed, as every generator of random numbers takes it.
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -215,14 +215,14 @@ def problem_text(problem: Any) -> str:
     text = problem["msg"].removeprefix("Value error, ") if words is None else words.format(**problem.get("ctx", {}))
     if problem["type"] not in _WITHOUT_INPUT and not isinstance(problem["input"], Mapping | list | tuple | BaseModel):
         text = f"{text} (got {shown(problem['input'])})"
-    return " ".join(text.split())
+    return cut(" ".join(text.split()), LONGEST_MESSAGE)
 
 
 def own_problems(error: ValidationError) -> list[Any]:
     """Return pydantic's problems without their echoes: one deep inside makes the lists around it "too short"."""
     problems = error.errors(include_url=False)
-    places = [p["loc"] for p in problems]
-    return [p for p in problems if not any(len(o) > len(p["loc"]) and o[: len(p["loc"])] == p["loc"] for o in places)]
+    around = {p["loc"][:depth] for p in problems for depth in range(len(p["loc"]))}
+    return [p for p in problems if p["loc"] not in around][:MOST_PROBLEMS]
 
 
 def explained(error: ValidationError, where: str) -> str:
@@ -249,9 +249,9 @@ def shown(value: Any) -> str:
         return f"a value of type {type(value).__name__}"
 
 
-def cut(text: str) -> str:
+def cut(text: str, longest: int = SHOWN) -> str:
     """Return the beginning of a text, with dots if there is more."""
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def valid_fields(instance: Any) -> dict[str, Any]:

@@ -41,5 +41,5 @@ ACTIVATIONS: Mapping[str, ActivationFn] = {
 def check_activation(name: str) -> str:
     """Return the name of an activation; refuse one that is not known."""
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"unknown activation {name!r:.60}: one of {', '.join(ACTIVATIONS)}")
     return name

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from kerasnac.core.checks import Checked, explained, shown
+from kerasnac.core.checks import Checked, cut, explained, shown
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.space.baselines import BASELINES, get
 from kerasnac.errors import ConfigError, Infeasible
@@ -89,13 +89,15 @@ def _baseline(name: str) -> Reference | None:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read a file with an architecture's JSON or a saved model's, or the folder of a saved model."""
-    file = path / "model.json" if path.is_dir() else path
+    file = path
     try:
+        file = path / "model.json" if path.is_dir() else path
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path} is neither a JSON file nor a baseline: {', '.join(BASELINES)}") from None
+        raise ConfigError(f"{cut(str(path))} is neither a JSON file nor a baseline: {', '.join(BASELINES)}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} cannot be read as JSON: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"{cut(str(file))} cannot be read as JSON: {reason}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{file} holds no architecture: it is {shown(data)}, not keys and values")
     parts = data.get("architecture", {key: value for key, value in data.items() if key != "name"})

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from kerasnac.core.checks import shown
 from kerasnac.core.network.layers import LayerSpec, Shape
 from kerasnac.core.space.blocks.attention import Attention
 from kerasnac.core.space.blocks.base import ActivationValues, Block, Choice, Picks
@@ -21,8 +22,8 @@ def _parse(value: Any) -> Any:
         return value
     if not isinstance(value, Mapping) or "block" not in value:
         raise ValueError(f"a block is a mapping with the key block: one of {', '.join(BLOCKS)}")
-    if value["block"] not in BLOCKS:
-        raise ValueError(f"unknown block {value['block']!r}: one of {', '.join(BLOCKS)}")
+    if not isinstance(value["block"], str) or value["block"] not in BLOCKS:
+        raise ValueError(f"unknown block {shown(value['block'])}: one of {', '.join(BLOCKS)}")
     return BLOCKS[value["block"]].model_validate(value)
 
 

@@ -94,10 +94,10 @@ def _read(path: Path) -> dict[str, Any]:
         file = path / "model.json" if path.is_dir() else path
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{cut(str(path))} is neither a JSON file nor a baseline: {', '.join(BASELINES)}") from None
+        raise ConfigError(f"{cut(str(path), 200)} is neither a JSON file nor a baseline: {', '.join(BASELINES)}") from None
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"{cut(str(file))} cannot be read as JSON: {reason}") from error
+        raise ConfigError(f"{cut(str(file), 200)} cannot be read as JSON: {reason}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{file} holds no architecture: it is {shown(data)}, not keys and values")
     parts = data.get("architecture", {key: value for key, value in data.items() if key != "name"})

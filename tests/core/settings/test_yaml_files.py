@@ -463,3 +463,43 @@ def test_blocks_of_every_kind_are_read_by_their_tag(tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(dump(SearchSpace(input=(8, 8, 1), outputs=1, blocks=blocks)))
     assert [type(block) for block in load_space(path).blocks] == [Conv, Nothing, Choose, Mlp]
+
+
+#: Content of files that are no run files, and what is said of them.
+NO_RUN_FILES: dict[str, tuple[bytes, str]] = {
+    "Latin-1": (RUN.replace("toy", "Müller").encode("latin-1"), r":1: not UTF-8"),
+    "UTF-16": (RUN.encode("utf-16"), r":1: not UTF-8"),
+    "binary": (bytes(range(256)), "not valid YAML|not UTF-8"),
+    "nothing": (b"", ":1: expected keys and values"),
+    "an anchor in itself": (b"name: &a [*a]\n", ":1: .*an anchor holds itself"),
+    "many brackets": (b"name: " + b"[" * 3000 + b"]" * 3000, "nested too deeply"),
+    "sixty brackets": (b"name: " + b"[" * 60 + b"]" * 60, "nested more than 50 deep"),
+    "aliases of aliases": (
+        b"a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + b"".join(b"%c: &%c [%s]\n" % (i, i, b", ".join([b"*%c" % (i - 1)] * 9)) for i in range(ord("b"), ord("k"))),
+        "with its aliases, the file has over",
+    ),
+    "too large": (b"# " + b"x" * 2_000_000, "larger than 1 MB"),
+    "no such day": (b"name: 2020-13-45\n", ":1: not valid YAML: month must be in"),
+    "a number of 5,000 digits": (b"seed: " + b"9" * 5000, ":1: not valid YAML"),
+    "a list as a key": (b"? [a]\n: 1\n", ":1: a key must be a text"),
+    "endless repeats": (RUN.replace("- block: mlp", "- block: mlp\n      repeat: 1000000").encode(), "repeat: .*equal to 100"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), NO_RUN_FILES.values(), ids=NO_RUN_FILES)
+def test_what_is_no_run_file_is_one_line(file: Path, content: bytes, message: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"^{file}.*({message})") as error:
+        load_run(file)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_is_no_run_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_run(tmp_path)
+
+
+def test_the_name_is_by_default_that_of_the_file(file: Path) -> None:
+    assert load_run(change(file, "name: toy\n", "")).name == "toy"
+    assert "name: toy" in dump(load_run(file))

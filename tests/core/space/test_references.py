@@ -109,3 +109,32 @@ def test_files_that_hold_no_architecture_are_named(content: str, message: str, t
     (tmp_path / "file.json").write_text(content, errors="surrogateescape")
     with pytest.raises((ConfigError, ValidationError), match=message):
         read("file.json", tmp_path)
+
+
+DENSE = {"kind": "dense", "units": 3}
+
+#: Files that hold no network to train, and what is said of them.
+BAD: dict[str, tuple[str, str]] = {
+    "no layers": (json.dumps({"input_shape": [4], "layers": []}), "layers: .*at least 1"),
+    "nested brackets": ("[" * 100_000, "cannot be read as JSON"),
+    "a list": ("[1]", "not keys and values"),
+    "negative units": (json.dumps({"input_shape": [4], "layers": [DENSE | {"units": -4}]}), r"layers.0: dense: units: .*-4"),
+    "too many units": (json.dumps({"input_shape": [4], "layers": [DENSE | {"units": 10**9}]}), "layers.0: dense: units: "),
+    "code": (json.dumps({"input_shape": [4], "layers": [DENSE | {"units": "8; import os"}]}), "layers.0: dense: units: "),
+    "dunder": (
+        json.dumps({"input_shape": [4], "layers": [DENSE, {"kind": "activation", "fn": "__class__"}]}),
+        "layers.1: activation: fn: unknown activation '__class__'",
+    ),
+    "parameters": (json.dumps({"input_shape": [4], "layers": [DENSE | {"units": 10**6}] * 2}), r"1e\+12 parameters"),
+    "a misfit": (json.dumps({"input_shape": [4, 4], "layers": [DENSE]}), "do not fit each other: dense needs a vector"),
+    "a typing error": (json.dumps({"input_shape": [4], "layers": [DENSE], "input_precison": "x"}), "input_precison: unknown"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
+def test_what_is_no_network_is_refused_with_file_and_layer(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "bad.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=rf"^{file} .*({message})") as error:
+        Reference.read(str(file))
+    assert "\n" not in str(error.value)

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PlainValidator, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from kerasnac.errors import ConfigError
@@ -135,6 +144,21 @@ class _Strict:
 
 #: Makes any type checked: ``TypeAdapter(Annotated[tuple[int, ...], CHECKED])``.
 CHECKED = _Strict()
+
+
+_SEED: TypeAdapter[int] = TypeAdapter(Annotated[Seed, CHECKED])
+
+
+def valid_seed(seed: Any) -> int:
+    """Return a seed.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    try:
+        return _SEED.validate_python(seed)
+    except ValidationError as error:
+        raise ConfigError(explained(error, "seed")) from None
 
 
 class Checked(BaseModel):

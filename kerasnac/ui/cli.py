@@ -90,7 +90,7 @@ def _starts_a_run(command: Callable[..., None]) -> Callable[..., None]:
             type=click.Path(exists=True, path_type=Path),
             help="Data file, in place of the path in the file.",
         ),
-        click.option("--seed", type=int, help="The run's seed, in place of the file's."),
+        click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="The run's seed, in place of the file's."),
         _workers,
         _scheduler,
     )

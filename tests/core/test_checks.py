@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from kerasnac.core.checks import Checked, Seed, check_arguments, checked, shown, with_options
+from kerasnac.core.checks import Checked, Seed, check_arguments, checked, shown, valid_seed, with_options
 from kerasnac.core.data.dataset import Task
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
@@ -227,6 +227,13 @@ def test_functions_are_checked_like_settings() -> None:
         function(-1)
     with pytest.raises(TypeError):
         function()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("seed", [True, "1", -1, 0.5, None, 2**63, float("nan")])
+def test_what_is_no_seed(seed: Any) -> None:
+    assert valid_seed(np.int64(3)) == 3
+    with pytest.raises(ConfigError, match=r"^seed: "):
+        valid_seed(seed)
 
 
 def test_values_in_messages_are_short() -> None:

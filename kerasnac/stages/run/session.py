@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasnac.adapters.workers import LocalWorkers, Workers, connect
-from kerasnac.core.checks import with_options
+from kerasnac.core.checks import valid_seed, with_options
 from kerasnac.core.data.bootstrap import Score
 from kerasnac.core.data.dataset import Dataset, Development, Split
 from kerasnac.core.network.trained import Trained
@@ -54,6 +54,7 @@ class Run:
         progress: Called by every stage after a unit of work.
 
     Raises:
+        ConfigError: If the seed is none.
         EnvironmentProblem: If the folder cannot be written.
         RunError: If it holds a run with other data or another seed, or another process uses it.
     """
@@ -69,7 +70,7 @@ class Run:
         progress: Progress = silent,
     ) -> None:
         self.folder = Path(folder).resolve()
-        self.data, self.seed, self.progress = data, seed, progress
+        self.data, self.seed, self.progress = data, valid_seed(seed), progress
         self._processes, self._scheduler = workers, scheduler
         self._lock = FolderLock(self.folder)
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
+
+from kerasnac.core.store.names import check_name
 
 #: In files, the start of a search for widths is called ``from``.
 _STRICT = ConfigDict(
@@ -15,6 +17,9 @@ _STRICT = ConfigDict(
     validate_by_name=True,
     validate_by_alias=True,
 )
+
+#: Name of a network, and so of a folder; checked, since origins are read from files that anybody may have written.
+Name = Annotated[str, AfterValidator(check_name)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -28,9 +33,9 @@ class TuningOrigin:
             trained; empty if it trained none.
     """
 
-    candidate: str
+    candidate: Name
     trials: tuple[float, ...]
-    searched: str = ""
+    searched: Name | Literal[""] = ""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -44,7 +49,7 @@ class CompressionOrigin:
         iteration: Pruning iteration; 0 is the unpruned one.
     """
 
-    parent: str
+    parent: Name
     weight_bits: int
     activation_bits: int
     iteration: int
@@ -61,7 +66,7 @@ class RewindOrigin:
         epochs: Epochs that it was trained.
     """
 
-    parent: str
+    parent: Name
     weight_bits: int
     activation_bits: int
     epochs: int
@@ -78,8 +83,8 @@ class MixedOrigin:
         widths: Width of every kernel and activation, by the name of the layer.
     """
 
-    parent: str
-    start: str
+    parent: Name
+    start: Name
     iteration: int
     widths: Mapping[str, int]
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from kerasnac.core.store.files import make_folder, sync
+from kerasnac.core.store.files import deleted, make_folder, sync, writing
 from kerasnac.core.store.locks import lock
-from kerasnac.errors import EnvironmentProblem, RunError
+from kerasnac.errors import RunError
 
 log = logging.getLogger("kerasnac")
 
@@ -43,19 +43,24 @@ class Journal:
 
     Args:
         path: The file; made, with its folder, by the first :meth:`append`.
+        within: A folder around it that must be there already: one that is deleted is not made again.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, within: Path | None = None) -> None:
         self.path = Path(path)
+        self.within = within
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record, and wait until it is on disk.
 
         Raises:
             EnvironmentProblem: If the file cannot be written.
+            RunError: If the folder that must be there has been deleted.
         """
         line = (json.dumps(record, separators=(",", ":"), allow_nan=True) + "\n").encode()
-        try:
+        if self.within is not None and not self.within.is_dir():
+            raise deleted(self.within)
+        with writing(self.path, len(line)):
             make_folder(self.path.parent)
             with self._locked("ab+") as file:
                 self._drop_torn_tail(file)
@@ -65,8 +70,6 @@ class Journal:
                 os.fsync(file.fileno())
             if first:
                 sync(self.path.parent)
-        except OSError as error:
-            raise EnvironmentProblem(f"cannot write {self.path}: {error.strerror}") from error
 
     def records(self) -> list[dict[str, Any]]:
         """Return all whole records, oldest first.
@@ -120,11 +123,16 @@ class Journal:
     def _read(self, offset: int) -> bytes:
         """Return the bytes after an offset."""
         size, content = 0, b""
-        if self.path.exists():
-            with self._locked("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(offset)
-                content = file.read()
+        try:
+            if self.path.exists():
+                with self._locked("rb") as file:
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(offset)
+                    content = file.read()
+        except OSError as error:
+            raise RunError(
+                f"{self.path} cannot be read: {error.strerror}; move it away, and what it held is computed again"
+            ) from error
         if size < offset:
             raise RunError(f"{self.path} has become shorter than it was: restore the file, or start a new run")
         return content

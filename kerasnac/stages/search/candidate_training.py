@@ -16,7 +16,7 @@ from kerasnac.core.network.training import Training
 from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.space.search_space import Candidate
 from kerasnac.core.store.seeding import derive_seed
-from kerasnac.errors import ConversionError, TrialError
+from kerasnac.errors import ConversionError, EnvironmentProblem, RunError, TrialError
 
 
 def training_seed(seed: int, candidate_id: str) -> int:
@@ -35,6 +35,7 @@ class QuantizedTraining:
         graph: Settings of the adder graph of the trained weights; None for no graph.
         board: What ``adder_percent`` of that graph is of.
         folder: Folder of the quantized network; None for none.
+        run: Run folder around it.
     """
 
     training: Training
@@ -43,6 +44,7 @@ class QuantizedTraining:
     graph: AdderGraphSettings | None = None
     board: Board = BOARDS[DEFAULT_BOARD]
     folder: Path | None = None
+    run: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def train_candidate(data: Development, job: Job) -> Result:
     parts: Iterable[Development] = [data] if job.folds == 1 else data.folds(job.folds)
     try:
         results = [_train(part, job) for part in parts]
+    except (EnvironmentProblem, RunError):
+        raise  # The network could not be saved.
     except Exception as error:
         raise TrialError(f"training [{job.candidate.architecture}] with seed {job.seed} failed: {error!r}") from error
     seconds = sum(result.seconds for result in results)
@@ -121,7 +125,9 @@ def _train(data: Development, job: Job) -> Result:
         seconds += result.seconds
         if own.folder is not None:
             metrics = {data.task.metric: result.metric, "loss": result.loss}
-            Trained(job.candidate.id, quantized, result.weights, own.training, metrics, job.seed).save(own.folder)
+            Trained(job.candidate.id, quantized, result.weights, own.training, metrics, job.seed).save(
+                own.folder, within=own.run
+            )
         if own.graph is not None:
             try:
                 costs = adder_graph_costs(quantized, result.weights, own.graph, own.board)

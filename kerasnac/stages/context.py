@@ -7,7 +7,6 @@ from pathlib import Path
 
 from kerasnac.adapters.workers import Workers
 from kerasnac.core.data.dataset import Development
-from kerasnac.core.store.files import make_folder, writing
 from kerasnac.core.store.progress import Progress, silent
 
 
@@ -18,12 +17,9 @@ class Context:
     Attributes:
         data: Training and validation samples; no test samples.
         workers: Processes, which hold the same data.
-        folder: Run folder, made if it does not exist; every stage keeps its journal and its models there.
+        folder: Run folder; every stage keeps its journal and its models there.
         seed: The one seed of the run.
         progress: Called after every unit of work.
-
-    Raises:
-        EnvironmentProblem: If the folder cannot be made.
     """
 
     data: Development
@@ -31,8 +27,3 @@ class Context:
     folder: Path
     seed: int = 0
     progress: Progress = silent
-
-    def __post_init__(self) -> None:
-        # Here and nowhere later: a folder that is deleted while a stage uses it is not made again.
-        with writing(self.folder):
-            make_folder(self.folder)

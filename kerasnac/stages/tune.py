@@ -68,7 +68,7 @@ class TuneJob:
     @property
     def journal(self) -> Journal:
         """Journal of all trials."""
-        return Journal(self.folder / JOURNAL, within=self.folder)
+        return Journal(self.folder / JOURNAL)
 
     @property
     def model(self) -> Path:
@@ -161,7 +161,7 @@ class _Progress:
 
 def _memo(folder: Path, task: Task) -> Memo:
     shape = Shape({"key": str, "kind": Literal["trial", "repeat"], "number": int, task.metric: float, "loss": float})
-    return Memo(Journal(folder / JOURNAL, within=folder), shape, lambda record: record["key"])
+    return Memo(Journal(folder / JOURNAL), shape, lambda record: record["key"])
 
 
 def _jobs(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context) -> list[TuneJob]:
@@ -247,7 +247,7 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
     origin = TuningOrigin(job.candidate.id, tuple(trial.record[metric] for trial in trials), job.searched)
     model = replace(saved, metrics=metrics, origin=origin)
     if model != saved:
-        model.save(job.model, within=job.folder)
+        model.save(job.model)
     return model
 
 
@@ -286,7 +286,7 @@ def _run_trial(
     record = _record(data, job, "trial", number, training, fits)
     trial = TrialRun(record, training, seed)
     if folds == 1 and _best(data.task, [*before, trial]) is trial:
-        _trained(data, job, trial, fits[0]).save(job.model, within=job.folder)
+        _trained(data, job, trial, fits[0]).save(job.model)
     job.journal.append(record)
     return trial
 
@@ -312,7 +312,7 @@ def _best_model(data: Development, job: TuneJob, best: TrialRun) -> Trained:
     if saved and (saved.architecture, saved.training, saved.seed) == (architecture, best.training, best.seed):
         return saved
     model = _trained(data, job, best, _fit(data, job, best.training, best.seed))
-    model.save(job.model, within=job.folder)
+    model.save(job.model)
     return model
 
 

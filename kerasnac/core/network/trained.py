@@ -117,22 +117,20 @@ class Trained:
         network = self.architecture if self.architecture.quantized else self.architecture.plain
         return bops(network, sparsity=self.layer_sparsity)
 
-    def save(self, folder: Path | str, *, within: Path | None = None) -> Path:
+    def save(self, folder: Path | str) -> Path:
         """Write ``model.json`` and ``weights.npz``; the folder appears whole or not at all.
 
         Args:
             folder: The folder; replaced if it exists.
-            within: A folder around it that must be there already; all others are made.
 
         Raises:
             EnvironmentProblem: If it cannot be written.
-            RunError: If ``within`` has been deleted.
         """
         folder = Path(folder)
         content = BytesIO()  # On a full disk, zipfile would leave its file in a state in which it cannot be closed.
         with writing(folder):
             np.savez_compressed(content, **self.weights)  # type: ignore[arg-type]
-        with new_folder(folder, within=within) as temporary:
+        with new_folder(folder) as temporary:
             write_bytes(temporary / "weights.npz", content.getvalue())
             write_json(temporary / "model.json", self.to_dict())
         return folder

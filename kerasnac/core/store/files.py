@@ -10,9 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kerasnac.errors import EnvironmentProblem, RunError
+
+#: End of the names of files and folders that are being written; the names begin with a dot.
+TEMPORARY = ".tmp"
 
 #: Remedies, by the error of the machine.
 _REMEDIES = {
@@ -75,17 +78,25 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_all(file: IO[bytes], content: bytes) -> None:
+    """Write bytes at the end of a file without a buffer: a disk that is nearly full takes a part of them only."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(file.fileno(), rest) :]
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, which takes its name when its content is on disk.
 
     Raises:
         EnvironmentProblem: If it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     with writing(path, len(content)):
         try:
-            temporary.write_bytes(content)
-            sync(temporary)
+            with temporary.open("wb", buffering=0) as file:
+                write_all(file, content)
+                os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
@@ -128,26 +139,19 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
 
 
 @contextmanager
-def new_folder(path: Path, *, within: Path | None = None) -> Iterator[Path]:
+def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder, which becomes ``path`` when the block ends without an exception.
 
     It takes its name when all that is in it is on disk. A folder that is already there is replaced.
 
-    Args:
-        path: The folder.
-        within: A folder around it that must be there already; all others are made.
-
     Raises:
         EnvironmentProblem: If it cannot be written.
-        RunError: If ``within`` has been deleted.
     """
     if path.exists() and not path.is_dir():
         raise EnvironmentProblem(f"cannot write to {path}: it is a file; choose another folder")
-    if within is not None and not within.is_dir():
-        raise deleted(within)
     with writing(path.parent):
         make_folder(path.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary = _temporary_folder(path)
     try:
         try:
             yield temporary
@@ -163,9 +167,24 @@ def new_folder(path: Path, *, within: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed have left half written in a folder; nobody else may be writing there."""
+    for path in folder.glob(f".*{TEMPORARY}"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+
+
 def deleted(folder: Path) -> RunError:
     """Return the error of a run folder that is deleted while it is in use."""
     return RunError(f"{folder} was deleted or replaced while the run was using it: what was in it is lost; run again")
+
+
+def _temporary_folder(path: Path) -> Path:
+    """Make a folder beside one that is going to have its content, or has had it."""
+    return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent))
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:
@@ -174,8 +193,7 @@ def _put_in_place(temporary: Path, path: Path) -> None:
         temporary.rename(path)
         sync(path.parent)
         return
-    # Of a name that no process which was killed here has left.
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    old = _temporary_folder(path)
     path.rename(old)
     try:
         temporary.rename(path)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from kerasnac.core.store.files import deleted, make_folder, sync, writing
+from kerasnac.core.store.files import make_folder, sync, write_all, writing
 from kerasnac.core.store.locks import lock
 from kerasnac.errors import RunError
 
@@ -43,30 +43,24 @@ class Journal:
 
     Args:
         path: The file; made, with its folder, by the first :meth:`append`.
-        within: A folder around it that must be there already: one that is deleted is not made again.
     """
 
-    def __init__(self, path: Path | str, *, within: Path | None = None) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.within = within
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record, and wait until it is on disk.
 
         Raises:
             EnvironmentProblem: If the file cannot be written.
-            RunError: If the folder that must be there has been deleted.
         """
         line = (json.dumps(record, separators=(",", ":"), allow_nan=True) + "\n").encode()
-        if self.within is not None and not self.within.is_dir():
-            raise deleted(self.within)
         with writing(self.path, len(line)):
             make_folder(self.path.parent)
             with self._locked("ab+") as file:
                 self._drop_torn_tail(file)
                 first = file.tell() == 0
-                file.write(line)
-                file.flush()
+                write_all(file, line)
                 os.fsync(file.fileno())
             if first:
                 sync(self.path.parent)
@@ -150,7 +144,7 @@ class Journal:
             last = BLOCK
         if start < end:
             self._warn()
-            file.truncate(start)
+            os.ftruncate(file.fileno(), start)
         file.seek(0, os.SEEK_END)
 
     def _warn(self) -> None:
@@ -158,6 +152,6 @@ class Journal:
 
     @contextmanager
     def _locked(self, mode: str) -> Iterator[IO[bytes]]:
-        with self.path.open(mode) as file:
+        with self.path.open(mode, buffering=0) as file:
             lock(file, self.path, shared=mode == "rb")
             yield file

@@ -82,7 +82,7 @@ class _Progress:
 
 def _memo(folder: Path, task: Task) -> Memo:
     shape = Shape({"key": str, "model": str, "iteration": int, **recorded_values(task)})
-    return Memo(Journal(folder / JOURNAL, within=folder), shape, lambda record: record["key"])
+    return Memo(Journal(folder / JOURNAL), shape, lambda record: record["key"])
 
 
 def _check(model: Trained) -> None:
@@ -138,7 +138,7 @@ def _saved(job: CompressJob, record: Mapping[str, Any]) -> Trained | None:
 def _new(data: Development, job: CompressJob, start: QatStart, before: Sequence[Trained]) -> tuple[Trained, dict[str, Any]]:
     """Train and save the next point; its record is not written yet."""
     model, seconds = train_point(data, job, start, before)
-    model.save(job.path(f"i{len(before):02d}"), within=job.folder)
+    model.save(job.path(f"i{len(before):02d}"))
     costs = {"sparsity": model.sparsity, "bops": model.bops, "seconds": seconds}
     note = target_below_quantization(job, start, len(before))
     own = {"key": job.key(data), "model": model.name, **origin.to_dict(model.origin)}

@@ -161,7 +161,7 @@ def evaluate_widths(data: Development, job: PointJob) -> Point:
     record = dict(known or {})
     if model is None:
         model, record = _trained(data, job, key, name)
-        model.save(path, within=start.folder)
+        model.save(path)
     record = with_graph_costs(start.settings, model, record)
     if record != known:
         start.journal.append(record)

@@ -214,7 +214,7 @@ def _fit_unpruned(data: Development, job: CompressJob, start: QatStart, training
     seed, epochs, early = _seed(job, 0), job.settings.rewind_epochs, job.path("rewind")
     trained, weights = fit_with_snapshot(start.network, data, training, seed=seed, start=start.weights, snapshot_epoch=epochs)
     origin = RewindOrigin(job.model.name, **job.widths, epochs=epochs)
-    Trained(early.name, start.network, weights, training, {}, seed, origin).save(early, within=job.folder)
+    Trained(early.name, start.network, weights, training, {}, seed, origin).save(early)
     return trained
 
 

@@ -76,7 +76,7 @@ class MixedStart:
     @property
     def journal(self) -> Journal:
         """Journal of sensitivities and points."""
-        return Journal(self.folder / "mixed.jsonl", within=self.folder)
+        return Journal(self.folder / "mixed.jsonl")
 
     def memo(self, task: Task) -> Memo:
         """Read all records of the journal, by key."""

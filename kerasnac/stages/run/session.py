@@ -15,7 +15,7 @@ from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
 from kerasnac.core.settings.yaml_files import load_space
 from kerasnac.core.space.search_space import SearchSpace
-from kerasnac.core.store.files import deleted, read_object, write_json, write_text
+from kerasnac.core.store.files import deleted, read_object, remove_leftovers, write_json, write_text
 from kerasnac.core.store.keys import SCHEMA
 from kerasnac.core.store.locks import FolderLock
 from kerasnac.core.store.memo import Shape
@@ -103,6 +103,8 @@ class Run:
         try:
             self._check_names()
             self._describe()
+            for place in (self.folder, *(self.folder / name for name in FOLDERS)):
+                remove_leftovers(place)
         except BaseException:
             self._lock.close()
             raise

@@ -35,7 +35,6 @@ class QuantizedTraining:
         graph: Settings of the adder graph of the trained weights; None for no graph.
         board: What ``adder_percent`` of that graph is of.
         folder: Folder of the quantized network; None for none.
-        run: Run folder around it.
     """
 
     training: Training
@@ -44,7 +43,6 @@ class QuantizedTraining:
     graph: AdderGraphSettings | None = None
     board: Board = BOARDS[DEFAULT_BOARD]
     folder: Path | None = None
-    run: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -125,9 +123,7 @@ def _train(data: Development, job: Job) -> Result:
         seconds += result.seconds
         if own.folder is not None:
             metrics = {data.task.metric: result.metric, "loss": result.loss}
-            Trained(job.candidate.id, quantized, result.weights, own.training, metrics, job.seed).save(
-                own.folder, within=own.run
-            )
+            Trained(job.candidate.id, quantized, result.weights, own.training, metrics, job.seed).save(own.folder)
         if own.graph is not None:
             try:
                 costs = adder_graph_costs(quantized, result.weights, own.graph, own.board)

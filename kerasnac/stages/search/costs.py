@@ -50,7 +50,7 @@ class Costs:
     def __init__(self, estimators: Sequence[Estimator], context: Context) -> None:
         self.estimators = estimators
         self._workers = context.workers
-        journal = Journal(context.folder / "costs.jsonl", within=context.folder)
+        journal = Journal(context.folder / "costs.jsonl")
         shape = Shape({"id": str, "source": str, "key": str, "reason?": str, "metrics.*": float})
         self._memo = Memo(journal, shape, lambda record: (record["id"], record["key"]))
 

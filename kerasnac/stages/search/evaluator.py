@@ -31,7 +31,7 @@ class Evaluator:
 
     def __init__(self, problem: SearchProblem, planner: Planner, context: Context) -> None:
         self._problem, self._planner, self._context = problem, planner, context
-        self._records = EvaluationRecords(Journal(context.folder / "search.jsonl", within=context.folder))
+        self._records = EvaluationRecords(Journal(context.folder / "search.jsonl"))
         self._trainer = Trainer(problem, self._records, context, self._report)
         self._best: float | None = None
         self._done = 0

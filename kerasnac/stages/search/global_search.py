@@ -135,7 +135,7 @@ class _Search:
         self.references = {name: space.decode(genome).id for name, genome in seeds.items()}
         first = planner.first_generation(tuple(seeds.values()), context.progress)
         self.algorithm = self._algorithm(first)
-        self.log = Memo(Journal(context.folder / "generations.jsonl", within=context.folder), _LOGGED, lambda r: r["search"])
+        self.log = Memo(Journal(context.folder / "generations.jsonl"), _LOGGED, lambda r: r["search"])
         self.key = content_key(
             "search",
             space=space.identity,

@@ -96,7 +96,6 @@ class Trainer:
                 settings.adder_graph if self._problem.measured else None,
                 board(settings.board),
                 self._context.folder / "searched" / name if name else None,
-                self._context.folder,
             )
         return Job(candidate, own, plan.seed, settings.folds, quantized)
 

@@ -93,7 +93,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(EnvironmentProblem, match="table.csv: No space left on device; 0.0 kB are needed, .* are free"):
+    with pytest.raises(EnvironmentProblem, match=r"table.csv: No space left on device; 0.0 kB are needed, .* are free"):
         write_text(path, "new text")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

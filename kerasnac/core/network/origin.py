@@ -22,6 +22,11 @@ _STRICT = ConfigDict(
 Name = Annotated[str, AfterValidator(check_name)]
 
 
+def _sorted(widths: Mapping[str, int]) -> dict[str, int]:
+    # The order in which files have them: tables show a model that was read like one that was made.
+    return dict(sorted(widths.items()))
+
+
 @dataclass(frozen=True, config=_STRICT)
 class TuningOrigin:
     """A float network whose training was tuned.
@@ -86,7 +91,7 @@ class MixedOrigin:
     parent: Name
     start: Name
     iteration: int
-    widths: Mapping[str, int]
+    widths: Annotated[Mapping[str, int], AfterValidator(_sorted)]
 
 
 Origin = TuningOrigin | CompressionOrigin | RewindOrigin | MixedOrigin

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from kerasnac.core.store.names import check_name
+from kerasnac.errors import ConfigError
 
 #: In files, the start of a search for widths is called ``from``.
 _STRICT = ConfigDict(
@@ -111,6 +112,13 @@ def from_dict(data: Mapping[str, Any]) -> Origin | None:
     """Return the origin that :func:`to_dict` wrote.
 
     Raises:
-        pydantic.ValidationError: If the fields are those of no origin.
+        ConfigError: If the fields are those of no origin.
     """
-    return _ORIGIN.validate_python(dict(data)) if data else None
+    try:
+        return _ORIGIN.validate_python(dict(data)) if data else None
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        kinds = [problem["loc"][0] for problem in problems]
+        nearest = problems[kinds.index(min(kinds, key=kinds.count))]
+        field = ".".join(map(str, nearest["loc"][1:]))
+        raise ConfigError(f"origin.{field}: {nearest['msg'].removeprefix('Value error, ')}") from None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from numbers import Integral, Real
@@ -24,9 +23,9 @@ from kerasnac.core.network.origin import from_dict as origin_from_dict
 from kerasnac.core.network.origin import to_dict as origin_to_dict
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, sparsity
-from kerasnac.core.store.files import new_folder, write_bytes, write_json, writing
+from kerasnac.core.store.files import new_folder, read_object, write_bytes, write_json, writing
 from kerasnac.core.store.names import check_name
-from kerasnac.errors import ConfigError, Infeasible, RunError
+from kerasnac.errors import ConfigError, Infeasible, KerasnacError, RunError
 
 log = logging.getLogger("kerasnac")
 
@@ -189,12 +188,14 @@ class Trained:
         """
         folder = Path(folder)
         path = folder / "model.json"
+        if not path.is_file():
+            raise RunError(f"{folder} holds no saved model: {path.name} is missing")
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_object(path)
             architecture = Architecture.from_dict(data["architecture"])
             expected = {f"{node.name}/{part}": w.shape for node in architecture.nodes for part, w in node.weights.items()}
             training, origin = Training(**data["training"]), origin_from_dict(data["origin"])
-            rest = data | {"architecture": architecture, "training": training, "origin": origin}
+            model = cls(weights={}, **data | {"architecture": architecture, "training": training, "origin": origin})
             path = folder / "weights.npz"
             with np.load(path) as arrays:
                 weights = {key: arrays[key] for key in arrays.files}
@@ -204,9 +205,9 @@ class Trained:
                     raise RunError(f"{path} is not of this network: {key} is {found}, not {shape}")
                 if weights[key].dtype.kind != "f":
                     raise RunError(f"{path} is damaged: {key} holds {weights[key].dtype}, no floating-point numbers")
-            return cls(weights=weights, **rest)
+            return replace(model, weights=weights)
         except FileNotFoundError as error:
-            raise RunError(f"{folder} holds no saved model: {error.filename} is missing") from error
+            raise RunError(f"{folder} holds no saved model: {path.name} is missing") from error
         except _DAMAGE as error:
-            reason = f"{path.name} is damaged, or of another version of kerasnac: {error!r}"
-            raise RunError(f"{folder} holds no readable model: {reason}") from error
+            reason = error if isinstance(error, KerasnacError) else repr(error)
+            raise RunError(f"{path} is damaged, or of another version of kerasnac: {reason}") from error

@@ -110,15 +110,10 @@ def _compose(source: str | Path) -> tuple[Path, yaml.MappingNode]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{source}: {error.strerror}; give a YAML file, or one of {', '.join(names())}") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8 ({error.reason}); save the file as UTF-8 text") from error
     try:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise _not_yaml(path, error) from error
-    except RecursionError as error:
-        raise ConfigError(f"{path}: not a run file: it is nested too deeply") from error
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}:1: expected keys and values")
     return path, root

@@ -115,26 +115,27 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, sort_keys=True) + "\n")
 
 
-def read_object(path: Path, remedy: str) -> dict[str, Any]:
+def read_object(path: Path, remedy: str = "") -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Args:
         path: The file.
-        remedy: What to do if it is damaged, for the message.
+        remedy: What to do if it is damaged, for the message; nothing by default.
 
     Raises:
         RunError: If it cannot be read, or holds something else.
     """
+    remedy = remedy and f"; {remedy}"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
             raise ValueError("it is no JSON object")
     except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}; {remedy}") from error
+        raise RunError(f"{path} cannot be read: {error.strerror}{remedy}") from error
     except RecursionError as error:
-        raise RunError(f"{path} is damaged: it is nested too deeply; {remedy}") from error
+        raise RunError(f"{path} is damaged: it is nested too deeply{remedy}") from error
     except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}; {remedy}") from error
+        raise RunError(f"{path} is damaged: {error}{remedy}") from error
     return data
 
 

@@ -120,5 +120,4 @@ def from_dict(data: Mapping[str, Any]) -> Origin | None:
         problems = error.errors(include_url=False)
         kinds = [problem["loc"][0] for problem in problems]
         nearest = problems[kinds.index(min(kinds, key=kinds.count))]
-        field = ".".join(map(str, nearest["loc"][1:]))
-        raise ConfigError(f"origin.{field}: {nearest['msg'].removeprefix('Value error, ')}") from None
+        raise ConfigError(f"origin.{nearest['loc'][1]}: {nearest['msg'].removeprefix('Value error, ')}") from None

@@ -37,6 +37,9 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: Errors of a disk, whatever is being written: other errors may have other reasons than the disk.
 _OF_DISKS = _FULL | {errno.EFBIG, errno.EIO, errno.EROFS}
 
+#: Free bytes of a disk that counts as full.
+_LITTLE = 1 << 16
+
 
 @contextmanager
 def writing(path: Path, size: int = 0) -> Iterator[None]:
@@ -147,6 +150,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         EnvironmentProblem: If it cannot be written.
+        RunError: If it is deleted while it is being written.
     """
     if path.exists() and not path.is_dir():
         raise EnvironmentProblem(f"cannot write to {path}: it is a file; choose another folder")
@@ -157,6 +161,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
         except OSError as error:
+            if not temporary.is_dir():
+                raise deleted(path.parent) from error
             if error.errno not in _OF_DISKS:
                 raise
             raise _cannot_write(path, error) from error
@@ -179,8 +185,8 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def deleted(folder: Path) -> RunError:
-    """Return the error of a run folder that is deleted while it is in use."""
-    return RunError(f"{folder} was deleted or replaced while the run was using it: what was in it is lost; run again")
+    """Return the error of a folder that is deleted while it is in use."""
+    return RunError(f"{folder} was deleted or replaced while it was in use: what was in it is lost; run again")
 
 
 def _temporary_folder(path: Path) -> Path:
@@ -203,6 +209,19 @@ def _put_in_place(temporary: Path, path: Path) -> None:
         raise
     sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def disk_problem(path: Path, said: str) -> EnvironmentProblem | None:
+    """Return the problem of the disk that made a program of others fail, or None if it was another one.
+
+    Args:
+        path: What the program was to write.
+        said: Its messages.
+    """
+    told = next((number for number in sorted(_OF_DISKS) if os.strerror(number) in said), None)
+    if told is None and shutil.disk_usage(path.parent).free < _LITTLE:
+        told = errno.ENOSPC
+    return None if told is None else _cannot_write(path, OSError(told, os.strerror(told)))
 
 
 def _cannot_write(path: Path, error: OSError, size: int = 0) -> EnvironmentProblem:

@@ -21,6 +21,8 @@ class Exit(IntEnum):
     DIFFERENT = 1
     #: Something that the user can mend: the input, a run folder, the machine.
     PROBLEM = 2
+    #: A run is complete, and none of its models has firmware.
+    NO_FIRMWARE = 3
     #: Ctrl-C, as shells have it.
     STOPPED = 130
 

@@ -184,9 +184,9 @@ def remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
-def deleted(folder: Path) -> RunError:
-    """Return the error of a folder that is deleted while it is in use."""
-    return RunError(f"{folder} was deleted or replaced while it was in use: what was in it is lost; run again")
+def deleted(path: Path) -> RunError:
+    """Return the error of a file or folder that is deleted while it is in use."""
+    return RunError(f"{path} was deleted or replaced while it was in use: what was in it is lost; run again")
 
 
 def _temporary_folder(path: Path) -> Path:

@@ -128,7 +128,10 @@ class Journal:
                 f"{self.path} cannot be read: {error.strerror}; move it away, and what it held is computed again"
             ) from error
         if size < offset:
-            raise RunError(f"{self.path} has become shorter than it was: restore the file, or start a new run")
+            raise RunError(
+                f"{self.path} has become shorter than it was, or was deleted while it was in use: restore the file, or start a "
+                "new run"
+            )
         return content
 
     def _drop_torn_tail(self, file: IO[bytes]) -> None:

@@ -1,7 +1,7 @@
 """Every error a user can cause, as one small family.
 
 Each message names the file, key or layer that is wrong and says what to change. The command line
-prints the message alone and exits with code 2; anything that is not a :class:`KerasnacError` is a
+prints the message alone and exits with the code of :mod:`kerasnac.ui.exits`; anything that is not a :class:`KerasnacError` is a
 bug and keeps its traceback.
 """
 

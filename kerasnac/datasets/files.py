@@ -190,7 +190,7 @@ def existing(path: str | Path) -> Path:
         DataError: If it is not.
     """
     if not Path(path).is_file():
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(f"{path}: {'it is a folder, no file' if Path(path).is_dir() else 'there is no such file'}")
     return Path(path)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,7 +20,8 @@ from kerasnac.core.space.references import Reference
 from kerasnac.core.space.search_space import Candidate
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key, decisive
-from kerasnac.core.store.memo import Memo
+from kerasnac.core.store.memo import Memo, Shape
+from kerasnac.core.store.names import LONGEST_GIVEN, check_name
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConfigError, DataError, Infeasible, TrialError
@@ -147,7 +147,7 @@ class _Progress:
     def __init__(self, jobs: Sequence[TuneJob], context: Context) -> None:
         self._context, self._keys = context, {job.key(context.data) for job in jobs}
         self._total = sum(job.settings.trials + job.settings.repeats for job in jobs)
-        self._memo = _memo(context.folder)
+        self._memo = _memo(context.folder, context.data.task)
 
     def __call__(self) -> None:
         task, text = self._context.data.task, ""
@@ -159,8 +159,9 @@ class _Progress:
         self._context.progress(Step("tune", len(records), self._total, text))
 
 
-def _memo(folder: Path) -> Memo:
-    return Memo(Journal(folder / JOURNAL), lambda record: record["key"])
+def _memo(folder: Path, task: Task) -> Memo:
+    shape = Shape({"key": str, "kind": Literal["trial", "repeat"], "number": int, task.metric: float, "loss": float})
+    return Memo(Journal(folder / JOURNAL), shape, lambda record: record["key"])
 
 
 def _jobs(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context) -> list[TuneJob]:
@@ -215,8 +216,10 @@ def check_tune(data: Development, settings: TuneSettings) -> None:
 def _misfit(reference: Reference, data: Development) -> str:
     """Return why a baseline cannot be tuned on some data; empty if it can."""
     architecture = reference.architecture
-    if not re.fullmatch(r"\w[\w.-]*", reference.name):
-        return "a name becomes the name of a folder: use letters, digits, _, - and ."
+    try:
+        check_name(reference.name, LONGEST_GIVEN)
+    except ConfigError as problem:
+        return str(problem)
     if architecture.quantized:
         return "it is quantized; give a float network"
     if architecture.input_shape != data.input_shape:
@@ -236,7 +239,7 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
         TrialError: Whatever a trial raises is a bug, and is shown with the architecture.
     """
     key = job.key(data)
-    known = {(r["kind"], r["number"]): r for r in _memo(job.folder).all(key)}
+    known = {(r["kind"], r["number"]): r for r in _memo(job.folder, data.task).all(key)}
     metric, trials = data.task.metric, _run_trials(data, job, known)
     best = _best(data.task, trials)
     saved = _best_model(data, job, best)

@@ -13,7 +13,8 @@ import click
 
 from kerasnac import __version__
 from kerasnac.core.hardware.boards import DEFAULT_BOARD
-from kerasnac.errors import EnvironmentProblem, KerasnacError
+from kerasnac.errors import EnvironmentProblem
+from kerasnac.ui.exits import Exit, drop_output, exit_with
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,14 +28,34 @@ Result = TypeVar("Result")
 
 
 class _Group(click.Group):
-    """A group that prints an error of the user as one message and exits with 2; a bug keeps its traceback."""
+    """A group that prints an error of the user as one message and exits with its code; a bug keeps its traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except KerasnacError as error:
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
-            sys.exit(2)
+        except (Exception, KeyboardInterrupt) as error:
+            exit_with(error)
+            raise
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            try:
+                return super().main(*arguments, **options)
+            finally:
+                sys.stdout.flush()  # Here, where a full device can be told, and not when the interpreter ends.
+        except OSError as error:
+            drop_output()
+            exit_with(error)
+            raise
+
+
+class _RunFolder(click.Path):
+    """Path of a run folder; an empty one is none, and not the folder that the user happens to be in."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("it is empty: give a folder", parameter, context)
+        return super().convert(value, parameter, context)
 
 
 _workers = click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores by default.")
@@ -83,7 +104,7 @@ def _starts_a_run(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the arguments that start a run; it gets them as one :class:`_Start` before its own."""
     options = (
         click.argument("file"),
-        click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder; everything is written there."),
+        click.option("--out", type=_RunFolder(path_type=Path), required=True, help="Run folder; everything is written there."),
         click.option("--profile", help="A section under `profiles` of the file, for example quick."),
         click.option(
             "--data",
@@ -134,8 +155,8 @@ def search(start: _Start) -> None:
 
     job = partial(search_only, settings, start.out, workers=start.workers, scheduler=start.scheduler)
     result = _with_progress(lambda progress: job(progress=progress), start.out)
-    plots.save_search(result, start.out)
     _console().print(tables.front(result))
+    plots.save_search(result, start.out)
     files = "search.csv, search.png, convergence.png"
     click.echo(f"Everything is in {start.out}: {files}; `kerasnac resume {start.out}` goes on")
 
@@ -287,7 +308,7 @@ def validate(folder: Path, data: Path | None) -> None:
         found = check(folder, samples, source=str(data))
     click.echo(found.report(), nl=False)
     if not found.ok:
-        sys.exit(1)
+        sys.exit(Exit.DIFFERENT)
 
 
 @firmware.command("import-report")
@@ -327,17 +348,17 @@ def _show_vendor(report: VendorReport, path: Path) -> None:
 
 
 def _run_and_show(job: Callable[[Progress], Outcome], folder: Path) -> None:
-    """Run a job with a progress display, then write and print its results."""
+    """Run a job with a progress display, then print and write its results."""
+    from kerasnac.core.store.files import write_text
     from kerasnac.ui import plots, tables
 
     result = _with_progress(job, folder)
-    text = tables.as_text(tables.outcome(result))
-    (folder / "summary.txt").write_text(text, encoding="utf-8")
-    plots.save_all(result, folder)
     console = _console()
     console.print(tables.outcome(result))
     for firmware in result.firmware:
         console.print(f"{firmware.trained.name}: {firmware.verdict}", highlight=False, soft_wrap=True)
+    write_text(folder / "summary.txt", tables.as_text(tables.outcome(result)))
+    plots.save_all(result, folder)
     files = "summary.txt, search.png, tune.png, compress.png, firmware/"
     console.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
 
@@ -351,7 +372,7 @@ def _with_progress(job: Callable[[Progress], Result], folder: Path) -> Result:
             return job(progress)
     except KeyboardInterrupt:
         click.echo(f"stopped; `kerasnac resume {folder}` goes on from here", err=True)
-        sys.exit(130)  # as shells have it
+        sys.exit(Exit.STOPPED)
 
 
 def _console() -> Console:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kerasnac.core.data.dataset import Task
 from kerasnac.core.network.origin import MixedOrigin, TuningOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
+from kerasnac.core.store.files import write_bytes
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.run import Outcome
@@ -135,7 +137,9 @@ def save_search(result: SearchResult, folder: Path, *chosen: str) -> list[Path]:
 
 def _saved(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=120)
+        content = BytesIO()
+        figure.savefig(content, dpi=120)
+        write_bytes(folder / name, content.getvalue())
     return [folder / name for name in figures]
 
 

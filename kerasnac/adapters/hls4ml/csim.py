@@ -81,7 +81,7 @@ def interface(project: Path) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         missing = {"inputs", "outputs", "function", "library"} - data.keys()
         inside = missing or (project / data["library"]).resolve().is_relative_to(project.resolve())
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ConversionError(f"{project} is no firmware project of kerasnac: {INTERFACE} cannot be read ({error})") from error
     if missing:
         raise ConversionError(f"{path} has no {sorted(missing)[0]!r}: it is damaged, or of another version of kerasnac")

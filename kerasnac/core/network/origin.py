@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+
+from kerasnac.core.store.names import check_name
+from kerasnac.errors import ConfigError
 
 #: In files, the start of a search for widths is called ``from``.
 _STRICT = ConfigDict(
@@ -15,6 +18,14 @@ _STRICT = ConfigDict(
     validate_by_name=True,
     validate_by_alias=True,
 )
+
+#: Name of a network, and so of a folder; checked, since origins are read from files that anybody may have written.
+Name = Annotated[str, AfterValidator(check_name)]
+
+
+def _sorted(widths: Mapping[str, int]) -> dict[str, int]:
+    # The order in which files have them: tables show a model that was read like one that was made.
+    return dict(sorted(widths.items()))
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -28,9 +39,9 @@ class TuningOrigin:
             trained; empty if it trained none.
     """
 
-    candidate: str
+    candidate: Name
     trials: tuple[float, ...]
-    searched: str = ""
+    searched: Name | Literal[""] = ""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -44,7 +55,7 @@ class CompressionOrigin:
         iteration: Pruning iteration; 0 is the unpruned one.
     """
 
-    parent: str
+    parent: Name
     weight_bits: int
     activation_bits: int
     iteration: int
@@ -61,7 +72,7 @@ class RewindOrigin:
         epochs: Epochs that it was trained.
     """
 
-    parent: str
+    parent: Name
     weight_bits: int
     activation_bits: int
     epochs: int
@@ -78,10 +89,10 @@ class MixedOrigin:
         widths: Width of every kernel and activation, by the name of the layer.
     """
 
-    parent: str
-    start: str
+    parent: Name
+    start: Name
     iteration: int
-    widths: Mapping[str, int]
+    widths: Annotated[Mapping[str, int], AfterValidator(_sorted)]
 
 
 Origin = TuningOrigin | CompressionOrigin | RewindOrigin | MixedOrigin
@@ -101,6 +112,12 @@ def from_dict(data: Mapping[str, Any]) -> Origin | None:
     """Return the origin that :func:`to_dict` wrote.
 
     Raises:
-        pydantic.ValidationError: If the fields are those of no origin.
+        ConfigError: If the fields are those of no origin.
     """
-    return _ORIGIN.validate_python(dict(data)) if data else None
+    try:
+        return _ORIGIN.validate_python(dict(data)) if data else None
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        kinds = [problem["loc"][0] for problem in problems]
+        nearest = problems[kinds.index(min(kinds, key=kinds.count))]
+        raise ConfigError(f"origin.{nearest['loc'][1]}: {nearest['msg'].removeprefix('Value error, ')}") from None

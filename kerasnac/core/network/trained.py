@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from io import BytesIO
+from numbers import Integral, Real
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, TypeVar
 from zipfile import BadZipFile
 
@@ -21,8 +23,9 @@ from kerasnac.core.network.origin import from_dict as origin_from_dict
 from kerasnac.core.network.origin import to_dict as origin_to_dict
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, sparsity
-from kerasnac.core.store.files import new_folder, write_json
-from kerasnac.errors import Infeasible, RunError
+from kerasnac.core.store.files import new_folder, read_object, write_bytes, write_json, writing
+from kerasnac.core.store.names import check_name
+from kerasnac.errors import ConfigError, Infeasible, KerasnacError, RunError
 
 log = logging.getLogger("kerasnac")
 
@@ -37,6 +40,10 @@ _DAMAGE = (
     OSError,
     EOFError,
     RuntimeError,
+    ArithmeticError,
+    MemoryError,
+    SyntaxError,
+    TokenError,
     BadZipFile,
     zlib.error,
     Infeasible,
@@ -55,6 +62,9 @@ class Trained:
         metrics: Metrics on validation, by name.
         seed: Seed of the training.
         origin: The stage that made it, and its source; None for a network that no stage made.
+
+    Raises:
+        ConfigError: If the name cannot be that of a folder, a metric is no number, or the seed no integer.
     """
 
     name: str
@@ -66,6 +76,12 @@ class Trained:
     origin: Origin | None = None
 
     def __post_init__(self) -> None:
+        check_name(self.name)
+        for metric, value in self.metrics.items():
+            if not isinstance(value, Real):
+                raise ConfigError(f"{self.name}: the metric {metric} is {value!r:.40}, no number")
+        if not isinstance(self.seed, Integral):
+            raise ConfigError(f"{self.name}: the seed {self.seed!r:.40} is no integer")
         # The order in which files have them: tables show a model that was read like one that was made.
         object.__setattr__(self, "metrics", dict(sorted(self.metrics.items())))
 
@@ -101,10 +117,20 @@ class Trained:
         return bops(network, sparsity=self.layer_sparsity)
 
     def save(self, folder: Path | str) -> Path:
-        """Write ``model.json`` and ``weights.npz``; the folder appears whole or not at all."""
+        """Write ``model.json`` and ``weights.npz``; the folder appears whole or not at all.
+
+        Args:
+            folder: The folder; replaced if it exists.
+
+        Raises:
+            EnvironmentProblem: If it cannot be written.
+        """
         folder = Path(folder)
+        content = BytesIO()  # On a full disk, zipfile would leave its file in a state in which it cannot be closed.
+        with writing(folder):
+            np.savez_compressed(content, **self.weights)  # type: ignore[arg-type]
         with new_folder(folder) as temporary:
-            np.savez_compressed(temporary / "weights.npz", **self.weights)  # type: ignore[arg-type]
+            write_bytes(temporary / "weights.npz", content.getvalue())
             write_json(temporary / "model.json", self.to_dict())
         return folder
 
@@ -132,18 +158,26 @@ class Trained:
         }
 
     @classmethod
-    def find(cls, folder: Path) -> Trained | None:
+    def find(cls, folder: Path, name: str | None = None) -> Trained | None:
         """Return the model of a folder; None if there is none, or, with a warning, if it is damaged.
 
         For callers that can train it again, with the same result.
+
+        Args:
+            folder: Of :meth:`save`.
+            name: Name that the model must have; by default that of the folder.
         """
         if not folder.exists():
             return None
         try:
-            return cls.load(folder)
+            model = cls.load(folder)
         except RunError as damage:
             log.warning("%s; it is trained again", damage)
             return None
+        if model.name != (name or folder.name):
+            log.warning("%s holds a model of another name, %s; its own is trained again", folder, model.name)
+            return None
+        return model
 
     @classmethod
     def load(cls, folder: Path | str) -> Trained:
@@ -154,12 +188,14 @@ class Trained:
         """
         folder = Path(folder)
         path = folder / "model.json"
+        if not path.is_file():
+            raise RunError(f"{folder} holds no saved model: {path.name} is missing")
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_object(path)
             architecture = Architecture.from_dict(data["architecture"])
             expected = {f"{node.name}/{part}": w.shape for node in architecture.nodes for part, w in node.weights.items()}
             training, origin = Training(**data["training"]), origin_from_dict(data["origin"])
-            rest = data | {"architecture": architecture, "training": training, "origin": origin}
+            model = cls(weights={}, **data | {"architecture": architecture, "training": training, "origin": origin})
             path = folder / "weights.npz"
             with np.load(path) as arrays:
                 weights = {key: arrays[key] for key in arrays.files}
@@ -167,9 +203,11 @@ class Trained:
                 found = weights[key].shape if key in weights else "no such array"
                 if found != shape:
                     raise RunError(f"{path} is not of this network: {key} is {found}, not {shape}")
-            return cls(weights=weights, **rest)
+                if weights[key].dtype.kind != "f":
+                    raise RunError(f"{path} is damaged: {key} holds {weights[key].dtype}, no floating-point numbers")
+            return replace(model, weights=weights)
         except FileNotFoundError as error:
-            raise RunError(f"{folder} holds no saved model: {error.filename} is missing") from error
+            raise RunError(f"{folder} holds no saved model: {path.name} is missing") from error
         except _DAMAGE as error:
-            reason = f"{path.name} is damaged, or of another version of kerasnac: {error!r}"
-            raise RunError(f"{folder} holds no readable model: {reason}") from error
+            reason = error if isinstance(error, KerasnacError) else repr(error)
+            raise RunError(f"{path} is damaged, or of another version of kerasnac: {reason}") from error

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from kerasnac.core.store.files import make_folder, sync
+from kerasnac.core.store.files import make_folder, sync, write_all, writing
 from kerasnac.core.store.locks import lock
-from kerasnac.errors import EnvironmentProblem, RunError
+from kerasnac.errors import RunError
 
 log = logging.getLogger("kerasnac")
 
@@ -55,18 +55,15 @@ class Journal:
             EnvironmentProblem: If the file cannot be written.
         """
         line = (json.dumps(record, separators=(",", ":"), allow_nan=True) + "\n").encode()
-        try:
+        with writing(self.path, len(line)):
             make_folder(self.path.parent)
             with self._locked("ab+") as file:
                 self._drop_torn_tail(file)
                 first = file.tell() == 0
-                file.write(line)
-                file.flush()
+                write_all(file, line)
                 os.fsync(file.fileno())
             if first:
                 sync(self.path.parent)
-        except OSError as error:
-            raise EnvironmentProblem(f"cannot write {self.path}: {error.strerror}") from error
 
     def records(self) -> list[dict[str, Any]]:
         """Return all whole records, oldest first.
@@ -120,13 +117,21 @@ class Journal:
     def _read(self, offset: int) -> bytes:
         """Return the bytes after an offset."""
         size, content = 0, b""
-        if self.path.exists():
-            with self._locked("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(offset)
-                content = file.read()
+        try:
+            if self.path.exists():
+                with self._locked("rb") as file:
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(offset)
+                    content = file.read()
+        except OSError as error:
+            raise RunError(
+                f"{self.path} cannot be read: {error.strerror}; move it away, and what it held is computed again"
+            ) from error
         if size < offset:
-            raise RunError(f"{self.path} has become shorter than it was: restore the file, or start a new run")
+            raise RunError(
+                f"{self.path} has become shorter than it was, or was deleted while it was in use: restore the file, or start a "
+                "new run"
+            )
         return content
 
     def _drop_torn_tail(self, file: IO[bytes]) -> None:
@@ -142,7 +147,7 @@ class Journal:
             last = BLOCK
         if start < end:
             self._warn()
-            file.truncate(start)
+            os.ftruncate(file.fileno(), start)
         file.seek(0, os.SEEK_END)
 
     def _warn(self) -> None:
@@ -150,6 +155,6 @@ class Journal:
 
     @contextmanager
     def _locked(self, mode: str) -> Iterator[IO[bytes]]:
-        with self.path.open(mode) as file:
+        with self.path.open(mode, buffering=0) as file:
             lock(file, self.path, shared=mode == "rb")
             yield file

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 from weakref import WeakValueDictionary
 
-from kerasnac.core.store.files import make_folder
+from kerasnac.core.store.files import deleted, make_folder
 from kerasnac.errors import EnvironmentProblem, RunError
 
 #: Errors by which a file system says that it has no locks; a lock that another process holds is another error.
@@ -101,10 +101,17 @@ class FolderLock:
         """Make sure that this object still has the folder.
 
         Raises:
-            RunError: If it is closed, or another object of this process has the folder now.
+            RunError: If it is closed, another object of this process has the folder now, or it has been deleted or replaced.
         """
         if self._file is None:
             raise RunError(self._why_closed)
+        own = os.fstat(self._file.fileno())
+        try:
+            now = (self.folder / LOCK_FILE).stat()
+        except OSError as error:
+            raise deleted(self.folder) from error
+        if (now.st_dev, now.st_ino) != (own.st_dev, own.st_ino):
+            raise deleted(self.folder)
 
     def close(self) -> None:
         """Release the folder, if this object still has it."""

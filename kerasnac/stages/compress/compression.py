@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
-from kerasnac.core.data.dataset import Development
+from kerasnac.core.data.dataset import Development, Task
 from kerasnac.core.network import origin
 from kerasnac.core.network.exactness import unsupported_reasons
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import CompressSettings
 from kerasnac.core.store.journal import Journal
-from kerasnac.core.store.memo import Memo
+from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.core.store.progress import Step
 from kerasnac.errors import ConversionError
-from kerasnac.stages.compress.points import Point, recorded_point, with_graph_costs
+from kerasnac.stages.compress.points import Point, recorded_point, recorded_values, with_graph_costs
 from kerasnac.stages.compress.qat import CompressJob, QatStart, target_below_quantization, train_point
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
@@ -62,7 +62,7 @@ class _Progress:
 
     def __init__(self, jobs: Sequence[CompressJob], context: Context) -> None:
         self._context, self._jobs = context, {job.key(context.data): job for job in jobs}
-        self._memo = _memo(context.folder)
+        self._memo = _memo(context.folder, context.data.task)
 
     def __call__(self) -> None:
         task = self._context.data.task
@@ -80,8 +80,9 @@ class _Progress:
         self._context.progress(Step("compress", count, sum(lengths.values()), text))
 
 
-def _memo(folder: Path) -> Memo:
-    return Memo(Journal(folder / JOURNAL), lambda record: record["key"])
+def _memo(folder: Path, task: Task) -> Memo:
+    shape = Shape({"key": str, "model": str, "iteration": int, **recorded_values(task)})
+    return Memo(Journal(folder / JOURNAL), shape, lambda record: record["key"])
 
 
 def _check(model: Trained) -> None:
@@ -103,7 +104,7 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Point, ...]:
         TrialError: Whatever a training raises is a bug, and is shown with the architecture.
         ConversionError: If the observed ranges cannot be represented.
     """
-    memo = _memo(job.folder)
+    memo = _memo(job.folder, data.task)
     records = {record["iteration"]: record for record in memo.all(job.key(data))}
     start: QatStart | None = None
     points: list[Point] = []

@@ -122,7 +122,7 @@ def _search(
     initial = _first(start, space, drops, seed)
     algorithm = Nsga2(space, initial, size=mixed.population, objectives=2, constraints=1, seed=seed)
     points: list[Point] = []
-    memo = start.memo()
+    memo = start.memo(context.data.task)
     while len(points) < mixed.evaluations and (genomes := algorithm.ask()):
         asked = [PointJob(start, space.decode(genome)) for genome in genomes[: mixed.evaluations - len(points)]]
         jobs = [replace(job, known=memo.get(job.key(context.data))) for job in asked]

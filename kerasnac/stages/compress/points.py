@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
+from kerasnac.core.data.dataset import Task
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.network.origin import PointOrigin
@@ -35,6 +36,13 @@ def point_origin(model: Trained) -> PointOrigin:
     """Return the origin of a compressed model."""
     assert isinstance(model.origin, PointOrigin)
     return model.origin
+
+
+def recorded_values(task: Task) -> dict[str, Any]:
+    """Return the types of what every point has in its record, for :class:`kerasnac.core.store.memo.Shape`."""
+    costs = dict.fromkeys((f"{name}?" for name in SOURCES["adder_graph"]), float)
+    numbers = dict.fromkeys((task.metric, "loss", "sparsity", "bops", "seconds"), float)
+    return {**numbers, **costs, "adder_graph?": str, "reason?": str, "note?": str}
 
 
 def with_graph_costs(settings: CompressSettings, model: Trained, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
-from kerasnac.core.data.dataset import Development
+from pydantic import Field
+
+from kerasnac.core.data.dataset import Development, Task
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.origin import CompressionOrigin
 from kerasnac.core.network.quantization import check_representable
@@ -15,13 +18,25 @@ from kerasnac.core.settings import CompressSettings, MixedSettings
 from kerasnac.core.space.layer_bits import LayerBits, LayerBitsSpace, has_kernel, layer_bits, with_layer_bits
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key
-from kerasnac.core.store.memo import Memo, Record
+from kerasnac.core.store.memo import Memo, Record, Shape
 from kerasnac.errors import ConfigError
+from kerasnac.stages.compress.points import recorded_values
 from kerasnac.stages.compress.result import tolerated
 from kerasnac.stages.context import Context
 
 #: Validation samples on which the sensitivity of a layer is measured.
 SENSITIVITY_SAMPLES = 4096
+
+#: Shape of the record of a sensitivity; widths are texts where they are keys.
+_SENSITIVITY = Shape(
+    {
+        "key": str,
+        "layer": str,
+        "metric": float,
+        "lowered": dict[Annotated[str, Field(pattern=r"^\d{1,3}$")], float],
+        "kept": list[int],
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +78,10 @@ class MixedStart:
         """Journal of sensitivities and points."""
         return Journal(self.folder / "mixed.jsonl")
 
-    def memo(self) -> Memo:
+    def memo(self, task: Task) -> Memo:
         """Read all records of the journal, by key."""
-        return Memo(self.journal, lambda record: record["key"])
+        point = Shape({"key": str, "model": str, **recorded_values(task)})
+        return Memo(self.journal, lambda r: _SENSITIVITY if "layer" in r else point, lambda record: record["key"])
 
     def key(self, data: Development, **parts: object) -> str:
         """Return the hash of all that decides a result of this search, of which the ``parts`` say which."""
@@ -122,7 +138,7 @@ def width_space(start: MixedStart, context: Context) -> tuple[LayerBitsSpace, Dr
         ConfigError: If no layer has a choice.
     """
     mixed, own = start.mixed, start.widths
-    jobs, memo = [], start.memo()
+    jobs, memo = [], start.memo(context.data.task)
     for node in start.parent.architecture.nodes:
         if node.name in own:
             asked = mixed.weight_bits if has_kernel(node) else mixed.activation_bits

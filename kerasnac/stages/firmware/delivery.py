@@ -22,7 +22,7 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import AdderGraphSettings
-from kerasnac.core.store.files import new_folder, write_json, write_text
+from kerasnac.core.store.files import deleted, disk_problem, new_folder, write_json, write_text
 from kerasnac.core.store.stopwatch import Stopwatch
 from kerasnac.errors import ConfigError, ConversionError, DataError
 from kerasnac.stages.firmware.comparison import InputCheck, SoftmaxAgreement, compare, on_grid, softmax_agreement
@@ -274,6 +274,10 @@ def _kept_on_failure(project: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except ConversionError as error:
+        if not project.is_dir():
+            raise deleted(folder.parent) from error
+        if problem := disk_problem(folder, str(error)):
+            raise problem from error
         failed = folder.with_name(f"{folder.name}.failed")
         with new_folder(failed) as kept:
             kept.rmdir()

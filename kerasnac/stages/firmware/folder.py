@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters.hls4ml import csim, standalone
 from kerasnac.adapters.keras.build import save_keras
 from kerasnac.core.network.trained import Trained
-from kerasnac.core.store.files import write_json
+from kerasnac.core.store.files import read_object, write_json
 from kerasnac.core.store.versions import versions
 from kerasnac.errors import RunError
 
@@ -113,12 +112,7 @@ def read_report(path: Path, schema: int, content: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise RunError(f"{path.parent} holds no {content} of kerasnac: {path.name} is missing")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise RunError(f"{path} is damaged: {error}") from error
-    if not isinstance(data, dict):
-        raise RunError(f"{path} is damaged: it holds no report")
+    data = read_object(path)
     if data.get("schema") != schema:
         writer = f"kerasnac {data['kerasnac']}" if "kerasnac" in data else "an earlier version of kerasnac"
         raise RunError(

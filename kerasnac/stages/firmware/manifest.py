@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from kerasnac.adapters.hls4ml.csim import INTERFACE
-from kerasnac.core.store.files import write_json
+from kerasnac.core.store.files import read_object, write_json
 from kerasnac.errors import RunError
 from kerasnac.stages.firmware.folder import ARCHITECTURE, KERAS, MODEL, REPORT
 
@@ -38,7 +37,7 @@ def changes(project: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise RunError(f"{project} is no complete firmware folder: {MANIFEST} is missing")
     try:
-        hashes: Mapping[str, str] = json.loads(path.read_text(encoding="utf-8"))["sha256"]
+        hashes: Mapping[str, str] = read_object(path)["sha256"]
         found = []
         for name, value in hashes.items():
             file = project / name

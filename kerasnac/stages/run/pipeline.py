@@ -19,9 +19,9 @@ from kerasnac.core.settings import RunSettings
 from kerasnac.core.settings.yaml_files import dump, load_run
 from kerasnac.core.store.files import write_text
 from kerasnac.core.store.progress import Progress, silent
-from kerasnac.errors import RunError
+from kerasnac.errors import ConfigError, RunError
 from kerasnac.stages.compress.result import CompressResult
-from kerasnac.stages.run.session import Run
+from kerasnac.stages.run.session import Run, run_folder
 from kerasnac.stages.search.global_search import check_search
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.tune import check_tune
@@ -92,10 +92,24 @@ def run_all(
         return Outcome(found, tuned, compressed, firmware, test, refused)
 
 
+def _read(path: Path) -> RunSettings:
+    """Read the settings of a run folder.
+
+    Raises:
+        RunError: If they are damaged.
+    """
+    try:
+        return load_run(path)
+    except ConfigError as error:
+        raise RunError(
+            f"{error}; restore the file, or delete it and start the run again from yours: nothing is lost"
+        ) from error
+
+
 @contextmanager
 def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterator[Run]:
     """Open a run after checking all that its stages need, down to the last one, and write down its settings."""
-    folder = Path(folder)
+    folder = run_folder(folder)
     check_options(settings.firmware.options)
     data = datasets.load(settings.dataset.source, **settings.dataset.options)
     check_search(settings.space, data.development, settings.search)
@@ -106,12 +120,13 @@ def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterat
         require_da4ml()
     with Run(folder, data, seed=settings.seed, **options) as run:
         path = folder / SETTINGS
-        if path.exists() and load_run(path) != settings:
+        if path.exists() and _read(path) != settings:
             raise RunError(
                 f"{folder} holds a run with other settings ({path}): choose another folder, or `kerasnac resume {folder}`"
             )
         write_text(path, dump(settings))
         yield run
+        run.check()
 
 
 def search_only(
@@ -138,7 +153,7 @@ def resume(
     Raises:
         RunError: If the folder holds no run.
     """
-    path = Path(folder) / SETTINGS
+    path = run_folder(folder) / SETTINGS
     if not path.exists():
         raise RunError(f"{folder} holds no run: {SETTINGS} is missing")
-    return run_all(load_run(path), folder, workers=workers, scheduler=scheduler, progress=progress)
+    return run_all(_read(path), folder, workers=workers, scheduler=scheduler, progress=progress)

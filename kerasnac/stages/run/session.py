@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +16,14 @@ from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
 from kerasnac.core.settings.yaml_files import load_space
 from kerasnac.core.space.search_space import SearchSpace
-from kerasnac.core.store.files import write_json, write_text
+from kerasnac.core.store.files import deleted, read_object, remove_leftovers, write_json, write_text
 from kerasnac.core.store.keys import SCHEMA
 from kerasnac.core.store.locks import FolderLock
+from kerasnac.core.store.memo import Shape
 from kerasnac.core.store.progress import Progress, Step, silent
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.core.store.versions import versions
-from kerasnac.errors import ConversionError, RunError
+from kerasnac.errors import ConfigError, ConversionError, RunError
 from kerasnac.stages.compress.compression import compress
 from kerasnac.stages.compress.mixed_precision import mixed_precision
 from kerasnac.stages.compress.result import CompressResult
@@ -38,6 +38,32 @@ if TYPE_CHECKING:
 
 #: Name of the file that says which data, seed and versions a run folder is of.
 DESCRIPTION = "run.json"
+
+_SHAPE = Shape({"schema": int, "seed": int, "data": str, "versions": dict[str, str]})
+
+#: Names of the files that a run writes, and of the folders.
+FILES = (
+    DESCRIPTION,
+    *("run.yaml", "search.csv", "compress.csv", "summary.txt"),
+    *("search.jsonl", "costs.jsonl", "generations.jsonl", "tune.jsonl", "compress.jsonl", "mixed.jsonl"),
+    *("search.png", "convergence.png", "tune.png", "compress.png"),
+)
+FOLDERS = ("searched", "tuned", "compressed", "firmware")
+
+
+def run_folder(path: Path | str) -> Path:
+    """Return the absolute path of a run folder.
+
+    Raises:
+        ConfigError: If it is no path, or links that lead to each other.
+    """
+    try:
+        if not str(path):
+            raise ValueError("it is empty")
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"the run folder {str(path)!r:.200} is no path: {reason}; choose another one with --out") from error
 
 
 class Run:
@@ -54,9 +80,9 @@ class Run:
         progress: Called by every stage after a unit of work.
 
     Raises:
-        ConfigError: If the seed is none.
+        ConfigError: If the folder is no path, or the seed is none.
         EnvironmentProblem: If the folder cannot be written.
-        RunError: If it holds a run with other data or another seed, or another process uses it.
+        RunError: If it holds a run with other data or another seed, or another process uses it, or files in it are damaged.
     """
 
     def __init__(
@@ -69,12 +95,15 @@ class Run:
         scheduler: str | None = None,
         progress: Progress = silent,
     ) -> None:
-        self.folder = Path(folder).resolve()
+        self.folder = run_folder(folder)
         self.data, self.seed, self.progress = data, valid_seed(seed), progress
         self._processes, self._scheduler = workers, scheduler
         self._lock = FolderLock(self.folder)
         try:
+            self._check_names()
             self._describe()
+            for place in (self.folder, *(self.folder / name for name in FOLDERS)):
+                remove_leftovers(place)
         except BaseException:
             self._lock.close()
             raise
@@ -91,7 +120,7 @@ class Run:
         if not isinstance(space, SearchSpace):
             space = load_space(space)
         result = global_search(space, settings, self._context)
-        _write_table(result.frame(), self.folder / "search.csv")
+        self._write_table(result.frame(), "search.csv")
         return result
 
     def tune(self, chosen: Sequence[Evaluation], settings: TuneSettings | None = None, **options: Any) -> tuple[Trained, ...]:
@@ -102,7 +131,9 @@ class Run:
             settings: All settings.
             **options: Single settings: ``trials=20``, ``baselines=["braggnn"]``.
         """
-        return tune(chosen, with_options(TuneSettings, settings, options), self._context)
+        models = tune(chosen, with_options(TuneSettings, settings, options), self._context)
+        self.check()
+        return models
 
     def compress(self, models: Sequence[Trained], settings: CompressSettings | None = None, **options: Any) -> CompressResult:
         """Quantize and prune float models; see :func:`kerasnac.stages.compress.compression.compress`.
@@ -111,7 +142,7 @@ class Run:
         """
         settings = with_options(CompressSettings, settings, options)
         result = mixed_precision(compress(models, settings, self._context), settings, self._context)
-        _write_table(result.frame(), self.folder / "compress.csv")
+        self._write_table(result.frame(), "compress.csv")
         return result
 
     def convert(
@@ -141,6 +172,7 @@ class Run:
         settings = with_options(FirmwareSettings, settings, options)
         test = self.data.open_test()
         samples = Split(test.x[: settings.samples], test.y[: settings.samples])
+        self.check()
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
         made: dict[int, Firmware | str] = {}
         self.progress(Step("firmware", 0, len(jobs), "converting and compiling"))
@@ -148,6 +180,7 @@ class Run:
             made[index] = firmware
             text = f"refused: {firmware}" if isinstance(firmware, str) else firmware.verdict
             self.progress(Step("firmware", len(made), len(jobs), text))
+        self.check()
         results = [made[i] for i in range(len(jobs))]
         refused = {model.name: found for model, found in zip(models, results, strict=True) if isinstance(found, str)}
         return tuple(found for found in results if not isinstance(found, str)), refused
@@ -163,6 +196,16 @@ class Run:
         jobs = [ScoreJob(model, self.data.open_test(), seed) for model in models]
         results = dict(self._context.workers.map(score_one, jobs))
         return tuple(results[i] for i in range(len(jobs)))
+
+    def check(self) -> None:
+        """Make sure that the run still has its folder.
+
+        Raises:
+            RunError: If the run is closed, or its folder was deleted or replaced.
+        """
+        self._lock.check()
+        if not (self.folder / DESCRIPTION).is_file():
+            raise deleted(self.folder)
 
     def close(self) -> None:
         """End the worker processes and release the folder; a closed run trains nothing, and closing it again is harmless."""
@@ -189,8 +232,36 @@ class Run:
 
     @property
     def _context(self) -> Context:
-        self._lock.check()
-        return Context(self._development, self._workers, self.folder, self.seed, self.progress)
+        self.check()
+        return Context(self._development, self._workers, self.folder, self.seed, self._step)
+
+    def _step(self, step: Step) -> None:
+        """Report progress; a folder that is deleted while a stage uses it ends the stage."""
+        self.check()
+        self.progress(step)
+
+    def _write_table(self, frame: Any, name: str) -> None:
+        self.check()
+        write_text(self.folder / name, frame.to_csv(index=False))
+
+    def _check_names(self) -> None:
+        """Make sure that nothing is in the way of what the run is going to write.
+
+        Raises:
+            RunError: If a file is where a folder belongs, or the other way round.
+        """
+        for name in FILES:
+            path = self.folder / name
+            if path.is_dir():
+                raise RunError(f"{path} is a folder, and a file of this name is to be written: move it away")
+            if path.is_symlink():
+                raise RunError(f"{path} is a link, and nothing is written outside a run folder: put the file in its place")
+        for name in FOLDERS:
+            path = self.folder / name
+            if path.is_symlink():
+                raise RunError(f"{path} is a link, and nothing is written outside a run folder: put the folder in its place")
+            if path.exists() and not path.is_dir():
+                raise RunError(f"{path} is no folder, and a folder of this name is to be written: move it away")
 
     def _describe(self) -> None:
         """Write schema, data and seed of the run, or check them against those of the folder.
@@ -200,14 +271,22 @@ class Run:
         """
         own = {"schema": SCHEMA, "seed": self.seed, "data": self._development.fingerprint, "dataset": self.data.describe()}
         path = self.folder / DESCRIPTION
-        if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            if before.get("schema") != SCHEMA:
-                version = before.get("versions", {}).get("kerasnac", "unknown")
+        if path.exists() or path.is_symlink():
+            remedy = "restore it, or delete it and go on with the same data and seed: all that is computed is found again"
+            before = read_object(path, remedy)
+            made_by = before.get("versions")
+            if before.get("schema") != SCHEMA and isinstance(made_by, dict):
+                version = made_by.get("kerasnac", "unknown")
                 raise RunError(
                     f"{self.folder} holds a run of another schema: kerasnac {version} made it and reads it, this is "
                     f"{versions()['kerasnac']}; choose another folder, or install that version"
                 )
+            try:
+                _SHAPE.check(before)
+            except KeyError as error:
+                raise RunError(f"{path} is damaged: {error} is missing; {remedy}") from None
+            except TypeError as error:
+                raise RunError(f"{path} is damaged: {error}; {remedy}") from None
             for key, what in (("seed", "another seed"), ("data", "other data")):
                 if before[key] != own[key]:
                     raise RunError(
@@ -215,7 +294,3 @@ class Run:
                     )
         else:
             write_json(path, own | {"versions": versions()})
-
-
-def _write_table(frame: Any, path: Path) -> None:
-    write_text(path, frame.to_csv(index=False))

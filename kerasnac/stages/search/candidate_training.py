@@ -16,7 +16,7 @@ from kerasnac.core.network.training import Training
 from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.space.search_space import Candidate
 from kerasnac.core.store.seeding import derive_seed
-from kerasnac.errors import ConversionError, TrialError
+from kerasnac.errors import ConversionError, EnvironmentProblem, RunError, TrialError
 
 
 def training_seed(seed: int, candidate_id: str) -> int:
@@ -92,6 +92,8 @@ def train_candidate(data: Development, job: Job) -> Result:
     parts: Iterable[Development] = [data] if job.folds == 1 else data.folds(job.folds)
     try:
         results = [_train(part, job) for part in parts]
+    except (EnvironmentProblem, RunError):
+        raise  # The network could not be saved.
     except Exception as error:
         raise TrialError(f"training [{job.candidate.architecture}] with seed {job.seed} failed: {error!r}") from error
     seconds = sum(result.seconds for result in results)

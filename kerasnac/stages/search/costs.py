@@ -13,7 +13,7 @@ from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.search.objectives import sources
 from kerasnac.core.settings import SearchSettings
 from kerasnac.core.store.journal import Journal
-from kerasnac.core.store.memo import Memo
+from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.stages.context import Context
 
 
@@ -50,7 +50,9 @@ class Costs:
     def __init__(self, estimators: Sequence[Estimator], context: Context) -> None:
         self.estimators = estimators
         self._workers = context.workers
-        self._memo = Memo(Journal(context.folder / "costs.jsonl"), lambda record: (record["id"], record["key"]))
+        journal = Journal(context.folder / "costs.jsonl")
+        shape = Shape({"id": str, "source": str, "key": str, "reason?": str, "metrics.*": float})
+        self._memo = Memo(journal, shape, lambda record: (record["id"], record["key"]))
 
     def of(self, architectures: Sequence[Architecture], estimator: Estimator) -> list[dict[str, float] | str]:
         """Return the costs of each architecture by one of the estimators, or the reason why it has none."""

@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import count
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.adapters.search.nsga2 import Hypervolume, Nsga2, nondominated
@@ -21,6 +22,7 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space.search_space import Genome, SearchSpace
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key, decisive
+from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.errors import ConfigError, DataError, Infeasible, RunError, SpaceError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.costs import Costs, estimators
@@ -47,6 +49,19 @@ KEY_FIELDS = (
     "board",
     "rule4ml",
     "adder_graph",
+)
+
+#: Shape of the record of a generation.
+_LOGGED = Shape(
+    {
+        "search": str,
+        "number": int,
+        "asked": str,
+        "evaluations": int,
+        "hypervolume": float,
+        "seconds": float,
+        "failed": list[Annotated[list[str], Field(min_length=2, max_length=2)]],
+    }
 )
 
 
@@ -130,7 +145,7 @@ class _Search:
         self.references = {name: space.decode(genome).id for name, genome in seeds.items()}
         first = planner.first_generation(tuple(seeds.values()), context.progress)
         self.algorithm = self._algorithm(first)
-        self.log = Journal(context.folder / "generations.jsonl")
+        self.log = Memo(Journal(context.folder / "generations.jsonl"), _LOGGED, lambda r: r["search"])
         self.key = content_key(
             "search",
             space=space.identity,
@@ -140,7 +155,7 @@ class _Search:
             data=data.fingerprint,
             seed=seed,
         )
-        self.logged = {g.number: g for g in (_logged(r) for r in self.log.records() if r["search"] == self.key)}
+        self.logged = {g.number: g for g in (map(_logged, self.log.all(self.key)))}
         self.evaluations: list[Evaluation] = []
         self.generations: list[Generation] = []
         self.volume: Hypervolume | None = None
@@ -208,9 +223,9 @@ class _Search:
         logged = self.logged.get(number)
         if logged is not None and logged.asked != _asked(genomes):
             raise RunError(
-                f"{self.log.path}: generation {number} asks for other candidates than it did before, with other versions "
-                "of kerasnac or pymoo: install those that run.json names, or copy search.jsonl to a new folder, where a "
-                "new search finds its evaluations"
+                f"{self.log.journal.path}: generation {number} asks for other candidates than it did before, with other "
+                "versions of kerasnac or pymoo: install those that run.json names, or copy search.jsonl to a new folder, where "
+                "a new search finds its evaluations"
             )
         return logged
 
@@ -233,7 +248,7 @@ class _Search:
         failed = tuple((e.key, e.fidelity.key) for e in made if e.status == "failed")
         self.generations.append(Generation(number, _asked(genomes), len(done), volume, round(taken, 3), failed))
         if known != self.generations[-1]:
-            self.log.append({"search": self.key, **asdict(self.generations[-1])})
+            self.log.add({"search": self.key, **asdict(self.generations[-1])})
 
     def _reference_point(self, scaled_losses: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the given reference point, or one somewhat beyond the ends of the first front.
@@ -286,5 +301,5 @@ def _asked(genomes: Sequence[Genome]) -> str:
 
 
 def _logged(record: Mapping[str, Any]) -> Generation:
-    plain = {name: value for name, value in record.items() if name not in ("search", "failed")}
+    plain = {name: record[name] for name in ("number", "asked", "evaluations", "hypervolume", "seconds")}
     return Generation(**plain, failed=tuple((key, fidelity) for key, fidelity in record["failed"]))

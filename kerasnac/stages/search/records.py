@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from kerasnac.core.search.evaluation import Evaluation
+from kerasnac.core.search.evaluation import Evaluation, Status
 from kerasnac.core.store.journal import Journal
-from kerasnac.core.store.memo import Memo, Record
-from kerasnac.errors import RunError
+from kerasnac.core.store.memo import Memo, Record, Shape
+from kerasnac.errors import ConfigError, RunError
 
 #: A candidate's key and the key of a fidelity.
 Trial = tuple[str, str]
+
+#: Shape of the record of an evaluation.
+SHAPE = Shape(
+    {
+        "index": int,
+        "generation": int,
+        "id": str | None,
+        "status": Status,
+        "metrics.*": float,
+        "seconds": float,
+        "seed": int,
+        "fidelity.epochs": int,
+        "fidelity.data_fraction": float,
+        "fidelity.folds": int,
+        "fidelity.key": str,
+        "reason": str,
+        "genome": list[int],
+        "training": dict[str, Any] | None,
+        "architecture": dict[str, Any] | None,
+    }
+)
 
 
 def trial_of(evaluation: Evaluation) -> Trial:
@@ -26,7 +48,7 @@ class EvaluationRecords:
     """
 
     def __init__(self, journal: Journal) -> None:
-        self._memo = Memo(journal, _trial)
+        self._memo = Memo(journal, SHAPE, _trial)
 
     def trained(self, trial: Trial) -> Evaluation | None:
         """Return a candidate that was trained, in full or briefly, or that its trained weights made infeasible."""
@@ -55,7 +77,13 @@ class EvaluationRecords:
 
     def _last(self, trial: Trial, holds: Callable[[Record], bool]) -> Evaluation | None:
         found = [record for record in self._memo.all(trial) if holds(record)]
-        return Evaluation.from_record(found[-1]) if found else None
+        try:
+            return Evaluation.from_record(found[-1]) if found else None
+        except (ConfigError, LookupError, TypeError, AttributeError, ValueError) as error:
+            raise RunError(
+                f"{self._memo.journal.path}: the record of candidate {trial[0]} is damaged ({error}); restore the file or "
+                "start a new run"
+            ) from error
 
 
 def _trial(record: Record) -> Trial:

@@ -171,7 +171,8 @@ class TestFolderLock:
         (tmp_path / "run" / ".lock").unlink()
         (tmp_path / "run").rmdir()
         FolderLock(tmp_path / "run").close()
-        old.check()
+        with pytest.raises(RunError, match="was deleted or replaced"):
+            old.check()
         old.close()
 
     def test_a_forked_process_does_not_inherit_the_right_to_the_folder(self, tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from kerasnac.core.store.journal import Journal
-from kerasnac.core.store.memo import Memo
+from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.errors import RunError
 
 KEYS = ("a", "b", "c")
 
 
 def memo(path: Path) -> Memo:
-    return Memo(Journal(path), lambda record: record["key"])
+    return Memo(Journal(path), Shape({"key": str}), lambda record: record["key"])
 
 
 def test_a_memo_of_no_file_is_empty_and_makes_none(tmp_path: Path) -> None:

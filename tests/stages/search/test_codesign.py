@@ -98,7 +98,7 @@ def test_a_candidate_is_pruned_to_its_sparsities_and_costs_what_its_weights_cost
         "loss": by_hand.loss,
         **adder_graph_costs(quantized, by_hand.weights, AdderGraphSettings(latency_cutoff=3), board("zcu102")),
     }
-    zeros = Trained("by hand", quantized, by_hand.weights, TRAINING, {}, 1).layer_sparsity
+    zeros = Trained("by_hand", quantized, by_hand.weights, TRAINING, {}, 1).layer_sparsity
     for layer, fraction in fractions.items():
         kernel = by_hand.weights[f"{layer}/kernel"]
         assert zeros[layer] >= fraction - 0.5 / kernel.size

@@ -1,0 +1,66 @@
+"""Exit codes of the command line: the one place that maps errors to them, and prints them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from contextlib import suppress
+from enum import IntEnum
+
+import click
+
+from kerasnac.errors import KerasnacError
+
+
+class Exit(IntEnum):
+    """Exit codes; those that are not here are of bugs, which keep their tracebacks (1), and of signals."""
+
+    DONE = 0
+    #: A validation found a difference, or a file that has changed.
+    DIFFERENT = 1
+    #: Something that the user can mend: the input, a run folder, the machine.
+    PROBLEM = 2
+    #: A run is complete, and none of its models has firmware.
+    NO_FIRMWARE = 3
+    #: Ctrl-C, as shells have it.
+    STOPPED = 130
+
+
+#: Errors of the machine that no file's name came with: on standard output, for one.
+_OF_MACHINE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES}
+)
+
+
+def exit_with(error: BaseException) -> None:
+    """Print one line about an error that the user can mend, and exit; return for any other, which is a bug.
+
+    Args:
+        error: Of a command.
+
+    Raises:
+        SystemExit: With the code of the error.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        sys.exit(Exit.STOPPED)
+    if isinstance(error, KerasnacError):
+        text = str(error)
+    elif isinstance(error, MemoryError):
+        text = "there is not enough memory; use fewer workers"
+    elif isinstance(error, OSError) and error.errno in _OF_MACHINE:
+        place = error.filename or "the output"
+        text = f"cannot write {place}: {error.strerror}; what was computed is kept"
+    else:
+        return
+    with suppress(OSError):
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {text}", err=True)
+    sys.exit(Exit.PROBLEM)
+
+
+def drop_output() -> None:
+    """Send what is left for standard output nowhere, so that the interpreter does not complain when it ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

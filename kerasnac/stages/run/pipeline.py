@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasnac import datasets
 from kerasnac.adapters.hls4ml.backends import check_options, require_packages
-from kerasnac.adapters.hls4ml.csim import require_compiler
+from kerasnac.adapters.hls4ml.compiler import check_compiler
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.core.data.bootstrap import Score
 from kerasnac.core.network.exactness import unsupported_reasons
@@ -100,7 +100,7 @@ def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterat
     data = datasets.load(settings.dataset.source, **settings.dataset.options)
     check_search(settings.space, data.development, settings.search)
     check_tune(data.development, settings.tune)
-    require_compiler()
+    check_compiler()
     require_packages(settings.firmware.options)
     if settings.compress.adder_graphs:
         require_da4ml()

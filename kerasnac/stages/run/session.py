@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from kerasnac.adapters.workers import LocalWorkers, Workers, connect
@@ -144,7 +145,14 @@ class Run:
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
         made: dict[int, Firmware | str] = {}
         self.progress(Step("firmware", 0, len(jobs), "converting and compiling"))
-        for index, firmware in self._context.workers.map(convert_one, jobs):
+        started = monotonic()
+
+        def beat() -> None:
+            left = [model.name for i, model in enumerate(models) if i not in made]
+            seconds = f"converting and compiling {', '.join(left)}, {monotonic() - started:.0f} s"
+            self.progress(Step("firmware", len(made), len(jobs), seconds))
+
+        for index, firmware in self._context.workers.map(convert_one, jobs, tick=beat):
             made[index] = firmware
             text = f"refused: {firmware}" if isinstance(firmware, str) else firmware.verdict
             self.progress(Step("firmware", len(made), len(jobs), text))

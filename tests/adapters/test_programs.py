@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from kerasnac.adapters.programs import Limits, ask, run_program, run_tool, tail
 from kerasnac.errors import ConversionError
+from tests.processes import VARIABLE, marked, wait_for_none, wait_until
 
 #: Runs a command in a thread, as workers do.
 CALLER = """
@@ -41,35 +41,8 @@ echo started
 def mark(monkeypatch: pytest.MonkeyPatch) -> str:
     """A mark in the environment of all processes that a test starts."""
     value = uuid.uuid4().hex
-    monkeypatch.setenv("KERASNAC_TEST_MARK", value)
+    monkeypatch.setenv(VARIABLE, value)
     return value
-
-
-def marked(mark: str) -> list[int]:
-    """Processes with the mark, but this one; one that has ended and waits for its parent has no environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                if mark.encode() in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
-
-
-def wait_for_none(mark: str, seconds: float = 5.0) -> None:
-    until = time.monotonic() + seconds
-    while left := marked(mark):
-        assert time.monotonic() < until, [Path(f"/proc/{process}/cmdline").read_bytes() for process in left]
-        time.sleep(0.02)
-
-
-def wait_for_text(log: Path, text: str) -> None:
-    until = time.monotonic() + 10
-    while not (log.exists() and text in log.read_text()):
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -85,7 +58,7 @@ def caller(mark: str, script: Path, tmp_path: Path) -> Iterator[subprocess.Popen
     script.write_text(f"{FAMILY}\nsleep 60\n")
     log = tmp_path / "log"
     with subprocess.Popen([sys.executable, "-c", CALLER, str(log), "bash", str(script)]) as process:
-        wait_for_text(log, "started")
+        wait_until(lambda: log.exists() and "started" in log.read_text())
         assert len(marked(mark)) >= 6
         yield process
         process.kill()
@@ -104,21 +77,21 @@ def test_nothing_survives_an_interrupt(mark: str, script: Path, tmp_path: Path) 
     code = CALLER.replace("job.start()\njob.join()", "job.run()")
     command = [sys.executable, "-c", code, str(log), "bash", str(script)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        wait_for_text(log, "started")
+        wait_until(lambda: log.exists() and "started" in log.read_text())
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=10)
     assert b"KeyboardInterrupt" in errors
     assert marked(mark) == []
 
 
-def test_nothing_survives_its_keeper_but_another_session(mark: str, script: Path, tmp_path: Path) -> None:
+def test_nothing_survives_its_keeper(mark: str, script: Path, tmp_path: Path) -> None:
     """As when the machine, short of memory, ends just that one."""
     script.write_text("echo started\nsleep 60 &\nsleep 60\n")
     code = CALLER.replace("job.start()\njob.join()", "job.run()")
     log = tmp_path / "log"
     with subprocess.Popen([sys.executable, "-c", code, str(log), "bash", str(script)]) as process:
-        wait_for_text(log, "started")
-        (keeper,) = (p for p in marked(mark) if b"keeper.py" in Path(f"/proc/{p}/cmdline").read_bytes() and p != process.pid)
+        wait_until(lambda: log.exists() and "started" in log.read_text())
+        (keeper,) = marked(mark, "keeper.py")
         os.kill(keeper, signal.SIGKILL)
         assert process.wait(10) == 0
     assert marked(mark) == []

@@ -36,7 +36,6 @@ from kerasnac.ui.cli import main
 from tests.networks import layer, normal_weights
 from tests.processes import VARIABLE, marked, wait_for_none, wait_until
 
-
 NETWORK = Architecture(
     (4,),
     (

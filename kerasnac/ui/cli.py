@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+#: Exit code of a run that has ended, and in which no model has firmware.
+NO_FIRMWARE = 3
+
+
 class _Group(click.Group):
     """A group that prints an error of the user as one message and exits with 2; a bug keeps its traceback."""
 
@@ -33,8 +37,12 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except KerasnacError as error:
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+            _complain(str(error))
             sys.exit(2)
+
+
+def _complain(text: str) -> None:
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {text}", err=True)
 
 
 _workers = click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores by default.")
@@ -346,8 +354,11 @@ def _run_and_show(job: Callable[[Progress], Outcome], folder: Path) -> None:
     console.print(tables.outcome(result))
     for firmware in result.firmware:
         console.print(f"{firmware.trained.name}: {firmware.verdict}", highlight=False, soft_wrap=True)
-    files = "summary.txt, search.png, tune.png, compress.png, firmware/"
+    files = f"summary.txt, search.png, tune.png, compress.png{', firmware/' if result.firmware else ''}"
     console.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
+    if not result.firmware:
+        _complain(f"no model has firmware; the last lines of {folder / 'summary.txt'} say why")
+        sys.exit(NO_FIRMWARE)
 
 
 def _with_progress(job: Callable[[Progress], Result], folder: Path) -> Result:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from kerasnac.adapters.programs import Limits, ask, run_program, run_tool, tail
-from kerasnac.errors import ConversionError
+from kerasnac.errors import ConfigError, ConversionError
 from tests.processes import VARIABLE, marked, wait_for_none, wait_until
 
 #: Runs a command in a thread, as workers do.
@@ -127,6 +130,33 @@ def test_memory_is_limited(tmp_path: Path) -> None:
     assert run_program(command, log=tmp_path / "log", limits=Limits(30, 0.5)) == 1
     assert tail(tmp_path / "log").endswith("MemoryError")
     assert run_program(command, log=tmp_path / "log", limits=Limits(30)) == 0
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_limits_are_positive(value: float) -> None:
+    with pytest.raises(ConfigError, match=f"timeout: {value} is no positive number"):
+        Limits(value)
+    with pytest.raises(ConfigError, match=f"memory: {value} is no positive number"):
+        Limits(memory=value)
+
+
+@pytest.mark.parametrize("value", [1e300, math.inf])
+def test_limits_may_be_far(value: float, tmp_path: Path) -> None:
+    assert run_program(["true"], log=tmp_path / "log", limits=Limits(value, value)) == 0
+
+
+def test_nothing_leaks(tmp_path: Path) -> None:
+    def held() -> tuple[int, int, str]:
+        children = Path("/proc/thread-self/children").read_text()  # Also those that have ended and were not waited for.
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), children
+
+    before = held()
+    for number in range(20):
+        run_program(["true"], log=tmp_path / "log", limits=Limits(5))
+        with suppress(ConfigError, ConversionError):
+            run_tool(["sleep", "9"], folder=tmp_path, log=tmp_path / "log", timeout=0.01 * (number % 2))
+        ask(["no-such-program"], seconds=5)
+    assert held() == before
 
 
 def test_time_passes_audibly(tmp_path: Path) -> None:

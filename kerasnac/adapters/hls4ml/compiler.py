@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -10,11 +11,14 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from kerasnac.adapters.programs import ask, ending
+from kerasnac.adapters.programs import Limits, ask, ending
 from kerasnac.errors import EnvironmentProblem
 
-#: Seconds for a few lines on a cold, slow disk.
-PATIENCE = 300.0
+#: For a few lines on a cold, slow disk.
+PATIENCE = Limits(300.0, math.inf)
+
+#: GiB of memory with which a compiler does not fail for lack of it here.
+ENOUGH = 1.0
 
 REMEDY = "apt install g++, or set CXX to another compiler"
 
@@ -52,34 +56,39 @@ def require_compiler() -> list[str]:
     return command
 
 
-def check_compiler() -> None:
+def check_compiler(limits: Limits = PATIENCE) -> None:
     """Check that the compiler compiles hls4ml's fixed-point numbers, and that they compute; once in a process.
+
+    Args:
+        limits: Time and memory that it may take.
 
     Raises:
         EnvironmentProblem: If there is no compiler, or it does not.
     """
-    if problem := _problem(tuple(require_compiler())):
+    if problem := _problem(tuple(require_compiler()), limits):
         raise EnvironmentProblem(problem)
 
 
 @cache
-def _problem(command: tuple[str, ...]) -> str:
+def _problem(command: tuple[str, ...], limits: Limits) -> str:
     """Return the reason why a compiler cannot be used, or an empty string."""
+    name = shlex.join(command)
     with tempfile.TemporaryDirectory(prefix="kerasnac-") as folder:
         source, program = Path(folder) / "answer.cpp", Path(folder) / "answer"
         source.write_text(_PROGRAM, encoding="utf-8")
-        done = ask([*command, "-std=c++11", *_fixed(), source, "-o", program], seconds=PATIENCE)
+        done = ask([*command, "-std=c++11", *_fixed(), source, "-o", program], seconds=limits.seconds, memory=limits.memory)
         if done.code != 0:
             lines = [line.strip() for line in done.errors.splitlines() if line.strip()]
             said = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it said nothing")
-            return f"{' '.join(command)} compiles no firmware, it {ending(done.code, PATIENCE)} ({said}): {REMEDY}"
-        done = ask([program], seconds=PATIENCE)
+            within = f" in {limits.memory:g} GiB of memory" if limits.memory < ENOUGH else ""
+            return f"{name} compiles no firmware, it {ending(done.code, limits.seconds)}{within} ({said}): {REMEDY}"
+        done = ask([program], seconds=limits.seconds, memory=limits.memory)
     if done.code != 0:
         where = f"let programs run in {tempfile.gettempdir()}, or set TMPDIR to another folder"
         said = done.errors.strip() or "it said nothing"
-        return f"a program from {' '.join(command)} {ending(done.code, PATIENCE)} ({said}): {REMEDY}; {where}"
+        return f"a program from {name} {ending(done.code, limits.seconds)} ({said}): {REMEDY}; {where}"
     if done.output != _ANSWER:
-        return f"a program from {' '.join(command)} gives a wrong result ({done.output}, not {_ANSWER}): {REMEDY}"
+        return f"a program from {name} gives a wrong result ({done.output}, not {_ANSWER}): {REMEDY}"
     return ""
 
 

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any
 
 from kerasnac.adapters.programs import keeper
-from kerasnac.errors import EnvironmentProblem, TimeLimitExceeded
+from kerasnac.errors import ConfigError, EnvironmentProblem, TimeLimitExceeded
 
 #: Number of lines of a log that a message quotes.
 TAIL = 5
@@ -33,20 +33,28 @@ Command = Sequence[str | Path]
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of compiling and of emulating.
+    """Limits of a program, such as of compiling, and of emulating.
 
     Attributes:
-        seconds: Wall time of each of them.
-        memory: Address space of each of their processes, GiB.
+        seconds: Wall time.
+        memory: Address space of each of its processes, GiB; infinite is without limit.
+
+    Raises:
+        ConfigError: If one is not positive.
     """
 
     seconds: float = 3600.0
     memory: float = 16.0
 
+    def __post_init__(self) -> None:
+        for name, value, unit in (("timeout", self.seconds, "seconds"), ("memory", self.memory, "GiB")):
+            if not value > 0:  # NaN is not either.
+                raise ConfigError(f"{name}: {value} is no positive number of {unit}")
+
     @property
     def bytes(self) -> int:
-        """:attr:`memory` in bytes."""
-        return int(self.memory * 2**30)
+        """:attr:`memory` in bytes, as far as the system counts; 0 is without limit."""
+        return max(1, int(min(self.memory * 2**30, sys.maxsize))) if math.isfinite(self.memory) else 0
 
 
 @dataclass(frozen=True)
@@ -134,15 +142,16 @@ def run_program(
     return None
 
 
-def ask(command: Command, *, seconds: float) -> Answer:
+def ask(command: Command, *, seconds: float, memory: float = math.inf) -> Answer:
     """Run a program and return what it says; when this returns or raises, none of its processes is left.
 
     Args:
         command: The program and its arguments.
         seconds: Time after which it is stopped.
+        memory: Address space of each of its processes, GiB.
     """
     text = {"text": True, "encoding": "utf-8", "errors": "replace"}
-    with _kept(command, Limits(seconds, math.inf), stdout=subprocess.PIPE, stderr=subprocess.PIPE, **text) as process:
+    with _kept(command, Limits(seconds, memory), stdout=subprocess.PIPE, stderr=subprocess.PIPE, **text) as process:
         try:
             output, errors = process.communicate(timeout=seconds)
             return Answer(process.returncode, output, errors)
@@ -178,9 +187,8 @@ def _kept(command: Command, limits: Limits, **options: Any) -> Iterator[subproce
         limits: The memory of each process; the time is up to the caller.
         options: Of ``subprocess.Popen``.
     """
-    memory = limits.bytes if math.isfinite(limits.memory) else 0
     # -I, -S: neither this folder nor any installed package has a part in it, and it starts in hundredths of a second.
-    kept = [sys.executable, "-I", "-S", keeper.__file__, str(os.getpid()), str(memory), *map(str, command)]
+    kept = [sys.executable, "-I", "-S", keeper.__file__, str(os.getpid()), str(limits.bytes), *map(str, command)]
     with subprocess.Popen(kept, start_new_session=True, stdin=subprocess.DEVNULL, **options) as process:
         try:
             yield process

@@ -37,6 +37,9 @@ from kerasnac.stages.tune import tune
 if TYPE_CHECKING:
     from kerasnac.stages.firmware.result import Firmware
 
+#: Seconds after which a conversion says why it takes so long.
+LONG = 60
+
 #: Name of the file that says which data, seed and versions a run folder is of.
 DESCRIPTION = "run.json"
 
@@ -149,8 +152,11 @@ class Run:
 
         def beat() -> None:
             left = [model.name for i, model in enumerate(models) if i not in made]
-            seconds = f"converting and compiling {', '.join(left)}, {monotonic() - started:.0f} s"
-            self.progress(Step("firmware", len(made), len(jobs), seconds))
+            seconds = monotonic() - started
+            text = f"converting and compiling {', '.join(left)}, {seconds:.0f} s"
+            if seconds > LONG:
+                text += f" (the C++ of a large network is one file, which takes minutes; at most {settings.timeout:.0f} s)"
+            self.progress(Step("firmware", len(made), len(jobs), text))
 
         for index, firmware in self._context.workers.map(convert_one, jobs, tick=beat):
             made[index] = firmware

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from kerasnac.adapters.workers import LocalWorkers, Workers, connect
+from kerasnac.adapters.workers import LocalWorkers, Workers, check_processes, connect
 from kerasnac.core.checks import valid_seed, with_options
 from kerasnac.core.data.bootstrap import Score
 from kerasnac.core.data.dataset import Dataset, Development, Split
@@ -58,7 +58,7 @@ class Run:
         progress: Called by every stage after a unit of work.
 
     Raises:
-        ConfigError: If the seed is none.
+        ConfigError: If the seed is none, or the number of workers is not sensible.
         EnvironmentProblem: If the folder cannot be written.
         RunError: If it holds a run with other data or another seed, or another process uses it.
     """
@@ -73,6 +73,7 @@ class Run:
         scheduler: str | None = None,
         progress: Progress = silent,
     ) -> None:
+        check_processes(workers)
         self.folder = Path(folder).resolve()
         self.data, self.seed, self.progress = data, valid_seed(seed), progress
         self._processes, self._scheduler = workers, scheduler
@@ -198,7 +199,7 @@ class Run:
     @cached_property
     def _workers(self) -> Workers:
         if self._scheduler is not None:
-            return connect(self._development, self._scheduler)
+            return connect(self._development, self._scheduler, self.folder)
         return LocalWorkers(self._development, self._processes)
 
     @property

@@ -120,7 +120,9 @@ class Workers(ABC):
                         else:
                             schedule.suspects.append(index)
                     except CancelledError as error:
-                        raise RunError("the workers are gone: resume when they are back") from error
+                        raise RunError(
+                            "the workers are gone, or their scheduler: resume when they are back; all that is computed is kept"
+                        ) from error
                     else:
                         yield index, result
         except KeyboardInterrupt:

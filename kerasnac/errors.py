@@ -43,6 +43,10 @@ class ConversionError(KerasnacError):
     """A model has no bit-exact firmware; the message names the layer and the reason."""
 
 
+class TimeLimitExceeded(ConversionError):
+    """A compiler, an emulation or another program took longer than it may."""
+
+
 class Infeasible(Exception):
     """A genome describes a network that cannot exist (a kernel larger than its map, say).
 

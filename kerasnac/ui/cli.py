@@ -14,7 +14,7 @@ import click
 from kerasnac import __version__
 from kerasnac.core.hardware.boards import DEFAULT_BOARD
 from kerasnac.errors import EnvironmentProblem
-from kerasnac.ui.exits import Exit, drop_output, exit_with
+from kerasnac.ui.exits import Exit, complain, drop_output, exit_with
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -292,20 +292,28 @@ def synth(folder: Path) -> None:
     type=click.Path(exists=True, path_type=Path),
     help="Samples: an npy or csv file, or the array x of an npz or HDF5 file; those of the delivery by default.",
 )
-def validate(folder: Path, data: Path | None) -> None:
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time for compiling, and for emulating; firmware that takes longer is not valid.",
+)
+def validate(folder: Path, data: Path | None, timeout: float) -> None:
     """Check that the firmware in FOLDER is what was delivered, and still equals Keras.
 
-    Compares the hash of every file, compiles a copy and compares every output. Exits with 1 if a file has changed or an
-    output differs, and names the first layer that does.
+    Compares the hash of every file, compiles a copy and compares every output. Exits with 1 if a file has changed, an
+    output differs, or it takes too long, and names the first layer that differs.
     """
-    from rich.console import Console
-
+    from kerasnac.adapters.programs import Limits
     from kerasnac.datasets.samples import read_samples
     from kerasnac.stages.firmware.validation import validate as check
+    from kerasnac.ui.progress import progress_bar
 
     samples = None if data is None else read_samples(data)
-    with Console(stderr=True).status("compiling and comparing"):
-        found = check(folder, samples, source=str(data))
+    with progress_bar() as progress:
+        found = check(folder, samples, source=str(data), limits=Limits(timeout), progress=progress)
     click.echo(found.report(), nl=False)
     if not found.ok:
         sys.exit(Exit.DIFFERENT)
@@ -359,8 +367,11 @@ def _run_and_show(job: Callable[[Progress], Outcome], folder: Path) -> None:
         console.print(f"{firmware.trained.name}: {firmware.verdict}", highlight=False, soft_wrap=True)
     write_text(folder / "summary.txt", tables.as_text(tables.outcome(result)))
     plots.save_all(result, folder)
-    files = "summary.txt, search.png, tune.png, compress.png, firmware/"
+    files = f"summary.txt, search.png, tune.png, compress.png{', firmware/' if result.firmware else ''}"
     console.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
+    if not result.firmware:
+        complain(f"no model has firmware; the last lines of {folder / 'summary.txt'} say why")
+        sys.exit(Exit.NO_FIRMWARE)
 
 
 def _with_progress(job: Callable[[Progress], Result], folder: Path) -> Result:

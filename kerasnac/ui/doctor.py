@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kerasnac.adapters.hls4ml.compiler import REMEDY, check_compiler, require_compiler
+from kerasnac.adapters.programs import Answer, ask, ending
+from kerasnac.errors import EnvironmentProblem
+
 GIGABYTE = 1e9
 
 #: Free disk space for a run and for the firmware's compilation, bytes.
@@ -38,11 +39,6 @@ INSTALL = 'in the checkout of kerasnac: pip install ".[all]" -c constraints.txt'
 
 #: The tested versions, in a checkout.
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
-
-_PROGRAM = """#include <cstdio>
-#include <vector>
-int main() { std::vector<int> answer(42); std::printf("%d", static_cast<int>(answer.size())); }
-"""
 
 #: Imported, and used a little, in another process, so that a crash there is a row of the table.
 _FRAMEWORKS = {
@@ -162,24 +158,14 @@ def frameworks(found: dict[str, str]) -> Iterator[Row]:
 
 
 def compiler() -> Row:
-    """Check that ``$CXX``, or g++, compiles a program that runs."""
-    command = shlex.split(os.environ.get("CXX") or "g++")
-    what, remedy = "C++ compiler", "apt install g++, or set CXX to another compiler"
-    if shutil.which(command[0]) is None:
-        return Row(what, "missing", f"{command[0]} is not installed", remedy)
-    with tempfile.TemporaryDirectory() as folder:
-        source, program = Path(folder) / "answer.cpp", Path(folder) / "answer"
-        source.write_text(_PROGRAM, encoding="utf-8")
-        try:
-            built = _run(*command, "-std=c++11", str(source), "-o", str(program))
-            if built.returncode != 0:
-                return Row(what, "missing", f"{command[0]} cannot compile: {_last(built.stderr)}", remedy)
-            if _run(str(program)).stdout != "42":
-                return Row(what, "missing", f"a program from {command[0]} gives a wrong result", remedy)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return Row(what, "missing", f"{command[0]}: {error}", f"{remedy}; let programs run in {tempfile.gettempdir()}")
-    version = _run(*command, "--version").stdout.splitlines()
-    return Row(what, "ok", version[0] if version else command[0])
+    """Check that ``$CXX``, or g++, compiles the fixed-point numbers of the firmware, and that they compute."""
+    try:
+        command = require_compiler()
+        check_compiler()
+    except EnvironmentProblem as error:
+        found, _, more = str(error).partition(f": {REMEDY}")
+        return Row("C++ compiler", "missing", found, f"{REMEDY}{more}")
+    return Row("C++ compiler", "ok", _last(_run(*command, "--version").output.partition("\n")[0]))
 
 
 def rule4ml(found: dict[str, str]) -> Row:
@@ -205,10 +191,10 @@ def hardware_tools() -> Iterator[Row]:
             yield Row(name, "warning", "optional, not there; only `kerasnac rtl` needs it", f"apt install {name}")
             continue
         done = _run(name, option)
-        if done.returncode == 0:
-            yield Row(name, "ok", _last(done.stdout))
+        if done.code == 0:
+            yield Row(name, "ok", _last(done.output))
         else:
-            yield Row(name, "warning", f"optional, does not run: {_last(done.stderr)}", f"apt install --reinstall {name}")
+            yield Row(name, "warning", f"optional, does not run: {_last(done.errors)}", f"apt install --reinstall {name}")
 
 
 def disk() -> Iterator[Row]:
@@ -249,22 +235,19 @@ def _try_imports(snippets: dict[str, str]) -> dict[str, str]:
     """
     say = "def say(text): print(name, text, sep='\\t', file=sys.stderr, flush=True)"
     code = "\n".join(["import sys", say, *(f"name = {name!r}\n{snippet}" for name, snippet in snippets.items())])
-    try:
-        done = _run(sys.executable, "-c", code)
-    except subprocess.TimeoutExpired:
-        return {"error": f"did not finish within {PATIENCE:g} s"}
-    lines = (line.partition("\t") for line in done.stderr.splitlines())
+    done = _run(sys.executable, "-c", code)
+    lines = (line.partition("\t") for line in done.errors.splitlines())
     found = {name: said for name, _, said in lines if name in snippets}
-    if done.returncode < 0:
+    if done.code is None or done.code < 0:
         # TensorFlow needs a processor with AVX, and ends with an illegal instruction on others.
-        found["error"] = f"stopped by {signal.Signals(-done.returncode).name}"
-    elif done.returncode:
-        found["error"] = _last(done.stderr)
+        found["error"] = ending(done.code, PATIENCE).removeprefix("was ")
+    elif done.code:
+        found["error"] = _last(done.errors)
     return found
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE)
+def _run(*command: str) -> Answer:
+    return ask(command, seconds=PATIENCE)
 
 
 def _tested() -> dict[str, str]:

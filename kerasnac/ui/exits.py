@@ -53,9 +53,14 @@ def exit_with(error: BaseException) -> None:
         text = f"cannot write {place}: {error.strerror}; what was computed is kept"
     else:
         return
+    complain(text)
+    sys.exit(Exit.PROBLEM)
+
+
+def complain(text: str) -> None:
+    """Print a line about what went wrong, where there is somewhere to print it."""
     with suppress(OSError):
         click.echo(f"{click.style('error:', fg='red', bold=True)} {text}", err=True)
-    sys.exit(Exit.PROBLEM)
 
 
 def drop_output() -> None:

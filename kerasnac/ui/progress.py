@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kerasnac.core.store.progress import Progress as Callback
 from kerasnac.core.store.progress import Step
 
-#: In a pipe, a line at most every so many seconds.
-PIPE_SECONDS = 15.0
+#: In a pipe, a line at most every so many seconds; and if nothing new is done, after so many.
+PIPE_SECONDS, PIPE_BEAT = 15.0, 60.0
 
 
 @contextmanager
@@ -78,7 +78,8 @@ class _Lines:
     def __call__(self, step: Step) -> None:
         text, now = self._line(step), time.monotonic()
         due = step.done == step.total or self._shown is None or self._shown[0] != step.stage or now - self._when > PIPE_SECONDS
-        if due and self._shown != (step.stage, step.done):
+        fresh = self._shown != (step.stage, step.done)
+        if (due and fresh) or (step.done < step.total and now - self._when > PIPE_BEAT):
             self._shown, self._when = (step.stage, step.done), now
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 

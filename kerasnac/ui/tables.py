@@ -31,7 +31,8 @@ WIDTH = 140
 
 def outcome(result: Outcome) -> RenderableType:
     """Return everything that a run found: the front, the tuned and compressed models, the firmware."""
-    small = (compressed(result), firmware(result)) if result.firmware else ()
+    small = [compressed(result)] if result.compressed.models else []
+    small += [firmware(result)] if result.firmware else []
     floats = {model.name for model in result.tuned}
     refused = (
         Text(f"{name} {'stays float' if name in floats else 'has no firmware'}: {reason}")
@@ -142,13 +143,13 @@ def compressed(result: Outcome) -> Table:
             *([f"{values[cost]:,.0f}" if cost in values else "none"] if other else []),
         )
     refused = (f"no mixed precision of {name}: {reason}" for name, reason in result.compressed.mixed_refused.items())
-    table.caption = "\n".join(["* converted to firmware", *refused])
+    table.caption = "\n".join([*(["* converted to firmware"] if converted else []), *refused])
     return table
 
 
 def firmware(result: Outcome) -> Table:
     """Return a table of the firmware and its comparison with Keras."""
-    task = result.search.task
+    task, floats = result.search.task, {model.name for model in result.tuned}
     table = _table(
         "Firmware (C++ emulation against QKeras)",
         "model",
@@ -167,6 +168,9 @@ def firmware(result: Outcome) -> Table:
             equal,
             ("yes" if made.bit_exact else "NO") if compared else "unknown",
         )
+    for name in result.refused:
+        if name not in floats:
+            table.add_row(name, str(result.test[name]), "none", "no firmware", "")
     return table
 
 

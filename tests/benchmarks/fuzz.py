@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.hls4ml.csim import Limits
 from kerasnac.adapters.keras.runtime import become_worker
 from kerasnac.adapters.keras.train import fit, quantized_start
+from kerasnac.adapters.programs import Limits
 from kerasnac.core.data.dataset import Dataset, Split, Task, make_dataset
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture

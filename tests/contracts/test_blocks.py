@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.core.network.layers import KINDS, LayerSpec, Scalar, Shape
 from kerasnac.core.settings.yaml_files import dump, load_space
 from kerasnac.core.space.blocks import (
@@ -126,6 +128,16 @@ def test_layers_are_a_function_of_picks_and_shape(tag: str) -> None:
         first = layers(block, picks, shape)
         assert layers(block, picks, shape) == first
         assert all(layer.kind in KINDS for layer in first)
+
+
+@every_block
+def test_most_kernels_are_the_most_that_any_pick_has(tag: str) -> None:
+    block, shape = EXAMPLES[tag]
+    counts = [Counter(layer.kind for layer in layers(block, picks, shape)) for picks in picks_of(block)]
+    most = block.most_kernels(len(shape))
+    assert {kind: most.get(kind, 0) for kind in KERNEL_KINDS} == {
+        kind: max(count[kind] for count in counts) for kind in KERNEL_KINDS
+    }
 
 
 @every_block

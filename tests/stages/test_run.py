@@ -23,6 +23,7 @@ from kerasnac.stages.search.candidate_training import Job, QuantizedTraining, tr
 from kerasnac.ui import tables
 from kerasnac.ui.plots import tuning
 from kerasnac.ui.tables import as_text, tuned
+from tests.networks import mlp
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -88,15 +89,31 @@ def test_a_run_of_what_cannot_be_exact_is_reported_and_finishes(tmp_path: Path) 
 @pytest.mark.usefixtures("formula")
 def test_a_model_whose_conversion_is_refused_does_not_end_the_run(tmp_path: Path) -> None:
     """The run file cannot know how many layers the chosen network will have."""
-    outcome = tiny_run(
-        tmp_path, (4,), {"block": "mlp", "widths": [[2, 3]]}, convert={"layers": {"dense_7": {"reuse_factor": 2}}}
-    )
-    (model,) = outcome.compressed.models
+    block = {"block": "mlp", "widths": [[2, 3], 2], "depth": [1, 2]}
+    layers = {"dense_1": {"reuse_factor": 2}, "dense_2": {"reuse_factor": 2}}
+    outcome = tiny_run(tmp_path, (4,), block, tune={"baselines": [mlp_baseline("long", 2, 3)]}, convert={"layers": layers})
+    short, long = outcome.compressed.models
+    reason = "layers.dense_2: the network has no such layer; those with a kernel are dense_0, dense_1"
+    assert outcome.refused == {short.name: reason}
+    assert [firmware.trained.name for firmware in outcome.firmware] == [long.name]
+    assert {short.name, long.name} < outcome.test.keys()
+    shown = " ".join(as_text(tables.outcome(outcome)).split())
+    assert f"{short.name} has no firmware: {reason}" in shown
+    assert "none │ no firmware │" in shown
+
+
+@pytest.mark.usefixtures("formula")
+def test_a_run_in_which_nothing_is_selected_ends_without_firmware(tmp_path: Path) -> None:
+    outcome = tiny_run(tmp_path, (4,), {"block": "mlp", "widths": [[2, 3]]}, convert={"select": ["bops <= 1"]})
+    (model,) = outcome.tuned
     assert outcome.firmware == ()
-    reason = "layers.dense_7: the network has no such layer; those with a kernel are dense_0, dense_1"
-    assert outcome.refused == {model.name: reason}
-    assert model.name in outcome.test
-    assert f"{model.name} has no firmware: {reason}" in " ".join(as_text(tables.outcome(outcome)).split())
+    assert outcome.refused[model.name].startswith("no model keeps bops <= 1; the cheapest needs ")
+    assert outcome.compressed.models
+    assert outcome.compressed.models[0].name in as_text(tables.outcome(outcome))
+
+
+def mlp_baseline(name: str, *units: int, inputs: int = 4) -> dict[str, Any]:
+    return {"name": name, "architecture": mlp(inputs, *units, 2).to_dict()}
 
 
 def norms(units: int, inputs: int = 4) -> dict[str, Any]:

@@ -162,9 +162,10 @@ class TestComplaints:
         line = complaint("run", file, "--baseline", "braggnn", "--baseline", "hls4ml_jets", "--out", tmp_path / "out")
         assert "tune.baselines: braggnn: it takes inputs of shape (11, 11, 1)" in line
 
-    def test_no_compiler(self, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("CXX", "no-such-compiler")
-        assert "no-such-compiler" in complaint("run", file, "--out", tmp_path / "out")
+    @pytest.mark.parametrize("compiler", ["no-such-compiler", "/bin/false", "g++ -nostdinc"])
+    def test_no_compiler(self, compiler: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CXX", compiler)
+        assert compiler in complaint("run", file, "--out", tmp_path / "out")
         assert not [*tmp_path.glob("out/*.jsonl")], "something was trained first"
 
     def test_resume_of_a_folder_without_a_run(self, tmp_path: Path) -> None:
@@ -196,6 +197,18 @@ def test_run_and_resume(file: Path, tmp_path: Path, request: pytest.FixtureReque
     assert again.exit_code == 0, again.output
     assert again.stdout == first.stdout
     assert {path: path.read_bytes() for path in out.glob("*.jsonl")} == journals  # Nothing was computed again.
+
+
+@pytest.mark.usefixtures("in_process", "formula")
+def test_a_run_without_any_firmware_has_an_exit_code_of_its_own(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    file.write_text(RUN.replace("firmware: {select: [best]", 'firmware: {select: ["bops <= 1"]'))
+    for command in (("run", file, "--out", out), ("resume", out)):
+        done = kerasnac(*command, "--workers", "1")
+        assert done.exit_code == 3, done.output + str(done.exception)
+        assert "no model keeps bops <= 1" in done.stdout
+        assert "no model keeps bops <= 1" in (out / "summary.txt").read_text()
+        assert done.stderr.splitlines()[-1] == f"error: no model has firmware; the last lines of {out}/summary.txt say why"
 
 
 @pytest.mark.usefixtures("in_process")

@@ -141,12 +141,12 @@ class TestCompiler:
         monkeypatch.delenv("CXX", raising=False)
         monkeypatch.setenv("PATH", str(tmp_path))
         row = doctor.compiler()
-        assert (row.state, row.found) == ("missing", "g++ is not installed")
+        assert (row.state, row.found) == ("missing", "the C++ compiler 'g++' is not installed")
         assert "apt install g++" in row.remedy
 
     def test_cxx_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CXX", "no-such-compiler -O2")
-        assert doctor.compiler().found == "no-such-compiler is not installed"
+        assert doctor.compiler().found == "the C++ compiler 'no-such-compiler -O2' is not installed"
 
     def test_cxx_with_options(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CXX", "g++ -O1")
@@ -162,6 +162,18 @@ class TestCompiler:
     def test_what_it_compiles_does_not_run(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("CXX", str(script(tmp_path / "lazy", "exit 0")))  # Writes no program.
         assert doctor.compiler().state == "missing"
+
+    def test_it_says_no_word(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CXX", "/bin/false")
+        row = doctor.compiler()
+        assert row.found == "/bin/false compiles no firmware, it failed with exit code 1 (it said nothing)"
+        assert row.remedy == "apt install g++, or set CXX to another compiler"
+
+    def test_its_numbers_are_wrong(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        compiler = script(tmp_path / "wrong", 'for last; do :; done; printf "#!/bin/sh\necho 42" > "$last"; chmod +x "$last"')
+        monkeypatch.setenv("CXX", str(compiler))
+        row = doctor.compiler()
+        assert (row.state, "wrong result (42" in row.found) == ("missing", True)
 
 
 class TestHardwareTools:

@@ -10,12 +10,16 @@ import hashlib
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from kerasnac.adapters.programs import ask
+
+#: Seconds for a compiler to say its version.
+PATIENCE = 60.0
 
 #: Entries that are kept; the ones that were not used for longest go first.
 ENTRIES = 500
@@ -39,7 +43,7 @@ def cache_key(project: Path, compiler: Sequence[str]) -> str:
         project: Folder of the project.
         compiler: Its command; its version counts, too.
     """
-    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    version = ask([*compiler, "--version"], seconds=PATIENCE).output
     environment = [os.environ.get(name, "") for name in ("MGC_HOME", "CPATH", "CPLUS_INCLUDE_PATH")]
     digest = hashlib.sha256("\n".join([*compiler, version, platform.machine(), *environment]).encode())
     for path in sorted({path for pattern in _SOURCES for path in project.glob(pattern)}):

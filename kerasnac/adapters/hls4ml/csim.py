@@ -9,14 +9,9 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import resource
-import shlex
-import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,49 +20,13 @@ from numpy.typing import NDArray
 
 if __name__ != "__main__":  # The script stands on its own, without the package.
     from kerasnac.adapters.hls4ml.compile_cache import cache_key, fetch, store
-    from kerasnac.adapters.programs import run_program
-    from kerasnac.errors import ConversionError, EnvironmentProblem
+    from kerasnac.adapters.hls4ml.compiler import require_compiler
+    from kerasnac.adapters.programs import Limits, ending, run_program, tail
+    from kerasnac.errors import ConversionError, TimeLimitExceeded
 
 #: What the script needs to know about a project, in the project's folder: inputs, outputs, function, library; and the
 #: layers that it can trace.
 INTERFACE = "emulation.json"
-
-#: Lines of an error log that a message quotes.
-TAIL = 5
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of compiling and of emulating.
-
-    Attributes:
-        seconds: Wall time of each of them.
-        memory: Address space of each of their processes, GiB.
-    """
-
-    seconds: float = 3600.0
-    memory: float = 16.0
-
-    @property
-    def bytes(self) -> int:
-        """:attr:`memory` in bytes."""
-        return int(self.memory * 2**30)
-
-
-def require_compiler() -> list[str]:
-    """Return the command of the C++ compiler, ``$CXX`` or g++.
-
-    Raises:
-        EnvironmentProblem: If there is none.
-    """
-    compiler = os.environ.get("CXX", "").strip() or "g++"
-    try:
-        command = shlex.split(compiler)
-    except ValueError as error:
-        raise EnvironmentProblem(f"CXX is {compiler!r}, which is no command: {error}") from error
-    if shutil.which(command[0]) is None:
-        raise EnvironmentProblem(f"the C++ compiler {compiler!r} is not installed: apt install g++, or set CXX to another one")
-    return command
 
 
 def interface(project: Path) -> dict[str, Any]:
@@ -90,20 +49,24 @@ def interface(project: Path) -> dict[str, Any]:
     return data
 
 
-def compile_project(project: Path, *, limits: Limits | None = None, log: Path | None = None) -> bool:
+def compile_project(
+    project: Path, *, limits: Limits | None = None, log: Path | None = None, tick: Callable[[], None] = lambda: None
+) -> bool:
     """Compile the emulation of a project with ``$CXX`` (g++ by default).
 
     Args:
         project: Folder of the project.
         limits: When the compiler is stopped.
         log: Where to write what the compiler says; ``compile.log`` in the project by default.
+        tick: Called about once a second while it compiles.
 
     Returns:
         True if it was compiled; False if the cache had it.
 
     Raises:
         EnvironmentProblem: If there is no compiler.
-        ConversionError: If it fails or takes too much time or memory; quotes the first error.
+        TimeLimitExceeded: If it takes too much time.
+        ConversionError: If it fails or takes too much memory; quotes the first error.
     """
     compiler = require_compiler()
     limits = limits or Limits()
@@ -114,16 +77,14 @@ def compile_project(project: Path, *, limits: Limits | None = None, log: Path | 
         log.write_text(f"compiled before, from the very same sources: {key}\n", encoding="utf-8")
         return False
     library.unlink(missing_ok=True)  # That of other sources must not pass for this one.
-    command = ["bash", "-c", f"ulimit -v {limits.bytes // 1024}; exec bash build_lib.sh"]
-    with log.open("w", encoding="utf-8") as stream:
-        done = run_program(command, limits.seconds, cwd=project, stdout=stream, stderr=subprocess.STDOUT)
+    done = run_program(["bash", "build_lib.sh"], log=log, limits=limits, folder=project, tick=tick)
+    if done is None:
+        raise TimeLimitExceeded(f"the C++ emulation does not compile: the compiler {ending(done, limits.seconds)}")
     # Catapult's script goes on after an error, and ends well.
     if done != 0 or not library.is_file():
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        ending = _ending(done, limits.seconds) if done != 0 else f"build_lib.sh made no {library.name}"
-        first = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else ending)
-        if done is None:
-            first = f"the compiler {ending}"
+        how = ending(done, limits.seconds) if done != 0 else f"build_lib.sh made no {library.name}"
+        first = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else how)
         where = log.name if log.parent == project else log
         raise ConversionError(
             f"the C++ emulation does not compile{_memory_hint(lines, limits)}: {first} (all of it in {where})"
@@ -144,7 +105,8 @@ def emulate(project: Path, x: NDArray[np.float32], *, limits: Limits | None = No
         Shape (samples, outputs).
 
     Raises:
-        ConversionError: If the firmware aborts, crashes or takes too much; quotes the end of its error output.
+        TimeLimitExceeded: If it takes too much time.
+        ConversionError: If the firmware aborts, crashes or takes too much memory; quotes the end of its error output.
     """
     return _in_a_process(project, x, limits or Limits(), "outputs")["outputs"]
 
@@ -172,16 +134,15 @@ def _in_a_process(project: Path, x: NDArray[np.float32], limits: Limits, what: s
         source, target, log = (Path(folder) / name for name in ("in.npy", "out.npz", "log.txt"))
         np.save(source, x)
         # -P: this file's neighbours, a package "keras" among them, must not shadow installed ones.
-        command = [sys.executable, "-P", __file__, *map(str, (project, source, target, what, limits.bytes))]
+        command = [sys.executable, "-P", __file__, *map(str, (project, source, target, what))]
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # every thread of it takes address space
-        with log.open("w", encoding="utf-8") as stream:
-            done = run_program(command, limits.seconds, stdout=subprocess.DEVNULL, stderr=stream, env=environment)
+        done = run_program(command, log=log, limits=limits, environment=environment, errors_only=True)
+        if done is None:
+            raise TimeLimitExceeded(f"the C++ emulation {ending(done, limits.seconds)}: {tail(log)}")
         if done != 0:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            raise ConversionError(
-                f"the C++ emulation {_ending(done, limits.seconds)}{_memory_hint(lines, limits)}: "
-                f"{' | '.join(lines[-TAIL:]) or 'no error output'}"
-            )
+            how = ending(done, limits.seconds)
+            raise ConversionError(f"the C++ emulation {how}{_memory_hint(lines, limits)}: {tail(log)}")
         with np.load(target) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
@@ -190,13 +151,6 @@ def _memory_hint(lines: list[str], limits: Limits) -> str:
     text = "\n".join(lines)
     short = any(sign in text for sign in ("bad_alloc", "MemoryError", "out of memory", "Cannot allocate memory"))
     return f" in {limits.memory:g} GiB of memory" if short else ""
-
-
-def _ending(code: int | None, timeout: float) -> str:
-    """Say how a process ended."""
-    if code is None:
-        return f"did not finish within {timeout:g} s"
-    return f"was stopped by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
 
 
 def _run(project: Path, x: NDArray[np.float32], what: str) -> dict[str, NDArray[Any]]:
@@ -235,9 +189,7 @@ class _Traced(ctypes.Structure):
 
 if __name__ == "__main__":
     project_folder, source_file, target_file = (Path(argument).resolve() for argument in sys.argv[1:4])
-    wanted, memory = sys.argv[4:6] if len(sys.argv) > 5 else ("outputs", None)
-    if memory is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+    wanted = sys.argv[4] if len(sys.argv) > 4 else "outputs"
     try:
         results = _run(project_folder, np.load(source_file), wanted)
     except (OSError, ValueError, KeyError, AttributeError, MemoryError) as problem:

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasnac.adapters.hls4ml.csim import require_compiler
+from kerasnac.adapters.hls4ml.compiler import require_compiler
 from kerasnac.adapters.programs import require_tool, run_tool, tail
 from kerasnac.adapters.rtl.verilog import FAIL, MISMATCH, PASS, Design
 from kerasnac.errors import ConversionError

@@ -58,6 +58,14 @@ class Workers(ABC):
     def _submit(self, task: Task[Item, Result], item: Item) -> Future[Result]:
         """Start one item in a process that lives."""
 
+    @abstractmethod
+    def _check(self) -> None:
+        """Make sure that results may come; called about once a tick while none do.
+
+        Raises:
+            RunError: If none will.
+        """
+
     def map(
         self,
         task: Task[Item, Result],
@@ -99,6 +107,8 @@ class Workers(ABC):
                     running[self._submit(task, items[index])] = index
                 done, _ = wait(running, timeout=tick_seconds, return_when=FIRST_COMPLETED)
                 tick()
+                if not done:
+                    self._check()
                 for future in done:
                     index = running.pop(future)
                     try:
@@ -110,7 +120,9 @@ class Workers(ABC):
                         else:
                             schedule.suspects.append(index)
                     except CancelledError as error:
-                        raise RunError("the workers are gone: resume when they are back") from error
+                        raise RunError(
+                            "the workers are gone, or their scheduler: resume when they are back; all that is computed is kept"
+                        ) from error
                     else:
                         yield index, result
         except KeyboardInterrupt:
@@ -178,6 +190,11 @@ def keep_data(data: Development, problem: KerasnacError | None = None) -> None:
     global _problem
     _data[data.fingerprint] = data
     _problem = problem
+
+
+def kept_problem() -> KerasnacError | None:
+    """Return the reason why this process cannot work; None if it can."""
+    return _problem
 
 
 def run_item(task: Task[Item, Result], item: Item, fingerprint: str) -> Result:

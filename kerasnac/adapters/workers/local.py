@@ -14,6 +14,10 @@ from loky.process_executor import BrokenProcessPool
 
 from kerasnac.adapters.workers.base import Item, Result, Task, Workers, keep_data, run_item
 from kerasnac.core.data.dataset import Development
+from kerasnac.errors import ConfigError
+
+#: Processes per core, at most; more than one are of no use, and each takes a gigabyte.
+MOST_PER_CORE = 8
 
 
 class LocalWorkers(Workers):
@@ -24,13 +28,17 @@ class LocalWorkers(Workers):
     Args:
         data: The development data of all tasks.
         processes: Number of processes; one per core by default.
+
+    Raises:
+        ConfigError: If it is no sensible number.
     """
 
     death = BrokenProcessPool
 
     def __init__(self, data: Development, processes: int | None = None) -> None:
+        check_processes(processes)
         self._data = data
-        self._processes = processes or os.cpu_count() or 1
+        self._processes = os.cpu_count() or 1 if processes is None else processes
         # TensorFlow writes a file for every function that it traces, and a process that is ended leaves them behind.
         self._scratch = tempfile.TemporaryDirectory(prefix="kerasnac-workers-", ignore_cleanup_errors=True)
         # loky restarts a process whose memory has grown, as one that traces hundreds of networks does: no need to act.
@@ -46,6 +54,9 @@ class LocalWorkers(Workers):
         self._pool.shutdown(wait=True, kill_workers=True)
         self._scratch.cleanup()
 
+    def _check(self) -> None:
+        """Do nothing: the futures of processes that die say so."""
+
     def _start(self) -> ProcessPoolExecutor:
         arguments = (self._data, os.getpid(), self._scratch.name)
         return ProcessPoolExecutor(max_workers=self._processes, initializer=_initialize, initargs=arguments)
@@ -57,6 +68,23 @@ class LocalWorkers(Workers):
             self._pool = self._start()
             future = self._pool.submit(run_item, task, item, self._data.fingerprint)
         return future
+
+
+def check_processes(processes: int | None) -> None:
+    """Check a number of processes that a user gives; None is right.
+
+    Raises:
+        ConfigError: If it is not a number, not positive, or more than this machine can bear.
+    """
+    most = MOST_PER_CORE * (os.cpu_count() or 1)
+    if processes is None:
+        return
+    if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
+        raise ConfigError(f"workers: {processes!r} is no number of processes; give 1 or more, or none for one per core")
+    if processes > most:
+        raise ConfigError(
+            f"workers: {processes} processes are too many for this machine; give {most} at most, {MOST_PER_CORE} per core"
+        )
 
 
 def _initialize(data: Development, parent: int, scratch: str) -> None:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, TypeAd
 
 from kerasnac.core.checks import CHECKED, Checked
 from kerasnac.core.network.architecture import COMPRESSION_PARAMS, Architecture
-from kerasnac.core.network.exactness import unsupported_reason
+from kerasnac.core.network.exactness import KERNEL_KINDS, unsupported_reason
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape, kind_of
 from kerasnac.core.network.training import Training
 from kerasnac.core.space.blocks import AnyBlock, Block, Choice, Picks
@@ -226,6 +226,11 @@ class SearchSpace(Checked):
         """Return the number of canonical genomes if all blocks fit together, counting only active genes."""
         others = [*self.training.values(), *(choice.values for choice in self.output_layer.kernel_choices())]
         return math.prod(block.combinations() for block in self.expanded) * math.prod(map(len, others))
+
+    def most_kernels(self) -> dict[str, float]:
+        """Return how many layers of each kind with a kernel a candidate has at most: the blocks' bounds, added up."""
+        blocks = [block.most_kernels(len(self.input)) for block in self.expanded]
+        return {kind: (kind == "dense") + sum(most.get(kind, 0) for most in blocks) for kind in KERNEL_KINDS}
 
     def _picks(self, genome: Sequence[int]) -> dict[str, Scalar]:
         if len(genome) != len(self.genes):

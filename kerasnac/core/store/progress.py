@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,26 @@ Progress = Callable[[Step], None]
 
 def silent(step: Step) -> None:
     """Ignore progress."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Progress of work whose end nobody knows: called again and again, it says for how many seconds it has gone on.
+
+    Attributes:
+        progress: Is told.
+        stage: Name of the stage.
+        done: Units done.
+        total: Units in all.
+    """
+
+    progress: Progress
+    stage: str
+    done: int
+    total: int
+    _since: float = field(default_factory=monotonic)
+
+    def __call__(self, text: str) -> None:
+        """Say what goes on, and after some seconds for how long."""
+        seconds = int(monotonic() - self._since)
+        self.progress(Step(self.stage, self.done, self.total, f"{text}, {seconds} s" if seconds > 2 else text))

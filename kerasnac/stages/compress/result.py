@@ -81,26 +81,40 @@ class CompressResult:
         """Pick points by the rules of :class:`kerasnac.core.search.selection.Selection`, without repeats.
 
         Rules pick for every parent, unless all points are :attr:`one_front`. A rule picks from the front of the metric and
-        its own cost, or :attr:`cost` if it has none. Parents that have no point within the tolerance, or none with this
-        cost, are left out.
+        its own cost, or :attr:`cost` if it has none. Parents that have no point within the tolerance, none with this cost, or
+        none that a rule picks, are left out.
 
         Raises:
-            ConfigError: If all parents are left out, saying which point is closest, or if a rule picks nothing.
+            ConfigError: If all parents are left out, saying which point is closest.
+        """
+        picked, reasons = self.try_select(*rules)
+        if reasons and not picked:
+            raise ConfigError("there is nothing to select: " + "; ".join(dict.fromkeys(reasons.values())))
+        return picked
+
+    def try_select(self, *rules: str) -> tuple[tuple[Trained, ...], dict[str, str]]:
+        """Pick points as :meth:`select` does; it is no error if there are none.
+
+        Returns:
+            The points, and for every parent that is left out, by its name, the reason.
         """
         picked: list[Trained] = []
-        reasons: list[str] = []
+        left_out: dict[str, str] = {}
         for parents in [self.parents] if self.one_front else [(parent,) for parent in self.parents]:
+            own: list[Trained] = []
+            reasons: dict[str, str] = {}
             for rule in rules:
                 selection = Selection.parse(rule)
                 cost = selection.cost or self.cost
-                if front := self._front([model for parent in parents for model in self._kept(parent)], cost):
-                    names = {"metric": self.task.metric, "cost": cost}
-                    picked += selection.pick(front, self.values, **names, sense=self.task.sense)
-                else:
-                    reasons += [self._reason(parent, cost) for parent in parents]
-        if reasons and not picked:
-            raise ConfigError("there is nothing to select: " + "; ".join(dict.fromkeys(reasons)))
-        return tuple({model.name: model for model in picked}.values())
+                front = self._front([model for parent in parents for model in self._kept(parent)], cost)
+                names = {"metric": self.task.metric, "cost": cost}
+                try:
+                    own += selection.pick(front, self.values, **names, sense=self.task.sense)
+                except ConfigError as error:
+                    reasons |= {parent.name: str(error) if front else self._reason(parent, cost) for parent in parents}
+            picked += own
+            left_out |= {} if own else reasons
+        return tuple({model.name: model for model in picked}.values()), left_out
 
     def frame(self) -> pd.DataFrame:
         """Return one row per point: model, widths, sparsity, metric, costs, whether it is on the front."""

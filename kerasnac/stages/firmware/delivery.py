@@ -11,10 +11,11 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.hls4ml.backends import BACKENDS, check_options, require_packages
+from kerasnac.adapters.hls4ml.backends import check_options, require_packages
 from kerasnac.adapters.hls4ml.conversion import SOFTMAX_OUTPUT, check_convertible, convert
-from kerasnac.adapters.hls4ml.csim import INTERFACE, Limits, compile_project, emulate, interface, require_compiler
+from kerasnac.adapters.hls4ml.csim import INTERFACE, compile_project, emulate, interface
 from kerasnac.adapters.keras.train import predict
+from kerasnac.adapters.programs import Limits
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
 from kerasnac.core.network.exactness import output_formats
@@ -25,6 +26,7 @@ from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.store.files import deleted, disk_problem, new_folder, write_json, write_text
 from kerasnac.core.store.stopwatch import Stopwatch
 from kerasnac.errors import ConfigError, ConversionError, DataError
+from kerasnac.stages.firmware.checks import check_softmax, require_compiling
 from kerasnac.stages.firmware.comparison import InputCheck, SoftmaxAgreement, compare, on_grid, softmax_agreement
 from kerasnac.stages.firmware.costs import board_of
 from kerasnac.stages.firmware.folder import REPORT, SOFTMAX, check_free, write_models, write_scripts, write_vectors
@@ -81,7 +83,8 @@ def make_firmware(
     check_free(folder, (MANIFEST, REPORT, INTERFACE), "firmware")
     recipe = _Recipe(HlsOptions.of(options, **single), softmax, adder_graph or AdderGraphSettings(), limits or Limits())
     job = _checked(trained, split, task, recipe)
-    _require_tools(recipe.options)
+    require_packages(recipe.options)
+    require_compiling(recipe.options, recipe.limits)
     keras = predict(job.network.architecture, job.network.weights, job.x)
     with new_folder(folder) as project, _kept_on_failure(project, folder):
         firmware = _made(job, keras, project, folder)
@@ -170,8 +173,7 @@ def _checked(trained: Trained, split: Split, task: Task, recipe: _Recipe) -> _Jo
         raise DataError(f"{len(split)} samples have {len(split.y)} labels: every sample needs one")
     if softmax not in get_args(SoftmaxMode):
         raise ConfigError(f"softmax is {softmax!r}; there are {', '.join(get_args(SoftmaxMode))}")
-    if softmax != "host" and task.kind != "classification":
-        raise ConfigError(f"softmax on the chip needs a classification, not a {task.kind}: leave softmax on the host")
+    check_softmax(softmax, task)
     check_options(recipe.options)
     network = firmware_network(trained, softmax)
     architecture = network.architecture
@@ -179,13 +181,6 @@ def _checked(trained: Trained, split: Split, task: Task, recipe: _Recipe) -> _Jo
     assert architecture.input is not None  # check_convertible has refused a float network
     x, inputs = on_grid(split.x[:, trained.architecture.window], architecture.input)
     return _Job(trained, network, formats[architecture.names[-1]], x, split.y, inputs, task, recipe)
-
-
-def _require_tools(options: HlsOptions) -> None:
-    """Check that all is installed that a project is made with."""
-    require_packages(options)
-    if not BACKENDS[options.backend].emulated:
-        require_compiler()
 
 
 def _made(job: _Job, keras: NDArray[np.float32], project: Path, folder: Path) -> Firmware:

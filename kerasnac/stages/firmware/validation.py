@@ -6,23 +6,29 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from kerasnac.adapters.hls4ml.csim import Limits, compile_project, emulate, interface
+from kerasnac.adapters.hls4ml.csim import compile_project, emulate, interface
 from kerasnac.adapters.keras.train import predict
+from kerasnac.adapters.programs import Limits
 from kerasnac.core.network.exactness import output_formats
+from kerasnac.core.store.progress import Beat, Progress, Step, silent
 from kerasnac.datasets.files import read_npz
 from kerasnac.datasets.samples import fitted
-from kerasnac.errors import ConversionError, RunError
+from kerasnac.errors import ConversionError, RunError, TimeLimitExceeded
 from kerasnac.stages.firmware.comparison import Comparison, InputCheck, compare, on_grid
 from kerasnac.stages.firmware.delivery import firmware_network
 from kerasnac.stages.firmware.folder import VECTORS
 from kerasnac.stages.firmware.layer_differences import LayerDifference, changed_types, first_difference, type_lines
 from kerasnac.stages.firmware.manifest import changes
 from kerasnac.stages.firmware.result import Firmware
+
+#: A compiler may take minutes for a single file.
+COMPILING = "compiling the C++ emulation"
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,12 @@ class Validation:
 
 
 def validate(
-    folder: Path | str, samples: NDArray[Any] | None = None, *, source: str = "samples", limits: Limits | None = None
+    folder: Path | str,
+    samples: NDArray[Any] | None = None,
+    *,
+    source: str = "samples",
+    limits: Limits | None = None,
+    progress: Progress = silent,
 ) -> Validation:
     """Check the hash of every file, compile a copy of the project and compare every output with the stored model.
 
@@ -88,7 +99,8 @@ def validate(
         folder: A folder of :func:`kerasnac.make_firmware`; it is only read.
         samples: What to compare on, shape (samples, ...); those of the delivery by default.
         source: Where the samples are from, for messages.
-        limits: Time and memory that compiling and emulating may take.
+        limits: Time and memory that compiling and emulating may take; firmware that takes more time is not valid.
+        progress: Called before every step, and about once a second while the emulation is compiled.
 
     Raises:
         RunError: If the folder is no complete firmware folder, or its model cannot be read.
@@ -120,15 +132,20 @@ def validate(
             if reason := interface(copy).get("not_emulated", ""):
                 return replace(result, problem=reason, not_emulated=True)
             output = output_formats(network.architecture, network.weights)[network.architecture.names[-1]]
+            progress(Step("validate", 0, 3, f"computing {len(x)} samples with QKeras"))
             keras = predict(network.architecture, network.weights, x)
-            compile_project(copy, limits=limits, log=log)
+            beat = Beat(progress, "validate", 1, 3)
+            beat(COMPILING)
+            compile_project(copy, limits=limits, log=log, tick=partial(beat, COMPILING))
             log.unlink()
+            progress(Step("validate", 2, 3, f"emulating {len(x)} samples"))
             outputs = emulate(copy, x, limits=limits)
             comparison = compare(outputs, keras, output, classes=classes)
             first = first_difference(copy, network, x, outputs, keras, limits=limits)
+            progress(Step("validate", 3, 3, "compared"))
         except ConversionError as error:
             problem = str(error).replace(str(copy), str(folder))  # nobody ever sees the copy
-            if not changed:
+            if not changed and not isinstance(error, TimeLimitExceeded):
                 raise ConversionError(problem) from error
             return replace(result, problem=problem)
     return replace(result, comparison=comparison, first_layer=first)

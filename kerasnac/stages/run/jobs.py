@@ -35,7 +35,7 @@ def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
     Returns:
         The firmware, or why the model has none: one model must not end a run.
     """
-    from kerasnac.adapters.hls4ml.csim import Limits
+    from kerasnac.adapters.programs import Limits
     from kerasnac.stages.firmware.delivery import make_firmware
 
     settings = job.settings

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasnac import datasets
-from kerasnac.adapters.hls4ml.backends import check_options, require_packages
-from kerasnac.adapters.hls4ml.csim import require_compiler
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.core.data.bootstrap import Score
 from kerasnac.core.network.exactness import unsupported_reasons
@@ -21,6 +19,7 @@ from kerasnac.core.store.files import write_text
 from kerasnac.core.store.progress import Progress, silent
 from kerasnac.errors import ConfigError, RunError
 from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.firmware.checks import check_firmware
 from kerasnac.stages.run.session import Run, run_folder
 from kerasnac.stages.search.global_search import check_search
 from kerasnac.stages.search.result import SearchResult
@@ -44,7 +43,7 @@ class Outcome:
         firmware: The converted ones.
         test: Task metric on the whole test split with its 95 % confidence interval, by model name.
         refused: Models that have no firmware, with the reason. Tuned ones: it would not be exact, or no compressed model
-            of theirs is within the tolerance. Compressed ones: their conversion was refused, or failed.
+            of theirs is within the tolerance, or is selected. Compressed ones: their conversion was refused, or failed.
     """
 
     search: SearchResult
@@ -82,9 +81,9 @@ def run_all(
         tuned = run.tune(found.select(*settings.tune.select), settings.tune)
         refused = {model.name: reasons[0] for model in tuned if (reasons := unsupported_reasons(model.architecture))}
         compressed = run.compress([model for model in tuned if model.name not in refused], settings.compress)
-        chosen = compressed.select(*settings.firmware.select)
+        chosen, left_out = compressed.try_select(*settings.firmware.select)
         # Every choice has been made: from here on, and nowhere before, the test split is used.
-        refused |= compressed.excluded
+        refused |= compressed.excluded | left_out
         firmware, unconverted = run.try_convert(chosen, settings.firmware)
         refused |= unconverted
         scored = [*tuned, *chosen]
@@ -110,12 +109,11 @@ def _read(path: Path) -> RunSettings:
 def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterator[Run]:
     """Open a run after checking all that its stages need, down to the last one, and write down its settings."""
     folder = run_folder(folder)
-    check_options(settings.firmware.options)
     data = datasets.load(settings.dataset.source, **settings.dataset.options)
     check_search(settings.space, data.development, settings.search)
     check_tune(data.development, settings.tune)
-    require_compiler()
-    require_packages(settings.firmware.options)
+    baselines = [reference.architecture for reference in settings.tune.baselines]
+    check_firmware(settings.firmware, settings.space, baselines, data.development)
     if settings.compress.adder_graphs:
         require_da4ml()
     with Run(folder, data, seed=settings.seed, **options) as run:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from kerasnac.adapters.workers import LocalWorkers, Workers, connect
+from kerasnac.adapters.workers import LocalWorkers, Workers, check_processes, connect
 from kerasnac.core.checks import valid_seed, with_options
 from kerasnac.core.data.bootstrap import Score
 from kerasnac.core.data.dataset import Dataset, Development, Split
@@ -35,6 +36,9 @@ from kerasnac.stages.tune import tune
 
 if TYPE_CHECKING:
     from kerasnac.stages.firmware.result import Firmware
+
+#: Seconds after which a conversion says why it takes so long.
+LONG = 60
 
 #: Name of the file that says which data, seed and versions a run folder is of.
 DESCRIPTION = "run.json"
@@ -80,7 +84,7 @@ class Run:
         progress: Called by every stage after a unit of work.
 
     Raises:
-        ConfigError: If the folder is no path, or the seed is none.
+        ConfigError: If the folder is no path, the seed is none, or the number of workers is not sensible.
         EnvironmentProblem: If the folder cannot be written.
         RunError: If it holds a run with other data or another seed, or another process uses it, or files in it are damaged.
     """
@@ -95,6 +99,7 @@ class Run:
         scheduler: str | None = None,
         progress: Progress = silent,
     ) -> None:
+        check_processes(workers)
         self.folder = run_folder(folder)
         self.data, self.seed, self.progress = data, valid_seed(seed), progress
         self._processes, self._scheduler = workers, scheduler
@@ -176,7 +181,17 @@ class Run:
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
         made: dict[int, Firmware | str] = {}
         self.progress(Step("firmware", 0, len(jobs), "converting and compiling"))
-        for index, firmware in self._context.workers.map(convert_one, jobs):
+        started = monotonic()
+
+        def beat() -> None:
+            left = [model.name for i, model in enumerate(models) if i not in made]
+            seconds = monotonic() - started
+            text = f"converting and compiling {', '.join(left)}, {seconds:.0f} s"
+            if seconds > LONG:
+                text += f" (the C++ of a large network is one file, which takes minutes; at most {settings.timeout:.0f} s)"
+            self.progress(Step("firmware", len(made), len(jobs), text))
+
+        for index, firmware in self._context.workers.map(convert_one, jobs, tick=beat):
             made[index] = firmware
             text = f"refused: {firmware}" if isinstance(firmware, str) else firmware.verdict
             self.progress(Step("firmware", len(made), len(jobs), text))
@@ -227,7 +242,7 @@ class Run:
     @cached_property
     def _workers(self) -> Workers:
         if self._scheduler is not None:
-            return connect(self._development, self._scheduler)
+            return connect(self._development, self._scheduler, self.folder)
         return LocalWorkers(self._development, self._processes)
 
     @property

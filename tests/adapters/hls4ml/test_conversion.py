@@ -19,6 +19,7 @@ from kerasnac.adapters.hls4ml.conversion import convert
 from kerasnac.adapters.hls4ml.csim import compile_project, emulate
 from kerasnac.adapters.hls4ml.project_files import check_headers
 from kerasnac.adapters.keras.train import layer_outputs, predict
+from kerasnac.adapters.programs import Limits
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.precision import Precision
@@ -305,7 +306,7 @@ def test_a_crash_of_the_firmware_is_an_error_message(body: str, message: str, tm
     project = hand_made(tmp_path, body)
     seconds = 2 if "within 2 s" in message else 120  # starting Python alone takes some on a busy machine
     with pytest.raises(ConversionError, match=message):
-        emulate(project, np.zeros((3, 2), np.float32), limits=csim.Limits(seconds=seconds))
+        emulate(project, np.zeros((3, 2), np.float32), limits=Limits(seconds=seconds))
 
 
 def test_samples_of_the_wrong_size_never_reach_the_firmware(tmp_path: Path) -> None:

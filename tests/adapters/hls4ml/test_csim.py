@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.hls4ml import compile_cache, csim
-from kerasnac.adapters.hls4ml.csim import Limits, compile_project, emulate
+from kerasnac.adapters.hls4ml.compiler import require_compiler
+from kerasnac.adapters.hls4ml.csim import compile_project, emulate
+from kerasnac.adapters.programs import Limits
 from kerasnac.errors import ConversionError, EnvironmentProblem
 
 SCRIPT = """set -e
@@ -141,7 +143,7 @@ def test_a_compiler_that_is_none_is_named(command: str, tmp_path: Path, monkeypa
 
 def test_an_empty_name_of_a_compiler_is_none(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", " ")
-    assert csim.require_compiler() == ["g++"]
+    assert require_compiler() == ["g++"]
 
 
 def test_the_compiler_has_a_limit_of_time(cache: Path, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.progress import Step
+from kerasnac.core.store.versions import versions
 from kerasnac.errors import EnvironmentProblem, RunError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.global_search import global_search
@@ -89,6 +93,11 @@ def die_for_odd(data: Development, item: int) -> int:
     if item % 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return 10 * item
+
+
+def cluster_workers() -> Any:
+    pytest.importorskip("distributed")
+    return importlib.import_module("kerasnac.adapters.workers.cluster")
 
 
 def holds(fingerprint: str) -> bool:
@@ -173,10 +182,60 @@ def test_two_connections_with_the_same_data_do_not_disturb_each_other(
 def test_workers_with_several_threads_are_refused(distributed: Any, vector_classes: Dataset) -> None:
     with (
         distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=":0") as wide,
-        connect(vector_classes.development, wide.scheduler_address) as pool,
         pytest.raises(EnvironmentProblem, match=r"2 threads.*--nthreads 1"),
     ):
-        list(pool.map(add_samples, [1]))
+        connect(vector_classes.development, wide.scheduler_address)
+
+
+def test_workers_that_lack_something_are_refused_at_once_and_when_they_join_later(
+    cluster: Any, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, address = vector_classes.development, cluster.scheduler_address
+    connect(data, address, tmp_path).close()
+    with monkeypatch.context() as patch:
+        patch.setattr("kerasnac.adapters.workers.cluster.versions", lambda: versions() | {"qkeras": "0.1"})
+        with pytest.raises(EnvironmentProblem, match=r"^the Dask worker tcp:.* has qkeras .*, not 0\.1: install"):
+            connect(data, address, tmp_path)
+        patch.setattr(cluster_workers(), "kept_problem", lambda: None)  # As if they had not been there.
+        with (
+            connect(data, address, tmp_path) as pool,
+            pytest.raises(EnvironmentProblem, match=r"^the Dask worker tcp:.* has qkeras"),
+        ):
+            list(pool.map(add_samples, [1]))
+    with connect(data, address, tmp_path) as pool:
+        assert list(pool.map(add_samples, [1])) == [(0, 211)]
+
+
+def test_a_folder_that_is_another_one_under_the_same_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = cluster_workers()
+    monkeypatch.setattr(module, "SHARING", 0.3)
+    demands = module.Demands.of(tmp_path)
+    assert demands.problem() == ""
+    for spoil in ((tmp_path / module.TOKEN).unlink, lambda: module.Demands.of(tmp_path)):
+        spoil()
+        assert demands.problem().startswith(f"does not see the run folder {tmp_path}")
+    assert module.Demands.of(None).problem() == ""
+
+
+def test_without_workers_it_waits_and_then_says_so(
+    distributed: Any, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_workers(), "WORKERLESS", 0.3)
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0") as running,
+        connect(vector_classes.development, running.scheduler_address) as pool,
+        pytest.raises(RunError, match=r"no worker is connected to the Dask scheduler at tcp:.*dask worker tcp:"),
+    ):
+        list(pool.map(add_samples, [1], tick_seconds=0.1))
+
+
+def test_a_server_of_another_kind_is_no_scheduler(vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_workers(), "PATIENCE", 1.0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(EnvironmentProblem, match="no Dask scheduler"):
+            connect(vector_classes.development, f"tcp://127.0.0.1:{server.server_port}")
+        server.shutdown()
 
 
 def test_a_cluster_that_goes_away_is_reported(distributed: Any, vector_classes: Dataset) -> None:

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.training import Training
 from kerasnac.core.space.search_space import Candidate
-from kerasnac.errors import EnvironmentProblem, RunError, TrialError
+from kerasnac.errors import ConfigError, EnvironmentProblem, RunError, TrialError
+from kerasnac.stages.run import Run
 from kerasnac.stages.search.candidate_training import Job, train_candidate
 
 
@@ -189,3 +191,12 @@ def is_running(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("processes", [0, -1, True, 2.0, "2", 10**9])
+def test_a_number_of_processes_that_makes_no_sense(processes: Any, vector_classes: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"^workers: '?{processes}"):
+        LocalWorkers(vector_classes.development, processes)
+    with pytest.raises(ConfigError, match=rf"^workers: '?{processes}"):
+        Run(tmp_path / "run", vector_classes, workers=processes)
+    assert not (tmp_path / "run").exists()

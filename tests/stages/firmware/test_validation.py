@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,18 +20,21 @@ from click.testing import CliRunner
 
 from kerasnac.adapters.keras.build import load_keras
 from kerasnac.adapters.keras.train import predict
+from kerasnac.adapters.programs import Limits
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
+from kerasnac.core.store.progress import Step
 from kerasnac.errors import ConversionError, DataError, EnvironmentProblem, KerasnacError, RunError
 from kerasnac.stages.firmware.delivery import make_firmware
-from kerasnac.stages.firmware.manifest import MANIFEST
+from kerasnac.stages.firmware.manifest import MANIFEST, write_manifest
 from kerasnac.stages.firmware.result import Firmware
 from kerasnac.stages.firmware.validation import validate
 from kerasnac.ui.cli import main
 from tests.networks import layer, normal_weights
+from tests.processes import VARIABLE, marked, wait_for_none, wait_until
 
 NETWORK = Architecture(
     (4,),
@@ -316,3 +321,49 @@ def test_the_page_says_what_the_engineer_needs(firmware: Firmware) -> None:
     for text in ("| dense_1 | 3 | ap_fixed<5,1> | ap_fixed<8,2> | ", "adder levels", "Seed 3", "hls4ml 1.3", firmware.verdict):
         assert text in page
     assert "rule4ml (a neural surrogate of HLS reports): " in page
+
+
+def loop_forever(folder: Path) -> None:
+    """Deliver firmware that never ends, hashes and all, and that compiles at once."""
+    library = json.loads((folder / "emulation.json").read_text())["library"]
+    source = 'extern "C" void kerasnac_float(float*, float*) { for (volatile int i = 0;; i = i + 1) {} }'
+    (folder / "build_lib.sh").write_text(f"echo '{source}' > loop.cpp\ng++ -shared -fPIC loop.cpp -o {library}\n")
+    write_manifest(folder)
+
+
+def test_firmware_that_never_ends_is_not_valid(copy: Path) -> None:
+    loop_forever(copy)
+    steps = list[Step]()
+    found = validate(copy, limits=Limits(5.0), progress=steps.append)
+    assert (found.ok, found.changed) == (False, ())
+    assert found.problem == "the C++ emulation did not finish within 5 s: it said nothing"
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert {"computing 300 samples with QKeras", "compiling the C++ emulation", "emulating 300 samples"} <= {
+        step.text for step in steps
+    }
+    done = CliRunner().invoke(main, ["firmware", "validate", str(copy), "--timeout", "5"])
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[-1] == "NOT valid"
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "soon"])
+def test_a_time_limit_is_a_positive_number(copy: Path, value: str) -> None:
+    done = CliRunner().invoke(main, ["firmware", "validate", str(copy), "--timeout", value])
+    assert done.exit_code == 2
+    assert "timeout" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "step"), [(signal.SIGKILL, "csim.py"), (signal.SIGTERM, "sleep 99"), (signal.SIGINT, "csim.py")]
+)
+def test_nothing_survives_a_validation(number: signal.Signals, step: str, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, mark := uuid.uuid4().hex)
+    loop_forever(copy)
+    if step != "csim.py":
+        edit(copy / "build_lib.sh", "g++", "sleep 99; g++")
+    command = [sys.executable, "-m", "kerasnac", "firmware", "validate", str(copy)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: marked(mark, step), 60)
+        process.send_signal(number)
+        process.wait(10)
+    wait_for_none(mark)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import PositiveInt
@@ -36,6 +36,9 @@ class Attention(Quantizable):
     def choices(self) -> tuple[Choice, ...]:
         own = (Choice(name, getattr(self, name)) for name in ("width", "scores", "activation"))
         return (*own, *self.compression_choices())
+
+    def most_kernels(self, axes: int) -> Mapping[str, float]:
+        return {"conv2d": 4}
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) != 3:

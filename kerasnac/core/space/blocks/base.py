@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,6 +18,7 @@ from pydantic import (
 
 from kerasnac.core.checks import Checked
 from kerasnac.core.network.activations import check_activation
+from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape
 
 T = TypeVar("T")
@@ -114,6 +115,14 @@ class Block(Checked):
     def combinations(self) -> int:
         """Return the number of different picks, counting only the active genes."""
         return math.prod(len(choice.values) for choice in self.choices())
+
+    def most_kernels(self, axes: int) -> Mapping[str, float]:
+        """Return how many layers of each kind with a kernel there are at most; any number, unless a block knows better.
+
+        Args:
+            axes: Number of axes of the network's input; a map keeps them until it is flattened.
+        """
+        return dict.fromkeys(KERNEL_KINDS, math.inf)
 
 
 #: Choices of activation.

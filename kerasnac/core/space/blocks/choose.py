@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from kerasnac.core.checks import shown
+from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.core.network.layers import LayerSpec, Shape
 from kerasnac.core.space.blocks.attention import Attention
 from kerasnac.core.space.blocks.base import ActivationValues, Block, Choice, Picks
@@ -38,6 +39,9 @@ class Nothing(Block):
 
     def choices(self) -> tuple[Choice, ...]:
         return ()
+
+    def most_kernels(self, axes: int) -> Mapping[str, float]:
+        return {}
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         return iter(())
@@ -75,6 +79,10 @@ class Choose(Block):
     def combinations(self) -> int:
         return sum(option.combinations() for option in self.options)
 
+    def most_kernels(self, axes: int) -> Mapping[str, float]:
+        options = [option.most_kernels(axes) for option in self.options]
+        return {kind: max(most.get(kind, 0) for most in options) for kind in KERNEL_KINDS}
+
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         label = str(picks["block"])
         option = self.options[self._labels.index(label)]
@@ -99,6 +107,9 @@ class Residual(Block):
 
     def combinations(self) -> int:
         return self.body.combinations() * len(self.activation)
+
+    def most_kernels(self, axes: int) -> Mapping[str, float]:
+        return self.body.most_kernels(axes)
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         count = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -41,6 +41,9 @@ class Conv(Quantizable):
         own = [[Choice(f"{i}.{name}", getattr(self, name)) for name in fields] for i in range(self.convolutions)]
         return tuple(choice for i, choices in enumerate(own) for choice in (*choices, *self.compression_choices(f"{i}.")))
 
+    def most_kernels(self, axes: int) -> Mapping[str, float]:
+        return {f"conv{axes - 1}d": self.convolutions}
+
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) not in (2, 3):
             raise Infeasible(f"a convolution needs positions, but gets {described(shape)}")
@@ -66,6 +69,9 @@ class Pool(Block):
     def choices(self) -> tuple[Choice, ...]:
         return (Choice("op", self.op), Choice("size", self.size))
 
+    def most_kernels(self, axes: int) -> Mapping[str, float]:
+        return {}
+
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         yield LayerSpec.of("pool", op=picks["op"], size=picks["size"])
         if picks["op"] == "mean":
@@ -86,6 +92,9 @@ class Window(Block):
 
     def choices(self) -> tuple[Choice, ...]:
         return (Choice("start", self.start), Choice("length", self.length))
+
+    def most_kernels(self, axes: int) -> Mapping[str, float]:
+        return {}
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         yield LayerSpec.of("window", start=picks["start"], length=picks["length"])

@@ -93,6 +93,9 @@ class Mlp(_Stack):
     def _linear(self, units: Scalar, kernel: Mapping[str, Any]) -> LayerSpec:
         return LayerSpec.of("dense", units=units, **kernel)
 
+    def most_kernels(self, axes: int) -> Mapping[str, float]:
+        return {"dense": max(self._depths)}
+
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         yield from flattened(shape)
         yield from self._stacked(picks, "all")
@@ -126,6 +129,9 @@ class DeepSets(_Stack):
         if self.bottleneck is None:
             return super().combinations() * len(self.aggregate)
         return self._combinations(more=1) * len(self.bottleneck) * len(self.aggregate)
+
+    def most_kernels(self, axes: int) -> Mapping[str, float]:
+        return {"conv1d": max(self._depths) + (self.bottleneck is not None)}
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) != 2:

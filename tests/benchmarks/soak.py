@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -73,6 +74,8 @@ def main() -> None:
             env=os.environ | {"TMPDIR": str(out / "temporary"), "PYTHONPATH": str(ROOT)},
             stdout=output,
             stderr=output,
+            # A shell starts what is in its background without Ctrl-C, with which the search is to be ended.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             samples = watch(process, out, options.every, time.monotonic() + 3600 * options.hours)
@@ -151,7 +154,7 @@ def size(path: Path) -> int:
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a search as Ctrl-C does, and make sure that it is gone."""
     if process.poll() is None:
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:

@@ -33,7 +33,8 @@ def read_types(folder: Path) -> dict[str, str]:
     path = next(iter(sorted(folder.glob(f"**/firmware/{_DEFINES}"), key=lambda p: len(p.parts))), None)
     if path is None:
         raise ConversionError(f"{folder} is no project of hls4ml: firmware/{_DEFINES} is missing")
-    return {name: kind for kind, name in _TYPEDEF.findall(path.read_text(encoding="utf-8"))}
+    # A damaged file has other types than the proven ones, which is what is to be found out.
+    return {name: kind for kind, name in _TYPEDEF.findall(path.read_text(encoding="utf-8", errors="replace"))}
 
 
 def check_headers(folder: Path) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import InstanceOf, TypeAdapter
+from pydantic import InstanceOf, TypeAdapter, ValidationError
 
 from kerasnac.adapters.hls4ml.conversion import SOFTMAX_OUTPUT
+from kerasnac.core.checks import explained
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
 from kerasnac.core.network.trained import Trained
 from kerasnac.errors import RunError
@@ -194,8 +195,8 @@ class Firmware:
         own = {"folder": folder, "trained": Trained.load(folder / MODEL)}
         try:
             return _FIRMWARE.validate_python(data | own)
-        except ValueError as error:
-            raise RunError(f"{folder / REPORT} is damaged: {error}") from error
+        except ValidationError as error:
+            raise RunError(f"{folder / REPORT} is damaged: {explained(error, 'report')}; make the firmware again") from error
 
 
 _FIRMWARE = TypeAdapter(Firmware)

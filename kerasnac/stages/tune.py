@@ -24,7 +24,7 @@ from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.core.store.names import LONGEST_GIVEN, check_name
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
-from kerasnac.errors import ConfigError, DataError, Infeasible, TrialError
+from kerasnac.errors import ConfigError, DataError, TrialError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.candidate_training import training_seed
 
@@ -224,10 +224,7 @@ def _misfit(reference: Reference, data: Development) -> str:
         return "it is quantized; give a float network"
     if architecture.input_shape != data.input_shape:
         return f"it takes inputs of shape {architecture.input_shape}, the samples of {data.name} have {data.input_shape}"
-    try:
-        output = architecture.nodes[-1].output
-    except Infeasible as error:
-        return f"its layers do not fit together: {error}"
+    output = architecture.output_shape
     needed = (data.task.outputs,)
     return "" if output == needed else f"its outputs have shape {output}, {data.name} needs {needed}"
 

@@ -24,6 +24,7 @@ from kerasnac.errors import ConfigError
 from kerasnac.stages.run import session
 from kerasnac.ui import plots
 from kerasnac.ui.cli import main
+from kerasnac.ui.exits import Exit
 from tests.faults import FAULTS, Fault, Faults, Killed
 from tests.networks import mlp, normal_weights
 from tests.stand_ins import Formula, InProcess
@@ -114,7 +115,7 @@ def checked(kerasnac: Callable[..., Result], folder: Path, whole: dict[str, str]
         else:
             result = kerasnac("run", folder.parent / "faults.yaml", "--out", folder)
             where = f"{fault} at {number}, {faults.calls[number]}"
-            if result.exit_code == 0:  # What has failed was of no importance: a file that is deleted.
+            if result.exit_code == Exit.NO_FIRMWARE:  # What has failed was of no importance: a file that is deleted.
                 assert faults.calls[number][0] in ("unlink", "rmdir"), where
             else:
                 assert result.exit_code == 2, f"{where}: {result.output}"
@@ -122,7 +123,7 @@ def checked(kerasnac: Callable[..., Result], folder: Path, whole: dict[str, str]
                 assert len(lines) == 1, f"{where}: {result.stderr}"
                 assert str(folder) in lines[0], where
     before = {path: path.read_bytes() for path in folder.rglob("*.jsonl")}
-    assert kerasnac("run", folder.parent / "faults.yaml", "--out", folder).exit_code == 0
+    assert kerasnac("run", folder.parent / "faults.yaml", "--out", folder).exit_code == Exit.NO_FIRMWARE
     assert content(folder) == whole, f"{fault} at {number}, {faults.calls[number]}"
     for path, records in before.items():
         kept = records[: records.rfind(b"\n") + 1]
@@ -137,7 +138,7 @@ def undisturbed(request: pytest.FixtureRequest, kerasnac: Callable[..., Result],
     layer = Faults(tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
         layer.install(patch)
-        assert kerasnac("run", tmp_path / "faults.yaml", "--out", tmp_path / "whole").exit_code == 0
+        assert kerasnac("run", tmp_path / "faults.yaml", "--out", tmp_path / "whole").exit_code == Exit.NO_FIRMWARE
     return layer.calls, content(tmp_path / "whole")
 
 
@@ -220,7 +221,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 @pytest.fixture
 def whole_run(kerasnac: Callable[..., Result], tmp_path: Path) -> Path:
     folder = tmp_path / "a/b/c/run"
-    assert kerasnac("run", tmp_path / "faults.yaml", "--out", folder).exit_code == 0
+    assert kerasnac("run", tmp_path / "faults.yaml", "--out", folder).exit_code == Exit.NO_FIRMWARE
     return folder
 
 
@@ -240,7 +241,7 @@ def test_a_damaged_folder_is_mended_or_told_in_one_line(
         assert re.search(f"^error: .*{message}", line), line
         assert "Traceback" not in result.output
     else:
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == Exit.NO_FIRMWARE, result.output
         now = content(whole_run)
         unlike = {key for key in before if now.get(key) != before[key]}
         assert unlike <= ({"compress.jsonl"} if pattern == "compress.jsonl" else set())

@@ -14,7 +14,6 @@ from kerasnac.adapters.keras import train
 from kerasnac.adapters.keras.train import Fit
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -204,7 +203,6 @@ class TestBaselines:
         [
             (mlp(5, 4, 3), r"odd: it takes inputs of shape \(5,\), the samples of vectors have \(6,\)"),
             (mlp(6, 4, 2), r"odd: its outputs have shape \(2,\), vectors needs \(3,\)"),
-            (Architecture((6,), (LayerSpec.of("flatten"), LayerSpec.of("pool", op="max", size=9))), "do not fit together"),
         ],
     )
     def test_what_does_not_fit_is_refused_before_any_training(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import zlib
 from collections.abc import Mapping
@@ -131,7 +133,8 @@ class Trained:
             np.savez_compressed(content, **self.weights)  # type: ignore[arg-type]
         with new_folder(folder) as temporary:
             write_bytes(temporary / "weights.npz", content.getvalue())
-            write_json(temporary / "model.json", self.to_dict())
+            own = self.to_dict()
+            write_json(temporary / "model.json", {**own, "digest": _digest(own, content.getvalue())})
         return folder
 
     def to_dict(self) -> dict[str, Any]:
@@ -192,12 +195,15 @@ class Trained:
             raise RunError(f"{folder} holds no saved model: {path.name} is missing")
         try:
             data = read_object(path)
+            digest = data.pop("digest", None)  # Earlier versions wrote none.
+            described = dict(data)
             architecture = Architecture.from_dict(data["architecture"])
             expected = {f"{node.name}/{part}": w.shape for node in architecture.nodes for part, w in node.weights.items()}
             training, origin = Training(**data["training"]), origin_from_dict(data["origin"])
             model = cls(weights={}, **data | {"architecture": architecture, "training": training, "origin": origin})
             path = folder / "weights.npz"
-            with np.load(path) as arrays:
+            content = path.read_bytes()
+            with np.load(BytesIO(content)) as arrays:
                 weights = {key: arrays[key] for key in arrays.files}
             for key, shape in expected.items():
                 found = weights[key].shape if key in weights else "no such array"
@@ -205,9 +211,17 @@ class Trained:
                     raise RunError(f"{path} is not of this network: {key} is {found}, not {shape}")
                 if weights[key].dtype.kind != "f":
                     raise RunError(f"{path} is damaged: {key} holds {weights[key].dtype}, no floating-point numbers")
+            if digest not in (None, _digest(described, content)):
+                raise RunError(f"{folder} is damaged: model.json or weights.npz has changed since they were saved")
             return replace(model, weights=weights)
         except FileNotFoundError as error:
             raise RunError(f"{folder} holds no saved model: {path.name} is missing") from error
         except _DAMAGE as error:
             reason = error if isinstance(error, KerasnacError) else repr(error)
             raise RunError(f"{path} is damaged, or of another version of kerasnac: {reason}") from error
+
+
+def _digest(described: Mapping[str, Any], weights: bytes) -> str:
+    """Return a hash of all that is saved: a file may be damaged and still be that of a network, of another one."""
+    text = json.dumps(described, sort_keys=True)
+    return hashlib.sha256(text.encode() + b"\0" + weights).hexdigest()

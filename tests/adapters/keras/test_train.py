@@ -16,7 +16,7 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import OPTIMIZERS, SCHEDULES, Training
 from kerasnac.errors import ConfigError
-from tests.networks import mlp
+from tests.networks import mlp, normal_weights
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -197,16 +197,15 @@ def test_penalties_shrink_the_kernels(penalty: dict[str, float], vector_classes:
 
 def test_a_training_that_diverges_has_no_metric(vector_values: Dataset) -> None:
     trained = fit(
-        mlp(6, 8, 2), vector_values.development, Training(epochs=2, learning_rate=1e30, optimizer="sgd", batch_size=32), seed=0
+        mlp(6, 8, 2), vector_values.development, Training(epochs=9, learning_rate=1e3, optimizer="sgd", batch_size=32), seed=0
     )
     assert np.isnan(trained.metric)
     assert not np.isfinite(trained.loss)
 
 
 def test_a_classifier_that_diverges_has_no_accuracy(vector_classes: Dataset) -> None:
-    trained = fit(
-        CLASSIFIER, vector_classes.development, Training(epochs=2, learning_rate=1e38, optimizer="sgd", batch_size=32), seed=0
-    )
+    start = {name: weight * 1e38 for name, weight in normal_weights(CLASSIFIER, seed=0).items()}
+    trained = fit(CLASSIFIER, vector_classes.development, Training(epochs=1, batch_size=32), seed=0, start=start)
     assert np.isnan(trained.metric)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kerasnac.core.settings import FirmwareSettings
-from kerasnac.errors import RunError
+from kerasnac.errors import EnvironmentProblem, RunError
 from kerasnac.stages.firmware import delivery as stage
 from kerasnac.stages.firmware.delivery import make_firmware
 from kerasnac.stages.firmware.manifest import MANIFEST, changes, write_manifest
@@ -27,11 +27,22 @@ FULL = OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize(
-    ("step", "error"),
-    [("convert", KeyboardInterrupt()), ("emulate", FULL), ("write_models", KeyboardInterrupt()), ("write_manifest", FULL)],
+    ("step", "error", "raised"),
+    [
+        ("convert", KeyboardInterrupt(), KeyboardInterrupt),
+        ("emulate", FULL, EnvironmentProblem),
+        ("write_models", KeyboardInterrupt(), KeyboardInterrupt),
+        ("write_manifest", FULL, EnvironmentProblem),
+    ],
 )
 def test_what_is_interrupted_leaves_what_was_there(
-    firmware: Firmware, case: Case, step: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    firmware: Firmware,
+    case: Case,
+    step: str,
+    error: BaseException,
+    raised: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The step is done, and what follows it is not."""
     done = getattr(stage, step)
@@ -43,7 +54,7 @@ def test_what_is_interrupted_leaves_what_was_there(
     monkeypatch.setattr(stage, step, interrupted)
     before = Path(shutil.copytree(firmware.folder, tmp_path / "before"))
     for folder in (before, tmp_path / "new"):
-        with pytest.raises(type(error)):
+        with pytest.raises(raised):
             make_firmware(case.trained, case.split, case.task, folder=folder, part=PART)
     assert [path.name for path in tmp_path.iterdir()] == ["before"]
     assert Firmware.load(before) == replace(firmware, folder=before)

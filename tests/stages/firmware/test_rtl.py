@@ -235,5 +235,5 @@ class TestModels:
         if content is not None:
             (tmp_path / "model.json").write_text(content)
             np.savez(tmp_path / "weights.npz")
-        with pytest.raises(RunError, match=f"{tmp_path} holds no"):
+        with pytest.raises(RunError, match=f"{tmp_path} holds no" if content is None else r"model\.json is damaged"):
             load_model(tmp_path)

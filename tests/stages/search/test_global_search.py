@@ -14,6 +14,7 @@ import pytest
 from kerasnac.adapters.workers import LocalWorkers
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import SearchSettings
@@ -245,7 +246,7 @@ def test_unknown_metrics_are_refused_before_any_training(
         (SearchSpace(input=6, outputs=3, blocks=(Mlp(widths=(4, 8)),)), "no choices: give at least one key a list of values"),
         (
             SearchSpace(input=6, outputs=3, blocks=(Conv(channels=(1, 2)),)),
-            "none of 1000 random genomes .* a convolution needs a map",
+            "none of 1000 random genomes .* a convolution needs positions, but gets a vector of 6 values",
         ),
     ],
 )
@@ -363,7 +364,7 @@ def test_what_the_workers_get_holds_no_test_sample(vector_classes: Dataset) -> N
 
 
 class Broken(Block):
-    """A block whose networks cannot be trained."""
+    """A block whose networks cannot be trained: a table in a float network has no grid to look up."""
 
     block: Literal["broken"] = "broken"
 
@@ -372,14 +373,12 @@ class Broken(Block):
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         yield LayerSpec.of("dense", units=picks["units"])
-        yield LayerSpec.of("activation", fn="unheard-of")
+        yield replace(LayerSpec.of("activation", fn="tanh"), activation=Precision(6, 1))
 
 
 def test_a_task_that_raises_surfaces_with_its_architecture(
     vector_classes: Dataset, workers: LocalWorkers, tmp_path: Path
 ) -> None:
     space = SearchSpace(input=6, outputs=3, blocks=(Broken(),))
-    with pytest.raises(
-        TrialError, match=r"training \[dense-\d unheard-of dense-3\] with seed \d+ failed: KeyError\('unheard-of'\)"
-    ):
+    with pytest.raises(TrialError, match=r"training \[dense-\d tanh dense-3\] with seed \d+ failed: AssertionError\(\)"):
         search(space, vector_classes, tmp_path, workers, TINY)

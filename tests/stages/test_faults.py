@@ -22,6 +22,7 @@ from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.errors import ConfigError
 from kerasnac.stages.run import session
+from kerasnac.stages.run.folder import FILES, FOLDERS
 from kerasnac.ui import plots
 from kerasnac.ui.cli import main
 from kerasnac.ui.exits import Exit
@@ -164,7 +165,7 @@ def test_nothing_is_lost_by_any_call_that_fails(
 
 def test_a_run_writes_where_it_looks_whether_anything_is_in_the_way(undisturbed: tuple[Any, Any]) -> None:
     _, whole = undisturbed
-    assert {name.split("/")[0] for name in whole} <= {*session.FILES, *session.FOLDERS, ".lock"}
+    assert {name.split("/")[0] for name in whole} <= {*FILES, *FOLDERS, ".lock"}
 
 
 def changed(path: Path, **changes: Any) -> None:

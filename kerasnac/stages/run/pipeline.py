@@ -20,7 +20,8 @@ from kerasnac.core.store.progress import Progress, silent
 from kerasnac.errors import ConfigError, RunError
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.firmware.checks import check_firmware
-from kerasnac.stages.run.session import Run, run_folder
+from kerasnac.stages.run.folder import run_folder
+from kerasnac.stages.run.session import Run
 from kerasnac.stages.search.global_search import check_search
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.tune import check_tune

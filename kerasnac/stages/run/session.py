@@ -17,18 +17,16 @@ from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
 from kerasnac.core.settings.yaml_files import load_space
 from kerasnac.core.space.search_space import SearchSpace
-from kerasnac.core.store.files import deleted, read_object, remove_leftovers, write_json, write_text
-from kerasnac.core.store.keys import SCHEMA
+from kerasnac.core.store.files import write_text
 from kerasnac.core.store.locks import FolderLock
-from kerasnac.core.store.memo import Shape
 from kerasnac.core.store.progress import Progress, Step, silent
 from kerasnac.core.store.seeding import derive_seed
-from kerasnac.core.store.versions import versions
-from kerasnac.errors import ConfigError, ConversionError, RunError
+from kerasnac.errors import ConversionError
 from kerasnac.stages.compress.compression import compress
 from kerasnac.stages.compress.mixed_precision import mixed_precision
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
+from kerasnac.stages.run.folder import check_there, prepare, run_folder
 from kerasnac.stages.run.jobs import ConvertJob, ScoreJob, convert_one, score_one
 from kerasnac.stages.search.global_search import global_search
 from kerasnac.stages.search.result import SearchResult
@@ -39,35 +37,6 @@ if TYPE_CHECKING:
 
 #: Seconds after which a conversion says why it takes so long.
 LONG = 60
-
-#: Name of the file that says which data, seed and versions a run folder is of.
-DESCRIPTION = "run.json"
-
-_SHAPE = Shape({"schema": int, "seed": int, "data": str, "versions": dict[str, str]})
-
-#: Names of the files that a run writes, and of the folders.
-FILES = (
-    DESCRIPTION,
-    *("run.yaml", "search.csv", "compress.csv", "summary.txt"),
-    *("search.jsonl", "costs.jsonl", "generations.jsonl", "tune.jsonl", "compress.jsonl", "mixed.jsonl"),
-    *("search.png", "convergence.png", "tune.png", "compress.png"),
-)
-FOLDERS = ("searched", "tuned", "compressed", "firmware")
-
-
-def run_folder(path: Path | str) -> Path:
-    """Return the absolute path of a run folder.
-
-    Raises:
-        ConfigError: If it is no path, or links that lead to each other.
-    """
-    try:
-        if not str(path):
-            raise ValueError("it is empty")
-        return Path(path).resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"the run folder {str(path)!r:.200} is no path: {reason}; choose another one with --out") from error
 
 
 class Run:
@@ -105,10 +74,7 @@ class Run:
         self._processes, self._scheduler = workers, scheduler
         self._lock = FolderLock(self.folder)
         try:
-            self._check_names()
-            self._describe()
-            for place in (self.folder, *(self.folder / name for name in FOLDERS)):
-                remove_leftovers(place)
+            prepare(self.folder, self.seed, self._development.fingerprint, self.data.describe())
         except BaseException:
             self._lock.close()
             raise
@@ -219,8 +185,7 @@ class Run:
             RunError: If the run is closed, or its folder was deleted or replaced.
         """
         self._lock.check()
-        if not (self.folder / DESCRIPTION).is_file():
-            raise deleted(self.folder)
+        check_there(self.folder)
 
     def close(self) -> None:
         """End the worker processes and release the folder; a closed run trains nothing, and closing it again is harmless."""
@@ -258,54 +223,3 @@ class Run:
     def _write_table(self, frame: Any, name: str) -> None:
         self.check()
         write_text(self.folder / name, frame.to_csv(index=False))
-
-    def _check_names(self) -> None:
-        """Make sure that nothing is in the way of what the run is going to write.
-
-        Raises:
-            RunError: If a file is where a folder belongs, or the other way round.
-        """
-        for name in FILES:
-            path = self.folder / name
-            if path.is_dir():
-                raise RunError(f"{path} is a folder, and a file of this name is to be written: move it away")
-            if path.is_symlink():
-                raise RunError(f"{path} is a link, and nothing is written outside a run folder: put the file in its place")
-        for name in FOLDERS:
-            path = self.folder / name
-            if path.is_symlink():
-                raise RunError(f"{path} is a link, and nothing is written outside a run folder: put the folder in its place")
-            if path.exists() and not path.is_dir():
-                raise RunError(f"{path} is no folder, and a folder of this name is to be written: move it away")
-
-    def _describe(self) -> None:
-        """Write schema, data and seed of the run, or check them against those of the folder.
-
-        Raises:
-            RunError: If the folder is of another schema, of other data or of another seed.
-        """
-        own = {"schema": SCHEMA, "seed": self.seed, "data": self._development.fingerprint, "dataset": self.data.describe()}
-        path = self.folder / DESCRIPTION
-        if path.exists() or path.is_symlink():
-            remedy = "restore it, or delete it and go on with the same data and seed: all that is computed is found again"
-            before = read_object(path, remedy)
-            made_by = before.get("versions")
-            if before.get("schema") != SCHEMA and isinstance(made_by, dict):
-                version = made_by.get("kerasnac", "unknown")
-                raise RunError(
-                    f"{self.folder} holds a run of another schema: kerasnac {version} made it and reads it, this is "
-                    f"{versions()['kerasnac']}; choose another folder, or install that version"
-                )
-            try:
-                _SHAPE.check(before)
-            except KeyError as error:
-                raise RunError(f"{path} is damaged: {error} is missing; {remedy}") from None
-            except TypeError as error:
-                raise RunError(f"{path} is damaged: {error}; {remedy}") from None
-            for key, what in (("seed", "another seed"), ("data", "other data")):
-                if before[key] != own[key]:
-                    raise RunError(
-                        f"{self.folder} holds a run with {what} ({before[key]}, now {own[key]}): choose another folder"
-                    )
-        else:
-            write_json(path, own | {"versions": versions()})

@@ -32,12 +32,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from kerasnac.adapters.keras import pruning, train
-from kerasnac.core.network.quantization import ActivationRange
-from kerasnac.stages.run import session
-from kerasnac.ui import plots
 from kerasnac.ui.cli import main
-from tests.stand_ins import Formula, InProcess
+from tests.stand_ins import without_trainings
 
 ROOT = Path(__file__).parents[1]
 
@@ -99,54 +95,6 @@ OUTSIDE = "KERASNAC_TEST_OUTSIDE"
 
 class Hang(BaseException):
     """A command took too long."""
-
-
-# A run without trainings.
-
-
-class Drawing:
-    """Stands in for a figure."""
-
-    def savefig(self, file: Any, **options: Any) -> None:
-        if hasattr(file, "write"):
-            file.write(b"a drawing")
-        else:
-            Path(file).write_bytes(b"a drawing")
-
-
-def without_trainings(patch: pytest.MonkeyPatch, *, drawings: bool = False) -> Formula:
-    """Put formulas in place of all that needs TensorFlow, and simple files in place of conversions and drawings.
-
-    Args:
-        patch: Undoes it.
-        drawings: Draw the real ones.
-    """
-    formula = Formula()
-
-    def pruned(*arguments: Any, trained: Any, fractions: Any, **options: Any) -> train.Fit:
-        return formula(*arguments, **options)
-
-    def snapshot(*arguments: Any, snapshot_epoch: int, **options: Any) -> tuple[train.Fit, Any]:
-        return formula(*arguments, **options), options["start"]
-
-    def ranges(architecture: Any, *arguments: Any, **options: Any) -> dict[str, ActivationRange]:
-        names = [node.name for node in architecture.nodes if node.layer.kind == "activation"]
-        return {name: ActivationRange((-1.0, 1.0), (0.0, 1.0)) for name in names}
-
-    def predict(architecture: Any, weights: Any, x: Any) -> Any:
-        return np.tanh(x[:, :2]).astype(np.float32)
-
-    patch.setattr(session, "LocalWorkers", InProcess)
-    patch.setattr(session, "convert_one", lambda data, job: "there is no firmware in this test")
-    patch.setattr(train, "fit", formula)
-    patch.setattr(train, "predict", predict)
-    patch.setattr(train, "activation_ranges", ranges)
-    patch.setattr(pruning, "fit_pruned", pruned)
-    patch.setattr(pruning, "fit_with_snapshot", snapshot)
-    if not drawings:
-        for name in ("search", "convergence", "tuning", "compression"):
-            patch.setattr(plots, name, lambda *arguments, **options: Drawing())
-    return formula
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
+from kerasnac.adapters.keras import pruning, train
 from kerasnac.adapters.keras.train import Fit
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.quantization import ActivationRange
 from kerasnac.core.network.training import Training
 from kerasnac.core.store.seeding import derive_seed
+from kerasnac.stages.run import session
+from kerasnac.ui import plots
 
 
 class InProcess:
@@ -66,3 +71,46 @@ class Formula:
             parts = ((f"{node.name}/{part}", weight) for node in architecture.nodes for part, weight in node.weights.items())
             weights = {name: np.full(weight.shape, metric, np.float32) for name, weight in parts}
         return Fit(dict(weights), metric, 1 - metric, training.epochs, 0.1)
+
+
+class Drawing:
+    """Stands in for a figure."""
+
+    def savefig(self, file: Any, **options: Any) -> None:
+        file.write(b"a drawing")
+
+
+def without_trainings(patch: pytest.MonkeyPatch, *, drawings: bool = False) -> Formula:
+    """Put formulas in place of all that needs TensorFlow, and simple files in place of conversions and drawings.
+
+    Args:
+        patch: Undoes it.
+        drawings: Draw the real ones.
+    """
+    formula = Formula()
+
+    def pruned(*arguments: Any, trained: Any, fractions: Any, **options: Any) -> train.Fit:
+        return formula(*arguments, **options)
+
+    def snapshot(*arguments: Any, snapshot_epoch: int, **options: Any) -> tuple[train.Fit, Any]:
+        return formula(*arguments, **options), options["start"]
+
+    def ranges(architecture: Any, *arguments: Any, **options: Any) -> dict[str, ActivationRange]:
+        names = [node.name for node in architecture.nodes if node.layer.kind == "activation"]
+        return {name: ActivationRange((-1.0, 1.0), (0.0, 1.0)) for name in names}
+
+    def predict(architecture: Any, weights: Any, x: Any) -> Any:
+        return np.tanh(x[:, :2]).astype(np.float32)
+
+    patch.setattr(session, "LocalWorkers", InProcess)
+    patch.setattr(session, "convert_one", lambda data, job: "there is no firmware in this test")
+    patch.setattr(train, "fit", formula)
+    patch.setattr(train, "predict", predict)
+    patch.setattr(train, "activation_ranges", ranges)
+    patch.setattr(pruning, "fit_pruned", pruned)
+    patch.setattr(pruning, "fit_gradually_pruned", lambda *a, fractions, **options: formula(*a, **options))
+    patch.setattr(pruning, "fit_with_snapshot", snapshot)
+    if not drawings:
+        for name in ("search", "convergence", "tuning", "compression"):
+            patch.setattr(plots, name, lambda *arguments, **options: Drawing())
+    return formula

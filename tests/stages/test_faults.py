@@ -16,19 +16,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from kerasnac.adapters.keras import pruning, train
-from kerasnac.core.network.quantization import ActivationRange
+from kerasnac.adapters.keras import train
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.errors import ConfigError
-from kerasnac.stages.run import session
 from kerasnac.stages.run.folder import FILES, FOLDERS
-from kerasnac.ui import plots
 from kerasnac.ui.cli import main
 from kerasnac.ui.exits import Exit
 from tests.faults import FAULTS, Fault, Faults, Killed
 from tests.networks import mlp, normal_weights
-from tests.stand_ins import Formula, InProcess
+from tests.stand_ins import Formula, without_trainings
 
 RUN = """
 name: faults
@@ -63,11 +60,9 @@ CODESIGN = (
 )
 
 
-class Drawing:
-    """Stands in for a figure."""
-
-    def savefig(self, file: Any, **options: Any) -> None:
-        file.write(b"a drawing")
+@pytest.fixture
+def formula(monkeypatch: pytest.MonkeyPatch) -> Formula:
+    return without_trainings(monkeypatch)
 
 
 @pytest.fixture
@@ -76,26 +71,6 @@ def kerasnac(formula: Formula, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     x = np.random.default_rng(0).normal(size=(100, 4))
     np.savez(tmp_path / "data.npz", x=x, y=(x[:, 0] > 0).astype(int))
     (tmp_path / "faults.yaml").write_text(RUN)
-
-    def pruned(*arguments: Any, trained: Any, fractions: Any, **options: Any) -> train.Fit:
-        return formula(*arguments, **options)
-
-    def snapshot(*arguments: Any, snapshot_epoch: int, **options: Any) -> tuple[train.Fit, Any]:
-        return formula(*arguments, **options), options["start"]
-
-    def ranges(architecture: Any, *arguments: Any, **options: Any) -> dict[str, ActivationRange]:
-        names = [node.name for node in architecture.nodes if node.layer.kind == "activation"]
-        return {name: ActivationRange((-1.0, 1.0), (0.0, 1.0)) for name in names}
-
-    monkeypatch.setattr(session, "LocalWorkers", InProcess)
-    monkeypatch.setattr(train, "activation_ranges", ranges)
-    monkeypatch.setattr(train, "predict", lambda architecture, weights, x: np.tanh(x[:, :2]).astype(np.float32))
-    monkeypatch.setattr(pruning, "fit_pruned", pruned)
-    monkeypatch.setattr(pruning, "fit_gradually_pruned", lambda *a, fractions, **options: formula(*a, **options))
-    monkeypatch.setattr(pruning, "fit_with_snapshot", snapshot)
-    for name in ("search", "convergence", "tuning", "compression"):
-        monkeypatch.setattr(plots, name, lambda *arguments: Drawing())
-    monkeypatch.setattr(session, "convert_one", lambda data, job: "not here")
     return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 
 

@@ -9,14 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, Required
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError, with_config
-from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+from pydantic import Field, TypeAdapter, ValidationError
 
-from kerasnac.core.checks import CHECKED, Size, explained, shown
-from kerasnac.core.network.activations import check_activation
+from kerasnac.core.checks import CHECKED, explained, shown
+from kerasnac.core.network.parameters import (
+    ActivationParameters,
+    ConvParameters,
+    DenseParameters,
+    LayerNormParameters,
+    MatMulParameters,
+    NoParameters,
+    OutputParameters,
+    PoolParameters,
+    ReshapeParameters,
+    WindowParameters,
+    validator,
+)
 from kerasnac.core.network.precision import Precision
 from kerasnac.errors import ConfigError, Infeasible
 
@@ -55,7 +65,7 @@ class LayerSpec:
     def __post_init__(self) -> None:
         kind = kind_of(self)
         try:
-            params = _validator(kind.parameters).validate_python(dict(self.params))
+            params = validator(kind.parameters).validate_python(dict(self.params))
         except ValidationError as error:
             raise ConfigError(explained(error, self.kind)) from None
         try:
@@ -153,89 +163,6 @@ def _by(sizes: Sequence[int]) -> str:
 
 #: Offsets of the layers that a layer reads, those of files included.
 _OFFSETS: TypeAdapter[tuple[int, ...]] = TypeAdapter(Annotated[tuple[Annotated[int, Field(lt=0)], ...], CHECKED])
-
-
-@with_config(ConfigDict(extra="forbid"))
-class NoParameters(TypedDict):
-    """Parameters of a kind without any."""
-
-
-@with_config(ConfigDict(extra="forbid"))
-class KernelParameters(TypedDict, total=False):
-    """Parameters of all kinds with a kernel."""
-
-    weight_bits: Annotated[int, Field(ge=2, le=16)]
-    sparsity: Annotated[float, Field(ge=0, lt=1)]
-
-
-@with_config(ConfigDict(extra="forbid"))
-class OutputParameters(TypedDict, total=False):
-    """Parameters of all kinds whose output can have a bit width of its own."""
-
-    activation_bits: Annotated[int, Field(ge=2, le=16)]
-
-
-class DenseParameters(KernelParameters):
-    """Parameters of :class:`Dense`."""
-
-    units: Required[Size]
-
-
-class ConvParameters(KernelParameters):
-    """Parameters of :class:`Conv`."""
-
-    filters: Required[Size]
-    kernel: Required[Size]
-    stride: Required[Size]
-    padding: Required[Literal["valid", "same"]]
-
-
-@with_config(ConfigDict(extra="forbid"))
-class MatMulParameters(TypedDict):
-    """Parameters of :class:`MatMul`."""
-
-    transpose: bool
-
-
-@with_config(ConfigDict(extra="forbid"))
-class LayerNormParameters(TypedDict):
-    """Parameters of :class:`LayerNorm`."""
-
-    axes: Literal["all", "last"]
-
-
-class ActivationParameters(OutputParameters):
-    """Parameters of :class:`Activation`."""
-
-    fn: Required[Annotated[str, AfterValidator(check_activation)]]
-
-
-@with_config(ConfigDict(extra="forbid"))
-class ReshapeParameters(TypedDict):
-    """Parameters of :class:`Reshape`."""
-
-    shape: Annotated[tuple[Size, ...], Field(min_length=1)]
-
-
-@with_config(ConfigDict(extra="forbid"))
-class PoolParameters(TypedDict):
-    """Parameters of :class:`Pool`."""
-
-    op: Literal["max", "mean"]
-    size: NonNegativeInt
-
-
-@with_config(ConfigDict(extra="forbid"))
-class WindowParameters(TypedDict):
-    """Parameters of :class:`Window`."""
-
-    start: NonNegativeInt
-    length: Size
-
-
-@cache
-def _validator(parameters: type) -> TypeAdapter[dict[str, Any]]:
-    return TypeAdapter(Annotated[parameters, CHECKED])  # type: ignore[arg-type]
 
 
 class Kind:

@@ -1,0 +1,96 @@
+"""Names, types and bounds of the parameters of each kind of layer."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Literal, Required
+
+from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, TypeAdapter, with_config
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from kerasnac.core.checks import CHECKED, Size
+from kerasnac.core.network.activations import check_activation
+
+
+@with_config(ConfigDict(extra="forbid"))
+class NoParameters(TypedDict):
+    """Parameters of a kind without any."""
+
+
+@with_config(ConfigDict(extra="forbid"))
+class KernelParameters(TypedDict, total=False):
+    """Parameters of all kinds with a kernel."""
+
+    weight_bits: Annotated[int, Field(ge=2, le=16)]
+    sparsity: Annotated[float, Field(ge=0, lt=1)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class OutputParameters(TypedDict, total=False):
+    """Parameters of all kinds whose output can have a bit width of its own."""
+
+    activation_bits: Annotated[int, Field(ge=2, le=16)]
+
+
+class DenseParameters(KernelParameters):
+    """Parameters of :class:`Dense`."""
+
+    units: Required[Size]
+
+
+class ConvParameters(KernelParameters):
+    """Parameters of :class:`Conv`."""
+
+    filters: Required[Size]
+    kernel: Required[Size]
+    stride: Required[Size]
+    padding: Required[Literal["valid", "same"]]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class MatMulParameters(TypedDict):
+    """Parameters of :class:`MatMul`."""
+
+    transpose: bool
+
+
+@with_config(ConfigDict(extra="forbid"))
+class LayerNormParameters(TypedDict):
+    """Parameters of :class:`LayerNorm`."""
+
+    axes: Literal["all", "last"]
+
+
+class ActivationParameters(OutputParameters):
+    """Parameters of :class:`Activation`."""
+
+    fn: Required[Annotated[str, AfterValidator(check_activation)]]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class ReshapeParameters(TypedDict):
+    """Parameters of :class:`Reshape`."""
+
+    shape: Annotated[tuple[Size, ...], Field(min_length=1)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class PoolParameters(TypedDict):
+    """Parameters of :class:`Pool`."""
+
+    op: Literal["max", "mean"]
+    size: NonNegativeInt
+
+
+@with_config(ConfigDict(extra="forbid"))
+class WindowParameters(TypedDict):
+    """Parameters of :class:`Window`."""
+
+    start: NonNegativeInt
+    length: Size
+
+
+@cache
+def validator(parameters: type) -> TypeAdapter[dict[str, Any]]:
+    """Return the check of the parameters that one of these classes declares."""
+    return TypeAdapter(Annotated[parameters, CHECKED])  # type: ignore[arg-type]

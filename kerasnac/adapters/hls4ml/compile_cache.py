@@ -1,7 +1,8 @@
 """Compiled emulations by the content of their sources: what was compiled once is not compiled again.
 
 An entry is one file, ``<key>-<hash of its content>.so``. It takes its name when it is whole, so that concurrent writers
-do not disturb each other, and a file that its name does not fit is not used.
+do not disturb each other, and a file that its name does not fit is not used. Beside it, ``<key>.log`` has what the compiler
+said.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def cache_key(project: Path, compiler: Sequence[str]) -> str:
     return digest.hexdigest()[:32]
 
 
-def fetch(key: str, target: Path) -> bool:
-    """Copy an entry to a file; False if there is none. A damaged entry is removed."""
+def fetch(key: str, target: Path, log: Path) -> bool:
+    """Copy an entry and what the compiler said to files; False if there is none. A damaged entry is removed."""
     folder = cache_folder() / "emulation"
     for entry in sorted(folder.glob(f"{key}-*.so")):
         try:
@@ -64,7 +65,12 @@ def fetch(key: str, target: Path) -> bool:
             with suppress(PermissionError):  # in a cache that is only read it stays, and is not used
                 entry.unlink(missing_ok=True)
             continue
+        try:
+            said = (folder / f"{key}.log").read_bytes()
+        except OSError:
+            said = b"compiled before, from the very same sources\n"
         _write(content, target)
+        log.write_bytes(said)
         if os.access(entry, os.W_OK):
             with suppress(FileNotFoundError):  # another process has just removed it
                 os.utime(entry)
@@ -72,16 +78,18 @@ def fetch(key: str, target: Path) -> bool:
     return False
 
 
-def store(key: str, library: Path) -> None:
-    """Keep a library; warn where the folder of the cache cannot be written."""
+def store(key: str, library: Path, log: Path) -> None:
+    """Keep a library and what the compiler said; warn where the folder of the cache cannot be written."""
     folder = cache_folder() / "emulation"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = library.read_bytes()
+        _write(log.read_bytes(), folder / f"{key}.log")
         _write(content, folder / f"{key}-{_hash(content)}.so")
         entries = sorted(folder.glob("*.so"), key=_last_use)
         for old in entries[:-ENTRIES]:
             old.unlink(missing_ok=True)
+            old.with_name(f"{old.stem.partition('-')[0]}.log").unlink(missing_ok=True)
     except OSError as error:
         warnings.warn(
             f"compiled emulations are not kept: {folder}: {error.strerror}; set KERASNAC_CACHE to a folder that can be written",

@@ -73,8 +73,7 @@ def compile_project(
     library = project / interface(project)["library"]
     log = log or project / "compile.log"
     key = cache_key(project, compiler)
-    if fetch(key, library):
-        log.write_text(f"compiled before, from the very same sources: {key}\n", encoding="utf-8")
+    if fetch(key, library, log):
         return False
     library.unlink(missing_ok=True)  # That of other sources must not pass for this one.
     done = run_program(["bash", "build_lib.sh"], log=log, limits=limits, folder=project, tick=tick)
@@ -89,7 +88,7 @@ def compile_project(
         raise ConversionError(
             f"the C++ emulation does not compile{_memory_hint(lines, limits)}: {first} (all of it in {where})"
         )
-    store(key, library)
+    store(key, library, log)
     return True
 
 

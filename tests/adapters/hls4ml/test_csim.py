@@ -16,6 +16,7 @@ from kerasnac.adapters.programs import Limits
 from kerasnac.errors import ConversionError, EnvironmentProblem
 
 SCRIPT = """set -e
+echo said
 ${CXX:-g++} -shared -fPIC firmware/f.cpp -o firmware/f.so
 """
 
@@ -48,7 +49,7 @@ def test_the_same_sources_are_compiled_once(cache: Path, tmp_path: Path) -> None
     assert [compile_project(folder) for folder in (first, second, other, first)] == [True, False, True, False]
     assert [emulate(folder, X).tolist() for folder in (second, other)] == [[[2], [-2]], [[4], [4]]]
     assert len(list(cache.glob("*.so"))) == 2
-    assert "compiled before" in (second / "compile.log").read_text()
+    assert (second / "compile.log").read_text() == (first / "compile.log").read_text() == "said\n"
 
 
 def test_a_library_of_other_sources_does_not_stay(cache: Path, tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_a_damaged_entry_that_cannot_be_removed_is_not_used(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "unlink", forbidden)
-    assert not compile_cache.fetch(entry.stem.split("-")[0], tmp_path / "target.so")
+    assert not compile_cache.fetch(entry.stem.split("-")[0], tmp_path / "target.so", tmp_path / "compile.log")
     assert not (tmp_path / "target.so").exists()
 
 

@@ -17,7 +17,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return make_whole(tmp_path_factory.mktemp("whole"))
 
 
-@pytest.mark.parametrize("number", range(100))
+@pytest.mark.parametrize("number", range(60))
 def test_a_damaged_run(number: int, whole: Whole, tmp_path: Path) -> None:
     verdict = check(number, whole, tmp_path / "case")
     assert not verdict.failures, str(verdict)
@@ -38,5 +38,5 @@ def test_a_run_without_damage_has_the_same_results(whole: Whole, tmp_path: Path)
 
 @pytest.mark.slow
 def test_many_damaged_runs(tmp_path: Path) -> None:
-    failed = survey(100, 3100, tmp_path)
+    failed = survey(60, 3060, tmp_path)
     assert not failed, f"\n{by_cause(failed)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Required, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from kerasnac.core.checks import Checked, Seed, check_arguments, checked, shown,
 from kerasnac.core.data.dataset import Task
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import KINDS, LayerSpec, Required
+from kerasnac.core.network.layers import KINDS, LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.settings import CompressSettings, RunSettings, SearchSettings
 from kerasnac.core.settings.yaml_files import dump

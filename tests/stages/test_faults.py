@@ -122,7 +122,7 @@ def test_nothing_is_lost_by_a_call_that_fails(
     undisturbed: tuple[Any, Any], kerasnac: Callable[..., Result], tmp_path: Path
 ) -> None:
     calls, whole = undisturbed
-    step = len(calls) // 4
+    step = len(calls) // 2
     for first, fault in enumerate(FAULTS):
         for number in range(first * step // len(FAULTS), len(calls), step):
             checked(kerasnac, tmp_path / f"{fault}{number}", whole, fault, number)

@@ -49,6 +49,12 @@ def keras() -> Any:
     return tensorflow().keras
 
 
+@pytest.fixture(scope="session")
+def da4ml() -> Any:
+    """The package that makes adder graphs; tests of what it has a part in are skipped without."""
+    return pytest.importorskip("da4ml")
+
+
 @pytest.fixture
 def in_process(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs work in this process, where TensorFlow is already imported; tests of the workers are elsewhere."""

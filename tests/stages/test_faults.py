@@ -27,6 +27,8 @@ from tests.faults import FAULTS, Fault, Faults, Killed
 from tests.networks import mlp, normal_weights
 from tests.stand_ins import Formula, without_trainings
 
+pytestmark = pytest.mark.usefixtures("da4ml")
+
 RUN = """
 name: faults
 space:

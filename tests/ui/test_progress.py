@@ -6,7 +6,6 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from IPython import display
 from rich.console import Console
 
 from kerasnac.core.store.progress import Step
@@ -47,6 +46,7 @@ def test_a_terminal_gets_a_bar_per_stage() -> None:
 
 
 def test_a_notebook_gets_a_line_per_stage_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    display = pytest.importorskip("IPython.display")
     shown: list[list[str]] = []
 
     class Handle:

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client, KilledWorker, Worker, WorkerPlugin
-from distributed.comm.core import connect
+from distributed.comm.core import CommClosedError, connect
 from distributed.versions import VersionMismatchWarning
 
 from kerasnac.adapters.workers.base import Item, Result, Task, Workers, keep_data, kept_problem, run_item
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.store.files import write_text
 from kerasnac.core.store.versions import versions
-from kerasnac.errors import EnvironmentProblem, RunError
+from kerasnac.errors import EnvironmentProblem, KerasnacError, RunError
 
 log = logging.getLogger("kerasnac")
 
@@ -33,6 +33,9 @@ PATIENCE = 5.0
 
 #: Seconds to wait for a worker where there is none: one that has died may be started again.
 WORKERLESS = 30.0
+
+#: How often the data are sent to workers of which some die while they get them.
+ATTEMPTS = 5
 
 #: Seconds after which the machines that share a folder see a new file.
 SHARING = 5.0
@@ -99,14 +102,27 @@ class ClusterWorkers(Workers):
         """
         demands = Demands.of(folder)
         try:
-            self._client.register_plugin(_DataPlugin(data, demands), name=self._plugin)
-            problems = self._client.run(kept_problem)
+            problems = self._send_again(_DataPlugin(data, demands))
         except Exception as error:  # Any that loading kerasnac raises in a worker.
             raise EnvironmentProblem(
                 f"the workers of {self._address} cannot load kerasnac; install the same version there: {_line(error)}"
             ) from error
         for problem in filter(None, problems.values()):
             raise problem
+
+    def _send_again(self, plugin: WorkerPlugin) -> dict[str, KerasnacError | None]:
+        """Send a plugin to the workers as :meth:`_send` does, again if one dies meanwhile."""
+        for _ in range(ATTEMPTS - 1):
+            with suppress(CommClosedError):
+                return self._send(plugin)
+            time.sleep(1)
+        return self._send(plugin)
+
+    def _send(self, plugin: WorkerPlugin) -> dict[str, KerasnacError | None]:
+        """Send a plugin to the workers; return the reasons why they cannot work."""
+        self._client.register_plugin(plugin, name=self._plugin)
+        problems: dict[str, KerasnacError | None] = self._client.run(kept_problem)
+        return problems
 
     @property
     def _plugin(self) -> str:

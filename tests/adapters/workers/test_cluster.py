@@ -116,6 +116,22 @@ def test_what_a_task_raises_comes_out_as_it_is_and_workers_go_on(dask: Workers) 
     assert list(dask.map(add_samples, [5])) == [(0, 215)]
 
 
+def test_a_worker_that_dies_while_it_gets_the_data_does_not_end_the_run(
+    cluster: Any, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, failures = cluster_workers(), iter([True, True, False])
+    send = module.ClusterWorkers._send
+
+    def sometimes(workers: Any, plugin: Any) -> Any:
+        if next(failures):
+            raise module.CommClosedError("Address removed.")
+        return send(workers, plugin)
+
+    monkeypatch.setattr(module.ClusterWorkers, "_send", sometimes)
+    with connect(vector_classes.development, cluster.scheduler_address) as workers:
+        assert list(workers.map(add_samples, [1])) == [(0, 211)]
+
+
 def test_a_search_is_the_same_on_processes_and_on_a_cluster_whose_worker_is_killed(
     distributed: Any, workers: LocalWorkers, mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:

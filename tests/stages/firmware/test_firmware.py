@@ -56,6 +56,7 @@ def test_the_folder_holds_all_that_was_compared(firmware: Firmware, case: Case) 
     np.testing.assert_array_equal(outputs, predict(saved.architecture, saved.weights, case.split.x)[:1000])
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_costs_of_the_adder_graph_have_one_name(firmware: Firmware, case: Case) -> None:
     settings = AdderGraphSettings(latency_cutoff=2)
     costs = adder_graph_costs(case.trained.architecture, case.trained.weights, settings, board(PART))
@@ -87,6 +88,7 @@ def test_softmax_on_the_chip_agrees_with_keras(firmware: Firmware) -> None:
     assert "softmax on chip" in firmware.report()
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_an_exact_softmax_is_part_of_the_network(case: Case, tmp_path: Path) -> None:
     made = make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", part=PART, softmax="exact")
     assert made.bit_exact
@@ -153,6 +155,7 @@ def wrong_graph(graph: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
 RIGHT_GRAPH = AdderGraph.predict
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_an_adder_graph_that_differs_is_an_error(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AdderGraph, "predict", wrong_graph)
     with pytest.raises(ConversionError, match=r"small: the adder graph is NOT bit-exact: 1 of 4500 .*sample 7, output 1"):
@@ -163,6 +166,7 @@ def test_an_adder_graph_that_differs_is_an_error(case: Case, tmp_path: Path, mon
     assert "when the folder was made: the adder graph is NOT bit-exact" in found.report()
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_an_adder_graph_that_differs_is_in_every_verdict(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AdderGraph, "predict", wrong_graph)
     made = make_firmware(case.trained, case.split, case.task, folder=tmp_path / "fw", part=PART, exact=False)

@@ -79,6 +79,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_a_report_has_all_that_was_compared(firmware: Firmware) -> None:
     assert firmware.bit_exact
     assert (firmware.inputs.off_grid, firmware.inputs.out_of_range) == (300, 1)
@@ -316,6 +317,7 @@ def test_the_model_of_the_folder_is_the_network(firmware: Firmware) -> None:
         load_keras(firmware.folder.parent / "broken.keras")
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_the_page_says_what_the_engineer_needs(firmware: Firmware) -> None:
     page = (firmware.folder / "summary.md").read_text()
     for text in ("| dense_1 | 3 | ap_fixed<5,1> | ap_fixed<8,2> | ", "adder levels", "Seed 3", "hls4ml 1.3", firmware.verdict):

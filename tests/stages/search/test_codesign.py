@@ -73,6 +73,7 @@ def codesign_job(candidate: Candidate, **options: Any) -> Job:
     return Job(candidate, TRAINING, 1, quantized=QuantizedTraining(TRAINING.with_(epochs=6, schedule="cosine"), **options))
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_a_candidate_is_pruned_to_its_sparsities_and_costs_what_its_weights_cost(
     space: SearchSpace, vector_classes: Dataset, keras: Any
 ) -> None:
@@ -137,6 +138,7 @@ def test_the_quantized_training_follows_the_float_one(
 # Searches.
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_a_search_optimises_the_costs_that_its_trainings_measure(
     space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:
@@ -157,6 +159,7 @@ def test_a_search_optimises_the_costs_that_its_trainings_measure(
     assert not again.jobs
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_other_settings_of_the_graph_or_of_the_quantized_training_are_another_search(
     space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:
@@ -171,6 +174,7 @@ def test_other_settings_of_the_graph_or_of_the_quantized_training_are_another_se
         assert len(workers.jobs) == 20, changes
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_a_budget_on_measured_costs_bounds_the_front(space: SearchSpace, vector_classes: Dataset, tmp_path: Path) -> None:
     free = found(space, vector_classes, tmp_path / "free")
     costs = sorted(e.metrics["adder_luts"] for e in free.trained)
@@ -180,6 +184,7 @@ def test_a_budget_on_measured_costs_bounds_the_front(space: SearchSpace, vector_
     assert max(e.metrics["adder_luts"] for e in bound.front) <= budget
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_who_has_no_adder_graph_after_training_is_infeasible_and_not_trained_again(
     space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:
@@ -208,6 +213,7 @@ def test_trained_weights_need_a_space_with_widths_or_sparsities(mlp_space: Searc
 # What follows.
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_compression_ends_at_the_sparsities_of_the_search(
     space: SearchSpace, vector_classes: Dataset, keras: Any, tmp_path: Path
 ) -> None:
@@ -235,6 +241,7 @@ def test_compression_ends_at_the_sparsities_of_the_search(
     assert parent.bops > 10 * model.bops  # a float network is one of 32 bits
 
 
+@pytest.mark.usefixtures("da4ml")
 def test_the_network_of_the_search_is_the_first_point_of_its_compression(
     space: SearchSpace, vector_classes: Dataset, keras: Any, tmp_path: Path
 ) -> None:

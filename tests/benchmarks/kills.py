@@ -291,7 +291,9 @@ def differences(first: Path, second: Path) -> list[str]:
 
 
 def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    return {
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", ".workers")
+    }
 
 
 def difference(first: Path, second: Path) -> str:

@@ -63,7 +63,7 @@ class ClusterWorkers(Workers):
     death = KilledWorker
 
     def __init__(self, data: Development, scheduler: str, folder: Path | None = None) -> None:
-        self._fingerprint, self._address = data.fingerprint, scheduler
+        self._fingerprint, self._address, self._folder = data.fingerprint, scheduler, folder
         self._workerless_since: float | None = None
         _require_scheduler(scheduler)
         # What it has to say about lost connections and versions is said here, in a line.
@@ -74,7 +74,7 @@ class ClusterWorkers(Workers):
         except (OSError, ValueError) as error:
             raise EnvironmentProblem(f"no Dask scheduler answers at {scheduler}: {error}") from error
         try:
-            self._register(data, folder)
+            self._register(data)
         except BaseException:
             self.close()
             raise
@@ -93,14 +93,16 @@ class ClusterWorkers(Workers):
                 self._client.unregister_worker_plugin(self._plugin)
         with suppress(OSError):
             self._client.close(timeout=PATIENCE)
+        if self._folder is not None:
+            (self._folder / TOKEN).unlink(missing_ok=True)
 
-    def _register(self, data: Development, folder: Path | None) -> None:
+    def _register(self, data: Development) -> None:
         """Send the data to the workers, and find out whether they can work.
 
         Raises:
             EnvironmentProblem: If one cannot, whatever the reason.
         """
-        demands = Demands.of(folder)
+        demands = Demands.of(self._folder)
         try:
             problems = self._send_again(_DataPlugin(data, demands))
         except Exception as error:  # Any that loading kerasnac raises in a worker.

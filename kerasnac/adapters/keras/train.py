@@ -151,13 +151,7 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int) -
     rate = training.learning_rate
     if training.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-    makers = {
-        "adam": keras.optimizers.Adam,
-        "nadam": keras.optimizers.Nadam,
-        "rmsprop": keras.optimizers.RMSprop,
-        "sgd": lambda *args, **options: keras.optimizers.SGD(*args, momentum=0.9, **options),
-    }
-    optimizer = makers[training.optimizer](rate, weight_decay=training.weight_decay or None)
+    optimizer = make_optimizer(training.optimizer, rate, training.weight_decay or None)
     if task.kind == "classification":
         plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         metric = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="plain")
@@ -165,6 +159,24 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int) -
         plain, metric = keras.losses.MeanSquaredError(), keras.metrics.MeanSquaredError(name="plain")
     loss = _smoothed(task.outputs, training.label_smoothing) if training.label_smoothing else plain
     model.compile(optimizer, loss, metrics=[] if _monitored(training) == "val_loss" else [metric])
+
+
+def make_optimizer(name: str, rate: Any, weight_decay: Any) -> Any:
+    """Return a Keras optimiser.
+
+    Args:
+        name: One of :data:`kerasnac.core.network.training.OPTIMIZERS`.
+        rate: Learning rate, a number, variable or schedule.
+        weight_decay: Decoupled weight decay, a number or variable; None for none.
+    """
+    optimizers = tensorflow().keras.optimizers
+    makers = {
+        "adam": optimizers.Adam,
+        "nadam": optimizers.Nadam,
+        "rmsprop": optimizers.RMSprop,
+        "sgd": lambda *args, **options: optimizers.SGD(*args, momentum=0.9, **options),
+    }
+    return makers[name](rate, weight_decay=weight_decay)
 
 
 def _monitored(training: Training) -> str:
@@ -204,7 +216,11 @@ def score(model: Model, task: Task, split: Split) -> tuple[float, float]:
         The metric (accuracy, or mean distance in the unit of the task), and the cross-entropy or mean squared error;
         the metric is NaN if an output is not finite.
     """
-    outputs = model.predict(split.x, batch_size=PREDICT_BATCH, verbose=0)
+    return score_outputs(model.predict(split.x, batch_size=PREDICT_BATCH, verbose=0), task, split)
+
+
+def score_outputs(outputs: NDArray[Any], task: Task, split: Split) -> tuple[float, float]:
+    """Return the task metric and the loss of outputs, as :func:`score` does."""
     if task.kind == "classification":
         shifted = outputs - outputs.max(axis=1, keepdims=True)
         log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -1,0 +1,272 @@
+"""What a mold computes, as TensorFlow operations with the choices of its member as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kerasnac.adapters.keras.engine.padding import Place
+from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON
+
+Tensor = Any  # TensorFlow has no type stubs
+
+#: What Keras' batch norm keeps of its moving statistics at every step, see :mod:`kerasnac.adapters.keras.build`.
+MOMENTUM = 0.9
+
+
+@dataclass
+class Step:
+    """One step of a training; ``None`` as seed computes predictions.
+
+    Attributes:
+        present: Ones for the samples of the batch, zeros for padding; shape (batch,).
+        dropout: Rate of dropout; None for no dropout in this training.
+        seed: Seed of the step, shape (2,).
+        statistics: New moving statistics by key, filled while the network is computed.
+    """
+
+    present: Tensor
+    dropout: Tensor | None
+    seed: Tensor
+    statistics: dict[str, Tensor] = field(default_factory=dict)
+
+
+def outputs(
+    places: Sequence[Place],
+    weights: Mapping[str, Tensor],
+    choices: Sequence[Mapping[str, Tensor]],
+    x: Tensor,
+    *,
+    quantized: bool,
+    step: Step | None = None,
+) -> Tensor:
+    """Compute the outputs of the network in a mold.
+
+    Args:
+        places: Places of the mold.
+        weights: Padded arrays.
+        choices: See :meth:`kerasnac.adapters.keras.engine.padding.Fitted.choices`.
+        x: float32, shape (samples, *input_shape).
+        quantized: True for networks with formats.
+        step: Step of the training; None for predictions.
+
+    Returns:
+        float32, shape (samples, *output_shape).
+    """
+    tf = tensorflow()
+    for i, (place, own) in enumerate(zip(places, choices, strict=True)):
+        parts = {name: value for key, value in weights.items() for at, _, name in [key.partition("/")] if at == str(i)}
+        if not place.cell.optional:
+            x, found = _cell(place, parts, own, x, i, quantized, step)
+        else:
+            x, found = tf.cond(
+                own["present"],
+                lambda x=x, place=place, parts=parts, own=own, i=i: _cell(place, parts, own, x, i, quantized, step),
+                lambda x=x, place=place, parts=parts: (_resized(x, place.output[-1]), _statistics(parts)),
+            )
+        if step is not None:
+            step.statistics |= {f"{i}/{name}": value for name, value in found.items()}
+    return x
+
+
+def _resized(x: Tensor, size: int) -> Tensor:
+    """Pass values by a cell that the network lacks: only channels that it lacks, too, are cut off or added."""
+    tf = tensorflow()
+    return x[..., :size] if x.shape[-1] >= size else tf.pad(x, [[0, 0]] * (len(x.shape) - 1) + [[0, size - x.shape[-1]]])
+
+
+def _statistics(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensorflow().identity(value) for name, value in parts.items() if name.split("/")[-1].startswith("moving_")}
+
+
+def _cell(
+    place: Place, parts: Mapping[str, Tensor], own: Mapping[str, Tensor], x: Tensor, i: int, quantized: bool, step: Step | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    tf = tensorflow()
+    kernel, bias = parts.get("kernel"), parts.get("bias")
+    if quantized and kernel is not None:
+        kernel, bias = _straight(kernel, own["kernel_format"]), _straight(bias, own["bias_format"])
+    x = _HEADS[place.cell.head.kind](place.cell.head, x, kernel)
+    if bias is not None:
+        x = x + bias
+    statistics = _statistics(parts)
+    if place.cell.norms:
+        branches: list[Callable[[], Any]] = [lambda: (tf.identity(x), statistics)]
+        for j, norm in enumerate(place.cell.norms):
+            branches.append(lambda j=j, norm=norm: _NORMS[norm.kind](norm, x, parts, f"norm_{j}", own, step, statistics))
+        x, statistics = tf.switch_case(own["norm"], branches)
+    if place.cell.functions != ("none",) or quantized:
+        x = _activation(place, own, x, quantized)
+        x = x * own["mask"]  # Some functions of zero are not zero, and channels that the network lacks have to be.
+    if step is not None and step.dropout is not None and place.cell.functions != ("none",):
+        x = tf.cond(step.dropout > 0, lambda: _dropped(x, step, i), lambda: tf.identity(x))
+    return x, statistics
+
+
+def _dropped(x: Tensor, step: Step, i: int) -> Tensor:
+    tf = tensorflow()
+    kept = tf.random.stateless_uniform(tf.shape(x), step.seed + [0, i]) >= step.dropout
+    return tf.where(kept, x / (1 - step.dropout), 0.0)
+
+
+# Heads: the layer, float32 tensors (samples, *shape), and the kernel where there is one.
+
+
+def _dense(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
+    return tensorflow().matmul(x, kernel)
+
+
+def _conv(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
+    tf = tensorflow()
+    if head["kernel"] == 1 and head["stride"] == 1:
+        return tf.tensordot(x, tf.reshape(kernel, kernel.shape[-2:]), 1)
+    return tf.nn.convolution(x, kernel, strides=head["stride"], padding=head["padding"].upper())
+
+
+def _pool(head: LayerSpec, x: Tensor, kernel: None) -> Tensor:
+    tf = tensorflow()
+    axes = list(range(1, len(x.shape) - 1))
+    if head["size"] == 0:
+        return (tf.reduce_max if head["op"] == "max" else tf.reduce_mean)(x, axes)
+    return tf.nn.pool(x, [head["size"]] * len(axes), {"max": "MAX", "mean": "AVG"}[head["op"]], [head["size"]] * len(axes))
+
+
+def _flatten(head: LayerSpec, x: Tensor, kernel: None) -> Tensor:
+    return tensorflow().reshape(x, (x.shape[0], -1))
+
+
+def _window(head: LayerSpec, x: Tensor, kernel: None) -> Tensor:
+    return x[:, head["start"] : head["start"] + head["length"]]
+
+
+_HEADS: Mapping[str, Callable[[LayerSpec, Tensor, Any], Tensor]] = {
+    "dense": _dense,
+    "conv1d": _conv,
+    "conv2d": _conv,
+    "pool": _pool,
+    "flatten": _flatten,
+    "window": _window,
+}
+
+
+def _batch_norm(
+    norm: LayerSpec,
+    x: Tensor,
+    parts: Mapping[str, Tensor],
+    prefix: str,
+    own: Mapping[str, Tensor],
+    step: Step | None,
+    statistics: dict[str, Tensor],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    tf = tensorflow()
+    mean, variance = parts[f"{prefix}/moving_mean"], parts[f"{prefix}/moving_variance"]
+    if step is not None:
+        axes = list(range(len(x.shape) - 1))
+        weight = tf.reshape(step.present, (-1, *[1] * len(axes)))
+        positions = 1
+        for size in x.shape[1:-1]:
+            positions *= size
+        count = tf.reduce_sum(step.present) * positions
+        batch_mean = tf.reduce_sum(x * weight, axes) / count
+        batch_variance = tf.reduce_sum(tf.square(x - batch_mean) * weight, axes) / count
+        # The fused kernel that Keras takes for pictures corrects the variance that it remembers for the size of the sample.
+        seen = batch_variance * count / (count - 1) if len(x.shape) == 4 else batch_variance
+        statistics = statistics | {
+            f"{prefix}/moving_mean": mean * MOMENTUM + batch_mean * (1 - MOMENTUM),
+            f"{prefix}/moving_variance": variance * MOMENTUM + seen * (1 - MOMENTUM),
+        }
+        mean, variance = batch_mean, batch_variance
+    scale = tf.math.rsqrt(variance + BATCH_NORM_EPSILON) * parts[f"{prefix}/gamma"]
+    return x * scale + (parts[f"{prefix}/beta"] - mean * scale), statistics
+
+
+def _layer_norm(
+    norm: LayerSpec,
+    x: Tensor,
+    parts: Mapping[str, Tensor],
+    prefix: str,
+    own: Mapping[str, Tensor],
+    step: Step | None,
+    statistics: dict[str, Tensor],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    tf = tensorflow()
+    everything = norm["axes"] == "all"
+    axes = list(range(1, len(x.shape))) if everything else [-1]
+    count = own["values"] if everything else own["units"]
+    mean = tf.reduce_sum(x, axes, keepdims=True) / count
+    centred = (x - mean) * own["mask"]
+    variance = tf.reduce_sum(tf.square(centred), axes, keepdims=True) / count
+    return centred * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * parts[f"{prefix}/gamma"] + parts[f"{prefix}/beta"], statistics
+
+
+_NORMS: Mapping[str, Callable[..., tuple[Tensor, dict[str, Tensor]]]] = {"batch_norm": _batch_norm, "layer_norm": _layer_norm}
+
+
+def _rounded(x: Tensor, grid: Tensor) -> Tensor:
+    """Round half to even and saturate; ``grid`` has the step, and the smallest and largest value in steps."""
+    tf = tensorflow()
+    return tf.clip_by_value(tf.round(x / grid[0]), grid[1], grid[2]) * grid[0]
+
+
+def _straight(x: Tensor, grid: Tensor) -> Tensor:
+    """Round to a format, with the gradient of the identity; a step of zero stands for no format."""
+    tf = tensorflow()
+    return tf.grad_pass_through(lambda values: tf.where(grid[0] > 0, _rounded(values, grid), values))(x)
+
+
+#: Derivatives of the smooth functions.
+_SLOPES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: tensorflow().ones_like(x),
+    "relu": lambda x: tensorflow().cast(x > 0, x.dtype),
+    "leaky_relu": lambda x: tensorflow().where(x > 0, 1.0, ACTIVATIONS["leaky_relu"].slope),
+    "gelu": lambda x: _normal_cdf(x) + x * tensorflow().exp(-0.5 * x * x) * 0.3989422804014327,
+    "tanh": lambda x: 1 - tensorflow().square(tensorflow().tanh(x)),
+    "sigmoid": lambda x: tensorflow().sigmoid(x) * (1 - tensorflow().sigmoid(x)),
+}
+
+_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: tensorflow().identity(x),
+    "relu": lambda x: tensorflow().nn.relu(x),
+    "leaky_relu": lambda x: tensorflow().nn.leaky_relu(x, ACTIVATIONS["leaky_relu"].slope),
+    "gelu": lambda x: x * _normal_cdf(x),
+    "tanh": lambda x: tensorflow().tanh(x),
+    "sigmoid": lambda x: tensorflow().sigmoid(x),
+}
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    return 0.5 * (1 + tensorflow().math.erf(x * 0.7071067811865476))
+
+
+def _activation(place: Place, own: Mapping[str, Tensor], x: Tensor, quantized: bool) -> Tensor:
+    """Apply the activation of the network and no other: through a choice, TensorFlow would compute the gradients of all."""
+    tf = tensorflow()
+    names, table, grid, out = place.cell.functions, own.get("table"), own["grid_format"], own["activation_format"]
+    if quantized and table is not None:
+        x = _straight(x, grid)
+
+    def value(name: str, x: Tensor, out: Tensor) -> Tensor:
+        if not quantized:
+            return _FUNCTIONS[name](x)
+        if ACTIVATIONS[name].table:
+            return tf.gather(table, tf.math.floormod(tf.cast(tf.round(x / grid[0]), tf.int32), own["table_size"]))
+        return tf.where(out[0] > 0, _rounded(x, out), x)
+
+    def gradient(name: str, x: Tensor, out: Tensor, upstream: Tensor) -> Tensor:
+        if quantized and name == "relu":
+            return tf.where((x > 0) & (x <= out[2] * out[0]), upstream, 0.0)
+        return upstream * _SLOPES[name](x)
+
+    # What the gradient reads has to be an argument, made in the same branch: it is computed in another graph.
+    @tf.custom_gradient  # type: ignore[misc]
+    def chosen(x: Tensor, index: Tensor, out: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        def backward(upstream: Tensor) -> tuple[Tensor, None, None]:
+            return tf.switch_case(index, [lambda name=name: gradient(name, x, out, upstream) for name in names]), None, None
+
+        return tf.switch_case(index, [lambda name=name: value(name, x, out) for name in names]), backward
+
+    return chosen(x, tf.identity(own["function"]), tf.identity(out))

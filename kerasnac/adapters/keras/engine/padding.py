@@ -1,0 +1,200 @@
+"""Arrays of a network in the shapes of its mold, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.keras.table import table
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec, Shape, Weight, kind_of
+from kerasnac.core.network.mold import Cell, Mold, MoldCell
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.weights import Weights
+
+Array = NDArray[Any]
+
+#: Arrays of a mold by place and part: ``"2/kernel"``, ``"2/norm_0/gamma"``.
+Padded = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Cell of a mold in its place.
+
+    Attributes:
+        cell: The cell.
+        shape: Padded shape of its input.
+        rows: Padded shape of its input before that was flattened; ``shape`` if it was not.
+    """
+
+    cell: MoldCell
+    shape: Shape
+    rows: Shape
+
+    @cached_property
+    def output(self) -> Shape:
+        """Padded shape of the output."""
+        return kind_of(self.cell.head).output_shape(self.cell.head, self.shape)
+
+    @cached_property
+    def weights(self) -> dict[str, Weight]:
+        """Parts and padded shapes of the weight arrays."""
+        found = dict(kind_of(self.cell.head).weights(self.cell.head, self.shape))
+        for i, norm in enumerate(self.cell.norms):
+            found |= {f"norm_{i}/{part}": w for part, w in kind_of(norm).weights(norm, self.output).items()}
+        return found
+
+
+def places(mold: Mold) -> tuple[Place, ...]:
+    """Return the cells of a mold with the shapes of what they read."""
+    found: list[Place] = []
+    shape = rows = mold.input_shape
+    for cell in mold.cells:
+        place = Place(cell, shape, rows)
+        shape, rows = place.output, shape if cell.head.kind == "flatten" else place.output
+        found.append(place)
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Where an array of a network lies in one of the mold.
+
+    Attributes:
+        key: Key of the padded array.
+        name: Key of the array, ``layer/part``.
+        shape: Its shape.
+        inner: Its shape with the axes apart that were flattened into one.
+        outer: The same of the padded array.
+    """
+
+    key: str
+    name: str
+    shape: Shape
+    inner: Shape
+    outer: Shape
+
+    def of(self, padded: Array) -> Array:
+        """Return the view of the padded array that holds this one, in the shape ``inner``."""
+        return padded.reshape(self.outer)[tuple(slice(size) for size in self.inner)]
+
+
+class Fitted:
+    """Network in a mold that holds it.
+
+    Args:
+        mold: The mold.
+        architecture: The network.
+    """
+
+    def __init__(self, mold: Mold, architecture: Architecture) -> None:
+        cells = mold.place(architecture)
+        assert cells is not None, f"[{architecture}] does not fit its mold"
+        self._mold, self._places, self._cells = mold, places(mold), cells
+        self._blocks = list(self._find())
+
+    def _find(self) -> Iterator[_Block]:
+        rows = self._mold.input_shape
+        for i, cell in sorted(self._cells.items()):
+            place, head = self._places[i], cell.head
+            for part, weight in head.weights.items():
+                shape, padded = weight.shape, place.weights[part].shape
+                flat = part == "kernel" and head.layer.kind == "dense"
+                blocks = ((*rows, shape[-1]), (*place.rows, padded[-1])) if flat else (shape, padded)
+                yield _Block(f"{i}/{part}", f"{head.name}/{part}", shape, *blocks)
+            if cell.norm is not None:
+                prefix = f"norm_{place.cell.norms.index(cell.norm.layer)}"
+                for part, weight in cell.norm.weights.items():
+                    padded = place.weights[f"{prefix}/{part}"].shape
+                    yield _Block(f"{i}/{prefix}/{part}", f"{cell.norm.name}/{part}", weight.shape, weight.shape, padded)
+            rows = head.shapes[0] if head.layer.kind == "flatten" else head.output
+
+    def pad(self, weights: Weights, *, around: float = 0.0) -> dict[str, Array]:
+        """Lay arrays into the corners of padded ones.
+
+        Args:
+            weights: Arrays keyed ``layer/part``; some may be missing.
+            around: Value of all the rest.
+
+        Returns:
+            float32 arrays of all places.
+        """
+        padded = {
+            f"{i}/{part}": np.full(weight.shape, around, np.float32)
+            for i, place in enumerate(self._places)
+            for part, weight in place.weights.items()
+        }
+        for block in self._blocks:
+            if block.name in weights:
+                block.of(padded[block.key])[...] = np.reshape(weights[block.name], block.inner)
+        return padded
+
+    def unpad(self, padded: Padded) -> dict[str, NDArray[np.float32]]:
+        """Return the arrays of the network, keyed ``layer/part``."""
+        return {b.name: np.array(b.of(padded[b.key]), np.float32).reshape(b.shape) for b in self._blocks}
+
+    def sizes(self) -> dict[str, tuple[str, int]]:
+        """Return for every padded kernel the name of its layer and the number of weights that the network has there."""
+        return {b.key: (b.name.split("/")[0], math.prod(b.shape)) for b in self._blocks if b.key.endswith("/kernel")}
+
+    def choices(self) -> list[dict[str, Array]]:
+        """Return by place what the network is there: see :meth:`_choices`."""
+        return [self._choices(place, self._cells.get(i)) for i, place in enumerate(self._places)]
+
+    def _choices(self, place: Place, cell: Cell | None) -> dict[str, Array]:
+        """Return the choices of one cell.
+
+        Returns:
+            ``present``; ``mask``, ones for its own channels; ``values`` and ``units``, the true sizes of a sample and of its
+            last axis; ``norm`` and ``function``, indices of the norm (0 for none) and of the activation; for every format
+            an array of its step, its smallest and largest value in steps, and the limit of weights; the ``table`` of an
+            activation and its size.
+        """
+        true = place.output if cell is None else cell.head.output
+        size = place.output[-1]
+        mask = np.zeros(place.rows if place.cell.head.kind == "flatten" else place.output, np.float32)
+        if cell is not None:
+            mask[tuple(slice(n) for n in (cell.head.shapes[0] if place.cell.head.kind == "flatten" else true))] = 1
+        norm = None if cell is None else cell.norm
+        head = place.cell.head if cell is None else cell.head.layer
+        grid = None if cell is None or cell.grid is None else cell.grid.layer
+        activation = None if cell is None or cell.activation is None else cell.activation.layer
+        return {
+            "present": np.array(cell is not None),
+            "mask": mask.reshape(-1, size)[0],
+            "values": np.array(math.prod(true), np.float32),
+            "units": np.array(true[-1], np.float32),
+            "norm": np.array(0 if norm is None else 1 + place.cell.norms.index(norm.layer), np.int32),
+            "function": np.array(0 if cell is None else place.cell.functions.index(cell.fn), np.int32),
+            "kernel_format": _format(head.weight),
+            "bias_format": _format(head.bias),
+            "grid_format": _format(None if grid is None else grid.activation),
+            "activation_format": _format(None if activation is None else activation.activation),
+            **self._table(grid, activation),
+        }
+
+    def _table(self, grid: LayerSpec | None, activation: LayerSpec | None) -> dict[str, Array]:
+        if not self._mold.table_bits:
+            return {}
+        values, size = np.zeros(2**self._mold.table_bits, np.float32), 1
+        if grid is not None and activation is not None and ACTIVATIONS[activation["fn"]].table:
+            assert grid.activation is not None and activation.activation is not None
+            size = 2**grid.activation.bits
+            values[:size] = table(activation["fn"], grid.activation, activation.activation)
+        return {"table": values, "table_size": np.array(size, np.int32)}
+
+
+def _format(grid: Precision | None) -> Array:
+    if grid is None:
+        return np.array([0, 0, 0, np.inf], np.float32)
+    # QKeras limits the weights of a training, not to the format but to its power of two, or to 1 if that is more.
+    limit = max(1.0, math.ldexp(1.0, grid.integer - 1))
+    return np.array([grid.step, grid.minimum / grid.step, grid.maximum / grid.step, limit], np.float32)

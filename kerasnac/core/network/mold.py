@@ -1,0 +1,237 @@
+"""Molds: the common form of networks that one compiled training serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, Literal, TypeVar
+
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.architecture import COMPRESSION_PARAMS, Architecture, Node
+from kerasnac.core.network.layers import PREVIOUS, LayerSpec, Shape, Unsupported
+
+Item = TypeVar("Item")
+
+#: For every kind: its part in a cell.
+PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
+    "dense": "head",
+    "conv1d": "head",
+    "conv2d": "head",
+    "flatten": "head",
+    "reshape": Unsupported("a mold cannot reshape padded channels"),
+    "pool": "head",
+    "window": "head",
+    "batch_norm": "norm",
+    "layer_norm": "norm",
+    "activation": "activation",
+    "softmax": Unsupported("a mold has no softmax"),
+    "matmul": Unsupported("a mold is a chain, and it reads two layers"),
+    "add": Unsupported("a mold is a chain, and it reads two layers"),
+}
+
+#: Parameter with the number of units, by kind of head.
+_UNITS = {"dense": "units", "conv1d": "filters", "conv2d": "filters"}
+
+
+class NoMold(Exception):
+    """A network fits no mold; the message names the layer and the reason."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Layer of a network with what follows it and keeps its shape.
+
+    Attributes:
+        head: The first layer.
+        norm: Its norm.
+        grid: The linear layer that puts the input of a table on its grid.
+        activation: The activation.
+    """
+
+    head: Node
+    norm: Node | None = None
+    grid: Node | None = None
+    activation: Node | None = None
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All its layers."""
+        return tuple(node for node in (self.head, self.norm, self.grid, self.activation) if node is not None)
+
+    @property
+    def fn(self) -> str:
+        """Name of the activation, ``none`` without one."""
+        return "none" if self.activation is None else self.activation.layer["fn"]
+
+
+@dataclass(frozen=True)
+class MoldCell:
+    """Place for cells.
+
+    Attributes:
+        head: The head with the largest number of units of all members.
+        optional: True if members may lack the cell: their values pass on unchanged.
+        norms: The norms that members have.
+        functions: Names of the activations that members have, ``none`` for a cell without.
+    """
+
+    head: LayerSpec
+    optional: bool
+    norms: tuple[LayerSpec, ...]
+    functions: tuple[str, ...]
+
+    @property
+    def units(self) -> int:
+        """Number of units; 0 for a head without weights."""
+        return _units(self.head)
+
+    @property
+    def label(self) -> LayerSpec:
+        """What the heads of all members have in common."""
+        return _label(self.head)
+
+    def holds(self, cell: Cell) -> bool:
+        """Return True if a cell fits."""
+        fits = _label(cell.head.layer) == self.label and _units(cell.head.layer) <= self.units and cell.fn in self.functions
+        return fits and (cell.norm is None or cell.norm.layer in self.norms)
+
+    def merged(self, other: MoldCell) -> MoldCell:
+        """Return a place for the cells of both."""
+        return MoldCell(
+            max(self.head, other.head, key=_units),
+            self.optional or other.optional,
+            tuple(sorted({*self.norms, *other.norms}, key=str)),
+            tuple(sorted({*self.functions, *other.functions})),
+        )
+
+
+@dataclass(frozen=True)
+class Mold:
+    """Form in which networks are trained by one compiled function.
+
+    Members differ in units, depth, norms, activations, number formats and pruning. Units are padded to the largest, and
+    cells that a member lacks are passed by.
+
+    Attributes:
+        input_shape: Shape of one sample.
+        cells: The cells in order.
+        quantized: True for networks with number formats.
+        table_bits: Width of the input of the widest table of an activation; 0 for none.
+    """
+
+    input_shape: Shape
+    cells: tuple[MoldCell, ...]
+    quantized: bool
+    table_bits: int
+
+    @property
+    def runs(self) -> list[tuple[LayerSpec, list[MoldCell]]]:
+        """The cells in runs of one label."""
+        return _runs(self.cells, lambda cell: cell.label)
+
+    def place(self, architecture: Architecture) -> dict[int, Cell] | None:
+        """Return the cells of a network by the index of their places; None if it does not fit."""
+        if (self.input_shape, self.quantized) != (architecture.input_shape, architecture.quantized):
+            return None
+        runs = _runs(cells_of(architecture), lambda cell: _label(cell.head.layer))
+        if [label for label, _ in runs] != [label for label, _ in self.runs]:
+            return None
+        placed: dict[int, Cell] = {}
+        first = 0
+        for (_, cells), (_, free) in zip(runs, self.runs, strict=True):
+            last = first + len(free) - 1
+            # The last cell of a run has the last place: an output layer is an output layer at any depth.
+            placed |= dict(zip(range(first, last), cells[:-1], strict=False)) | {last: cells[-1]}
+            if len(cells) > len(free):
+                return None
+            first = last + 1
+        held = all(self.cells[i].holds(cell) for i, cell in placed.items())
+        complete = all(cell.optional for i, cell in enumerate(self.cells) if i not in placed)
+        return placed if held and complete and _table_bits(placed.values()) <= self.table_bits else None
+
+
+def cells_of(architecture: Architecture) -> list[Cell]:
+    """Return the cells of a network, in order.
+
+    Raises:
+        NoMold: If it is no chain of cells.
+    """
+    cells: list[Cell] = []
+    for node in architecture.nodes:
+        part = PARTS[node.layer.kind]
+        if isinstance(part, Unsupported):
+            raise NoMold(f"{node.name}: {part.reason}")
+        if node.layer.inputs != PREVIOUS:
+            raise NoMold(f"{node.name}: it does not read the layer before it, and a mold is a chain")
+        if part == "head":
+            cells.append(Cell(node))
+            continue
+        if not cells:
+            raise NoMold(f"{node.name}: it is the first layer")
+        cell = cells[-1]
+        if part == "norm" and len(cell.nodes) == 1:
+            cells[-1] = replace(cell, norm=node)
+        elif part == "activation" and cell.activation is None:
+            cells[-1] = replace(cell, activation=node)
+        elif part == "activation" and cell.grid is None and cell.fn == "none" and ACTIVATIONS[node.layer["fn"]].table:
+            cells[-1] = replace(cell, grid=cell.activation, activation=node)
+        else:
+            raise NoMold(f"{node.name}: it follows {cell.nodes[-1].name}")
+    return cells
+
+
+def molds(architectures: Iterable[Architecture]) -> tuple[Mold, ...]:
+    """Return the smallest molds that hold some networks; those that fit none are left out.
+
+    Networks share a mold if their heads are alike and in the same order, be there more or fewer of them in a row.
+    """
+    merged: dict[Any, Mold] = {}
+    for architecture in architectures:
+        try:
+            own = _own(architecture)
+        except NoMold:
+            continue
+        key = (own.input_shape, own.quantized, tuple(label for label, _ in own.runs))
+        merged[key] = _merged(merged.get(key, own), own)
+    return tuple(merged.values())
+
+
+def _own(architecture: Architecture) -> Mold:
+    cells = cells_of(architecture)
+    own = tuple(
+        MoldCell(_shape_only(cell.head.layer), False, () if cell.norm is None else (cell.norm.layer,), (cell.fn,)) for cell in cells
+    )
+    return Mold(architecture.input_shape, own, architecture.quantized, _table_bits(cells))
+
+
+def _merged(a: Mold, b: Mold) -> Mold:
+    cells: list[MoldCell] = []
+    for (_, run), (_, other) in zip(a.runs, b.runs, strict=True):
+        short, long = sorted((run, other), key=len)
+        cells += [one.merged(two) for one, two in zip(short[:-1], long, strict=False)]
+        cells += [replace(cell, optional=True) for cell in long[len(short) - 1 : -1]]
+        cells.append(short[-1].merged(long[-1]))
+    return replace(a, cells=tuple(cells), table_bits=max(a.table_bits, b.table_bits))
+
+
+def _runs(items: Sequence[Item], label: Callable[[Item], LayerSpec]) -> list[tuple[LayerSpec, list[Item]]]:
+    return [(shared, list(run)) for shared, run in groupby(items, label)]
+
+
+def _shape_only(head: LayerSpec) -> LayerSpec:
+    return LayerSpec(head.kind, tuple(p for p in head.params if p[0] not in COMPRESSION_PARAMS))
+
+
+def _label(head: LayerSpec) -> LayerSpec:
+    units = _UNITS.get(head.kind)
+    return LayerSpec(head.kind, tuple(p for p in _shape_only(head).params if p[0] != units))
+
+
+def _units(head: LayerSpec) -> int:
+    return int(head[_UNITS[head.kind]]) if head.kind in _UNITS else 0
+
+
+def _table_bits(cells: Iterable[Cell]) -> int:
+    grids = (cell.grid.layer.activation for cell in cells if cell.grid is not None)
+    return max((grid.bits for grid in grids if grid is not None), default=0)

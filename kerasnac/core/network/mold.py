@@ -91,6 +91,13 @@ class MoldCell:
         """What the heads of all members have in common."""
         return _label(self.head)
 
+    def widened(self, channels: int) -> MoldCell:
+        """Return a cell that has at least so many units, so that it can pass on values as they are."""
+        name = _UNITS.get(self.head.kind)
+        if name is None or self.units >= channels:
+            return self
+        return replace(self, head=LayerSpec.of(self.head.kind, **{**dict(self.head.params), name: channels}))
+
     def holds(self, cell: Cell) -> bool:
         """Return True if a cell fits."""
         fits = _label(cell.head.layer) == self.label and _units(cell.head.layer) <= self.units and cell.fn in self.functions

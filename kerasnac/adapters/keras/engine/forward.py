@@ -66,17 +66,16 @@ def outputs(
             x, found = tf.cond(
                 own["present"],
                 lambda x=x, place=place, parts=parts, own=own, i=i: _cell(place, parts, own, x, i, quantized, step),
-                lambda x=x, place=place, parts=parts: (_resized(x, place.output[-1]), _statistics(parts)),
+                lambda x=x, place=place, parts=parts: (_padded(x, place.output[-1]), _statistics(parts)),
             )
         if step is not None:
             step.statistics |= {f"{i}/{name}": value for name, value in found.items()}
     return x
 
 
-def _resized(x: Tensor, size: int) -> Tensor:
-    """Pass values by a cell that the network lacks: only channels that it lacks, too, are cut off or added."""
-    tf = tensorflow()
-    return x[..., :size] if x.shape[-1] >= size else tf.pad(x, [[0, 0]] * (len(x.shape) - 1) + [[0, size - x.shape[-1]]])
+def _padded(x: Tensor, channels: int) -> Tensor:
+    """Pass values by a cell that the network lacks, with zeros for the channels that they do not have."""
+    return tensorflow().pad(x, [[0, 0]] * (len(x.shape) - 1) + [[0, channels - x.shape[-1]]])
 
 
 def _statistics(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -58,7 +58,7 @@ def places(mold: Mold) -> tuple[Place, ...]:
     found: list[Place] = []
     shape = rows = mold.input_shape
     for cell in mold.cells:
-        place = Place(cell, shape, rows)
+        place = Place(cell.widened(shape[-1]) if cell.optional else cell, shape, rows)
         shape, rows = place.output, shape if cell.head.kind == "flatten" else place.output
         found.append(place)
     return tuple(found)

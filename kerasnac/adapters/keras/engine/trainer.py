@@ -109,7 +109,7 @@ class CompiledTraining:
         self._optimizer.build(list(self._trained.values()))
         self._fresh = [(variable, variable.numpy()) for variable in self._optimizer_state()]
         self._epoch = tf.function(self._train_epoch, autograph=False, jit_compile=True)
-        self._predict = tf.function(self._outputs, autograph=False, jit_compile=True)
+        self._predict = tf.function(self._outputs, autograph=False)
 
     def train(self, member: Member) -> Fit:
         """Train a network and score it, as :func:`kerasnac.adapters.keras.train.fit` does."""

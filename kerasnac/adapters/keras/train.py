@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.build import Model, build, get_weights, set_weights
+from kerasnac.adapters.keras.member import Fit
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.data.dataset import Development, Split, Task
 from kerasnac.core.network.architecture import Architecture
@@ -23,25 +23,6 @@ PREDICT_BATCH = 4096
 
 #: Training samples on which activation ranges are measured.
 CALIBRATION_SAMPLES = 8192
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Result of one training.
-
-    Attributes:
-        weights: Trained weights, float32 arrays keyed ``layer/part``.
-        metric: Task metric on validation; NaN if the training diverged.
-        loss: Loss on validation, without penalties and label smoothing.
-        epochs: Epochs trained.
-        seconds: Wall time of the training.
-    """
-
-    weights: dict[str, NDArray[np.float32]]
-    metric: float
-    loss: float
-    epochs: int
-    seconds: float
 
 
 def fit(
@@ -112,7 +93,7 @@ def fit_model(
     """
     keras = tensorflow().keras
     start = time.perf_counter()
-    count = max(1, round(training.data_fraction * len(data.train)))
+    count = training.samples(len(data.train))
     x, y = data.train.x[:count], data.train.y[:count]
     compile_model(trained or model, data.task, training, steps=training.epochs * -(-count // training.batch_size))
     stopping = (
@@ -148,9 +129,7 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int) -
     """
     task.check(training)
     keras = tensorflow().keras
-    rate = training.learning_rate
-    if training.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    rate = training.learning_rate if training.schedule == "constant" else _cosine(training, steps)
     optimizer = make_optimizer(training.optimizer, rate, training.weight_decay or None)
     if task.kind == "classification":
         plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -159,6 +138,25 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int) -
         plain, metric = keras.losses.MeanSquaredError(), keras.metrics.MeanSquaredError(name="plain")
     loss = _smoothed(task.outputs, training.label_smoothing) if training.label_smoothing else plain
     model.compile(optimizer, loss, metrics=[] if _monitored(training) == "val_loss" else [metric])
+
+
+def _cosine(training: Training, steps: int) -> Any:
+    return tensorflow().keras.optimizers.schedules.CosineDecay(training.learning_rate, steps)
+
+
+def learning_rates(training: Training, steps: int) -> NDArray[np.float32]:
+    """Return the learning rate of every step of a training.
+
+    Args:
+        training: Hyperparameters.
+        steps: Length of the training, in batches.
+
+    Returns:
+        float32, shape (steps,).
+    """
+    if training.schedule == "constant":
+        return np.full(steps, training.learning_rate, np.float32)
+    return np.asarray(_cosine(training, steps)(tensorflow().range(steps)), np.float32)
 
 
 def make_optimizer(name: str, rate: Any, weight_decay: Any) -> Any:

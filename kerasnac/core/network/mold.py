@@ -124,13 +124,11 @@ class Mold:
         input_shape: Shape of one sample.
         cells: The cells in order.
         quantized: True for networks with number formats.
-        table_bits: Width of the input of the widest table of an activation; 0 for none.
     """
 
     input_shape: Shape
     cells: tuple[MoldCell, ...]
     quantized: bool
-    table_bits: int
 
     @property
     def runs(self) -> list[tuple[LayerSpec, list[MoldCell]]]:
@@ -155,7 +153,7 @@ class Mold:
             first = last + 1
         held = all(self.cells[i].holds(cell) for i, cell in placed.items())
         complete = all(cell.optional for i, cell in enumerate(self.cells) if i not in placed)
-        return placed if held and complete and _table_bits(placed.values()) <= self.table_bits else None
+        return placed if held and complete else None
 
 
 def cells_of(architecture: Architecture) -> list[Cell]:
@@ -209,7 +207,7 @@ def _own(architecture: Architecture) -> Mold:
     own = tuple(
         MoldCell(_shape_only(cell.head.layer), False, () if cell.norm is None else (cell.norm.layer,), (cell.fn,)) for cell in cells
     )
-    return Mold(architecture.input_shape, own, architecture.quantized, _table_bits(cells))
+    return Mold(architecture.input_shape, own, architecture.quantized)
 
 
 def _merged(a: Mold, b: Mold) -> Mold:
@@ -219,7 +217,7 @@ def _merged(a: Mold, b: Mold) -> Mold:
         cells += [one.merged(two) for one, two in zip(short[:-1], long, strict=False)]
         cells += [replace(cell, optional=True) for cell in long[len(short) - 1 : -1]]
         cells.append(short[-1].merged(long[-1]))
-    return replace(a, cells=tuple(cells), table_bits=max(a.table_bits, b.table_bits))
+    return replace(a, cells=tuple(cells))
 
 
 def _runs(items: Sequence[Item], label: Callable[[Item], LayerSpec]) -> list[tuple[LayerSpec, list[Item]]]:
@@ -232,13 +230,14 @@ def _shape_only(head: LayerSpec) -> LayerSpec:
 
 def _label(head: LayerSpec) -> LayerSpec:
     units = _UNITS.get(head.kind)
-    return LayerSpec(head.kind, tuple(p for p in _shape_only(head).params if p[0] != units))
+    return LayerSpec(head.kind, tuple((name, 1 if name == units else value) for name, value in _shape_only(head).params))
 
 
 def _units(head: LayerSpec) -> int:
     return int(head[_UNITS[head.kind]]) if head.kind in _UNITS else 0
 
 
-def _table_bits(cells: Iterable[Cell]) -> int:
+def table_bits(cells: Iterable[Cell]) -> int:
+    """Return the width of the input of the widest table of an activation; 0 for none."""
     grids = (cell.grid.layer.activation for cell in cells if cell.grid is not None)
     return max((grid.bits for grid in grids if grid is not None), default=0)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kerasnac.adapters.keras.engine.layout import Layout
 from kerasnac.adapters.keras.engine.padding import Place
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.network.activations import ACTIVATIONS
@@ -24,14 +25,12 @@ class Step:
 
     Attributes:
         present: Ones for the samples of the batch, zeros for padding; shape (batch,).
-        dropout: Rate of dropout; None for no dropout in this training.
-        seed: Seed of the step, shape (2,).
+        dropout: By place with a dropout, factors of its values: zero, or what makes up for those that are.
         statistics: New moving statistics by key, filled while the network is computed.
     """
 
     present: Tensor
-    dropout: Tensor | None
-    seed: Tensor
+    dropout: Mapping[int, Tensor]
     statistics: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -93,23 +92,39 @@ def _cell(
     if bias is not None:
         x = x + bias
     statistics = _statistics(parts)
-    if place.cell.norms:
-        branches: list[Callable[[], Any]] = [lambda: (tf.identity(x), statistics)]
-        for j, norm in enumerate(place.cell.norms):
-            branches.append(lambda j=j, norm=norm: _NORMS[norm.kind](norm, x, parts, f"norm_{j}", own, step, statistics))
-        x, statistics = tf.switch_case(own["norm"], branches)
+    plain = x
+    for j, norm in enumerate(place.cell.norms):
+        # A choice between branches would be compiled ten times as long as the norm itself.
+        normed, statistics = _NORMS[norm.kind](norm, plain, parts, f"norm_{j}", own, step, statistics)
+        x = tf.where(own["norm"] == j + 1, normed, x)
     if place.cell.functions != ("none",) or quantized:
         x = _activation(place, own, x, quantized)
-        x = x * own["mask"]  # Some functions of zero are not zero, and channels that the network lacks have to be.
-    if step is not None and step.dropout is not None and place.cell.functions != ("none",):
-        x = tf.cond(step.dropout > 0, lambda: _dropped(x, step, i), lambda: tf.identity(x))
+    if step is not None and i in step.dropout:
+        x = x * step.dropout[i]
     return x, statistics
 
 
-def _dropped(x: Tensor, step: Step, i: int) -> Tensor:
+def dropout_factors(places: Sequence[Place], batch: int, rate: Tensor, seed: Tensor) -> dict[int, Tensor]:
+    """Draw for the outputs of all activations which of them are dropped, at once: to compile many draws takes long.
+
+    Args:
+        places: Places of the mold.
+        batch: Number of samples.
+        rate: Rate of dropout.
+        seed: Two whole numbers.
+
+    Returns:
+        By place, float32 of shape (batch, *output_shape).
+    """
     tf = tensorflow()
-    kept = tf.random.stateless_uniform(tf.shape(x), step.seed + [0, i]) >= step.dropout
-    return tf.where(kept, x / (1 - step.dropout), 0.0)
+    shapes = {i: (batch, *place.output) for i, place in enumerate(places) if place.cell.functions != ("none",)}
+    layout = Layout(shapes)
+    drawn = tf.cond(
+        rate > 0,
+        lambda: tf.cast(tf.random.stateless_uniform([layout.size], seed) >= rate, tf.float32) / (1 - rate),
+        lambda: tf.ones([layout.size]),
+    )
+    return layout.split_tensor(drawn)
 
 
 # Heads: the layer, float32 tensors (samples, *shape), and the kernel where there is one.

@@ -141,22 +141,37 @@ class Fitted:
         """Return the arrays of the network, keyed ``layer/part``."""
         return {b.name: np.array(b.of(padded[b.key]), np.float32).reshape(b.shape) for b in self._blocks}
 
+    def owned(self) -> dict[str, Array]:
+        """Return ones for the padded weights that the network has, and zeros for the others, which a training leaves alone."""
+        return self.pad({block.name: np.ones(block.shape) for block in self._blocks})
+
     def sizes(self) -> dict[str, tuple[str, int]]:
         """Return for every padded kernel the name of its layer and the number of weights that the network has there."""
         return {b.key: (b.name.split("/")[0], math.prod(b.shape)) for b in self._blocks if b.key.endswith("/kernel")}
 
-    def choices(self) -> list[dict[str, Array]]:
-        """Return by place what the network is there: see :meth:`_choices`."""
-        return [self._choices(place, self._cells.get(i)) for i, place in enumerate(self._places)]
+    def limits(self) -> dict[str, Array]:
+        """Return the largest magnitude that a training leaves every padded weight: of quantized layers alone it is finite.
 
-    def _choices(self, place: Place, cell: Cell | None) -> dict[str, Array]:
+        QKeras limits latent weights, not to their format but to its power of two, or to 1 if that is more.
+        """
+        limits = self.pad({}, around=np.inf)
+        for i, cell in self._cells.items():
+            for part, grid in (("kernel", cell.head.layer.weight), ("bias", cell.head.layer.bias)):
+                if grid is not None:
+                    limits[f"{i}/{part}"][...] = max(1.0, math.ldexp(1.0, grid.integer - 1))
+        return limits
+
+    def choices(self, table_bits: int) -> list[dict[str, Array]]:
+        """Return by place what the network is there: see :meth:`_choices`."""
+        return [self._choices(place, self._cells.get(i), table_bits) for i, place in enumerate(self._places)]
+
+    def _choices(self, place: Place, cell: Cell | None, table_bits: int) -> dict[str, Array]:
         """Return the choices of one cell.
 
         Returns:
             ``present``; ``mask``, ones for its own channels; ``values`` and ``units``, the true sizes of a sample and of its
             last axis; ``norm`` and ``function``, indices of the norm (0 for none) and of the activation; for every format
-            an array of its step, its smallest and largest value in steps, and the limit of weights; the ``table`` of an
-            activation and its size.
+            an array of its step, its smallest and its largest value in steps; the ``table`` of an activation and its size.
         """
         true = place.output if cell is None else cell.head.output
         size = place.output[-1]
@@ -178,23 +193,22 @@ class Fitted:
             "bias_format": _format(head.bias),
             "grid_format": _format(None if grid is None else grid.activation),
             "activation_format": _format(None if activation is None else activation.activation),
-            **self._table(grid, activation),
+            **_table(grid, activation, table_bits),
         }
 
-    def _table(self, grid: LayerSpec | None, activation: LayerSpec | None) -> dict[str, Array]:
-        if not self._mold.table_bits:
-            return {}
-        values, size = np.zeros(2**self._mold.table_bits, np.float32), 1
-        if grid is not None and activation is not None and ACTIVATIONS[activation["fn"]].table:
-            assert grid.activation is not None and activation.activation is not None
-            size = 2**grid.activation.bits
-            values[:size] = table(activation["fn"], grid.activation, activation.activation)
-        return {"table": values, "table_size": np.array(size, np.int32)}
+
+def _table(grid: LayerSpec | None, activation: LayerSpec | None, bits: int) -> dict[str, Array]:
+    if not bits:
+        return {}
+    values, size = np.zeros(2**bits, np.float32), 1
+    if grid is not None and activation is not None and ACTIVATIONS[activation["fn"]].table:
+        assert grid.activation is not None and activation.activation is not None
+        size = 2**grid.activation.bits
+        values[:size] = table(activation["fn"], grid.activation, activation.activation)
+    return {"table": values, "table_size": np.array(size, np.int32)}
 
 
 def _format(grid: Precision | None) -> Array:
     if grid is None:
-        return np.array([0, 0, 0, np.inf], np.float32)
-    # QKeras limits the weights of a training, not to the format but to its power of two, or to 1 if that is more.
-    limit = max(1.0, math.ldexp(1.0, grid.integer - 1))
-    return np.array([grid.step, grid.minimum / grid.step, grid.maximum / grid.step, limit], np.float32)
+        return np.zeros(3, np.float32)
+    return np.array([grid.step, grid.minimum / grid.step, grid.maximum / grid.step], np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.keras import pruning, train
-from kerasnac.adapters.keras.train import Fit
+from kerasnac.adapters.keras.member import Fit
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.quantization import ActivationRange

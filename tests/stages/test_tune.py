@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.keras import train
-from kerasnac.adapters.keras.train import Fit
+from kerasnac.adapters.keras.member import Fit
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.origin import TuningOrigin

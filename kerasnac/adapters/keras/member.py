@@ -14,6 +14,24 @@ from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights
 
 
+def magnitude_mask(kernel: NDArray[Any], fraction: float) -> NDArray[np.float32]:
+    """Return ones for the largest weights of a kernel, as the pruning toolkit chooses them.
+
+    Weights that equal the smallest of them are kept too, but for zeros.
+
+    Args:
+        kernel: Weights, of any shape.
+        fraction: Fraction of zeros; at least one weight is kept.
+
+    Returns:
+        float32 of the same shape.
+    """
+    magnitudes = np.abs(kernel)
+    kept = max(1, int(np.round(np.float32(kernel.size) * (np.float32(1) - np.float32(fraction)))))
+    mask: NDArray[np.float32] = ((magnitudes >= np.sort(magnitudes, axis=None)[-kept]) & (magnitudes > 0)).astype(np.float32)
+    return mask
+
+
 @dataclass(frozen=True)
 class Pruning:
     """Zeros that a training keeps or makes, by layer name.

@@ -96,7 +96,8 @@ class MoldCell:
         name = _UNITS.get(self.head.kind)
         if name is None or self.units >= channels:
             return self
-        return replace(self, head=LayerSpec.of(self.head.kind, **{**dict(self.head.params), name: channels}))
+        params = tuple((key, channels if key == name else value) for key, value in self.head.params)
+        return replace(self, head=LayerSpec(self.head.kind, params))
 
     def holds(self, cell: Cell) -> bool:
         """Return True if a cell fits."""
@@ -131,6 +132,11 @@ class Mold:
     quantized: bool
 
     @property
+    def quantized_form(self) -> Mold:
+        """Form of the same networks with number formats, which have no norms: they are folded before."""
+        return replace(self, cells=tuple(replace(cell, norms=()) for cell in self.cells), quantized=True)
+
+    @property
     def runs(self) -> list[tuple[LayerSpec, list[MoldCell]]]:
         """The cells in runs of one label."""
         return _runs(self.cells, lambda cell: cell.label)
@@ -139,7 +145,10 @@ class Mold:
         """Return the cells of a network by the index of their places; None if it does not fit."""
         if (self.input_shape, self.quantized) != (architecture.input_shape, architecture.quantized):
             return None
-        runs = _runs(cells_of(architecture), lambda cell: _label(cell.head.layer))
+        try:
+            runs = _runs(cells_of(architecture), lambda cell: _label(cell.head.layer))
+        except NoMold:
+            return None
         if [label for label, _ in runs] != [label for label, _ in self.runs]:
             return None
         placed: dict[int, Cell] = {}
@@ -202,10 +211,17 @@ def molds(architectures: Iterable[Architecture]) -> tuple[Mold, ...]:
     return tuple(merged.values())
 
 
+def fitting(molds: Iterable[Mold], architecture: Architecture) -> Mold | None:
+    """Return the first of some molds of float networks that holds a network, in the form for it; None if none does."""
+    forms = (mold.quantized_form if architecture.quantized else mold for mold in molds)
+    return next((form for form in forms if form.place(architecture) is not None), None)
+
+
 def _own(architecture: Architecture) -> Mold:
     cells = cells_of(architecture)
     own = tuple(
-        MoldCell(_shape_only(cell.head.layer), False, () if cell.norm is None else (cell.norm.layer,), (cell.fn,)) for cell in cells
+        MoldCell(_shape_only(cell.head.layer), False, () if cell.norm is None else (cell.norm.layer,), (cell.fn,))
+        for cell in cells
     )
     return Mold(architecture.input_shape, own, architecture.quantized)
 

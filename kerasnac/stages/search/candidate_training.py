@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.hardware.boards import BOARDS, DEFAULT_BOARD, Board
+from kerasnac.core.network.mold import Mold
 from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -55,6 +56,7 @@ class Job:
         seed: Seed of every training of it.
         folds: Folds of a cross-validation; 1 trains once, on the training split.
         quantized: The second training; None for a candidate without widths and sparsities.
+        mold: Form that it shares with other candidates; None if it shares none.
     """
 
     candidate: Candidate
@@ -62,6 +64,7 @@ class Job:
     seed: int
     folds: int = 1
     quantized: QuantizedTraining | None = None
+    mold: Mold | None = None
 
 
 @dataclass(frozen=True)
@@ -110,16 +113,18 @@ def _train(data: Development, job: Job) -> Result:
     from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 
     architecture = job.candidate.architecture
-    result = fit(architecture, data, job.training, seed=job.seed)
+    result = fit(architecture, data, job.training, seed=job.seed, mold=job.mold)
     seconds, costs, reason = result.seconds, dict[str, float](), ""
     if job.quantized is not None:
         own = job.quantized
         widths = {"weight_bits": own.weight_bits, "activation_bits": own.activation_bits}
         quantized, start = quantized_start(architecture, result.weights, data, **widths, clip_quantile=CLIP_QUANTILE)
         if fractions := quantized.sparsities:
-            result = fit_gradually_pruned(quantized, data, own.training, seed=job.seed, start=start, fractions=fractions)
+            result = fit_gradually_pruned(
+                quantized, data, own.training, seed=job.seed, start=start, fractions=fractions, mold=job.mold
+            )
         else:
-            result = fit(quantized, data, own.training, seed=job.seed, start=start)
+            result = fit(quantized, data, own.training, seed=job.seed, start=start, mold=job.mold)
         seconds += result.seconds
         if own.folder is not None:
             metrics = {data.task.metric: result.metric, "loss": result.loss}

@@ -97,7 +97,7 @@ class Trainer:
                 board(settings.board),
                 self._context.folder / "searched" / name if name else None,
             )
-        return Job(candidate, own, plan.seed, settings.folds, quantized)
+        return Job(candidate, own, plan.seed, settings.folds, quantized, plan.mold)
 
     def _searched(self, plan: Evaluation) -> str:
         """Return the name of the folder with the quantized network; a cross-validation has no network to keep."""

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.keras.build import build, get_weights, set_weights
-from kerasnac.adapters.keras.train import activation_ranges, compile_model, fit, fit_model, predict, score
+from kerasnac.adapters.keras.predict import activation_ranges, predict, score
+from kerasnac.adapters.keras.reference import compile_model
+from kerasnac.adapters.keras.train import fit, fit_model
 from kerasnac.core.data.dataset import Dataset, Split
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec

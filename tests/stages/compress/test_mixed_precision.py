@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from kerasnac.adapters.keras import train
-from kerasnac.adapters.keras.train import activation_ranges, fit, quantized_start
+from kerasnac.adapters.keras.predict import activation_ranges
+from kerasnac.adapters.keras.train import fit, quantized_start
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import check_exact

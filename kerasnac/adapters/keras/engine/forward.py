@@ -117,14 +117,13 @@ def dropout_factors(places: Sequence[Place], batch: int, rate: Tensor, seed: Ten
         By place, float32 of shape (batch, *output_shape).
     """
     tf = tensorflow()
-    shapes = {i: (batch, *place.output) for i, place in enumerate(places) if place.cell.functions != ("none",)}
-    layout = Layout(shapes)
+    layout = Layout({str(i): (batch, *p.output) for i, p in enumerate(places) if p.cell.functions != ("none",)})
     drawn = tf.cond(
         rate > 0,
         lambda: tf.cast(tf.random.stateless_uniform([layout.size], seed) >= rate, tf.float32) / (1 - rate),
         lambda: tf.ones([layout.size]),
     )
-    return layout.split_tensor(drawn)
+    return {int(i): factors for i, factors in layout.split_tensor(drawn).items()}
 
 
 # Heads: the layer, float32 tensors (samples, *shape), and the kernel where there is one.
@@ -214,7 +213,9 @@ def _layer_norm(
     mean = tf.reduce_sum(x, axes, keepdims=True) / count
     centred = (x - mean) * own["mask"]
     variance = tf.reduce_sum(tf.square(centred), axes, keepdims=True) / count
-    return centred * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * parts[f"{prefix}/gamma"] + parts[f"{prefix}/beta"], statistics
+    return centred * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * parts[f"{prefix}/gamma"] + parts[
+        f"{prefix}/beta"
+    ], statistics
 
 
 _NORMS: Mapping[str, Callable[..., tuple[Tensor, dict[str, Tensor]]]] = {"batch_norm": _batch_norm, "layer_norm": _layer_norm}
@@ -276,7 +277,7 @@ def _activation(place: Place, own: Mapping[str, Tensor], x: Tensor, quantized: b
         return upstream * _SLOPES[name](x)
 
     # What the gradient reads has to be an argument, made in the same branch: it is computed in another graph.
-    @tf.custom_gradient  # type: ignore[misc]
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
     def chosen(x: Tensor, index: Tensor, out: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
         def backward(upstream: Tensor) -> tuple[Tensor, None, None]:
             return tf.switch_case(index, [lambda name=name: gradient(name, x, out, upstream) for name in names]), None, None

@@ -138,16 +138,13 @@ class Fitted:
         return padded
 
     def unpad(self, padded: Padded) -> dict[str, NDArray[np.float32]]:
-        """Return the arrays of the network, keyed ``layer/part``."""
-        return {b.name: np.array(b.of(padded[b.key]), np.float32).reshape(b.shape) for b in self._blocks}
+        """Return those arrays of the network that are among some padded ones, keyed ``layer/part``."""
+        blocks = (block for block in self._blocks if block.key in padded)
+        return {b.name: np.array(b.of(padded[b.key]), np.float32).reshape(b.shape) for b in blocks}
 
-    def owned(self) -> dict[str, Array]:
-        """Return ones for the padded weights that the network has, and zeros for the others, which a training leaves alone."""
-        return self.pad({block.name: np.ones(block.shape) for block in self._blocks})
-
-    def sizes(self) -> dict[str, tuple[str, int]]:
-        """Return for every padded kernel the name of its layer and the number of weights that the network has there."""
-        return {b.key: (b.name.split("/")[0], math.prod(b.shape)) for b in self._blocks if b.key.endswith("/kernel")}
+    def ones(self) -> dict[str, Array]:
+        """Return ones in the shapes of all arrays of the network, keyed ``layer/part``."""
+        return {block.name: np.ones(block.shape, np.float32) for block in self._blocks}
 
     def limits(self) -> dict[str, Array]:
         """Return the largest magnitude that a training leaves every padded weight: of quantized layers alone it is finite.
@@ -202,7 +199,8 @@ def _table(grid: LayerSpec | None, activation: LayerSpec | None, bits: int) -> d
         return {}
     values, size = np.zeros(2**bits, np.float32), 1
     if grid is not None and activation is not None and ACTIVATIONS[activation["fn"]].table:
-        assert grid.activation is not None and activation.activation is not None
+        assert grid.activation is not None
+        assert activation.activation is not None
         size = 2**grid.activation.bits
         values[:size] = table(activation["fn"], grid.activation, activation.activation)
     return {"table": values, "table_size": np.array(size, np.int32)}

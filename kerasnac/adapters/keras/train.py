@@ -8,13 +8,16 @@ from kerasnac.adapters.keras.predict import activation_ranges
 from kerasnac.adapters.keras.reference import fit_by_keras
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.mold import Mold, fitting, molds
+from kerasnac.core.network.mold import Mold, fitting, macs, molds
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm
 
-#: Steps of a training from which it is compiled for a single network, which takes a few seconds.
-WORTH = 1000
+#: Steps of a training that take Keras about as long as the training of a single network takes to compile.
+WORTH = 1500
+
+#: Multiply-accumulates, of predictions, that a training takes about as long for.
+COMPILATION = 20e9
 
 #: Training samples on which activation ranges are measured.
 CALIBRATION_SAMPLES = 8192
@@ -37,12 +40,22 @@ def train(member: Member, data: Development, mold: Mold | None = None) -> Fit:
         ConfigError: If the task cannot be trained so, as a regression with label smoothing.
         ConversionError: If the architecture is quantized and has a norm.
     """
-    training = member.training
-    data.task.check(training)
-    if mold is None and training.epochs * training.samples(len(data.train)) >= WORTH * training.batch_size:
-        (mold, *_) = (*molds([member.architecture]), None)
-    form = mold and fitting([mold], member.architecture)
-    return train_compiled(member, data, form) if form else fit_by_keras(member, data)
+    data.task.check(member.training)
+    form = _form(member, data, mold)
+    return fit_by_keras(member, data) if form is None else train_compiled(member, data, form)
+
+
+def _form(member: Member, data: Development, mold: Mold | None) -> Mold | None:
+    """Return the form for which a training is compiled: the shared one, the network's own, or none."""
+    architecture, training = member.architecture, member.training
+    shared = None if mold is None else fitting([mold], architecture)
+    own = next(iter(molds([architecture])), None)
+    if own is None:
+        return None
+    samples = training.epochs * training.samples(len(data.train))
+    if shared is not None and samples * (macs(shared, architecture) - macs(own)) < COMPILATION:
+        return shared
+    return own if samples >= WORTH * training.batch_size else None
 
 
 def fit(

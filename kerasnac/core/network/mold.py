@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal, TypeVar
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import COMPRESSION_PARAMS, Architecture, Node
-from kerasnac.core.network.layers import PREVIOUS, LayerSpec, Shape, Unsupported
+from kerasnac.core.network.layers import PREVIOUS, LayerSpec, Shape, Unsupported, Weight, kind_of
 
 Item = TypeVar("Item")
 
@@ -93,11 +94,7 @@ class MoldCell:
 
     def widened(self, channels: int) -> MoldCell:
         """Return a cell that has at least so many units, so that it can pass on values as they are."""
-        name = _UNITS.get(self.head.kind)
-        if name is None or self.units >= channels:
-            return self
-        params = tuple((key, channels if key == name else value) for key, value in self.head.params)
-        return replace(self, head=LayerSpec(self.head.kind, params))
+        return self if self.units >= channels else replace(self, head=_with_units(self.head, channels))
 
     def holds(self, cell: Cell) -> bool:
         """Return True if a cell fits."""
@@ -136,6 +133,12 @@ class Mold:
         """Form of the same networks with number formats, which have no norms: they are folded before."""
         return replace(self, cells=tuple(replace(cell, norms=()) for cell in self.cells), quantized=True)
 
+    def capped(self, units: int) -> Mold:
+        """Return the form of those of its networks that have no layer with more units."""
+        return replace(
+            self, cells=tuple(replace(cell, head=_with_units(cell.head, min(cell.units, units))) for cell in self.cells)
+        )
+
     @property
     def runs(self) -> list[tuple[LayerSpec, list[MoldCell]]]:
         """The cells in runs of one label."""
@@ -149,7 +152,7 @@ class Mold:
             runs = _runs(cells_of(architecture), lambda cell: _label(cell.head.layer))
         except NoMold:
             return None
-        if [label for label, _ in runs] != [label for label, _ in self.runs]:
+        if _pattern(runs) != _pattern(self.runs):
             return None
         placed: dict[int, Cell] = {}
         first = 0
@@ -163,6 +166,57 @@ class Mold:
         held = all(self.cells[i].holds(cell) for i, cell in placed.items())
         complete = all(cell.optional for i, cell in enumerate(self.cells) if i not in placed)
         return placed if held and complete else None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Cell of a mold in its place.
+
+    Attributes:
+        cell: The cell.
+        shape: Padded shape of its input.
+        rows: Padded shape of its input before that was flattened; ``shape`` if it was not.
+    """
+
+    cell: MoldCell
+    shape: Shape
+    rows: Shape
+
+    @cached_property
+    def output(self) -> Shape:
+        """Padded shape of the output."""
+        return kind_of(self.cell.head).output_shape(self.cell.head, self.shape)
+
+    @cached_property
+    def weights(self) -> dict[str, Weight]:
+        """Parts and padded shapes of the weight arrays."""
+        found = dict(kind_of(self.cell.head).weights(self.cell.head, self.shape))
+        for i, norm in enumerate(self.cell.norms):
+            found |= {f"norm_{i}/{part}": w for part, w in kind_of(norm).weights(norm, self.output).items()}
+        return found
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of its head."""
+        products = kind_of(self.cell.head).products(self.cell.head, self.shape)
+        return 0 if products is None else products.macs
+
+
+def places(mold: Mold) -> tuple[Place, ...]:
+    """Return the cells of a mold with the shapes of what they read."""
+    found: list[Place] = []
+    shape = rows = mold.input_shape
+    for cell in mold.cells:
+        place = Place(cell.widened(shape[-1]) if cell.optional else cell, shape, rows)
+        shape, rows = place.output, shape if cell.head.kind == "flatten" else place.output
+        found.append(place)
+    return tuple(found)
+
+
+def macs(mold: Mold, architecture: Architecture | None = None) -> int:
+    """Return the multiply-accumulates of a sample in a mold: of one network that it holds, padded, or with all its cells."""
+    placed = None if architecture is None else mold.place(architecture)
+    return sum(place.macs for i, place in enumerate(places(mold)) if placed is None or i in placed)
 
 
 def cells_of(architecture: Architecture) -> list[Cell]:
@@ -198,7 +252,8 @@ def cells_of(architecture: Architecture) -> list[Cell]:
 def molds(architectures: Iterable[Architecture]) -> tuple[Mold, ...]:
     """Return the smallest molds that hold some networks; those that fit none are left out.
 
-    Networks share a mold if their heads are alike and in the same order, be there more or fewer of them in a row.
+    Networks share a mold if their heads are alike and in the same order. There may be more or fewer of them in a row, if they
+    leave the shape of a map as it is.
     """
     merged: dict[Any, Mold] = {}
     for architecture in architectures:
@@ -206,7 +261,7 @@ def molds(architectures: Iterable[Architecture]) -> tuple[Mold, ...]:
             own = _own(architecture)
         except NoMold:
             continue
-        key = (own.input_shape, own.quantized, tuple(label for label, _ in own.runs))
+        key = (own.input_shape, own.quantized, tuple(_pattern(own.runs)))
         merged[key] = _merged(merged.get(key, own), own)
     return tuple(merged.values())
 
@@ -240,13 +295,28 @@ def _runs(items: Sequence[Item], label: Callable[[Item], LayerSpec]) -> list[tup
     return [(shared, list(run)) for shared, run in groupby(items, label)]
 
 
+def _pattern(runs: Iterable[tuple[LayerSpec, Sequence[Any]]]) -> list[tuple[LayerSpec, int]]:
+    """Return what the runs of networks have in common that share a mold: the heads, and how many where the number matters."""
+    return [(label, 0 if _keeps_shape(label) else len(cells)) for label, cells in runs]
+
+
+def _keeps_shape(head: LayerSpec) -> bool:
+    """Return True if a head changes nothing but the number of channels, so that a network may lack it."""
+    if head.kind in ("conv1d", "conv2d"):
+        return head["stride"] == 1 and (head["kernel"] == 1 or head["padding"] == "same")
+    return head.kind == "dense"
+
+
 def _shape_only(head: LayerSpec) -> LayerSpec:
     return LayerSpec(head.kind, tuple(p for p in head.params if p[0] not in COMPRESSION_PARAMS))
 
 
 def _label(head: LayerSpec) -> LayerSpec:
-    units = _UNITS.get(head.kind)
-    return LayerSpec(head.kind, tuple((name, 1 if name == units else value) for name, value in _shape_only(head).params))
+    return _with_units(_shape_only(head), 1)
+
+
+def _with_units(head: LayerSpec, units: int) -> LayerSpec:
+    return LayerSpec(head.kind, tuple((name, units if name == _UNITS.get(head.kind) else value) for name, value in head.params))
 
 
 def _units(head: LayerSpec) -> int:

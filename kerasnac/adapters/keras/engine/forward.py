@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from kerasnac.adapters.keras.engine.layout import Layout
@@ -134,10 +135,20 @@ def _dense(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _conv(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
-    tf = tensorflow()
-    if head["kernel"] == 1 and head["stride"] == 1:
-        return tf.tensordot(x, tf.reshape(kernel, kernel.shape[-2:]), 1)
-    return tf.nn.convolution(x, kernel, strides=head["stride"], padding=head["padding"].upper())
+    """Unfold the windows of a map, and multiply them by the kernel: on a CPU, XLA has no fast gradients of convolutions."""
+    tf, size, stride = tensorflow(), head["kernel"], head["stride"]
+    rank = len(x.shape) - 2
+    if head["padding"] == "same":
+        sizes = x.shape[1:-1]
+        missing = [max(0, (-(-n // stride) - 1) * stride + size - n) for n in sizes]
+        x = tf.pad(x, [[0, 0], *([n // 2, n - n // 2] for n in missing), [0, 0]])
+    ends = [n - size for n in x.shape[1:-1]]
+    windows = [
+        x[(slice(None), *(slice(at, at + end + 1, stride) for at, end in zip(offset, ends, strict=True)))]
+        for offset in product(range(size), repeat=rank)
+    ]
+    unfolded = tf.concat(windows, -1) if len(windows) > 1 else windows[0]
+    return tf.tensordot(unfolded, tf.reshape(kernel, (-1, kernel.shape[-1])), 1)
 
 
 def _pool(head: LayerSpec, x: Tensor, kernel: None) -> Tensor:

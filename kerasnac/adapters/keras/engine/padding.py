@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 from kerasnac.adapters.keras.table import table
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import LayerSpec, Shape, Weight, kind_of
-from kerasnac.core.network.mold import Cell, Mold, MoldCell
+from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.mold import Cell, Mold, Place, places
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 
@@ -23,45 +22,6 @@ Array = NDArray[Any]
 
 #: Arrays of a mold by place and part: ``"2/kernel"``, ``"2/norm_0/gamma"``.
 Padded = Mapping[str, Array]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Cell of a mold in its place.
-
-    Attributes:
-        cell: The cell.
-        shape: Padded shape of its input.
-        rows: Padded shape of its input before that was flattened; ``shape`` if it was not.
-    """
-
-    cell: MoldCell
-    shape: Shape
-    rows: Shape
-
-    @cached_property
-    def output(self) -> Shape:
-        """Padded shape of the output."""
-        return kind_of(self.cell.head).output_shape(self.cell.head, self.shape)
-
-    @cached_property
-    def weights(self) -> dict[str, Weight]:
-        """Parts and padded shapes of the weight arrays."""
-        found = dict(kind_of(self.cell.head).weights(self.cell.head, self.shape))
-        for i, norm in enumerate(self.cell.norms):
-            found |= {f"norm_{i}/{part}": w for part, w in kind_of(norm).weights(norm, self.output).items()}
-        return found
-
-
-def places(mold: Mold) -> tuple[Place, ...]:
-    """Return the cells of a mold with the shapes of what they read."""
-    found: list[Place] = []
-    shape = rows = mold.input_shape
-    for cell in mold.cells:
-        place = Place(cell.widened(shape[-1]) if cell.optional else cell, shape, rows)
-        shape, rows = place.output, shape if cell.head.kind == "flatten" else place.output
-        found.append(place)
-    return tuple(found)
 
 
 @dataclass(frozen=True)

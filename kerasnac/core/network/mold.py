@@ -303,7 +303,7 @@ def _pattern(runs: Iterable[tuple[LayerSpec, Sequence[Any]]]) -> list[tuple[Laye
 def _keeps_shape(head: LayerSpec) -> bool:
     """Return True if a head changes nothing but the number of channels, so that a network may lack it."""
     if head.kind in ("conv1d", "conv2d"):
-        return head["stride"] == 1 and (head["kernel"] == 1 or head["padding"] == "same")
+        return bool(head["stride"] == 1 and (head["kernel"] == 1 or head["padding"] == "same"))
     return head.kind == "dense"
 
 

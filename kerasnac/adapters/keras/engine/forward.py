@@ -8,10 +8,10 @@ from itertools import product
 from typing import Any
 
 from kerasnac.adapters.keras.engine.layout import Layout
-from kerasnac.adapters.keras.engine.padding import Place
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.mold import Place
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON
 
 Tensor = Any  # TensorFlow has no type stubs

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.engine.forward import Step, dropout_factors, outputs
 from kerasnac.adapters.keras.engine.layout import Layout
-from kerasnac.adapters.keras.engine.padding import Fitted, places
+from kerasnac.adapters.keras.engine.padding import Fitted
 from kerasnac.adapters.keras.member import Fit, Member, Pruning, magnitude_mask
 from kerasnac.adapters.keras.optimizers import learning_rates, make_optimizer
 from kerasnac.adapters.keras.predict import PREDICT_BATCH, score_outputs
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.data.batches import batches
 from kerasnac.core.data.dataset import Development
-from kerasnac.core.network.mold import Mold, cells_of, table_bits
+from kerasnac.core.network.mold import Mold, cells_of, places, table_bits
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import initial_weights
 

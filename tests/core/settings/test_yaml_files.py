@@ -184,6 +184,18 @@ MISTAKES = {
         "search:",
         "search: halving: 2 epochs are not fewer than the 2 of the training",
     ),
+    "halving in steady mode": (
+        "population: 4",
+        "population: 4\n  mode: steady\n  halving: {epochs: 1}",
+        "search:",
+        "search: halving: it compares the candidates of a generation; leave it out, or use mode: generational",
+    ),
+    "lag of generations": (
+        "population: 4",
+        "population: 4\n  lag: 8",
+        "search:",
+        "search: lag: it is for mode: steady; leave it out, or use that mode",
+    ),
     "fraction that is none": (
         "population: 4",
         "population: 4\n  halving: {epochs: 1, keep: 1.0}",

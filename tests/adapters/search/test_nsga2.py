@@ -182,7 +182,7 @@ def steady(space: SearchSpace, many: int, *, lag: int = 1, size: int = 20, seed:
 def test_the_search_one_by_one_is_as_good_as_in_generations(lag: int) -> None:
     everything = losses_of(TOY, list(itertools.product(range(8), repeat=4)))
     front = {tuple(everything[i]) for i in nondominated(everything)}
-    found = front & set(map(tuple, losses_of(TOY, steady(TOY, 600, lag=lag))))
+    found = front & set(map(tuple, losses_of(TOY, steady(TOY, 800, lag=lag))))
     assert len(found) > 0.5 * len(front)
 
 

@@ -1,6 +1,6 @@
 """Steady mode against generations: how busy 1 to 512 workers are, and what hypervolume costs in wall time. A simulation.
 
-python tests/benchmarks/steady.py [--out DIR] [--measured FILE] [--evaluations 1000] [--population 20] [--seeds 3]
+python tests/benchmarks/steady.py [--out DIR] [--measured FILE] [--evaluations 1000] [--population 20] [--seeds 5]
 
 The searches are those of kerasnac, with all that belongs to them but the trainings: :func:`global_search` runs on workers
 whose clock is simulated, so that algorithm and schedule are the product's own. How long a candidate trains, and its accuracy,
@@ -13,7 +13,7 @@ Four ways are compared:
 
 * generations of the population;
 * generations as large as the number of workers, where that is more: what one would do without a steady mode;
-* steady mode, with a lag of twice the workers, and twice the population at least;
+* steady mode, with a lag of twice the workers, and as large as the population at least;
 * as completed: the same algorithm is told results as they come in, so that no worker ever waits, and no two runs are the same.
 
 Hypervolume is of (1 - accuracy, log10 of the BOPs at 32 bits), normalised between (0.30, 4.5) and (0.60, 7.5).
@@ -239,8 +239,8 @@ class Simulation:
         task = Task("classification", space.outputs)
         self._data = make_dataset(samples, np.arange(500) % space.outputs, name="none", task=task, seed=0).development
 
-    def lag(self, workers: int, factor: float = 2.0) -> int:
-        return max(2 * self._population, round(factor * workers))
+    def lag(self, workers: int) -> int:
+        return max(self._population, 2 * workers)
 
     def run(self, way: str, workers: int, seed: int, lag: int | None = None) -> Course:
         """Simulate a search."""
@@ -378,7 +378,7 @@ def main() -> None:
     parser.add_argument("--space", default="jets_mlp")
     parser.add_argument("--evaluations", type=int, default=1000)
     parser.add_argument("--population", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     console, space = Console(width=110), load_space(options.space)
     remember_decoded()

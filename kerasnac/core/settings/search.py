@@ -93,8 +93,8 @@ class SearchSettings(Settings):
         algorithm: ``nsga2``, or ``random`` for a search to compare with.
         mode: ``generational``: a generation is bred when the one before it is complete. ``steady``: a candidate is bred
             whenever a worker is free, so that none waits for the slowest of a generation.
-        lag: Trainings that may be without a result when a candidate is bred in steady mode; so many workers are busy at most.
-            It decides the candidates, the number of workers does not. Twice the population by default.
+        lag: Candidates of steady mode that may be trained, or wait for the results of earlier ones, at the same time; no more
+            workers are busy. It decides the candidates, the number of workers does not. As large as the population by default.
         population: Size of a generation; in steady mode, of the population that candidates are bred from.
         evaluations: Candidates to train, at most.
         max_hours: Wall time after which no generation is begun, counted over all sessions of a resumed search.
@@ -154,4 +154,4 @@ class SearchSettings(Settings):
     @property
     def steady_lag(self) -> int:
         """The lag of steady mode."""
-        return self.lag or 2 * self.population
+        return self.lag or self.population

@@ -1,6 +1,6 @@
 """Steady-state search: a candidate is bred whenever a worker is free.
 
-A candidate is bred from the results of all before it but the latest, of which as many as the *lag* may be without one: results
+A candidate is bred from the results of all before it but the latest, of which fewer than the *lag* are to be trained: results
 are told to the algorithm in the order in which the candidates were asked for, not in the order in which they come in. So
 neither the number of workers nor the time that any training takes has an influence on the candidates: one seed fixes the
 search, and an interrupted one is resumed like one in generations. The price is that a training which is overtaken by as many
@@ -66,7 +66,7 @@ class Course:
 
     Args:
         breeder: The algorithm.
-        lag: Candidates that may be without a result when another one is bred.
+        lag: Candidates to be trained that may be asked for and not told, at the same time.
         patience: Candidates in a row that are not to be trained, after which a result is awaited before others are bred.
     """
 

@@ -41,6 +41,15 @@ class InProcess:
 
     map = try_map
 
+    def try_supply(
+        self, task: Any, supply: Callable[[int], Sequence[Any]], *, tick: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[int, Any]]:
+        """Run two items at a time, of which the second one ends first."""
+        supplied = 0
+        while items := supply(2):
+            yield from ((supplied + index, result) for index, result in self.try_map(task, items, tick=tick))
+            supplied += len(items)
+
     def close(self) -> None:
         pass
 

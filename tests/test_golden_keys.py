@@ -148,6 +148,8 @@ def test_defaults_are_no_part_of_a_key_and_so_may_not_change() -> None:
     """A default that changes needs another schema: the keys of old records would mean something else."""
     settings = (SearchSettings, TuneSettings, CompressSettings, CandidateGraphSettings, QuantizedSettings, HalvingSettings)
     plain = {kind.__name__: kind.model_construct().model_dump(mode="json") for kind in settings}
+    added = {name: plain["SearchSettings"].pop(name) for name in ("mode", "lag")}
+    assert added == {"mode": "generational", "lag": None}
     assert content_key("defaults", **plain, training=Training().to_dict()) == "a603fc3ba8cf"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import initial_weights
 
 
-def fit_by_keras(member: Member, data: Development) -> Fit:
+def fit_by_keras(member: Member, data: Development, *, callbacks: Sequence[Any] = ()) -> Fit:
     """Train a network with ``fit``, and score it on the validation split.
 
     It runs in a Keras session of its own, which ends those of earlier models.
@@ -28,6 +28,7 @@ def fit_by_keras(member: Member, data: Development) -> Fit:
     Args:
         member: The network.
         data: The development splits.
+        callbacks: Callbacks of Keras besides its own.
 
     Raises:
         ConfigError: If the task cannot be trained so, as a regression with label smoothing.
@@ -39,13 +40,13 @@ def fit_by_keras(member: Member, data: Development) -> Fit:
     began = time.perf_counter()
     model = build(architecture, dropout=training.dropout, l1=training.l1)
     set_weights(model, architecture, initial_weights(architecture, member.seed) if member.start is None else member.start)
-    trained, callbacks = model, []
+    trained, own = model, list(callbacks)
     if member.pruning is not None:
         from tensorflow_model_optimization.sparsity.keras import UpdatePruningStep
 
         trained = _wrapped(model, member.pruning)
         # Without this callback the last step of a training would leave pruned weights other than zero.
-        callbacks.append(UpdatePruningStep())
+        own.append(UpdatePruningStep())
     snapshot: dict[str, NDArray[np.float32]] = {}
     if member.snapshot_epoch:
 
@@ -53,10 +54,10 @@ def fit_by_keras(member: Member, data: Development) -> Fit:
             if epoch + 1 == member.snapshot_epoch:
                 snapshot.update(get_weights(model, architecture))
 
-        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=copy_weights))
+        own.append(keras.callbacks.LambdaCallback(on_epoch_end=copy_weights))
     if training.patience is not None:
         stopping = keras.callbacks.EarlyStopping(_monitored(training), patience=training.patience, restore_best_weights=True)
-        callbacks.insert(0, stopping)
+        own.insert(0, stopping)
     count = training.samples(len(data.train))
     steps = -(-count // training.batch_size)
     compile_model(trained, data.task, training, steps=training.epochs * steps)
@@ -66,7 +67,7 @@ def fit_by_keras(member: Member, data: Development) -> Fit:
         epochs=training.epochs,
         validation_data=(data.validation.x, data.validation.y) if training.patience is not None else None,
         validation_batch_size=PREDICT_BATCH,
-        callbacks=callbacks,
+        callbacks=own,
         verbose=0,
     )
     metric, loss = score(model, data.task, data.validation)

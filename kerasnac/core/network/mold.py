@@ -230,6 +230,8 @@ def cells_of(architecture: Architecture) -> list[Cell]:
         part = PARTS[node.layer.kind]
         if isinstance(part, Unsupported):
             raise NoMold(f"{node.name}: {part.reason}")
+        if not architecture.quantized and any((node.layer.weight, node.layer.bias, node.layer.activation)):
+            raise NoMold(f"{node.name}: it has a number format, and the network has none")
         if node.layer.inputs != PREVIOUS:
             raise NoMold(f"{node.name}: it does not read the layer before it, and a mold is a chain")
         if part == "head":

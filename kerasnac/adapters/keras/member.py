@@ -77,6 +77,7 @@ class Fit:
         epochs: Epochs trained.
         seconds: Wall time of the training.
         snapshot: Weights after the epochs that the member asks for; empty if it asks for none.
+        compiled: True if the training was compiled for a mold; False if it was left to ``fit`` of Keras.
     """
 
     weights: dict[str, NDArray[np.float32]]
@@ -85,3 +86,4 @@ class Fit:
     epochs: int
     seconds: float
     snapshot: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    compiled: bool = False

@@ -75,11 +75,13 @@ class Result:
         metrics: Metrics on validation, and costs of the trained weights.
         seconds: Wall time.
         reason: Why there are no such costs, if they were asked for: the candidate is infeasible.
+        compiled: True if all its trainings were compiled ones; see :func:`kerasnac.adapters.keras.train.train`.
     """
 
     metrics: Mapping[str, float]
     seconds: float
     reason: str = ""
+    compiled: bool = True
 
 
 def train_candidate(data: Development, job: Job) -> Result:
@@ -104,7 +106,8 @@ def train_candidate(data: Development, job: Job) -> Result:
     metrics = {name: float(np.mean([r.metrics[name] for r in results])) for name in results[0].metrics if name in known}
     if job.folds > 1:
         metrics[f"{data.task.metric}_std"] = float(np.std([r.metrics[data.task.metric] for r in results], ddof=1))
-    return Result(metrics, seconds, next((result.reason for result in results if result.reason), ""))
+    reason = next((result.reason for result in results if result.reason), "")
+    return Result(metrics, seconds, reason, all(result.compiled for result in results))
 
 
 def _train(data: Development, job: Job) -> Result:
@@ -114,7 +117,7 @@ def _train(data: Development, job: Job) -> Result:
 
     architecture = job.candidate.architecture
     result = fit(architecture, data, job.training, seed=job.seed, mold=job.mold)
-    seconds, costs, reason = result.seconds, dict[str, float](), ""
+    seconds, compiled, costs, reason = result.seconds, result.compiled, dict[str, float](), ""
     if job.quantized is not None:
         own = job.quantized
         widths = {"weight_bits": own.weight_bits, "activation_bits": own.activation_bits}
@@ -125,7 +128,7 @@ def _train(data: Development, job: Job) -> Result:
             )
         else:
             result = fit(quantized, data, own.training, seed=job.seed, start=start, mold=job.mold)
-        seconds += result.seconds
+        seconds, compiled = seconds + result.seconds, compiled and result.compiled
         if own.folder is not None:
             metrics = {data.task.metric: result.metric, "loss": result.loss}
             Trained(job.candidate.id, quantized, result.weights, own.training, metrics, job.seed).save(own.folder)
@@ -134,4 +137,4 @@ def _train(data: Development, job: Job) -> Result:
                 costs = adder_graph_costs(quantized, result.weights, own.graph, own.board)
             except ConversionError as obstacle:
                 reason = str(obstacle)
-    return Result({data.task.metric: result.metric, "loss": result.loss, **costs}, seconds, reason)
+    return Result({data.task.metric: result.metric, "loss": result.loss, **costs}, seconds, reason, compiled)

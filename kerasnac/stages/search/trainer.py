@@ -24,6 +24,9 @@ class Trainer:
         records: Journal of all evaluations.
         context: Workers and folder.
         report: Called with every evaluation that has a result.
+
+    Attributes:
+        by_keras: Number of candidates so far of which a training could not be compiled, and took longer.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Trainer:
         report: Callable[[Evaluation], None],
     ) -> None:
         self._problem, self._records, self._context, self._report = problem, records, context, report
+        self.by_keras = 0
 
     def train(
         self,
@@ -98,6 +102,7 @@ class Trainer:
         return self._with_result(plan, known if known.status == "infeasible" else replace(known, status=status))
 
     def _finished(self, plan: Evaluation, result: Result | WorkerDied, status: Status) -> Evaluation:
+        self.by_keras += isinstance(result, Result) and not result.compiled
         outcome = _outcome(plan, result, status)
         self._records.add(outcome)
         return self._with_result(plan, outcome)

@@ -123,7 +123,7 @@ class CompiledTraining:
                 variable.assign(value)
         metric, loss = self.score(own["choices"], data)
         seconds = time.perf_counter() - began
-        return Fit(fitted.unpad(self._values()), metric, loss, epoch + 1, seconds, snapshot=snapshot)
+        return Fit(fitted.unpad(self._values()), metric, loss, epoch + 1, seconds, snapshot=snapshot, compiled=True)
 
     def score(self, choices: Any, data: Development) -> tuple[float, float]:
         """Return the task metric and the loss on validation of the network that is loaded."""

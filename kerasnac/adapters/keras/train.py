@@ -13,11 +13,13 @@ from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm
 
-#: Steps of a training that take Keras about as long as the training of a single network takes to compile.
-WORTH = 1500
+#: Steps from which a training is compiled for a single network, float or quantized: Keras takes as long for them as the
+#: compilation, and for networks of QKeras it takes about as long to begin.
+WORTH, WORTH_QUANTIZED = 1500, 300
 
-#: Multiply-accumulates, of predictions, that a training takes about as long for.
-COMPILATION = 20e9
+#: What the padding of a shared form may cost, in multiply-accumulates of predictions: in a training, less than to compile
+#: another one; in a step, less than what Keras needs to start it.
+PADDING, PADDING_OF_STEP = 20e9, 10e6
 
 #: Training samples on which activation ranges are measured.
 CALIBRATION_SAMPLES = 8192
@@ -53,9 +55,12 @@ def _form(member: Member, data: Development, mold: Mold | None) -> Mold | None:
     if own is None:
         return None
     samples = training.epochs * training.samples(len(data.train))
-    if shared is not None and samples * (macs(shared, architecture) - macs(own)) < COMPILATION:
-        return shared
-    return own if samples >= WORTH * training.batch_size else None
+    if shared is not None:
+        padding = macs(shared, architecture) - macs(own)
+        if padding * samples < PADDING and padding * training.batch_size < PADDING_OF_STEP:
+            return shared
+    worth = WORTH_QUANTIZED if architecture.quantized else WORTH
+    return own if samples >= worth * training.batch_size else None
 
 
 def fit(

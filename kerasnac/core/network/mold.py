@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Any, Literal, TypeVar
 
@@ -139,7 +139,7 @@ class Mold:
             self, cells=tuple(replace(cell, head=_with_units(cell.head, min(cell.units, units))) for cell in self.cells)
         )
 
-    @property
+    @cached_property
     def runs(self) -> list[tuple[LayerSpec, list[MoldCell]]]:
         """The cells in runs of one label."""
         return _runs(self.cells, lambda cell: cell.label)
@@ -313,6 +313,7 @@ def _shape_only(head: LayerSpec) -> LayerSpec:
     return LayerSpec(head.kind, tuple(p for p in head.params if p[0] not in COMPRESSION_PARAMS))
 
 
+@lru_cache(maxsize=4096)
 def _label(head: LayerSpec) -> LayerSpec:
     return _with_units(_shape_only(head), 1)
 

@@ -175,12 +175,10 @@ class Place:
     Attributes:
         cell: The cell.
         shape: Padded shape of its input.
-        rows: Padded shape of its input before that was flattened; ``shape`` if it was not.
     """
 
     cell: MoldCell
     shape: Shape
-    rows: Shape
 
     @cached_property
     def output(self) -> Shape:
@@ -205,11 +203,10 @@ class Place:
 def places(mold: Mold) -> tuple[Place, ...]:
     """Return the cells of a mold with the shapes of what they read."""
     found: list[Place] = []
-    shape = rows = mold.input_shape
+    shape = mold.input_shape
     for cell in mold.cells:
-        place = Place(cell.widened(shape[-1]) if cell.optional else cell, shape, rows)
-        shape, rows = place.output, shape if cell.head.kind == "flatten" else place.output
-        found.append(place)
+        found.append(Place(cell.widened(shape[-1]) if cell.optional else cell, shape))
+        shape = found[-1].output
     return tuple(found)
 
 

@@ -199,7 +199,7 @@ def _batch_norm(
         batch_mean = tf.reduce_sum(x * weight, axes) / count
         batch_variance = tf.reduce_sum(tf.square(x - batch_mean) * weight, axes) / count
         # The fused kernel that Keras takes for pictures corrects the variance that it remembers for the size of the sample.
-        seen = batch_variance * count / (count - 1) if len(x.shape) == 4 else batch_variance
+        seen = batch_variance * count / tf.maximum(count - 1, 1) if len(x.shape) == 4 else batch_variance
         statistics = statistics | {
             f"{prefix}/moving_mean": mean * MOMENTUM + batch_mean * (1 - MOMENTUM),
             f"{prefix}/moving_variance": variance * MOMENTUM + seen * (1 - MOMENTUM),
@@ -222,7 +222,8 @@ def _layer_norm(
     everything = norm["axes"] == "all"
     axes = list(range(1, len(x.shape))) if everything else [-1]
     count = own["values"] if everything else own["units"]
-    mean = tf.reduce_sum(x, axes, keepdims=True) / count
+    # Padding is not zero after a sigmoid, where a layer without weights follows.
+    mean = tf.reduce_sum(x * own["mask"], axes, keepdims=True) / count
     centred = (x - mean) * own["mask"]
     variance = tf.reduce_sum(tf.square(centred), axes, keepdims=True) / count
     return centred * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * parts[f"{prefix}/gamma"] + parts[

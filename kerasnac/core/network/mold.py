@@ -245,7 +245,21 @@ def cells_of(architecture: Architecture) -> list[Cell]:
             cells[-1] = replace(cell, grid=cell.activation, activation=node)
         else:
             raise NoMold(f"{node.name}: it follows {cell.nodes[-1].name}")
+    if architecture.quantized:
+        for cell in cells:
+            _check_formats(cell)
     return cells
+
+
+def _check_formats(cell: Cell) -> None:
+    """Refuse an activation whose formats are none that quantization gives."""
+    if cell.activation is None:
+        return
+    fn, out = ACTIVATIONS[cell.fn], cell.activation.layer.activation
+    if fn.table and (out is None or cell.grid is None or cell.grid.layer.activation is None):
+        raise NoMold(f"{cell.activation.name}: a table needs a format, and a linear layer with one before it")
+    if not fn.table and (cell.fn != "none" if out is None else out.signed != fn.signed):
+        raise NoMold(f"{cell.activation.name}: its format is {out}")
 
 
 def molds(architectures: Iterable[Architecture]) -> tuple[Mold, ...]:

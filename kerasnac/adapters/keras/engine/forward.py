@@ -101,7 +101,7 @@ def _cell(
     if place.cell.functions != ("none",) or quantized:
         x = _activation(place, own, x, quantized)
     if step is not None and i in step.dropout:
-        x = x * step.dropout[i]
+        x = tf.where(own["drops"], x * step.dropout[i], x)
     return x, statistics
 
 

@@ -131,7 +131,7 @@ class Fitted:
 
         Returns:
             ``present``; ``mask``, ones for its own channels; ``values`` and ``units``, the true sizes of a sample and of its
-            last axis; ``norm`` and ``function``, indices of the norm (0 for none) and of the activation; for every format
+            last axis; ``drops``, true if its values are subject to dropout; ``norm`` and ``function``, indices of the norm (0 for none) and of the activation; for every format
             an array of its step, its smallest and its largest value in steps; the ``table`` of an activation and its size.
         """
         true = place.output if cell is None else cell.head.output
@@ -149,6 +149,7 @@ class Fitted:
             "mask": mask.reshape(-1, size)[0],
             "values": np.array(math.prod(true), np.float32),
             "units": np.array(true[-1], np.float32),
+            "drops": np.array(cell is not None and cell.fn != "none"),
             "norm": np.array(0 if norm is None else 1 + place.cell.norms.index(norm.layer), np.int32),
             "function": np.array(0 if cell is None else place.cell.functions.index(cell.fn), np.int32),
             "kernel_format": _format(head.weight),

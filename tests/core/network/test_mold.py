@@ -214,6 +214,23 @@ def test_chains_that_are_no_chains_of_cells(layers: tuple[LayerSpec, ...], messa
         cells_of(Architecture((3,), layers))
 
 
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([activation("relu")], "activation_0: its format is None"),
+        ([activation("relu", "fixed<6,2>")], "activation_0: its format is ap_fixed"),
+        ([activation("none", "ufixed<6,2>")], "activation_0: its format is ap_ufixed"),
+        ([activation("tanh", "fixed<6,2>")], "activation_0: a table needs a format, and a linear layer"),
+        ([activation("none"), activation("tanh", "fixed<6,2>")], "activation_1: a table needs a format, and a linear layer"),
+        ([activation("none", "fixed<6,2>"), activation("tanh")], "activation_1: a table needs a format, and a linear layer"),
+    ],
+)
+def test_formats_that_quantization_never_gives_have_no_mold(layers: list[LayerSpec], message: str) -> None:
+    net = Architecture((3,), (dense(3), *layers, dense(2)), Precision(8, 3))
+    with pytest.raises(NoMold, match=message):
+        cells_of(net)
+
+
 def test_attention_and_residuals_have_no_mold() -> None:
     from kerasnac.core.space.blocks import Attention, Conv, Residual
     from tests.networks import only

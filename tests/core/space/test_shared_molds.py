@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -33,7 +35,7 @@ def test_there_are_smaller_ones_for_narrow_networks_and_the_smallest_come_first(
     found = shared_molds(WIDE)
     assert len(found) > 1
     costs = [macs(mold) for mold in found]
-    assert all(SAVING * small <= large for small, large in zip(costs, costs[1:], strict=False))
+    assert all(SAVING * small <= large for small, large in pairwise(costs))
     rng = np.random.default_rng(6)
     networks = [WIDE.decode(WIDE.sample(rng)).architecture for _ in range(100)]
     for network in networks:

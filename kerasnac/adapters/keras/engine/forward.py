@@ -157,7 +157,18 @@ def _pool(head: LayerSpec, x: Tensor, kernel: None) -> Tensor:
     axes = list(range(1, len(x.shape) - 1))
     if head["size"] == 0:
         return (tf.reduce_max if head["op"] == "max" else tf.reduce_mean)(x, axes)
-    return tf.nn.pool(x, [head["size"]] * len(axes), {"max": "MAX", "mean": "AVG"}[head["op"]], [head["size"]] * len(axes))
+    size = head["size"]
+    if head["op"] == "mean":
+        return tf.nn.pool(x, [size] * len(axes), "AVG", [size] * len(axes))
+    # XLA has no deterministic gradient of this pool. Among equals the first one is taken, as by Keras.
+    ends = [x.shape[axis] // size * size for axis in axes]
+    first, *rest = [
+        x[(slice(None), *(slice(at, end, size) for at, end in zip(offset, ends, strict=True)))]
+        for offset in product(range(size), repeat=len(axes))
+    ]
+    for other in rest:
+        first = tf.where(other > first, other, first)
+    return first
 
 
 def _flatten(head: LayerSpec, x: Tensor, kernel: None) -> Tensor:

@@ -131,8 +131,9 @@ class Fitted:
 
         Returns:
             ``present``; ``mask``, ones for its own channels; ``values`` and ``units``, the true sizes of a sample and of its
-            last axis; ``drops``, true if its values are subject to dropout; ``norm`` and ``function``, indices of the norm (0 for none) and of the activation; for every format
-            an array of its step, its smallest and its largest value in steps; the ``table`` of an activation and its size.
+            last axis; ``drops``, true if its values are subject to dropout; ``norm`` and ``function``, indices of the norm (0
+            for none) and of the activation; for every format an array of its step, its smallest and its largest value in
+            steps; the ``table`` of an activation and its size.
         """
         true = place.output if cell is None else cell.head.output
         size = place.output[-1]

@@ -21,7 +21,7 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import Mold, molds
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm, initial_weights
-from tests.networks import activation, dense, layer, mlp
+from tests.networks import activation, dense, layer
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -32,15 +32,15 @@ FLATTEN = LayerSpec.of("flatten")
 TRAINING = Training(epochs=3, learning_rate=0.01, batch_size=64)
 
 NORMED = Architecture((6,), (dense(8), BATCH, activation("gelu"), dense(6), LAST, activation("sigmoid"), dense(3)))
-DEEP = Architecture((6,), (dense(7), ALL, activation("relu"), dense(4), activation("tanh"), dense(5), activation("none"), dense(3)))
+DEEP = Architecture((6,), (dense(7), ALL, activation("relu"), dense(4), activation("tanh"), dense(3)))
 PLAIN = Architecture((6,), (dense(5), activation("leaky_relu"), dense(3)))
 LINEAR = Architecture((6,), (dense(8), BATCH, dense(3)))
 (VECTORS,) = molds([NORMED, DEEP, PLAIN, LINEAR])
 
-#: Networks of one mold whose quantized forms have all activations.
+#: Networks of one mold of quantized forms.
 TABLES = Architecture((6,), (dense(7), activation("tanh"), dense(5), activation("gelu"), dense(3)))
-MIXED = Architecture((6,), (dense(6), BATCH, activation("leaky_relu"), dense(8), activation("relu"), dense(4), activation("sigmoid"), dense(3)))
-(QUANTIZED,) = [mold.quantized_form for mold in molds([TABLES, MIXED, Architecture((6,), (dense(6), activation("none"), dense(3)))])]
+MIXED = Architecture((6,), (dense(6), BATCH, activation("leaky_relu"), dense(8), activation("relu"), dense(3)))
+(QUANTIZED,) = [mold.quantized_form for mold in molds([TABLES, MIXED])]
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,8 @@ class TestAgainstKeras:
             return LayerSpec.of("conv2d", filters=filters, kernel=kernel, stride=stride, padding=padding)
 
         def network(wide: int) -> Architecture:
-            early = (conv(2 * wide, 3, 1, "same"), BATCH, activation("relu"), layer("pool", op="max", size=2))
-            late = (conv(wide, 2, 2, "valid"), activation("tanh"), FLATTEN, dense(3 * wide), activation("relu"))
-            return Architecture((8, 8, 1), (*early, *late, dense(2)))
+            first = (conv(2 * wide, 3, 1, "same"), BATCH, activation("relu"), layer("pool", op="max", size=2))
+            return Architecture((8, 8, 1), (*first, conv(wide, 2, 2, "valid"), activation("tanh"), FLATTEN, dense(2)))
 
         (mold,) = molds([network(2), network(3)])
         training = replace(TRAINING, optimizer="sgd", schedule="cosine", l1=1e-3, weight_decay=0.1)
@@ -138,7 +137,9 @@ class TestAgainstKeras:
         head = (layer("window", start=1, length=7), layer("conv1d", filters=3, kernel=3, stride=2, padding="same"))
         tail = (ALL, activation("relu"), layer("pool", op="mean", size=2), FLATTEN, dense(2))
         network = Architecture((9, 2), (*head, *tail))
-        assert_follows(Member(network, replace(TRAINING, optimizer="rmsprop", weight_decay=0.1), 3), readouts, *molds([network]))
+        assert_follows(
+            Member(network, replace(TRAINING, optimizer="rmsprop", weight_decay=0.1), 3), readouts, *molds([network])
+        )
 
     def test_sets_with_nadam(self, readouts: Development) -> None:
         particle = (layer("conv1d", filters=4, kernel=1, stride=1, padding="valid"), activation("gelu"))
@@ -163,12 +164,15 @@ class TestAgainstKeras:
     def test_gradual_pruning(self, mixed: Quantized, data: Development) -> None:
         from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
 
-        schedules = {"dense_0": PolynomialDecay(0.1, 0.5, 1, 6, frequency=2), "dense_1": PolynomialDecay(0.0, 0.9, 0, 4, frequency=1)}
+        schedules = {
+            "dense_0": PolynomialDecay(0.1, 0.5, 1, 6, frequency=2),
+            "dense_1": PolynomialDecay(0.0, 0.9, 0, 4, frequency=1),
+        }
         mask = magnitude_mask(mixed.start["dense_2/kernel"], 0.25)
         member = Member(mixed.architecture, TRAINING, 3, mixed.start, Pruning({"dense_2": mask}, schedules))
         trained = assert_follows(member, data, QUANTIZED, atol=1e-4).weights
         zeros = {name: int((trained[f"{name}/kernel"] == 0).sum()) for name in ("dense_0", "dense_1", "dense_2")}
-        assert zeros == {"dense_0": 18, "dense_1": 43, "dense_2": 8}
+        assert zeros == {"dense_0": 18, "dense_1": 43, "dense_2": 6}
         self._check_zeros(trained, sum(zeros.values()))
 
     def _check_zeros(self, trained: Weights, pruned: int) -> None:
@@ -197,7 +201,12 @@ class TestCompany:
         few = replace(data, train=Split(data.train.x[:70], data.train.y[:70]))
         return (
             (Member(DEEP, replace(TRAINING, dropout=0.4, weight_decay=0.3, l1=0.1, schedule="cosine"), 8), data),
-            (Member(PLAIN, replace(TRAINING, epochs=1, label_smoothing=0.5), 9, None, Pruning({"dense_0": np.zeros((6, 5))})), few),
+            (
+                Member(
+                    PLAIN, replace(TRAINING, epochs=1, label_smoothing=0.5), 9, None, Pruning({"dense_0": np.zeros((6, 5))})
+                ),
+                few,
+            ),
             (Member(PLAIN, replace(TRAINING, learning_rate=1e3, epochs=20), 9), data),
         )
 
@@ -271,9 +280,7 @@ class _Model:
         self.restored = epoch
 
 
-@given(
-    st.lists(st.sampled_from([0.5, 0.7, 1.0, 2.0, float("inf"), float("nan")]), min_size=1, max_size=8), st.integers(1, 3)
-)
+@given(st.lists(st.sampled_from([0.5, 0.7, 1.0, 2.0, float("inf"), float("nan")]), min_size=1, max_size=8), st.integers(1, 3))
 def test_early_stopping_decides_like_keras(keras: Any, losses: list[float], patience: int) -> None:
     model, callback = _Model(), keras.callbacks.EarlyStopping("loss", patience=patience, restore_best_weights=True)
     callback.set_model(model)
@@ -315,14 +322,18 @@ def test_nadam_is_that_of_dozat_however_many_variables_and_traces() -> None:
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
         mean = after * m / (1 - product * after) + (1 - now) * g / (1 - product)
         value -= rate * mean / (np.sqrt(v / (1 - 0.999**t)) + 1e-7)
-    for pieces in (1, 3):
+
+    def taken(pieces: int) -> Any:
         variables, optimizer = [tf.Variable(tf.zeros(6 // pieces)) for _ in range(pieces)], make_optimizer("nadam", rate, None)
         optimizer.build(variables)
         for half in (gradients[:3], gradients[3:]):
             step = tf.function(lambda g: optimizer.apply_gradients(zip(tf.split(g, pieces), variables, strict=True)))
             for g in half:
                 step(tf.constant(g))
-        np.testing.assert_allclose(np.concatenate([variable.numpy() for variable in variables]), value, rtol=1e-4)
+        return np.concatenate([variable.numpy() for variable in variables])
+
+    for pieces in (1, 3):
+        np.testing.assert_allclose(taken(pieces), value, rtol=1e-4)
 
 
 def test_masks_are_made_when_the_toolkit_makes_them() -> None:

@@ -14,7 +14,7 @@ from kerasnac.adapters.keras.member import Member
 from kerasnac.adapters.keras.optimizers import learning_rates
 from kerasnac.adapters.keras.predict import activation_ranges, predict, score
 from kerasnac.adapters.keras.reference import compile_model, fit_by_keras
-from kerasnac.adapters.keras.train import WORTH, fit, train
+from kerasnac.adapters.keras.train import WORTH, WORTH_QUANTIZED, fit, train
 from kerasnac.core.data.dataset import Dataset, Split
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
@@ -296,7 +296,10 @@ class TestTheWayOfTraining:
 
     def test_a_long_one_is_compiled_for_the_network(self, way: Callable[..., Mold | None]) -> None:
         assert way(CLASSIFIER, WORTH) == self.OWN
-        assert way(QUANTIZED, WORTH) == molds([QUANTIZED])[0]
+
+    def test_a_quantized_one_is_compiled_earlier(self, way: Callable[..., Mold | None]) -> None:
+        assert way(QUANTIZED, WORTH_QUANTIZED - 1) is None
+        assert way(QUANTIZED, WORTH_QUANTIZED) == molds([QUANTIZED])[0]
 
     def test_samples_that_are_not_used_are_not_counted(self, way: Callable[..., Mold | None]) -> None:
         assert way(CLASSIFIER, WORTH, data_fraction=0.5) is None
@@ -314,13 +317,21 @@ class TestTheWayOfTraining:
         assert way(mlp(6, 99, 3), 1, self.SHARED) is None
         assert way(mlp(6, 99, 3), WORTH, self.SHARED) == molds([mlp(6, 99, 3)])[0]
 
-    def test_a_shared_mold_that_wastes_more_than_a_compilation_is_not_used(
-        self, way: Callable[..., Mold | None], monkeypatch: pytest.MonkeyPatch, vector_classes: Dataset
+    @pytest.mark.parametrize(("limit", "steps"), [("PADDING", 10), ("PADDING_OF_STEP", 1)])
+    def test_a_shared_mold_whose_padding_costs_too_much_is_not_used(
+        self,
+        limit: str,
+        steps: int,
+        way: Callable[..., Mold | None],
+        monkeypatch: pytest.MonkeyPatch,
+        vector_classes: Dataset,
     ) -> None:
-        wasted = 10 * len(vector_classes.development.train) * (macs(self.SHARED, CLASSIFIER) - macs(self.OWN))
-        monkeypatch.setattr("kerasnac.adapters.keras.train.COMPILATION", wasted)
-        assert way(CLASSIFIER, 9, self.SHARED) == self.SHARED
-        assert way(CLASSIFIER, 10, self.SHARED) is None
+        padding = steps * len(vector_classes.development.train) * (macs(self.SHARED, CLASSIFIER) - macs(self.OWN))
+        assert padding > 0
+        monkeypatch.setattr(f"kerasnac.adapters.keras.train.{limit}", padding + 1)
+        assert way(CLASSIFIER, steps, self.SHARED) == self.SHARED
+        monkeypatch.setattr(f"kerasnac.adapters.keras.train.{limit}", padding)
+        assert way(CLASSIFIER, steps, self.SHARED) is None
         assert way(CLASSIFIER, WORTH, self.SHARED) == self.OWN
 
     def test_what_has_no_mold_is_left_to_keras(self, way: Callable[..., Mold | None]) -> None:

@@ -231,6 +231,11 @@ def test_formats_that_quantization_never_gives_have_no_mold(layers: list[LayerSp
         cells_of(net)
 
 
+def test_a_network_without_formats_has_no_layer_with_one() -> None:
+    with pytest.raises(NoMold, match="dense_1: it has a number format"):
+        cells_of(Architecture((3,), (dense(3), activation("relu"), dense(2, "fixed<6,1>"))))
+
+
 def test_attention_and_residuals_have_no_mold() -> None:
     from kerasnac.core.space.blocks import Attention, Conv, Residual
     from tests.networks import only

@@ -55,7 +55,8 @@ def make_optimizer(name: str, rate: Any, weight_decay: Any) -> Any:
 def _nadam() -> Any:
     """Return Nadam with the momentum that Dozat (2016) gives it.
 
-    Keras multiplies the product of its schedule once for every variable, where it should once for every step.
+    Keras multiplies the product of its schedule once for every variable, where it should once for every step; and it leaves
+    a step out by a count of its traces.
     """
     tf = tensorflow()
 
@@ -65,6 +66,7 @@ def _nadam() -> Any:
                 self._product_before = tf.identity(self._u_product)
             else:
                 self._u_product.assign(self._product_before)
+            self._u_product_counter = 0
             super().update_step(gradient, variable)
 
     return Nadam

@@ -175,12 +175,10 @@ class Place:
     Attributes:
         cell: The cell.
         shape: Padded shape of its input.
-        rows: Padded shape of its input before that was flattened; ``shape`` if it was not.
     """
 
     cell: MoldCell
     shape: Shape
-    rows: Shape
 
     @cached_property
     def output(self) -> Shape:
@@ -205,11 +203,10 @@ class Place:
 def places(mold: Mold) -> tuple[Place, ...]:
     """Return the cells of a mold with the shapes of what they read."""
     found: list[Place] = []
-    shape = rows = mold.input_shape
+    shape = mold.input_shape
     for cell in mold.cells:
-        place = Place(cell.widened(shape[-1]) if cell.optional else cell, shape, rows)
-        shape, rows = place.output, shape if cell.head.kind == "flatten" else place.output
-        found.append(place)
+        found.append(Place(cell.widened(shape[-1]) if cell.optional else cell, shape))
+        shape = found[-1].output
     return tuple(found)
 
 
@@ -248,7 +245,21 @@ def cells_of(architecture: Architecture) -> list[Cell]:
             cells[-1] = replace(cell, grid=cell.activation, activation=node)
         else:
             raise NoMold(f"{node.name}: it follows {cell.nodes[-1].name}")
+    if architecture.quantized:
+        for cell in cells:
+            _check_formats(cell)
     return cells
+
+
+def _check_formats(cell: Cell) -> None:
+    """Refuse an activation whose formats are none that quantization gives."""
+    if cell.activation is None:
+        return
+    fn, out = ACTIVATIONS[cell.fn], cell.activation.layer.activation
+    if fn.table and (out is None or cell.grid is None or cell.grid.layer.activation is None):
+        raise NoMold(f"{cell.activation.name}: a table needs a format, and a linear layer with one before it")
+    if not fn.table and (cell.fn != "none" if out is None else out.signed != fn.signed):
+        raise NoMold(f"{cell.activation.name}: its format is {out}")
 
 
 def molds(architectures: Iterable[Architecture]) -> tuple[Mold, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,14 +14,16 @@ from kerasnac.adapters.keras.member import Member
 from kerasnac.adapters.keras.optimizers import learning_rates
 from kerasnac.adapters.keras.predict import activation_ranges, predict, score
 from kerasnac.adapters.keras.reference import compile_model, fit_by_keras
-from kerasnac.adapters.keras.train import fit
+from kerasnac.adapters.keras.train import WORTH, WORTH_QUANTIZED, fit, train
 from kerasnac.core.data.dataset import Dataset, Split
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.mold import Mold, macs, molds
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import OPTIMIZERS, SCHEDULES, Training
+from kerasnac.core.space.blocks import Attention
 from kerasnac.errors import ConfigError
-from tests.networks import mlp, normal_weights
+from tests.networks import mlp, normal_weights, only
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -265,3 +268,77 @@ def test_weights_that_are_read_make_an_equal_model(vector_values: Dataset) -> No
     model = build(REGRESSOR)
     set_weights(model, REGRESSOR, trained.weights)
     assert score(model, data.task, data.validation) == (trained.metric, trained.loss)
+
+
+class TestTheWayOfTraining:
+    """Trainings that pay for it are compiled; nothing is trained here."""
+
+    OWN, SHARED = molds([CLASSIFIER])[0], molds([mlp(6, 16, 3), mlp(6, 8, 8, 3)])[0]
+    ATTENTION = only((3, 2, 2), Attention(width=2), outputs=3)
+
+    @pytest.fixture
+    def way(self, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mold | None]:
+        """Return the mold for which a training would be compiled, or None for one that is left to Keras."""
+        data = vector_classes.development
+        monkeypatch.setattr("kerasnac.adapters.keras.train.fit_by_keras", lambda member, data: None)
+        monkeypatch.setattr("kerasnac.adapters.keras.train.train_compiled", lambda member, data, mold: mold)
+
+        def chosen(network: Architecture, steps: int = 1, mold: Mold | None = None, **changes: Any) -> Any:
+            """Choose for about so many steps."""
+            training = Training(batch_size=len(data.train), epochs=steps, **changes)
+            return train(Member(network, training, seed=0), data, mold)
+
+        return chosen
+
+    def test_a_short_training_is_left_to_keras(self, way: Callable[..., Mold | None]) -> None:
+        assert way(CLASSIFIER) is None
+        assert way(CLASSIFIER, WORTH - 1) is None
+
+    def test_a_long_one_is_compiled_for_the_network(self, way: Callable[..., Mold | None]) -> None:
+        assert way(CLASSIFIER, WORTH) == self.OWN
+
+    def test_a_quantized_one_is_compiled_earlier(self, way: Callable[..., Mold | None]) -> None:
+        assert way(QUANTIZED, WORTH_QUANTIZED - 1) is None
+        assert way(QUANTIZED, WORTH_QUANTIZED) == molds([QUANTIZED])[0]
+
+    def test_samples_that_are_not_used_are_not_counted(self, way: Callable[..., Mold | None]) -> None:
+        assert way(CLASSIFIER, WORTH, data_fraction=0.5) is None
+        assert way(CLASSIFIER, 2 * WORTH + 50, data_fraction=0.5) == self.OWN
+
+    @pytest.mark.parametrize("steps", [1, WORTH])
+    def test_a_shared_mold_is_used_however_short_the_training(self, steps: int, way: Callable[..., Mold | None]) -> None:
+        assert way(CLASSIFIER, steps, self.SHARED) == self.SHARED
+
+    def test_a_quantized_network_takes_its_form(self, way: Callable[..., Mold | None]) -> None:
+        (shared,) = molds([mlp(6, 16, 3, fn="gelu", norm=True), mlp(6, 8, 8, 3)])
+        assert way(QUANTIZED, 1, shared) == shared.quantized_form
+
+    def test_a_shared_mold_that_does_not_hold_the_network_is_none(self, way: Callable[..., Mold | None]) -> None:
+        assert way(mlp(6, 99, 3), 1, self.SHARED) is None
+        assert way(mlp(6, 99, 3), WORTH, self.SHARED) == molds([mlp(6, 99, 3)])[0]
+
+    @pytest.mark.parametrize(("limit", "steps"), [("PADDING", 10), ("PADDING_OF_STEP", 1)])
+    def test_a_shared_mold_whose_padding_costs_too_much_is_not_used(
+        self,
+        limit: str,
+        steps: int,
+        way: Callable[..., Mold | None],
+        monkeypatch: pytest.MonkeyPatch,
+        vector_classes: Dataset,
+    ) -> None:
+        padding = steps * len(vector_classes.development.train) * (macs(self.SHARED, CLASSIFIER) - macs(self.OWN))
+        assert padding > 0
+        monkeypatch.setattr(f"kerasnac.adapters.keras.train.{limit}", padding + 1)
+        assert way(CLASSIFIER, steps, self.SHARED) == self.SHARED
+        monkeypatch.setattr(f"kerasnac.adapters.keras.train.{limit}", padding)
+        assert way(CLASSIFIER, steps, self.SHARED) is None
+        assert way(CLASSIFIER, WORTH, self.SHARED) == self.OWN
+
+    def test_what_has_no_mold_is_left_to_keras(self, way: Callable[..., Mold | None]) -> None:
+        assert way(self.ATTENTION, 10 * WORTH) is None
+        assert way(self.ATTENTION, 10 * WORTH, self.SHARED) is None
+
+    def test_a_task_that_cannot_be_trained_so_is_refused_first(self, vector_values: Dataset) -> None:
+        training = Training(label_smoothing=0.1)
+        with pytest.raises(ConfigError, match="label_smoothing"):
+            train(Member(REGRESSOR, training, seed=0), vector_values.development, self.SHARED)

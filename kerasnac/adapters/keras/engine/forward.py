@@ -101,7 +101,7 @@ def _cell(
     if place.cell.functions != ("none",) or quantized:
         x = _activation(place, own, x, quantized)
     if step is not None and i in step.dropout:
-        x = x * step.dropout[i]
+        x = tf.where(own["drops"], x * step.dropout[i], x)
     return x, statistics
 
 
@@ -157,7 +157,18 @@ def _pool(head: LayerSpec, x: Tensor, kernel: None) -> Tensor:
     axes = list(range(1, len(x.shape) - 1))
     if head["size"] == 0:
         return (tf.reduce_max if head["op"] == "max" else tf.reduce_mean)(x, axes)
-    return tf.nn.pool(x, [head["size"]] * len(axes), {"max": "MAX", "mean": "AVG"}[head["op"]], [head["size"]] * len(axes))
+    size = head["size"]
+    if head["op"] == "mean":
+        return tf.nn.pool(x, [size] * len(axes), "AVG", [size] * len(axes))
+    # XLA has no deterministic gradient of this pool. Among equals the first one is taken, as by Keras.
+    ends = [x.shape[axis] // size * size for axis in axes]
+    first, *rest = [
+        x[(slice(None), *(slice(at, end, size) for at, end in zip(offset, ends, strict=True)))]
+        for offset in product(range(size), repeat=len(axes))
+    ]
+    for other in rest:
+        first = tf.where(other > first, other, first)
+    return first
 
 
 def _flatten(head: LayerSpec, x: Tensor, kernel: None) -> Tensor:
@@ -199,7 +210,7 @@ def _batch_norm(
         batch_mean = tf.reduce_sum(x * weight, axes) / count
         batch_variance = tf.reduce_sum(tf.square(x - batch_mean) * weight, axes) / count
         # The fused kernel that Keras takes for pictures corrects the variance that it remembers for the size of the sample.
-        seen = batch_variance * count / (count - 1) if len(x.shape) == 4 else batch_variance
+        seen = batch_variance * count / tf.maximum(count - 1, 1) if len(x.shape) == 4 else batch_variance
         statistics = statistics | {
             f"{prefix}/moving_mean": mean * MOMENTUM + batch_mean * (1 - MOMENTUM),
             f"{prefix}/moving_variance": variance * MOMENTUM + seen * (1 - MOMENTUM),
@@ -222,7 +233,8 @@ def _layer_norm(
     everything = norm["axes"] == "all"
     axes = list(range(1, len(x.shape))) if everything else [-1]
     count = own["values"] if everything else own["units"]
-    mean = tf.reduce_sum(x, axes, keepdims=True) / count
+    # Padding is not zero after a sigmoid, where a layer without weights follows.
+    mean = tf.reduce_sum(x * own["mask"], axes, keepdims=True) / count
     centred = (x - mean) * own["mask"]
     variance = tf.reduce_sum(tf.square(centred), axes, keepdims=True) / count
     return centred * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * parts[f"{prefix}/gamma"] + parts[

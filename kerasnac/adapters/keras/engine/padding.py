@@ -33,7 +33,7 @@ class _Block:
         name: Key of the array, ``layer/part``.
         shape: Its shape.
         inner: Its shape with the axes apart that were flattened into one.
-        outer: The same of the padded array.
+        outer: The same of the padded array, of the first rows of it that the network has.
     """
 
     key: str
@@ -44,7 +44,8 @@ class _Block:
 
     def of(self, padded: Array) -> Array:
         """Return the view of the padded array that holds this one, in the shape ``inner``."""
-        return padded.reshape(self.outer)[tuple(slice(size) for size in self.inner)]
+        first = padded[: math.prod(self.outer) // math.prod(padded.shape[1:])]
+        return first.reshape(self.outer)[tuple(slice(size) for size in self.inner)]
 
 
 class Fitted:
@@ -62,20 +63,23 @@ class Fitted:
         self._blocks = list(self._find())
 
     def _find(self) -> Iterator[_Block]:
-        rows = self._mold.input_shape
+        # Shapes of what a cell reads, before that was flattened. Cells that are passed by leave it as it is.
+        rows = around = self._mold.input_shape
         for i, cell in sorted(self._cells.items()):
             place, head = self._places[i], cell.head
             for part, weight in head.weights.items():
                 shape, padded = weight.shape, place.weights[part].shape
                 flat = part == "kernel" and head.layer.kind == "dense"
-                blocks = ((*rows, shape[-1]), (*place.rows, padded[-1])) if flat else (shape, padded)
+                blocks = ((*rows, shape[-1]), (*around, padded[-1])) if flat else (shape, padded)
                 yield _Block(f"{i}/{part}", f"{head.name}/{part}", shape, *blocks)
+            flat = head.layer.kind == "flatten"
+            rows, around = (head.shapes[0], place.shape) if flat else (head.output, place.output)
             if cell.norm is not None:
                 prefix = f"norm_{place.cell.norms.index(cell.norm.layer)}"
                 for part, weight in cell.norm.weights.items():
                     padded = place.weights[f"{prefix}/{part}"].shape
-                    yield _Block(f"{i}/{prefix}/{part}", f"{cell.norm.name}/{part}", weight.shape, weight.shape, padded)
-            rows = head.shapes[0] if head.layer.kind == "flatten" else head.output
+                    blocks = (rows, around) if flat else (weight.shape, padded)
+                    yield _Block(f"{i}/{prefix}/{part}", f"{cell.norm.name}/{part}", weight.shape, *blocks)
 
     def pad(self, weights: Weights, *, around: float = 0.0) -> dict[str, Array]:
         """Lay arrays into the corners of padded ones.
@@ -127,14 +131,16 @@ class Fitted:
 
         Returns:
             ``present``; ``mask``, ones for its own channels; ``values`` and ``units``, the true sizes of a sample and of its
-            last axis; ``norm`` and ``function``, indices of the norm (0 for none) and of the activation; for every format
-            an array of its step, its smallest and its largest value in steps; the ``table`` of an activation and its size.
+            last axis; ``drops``, true if its values are subject to dropout; ``norm`` and ``function``, indices of the norm (0
+            for none) and of the activation; for every format an array of its step, its smallest and its largest value in
+            steps; the ``table`` of an activation and its size.
         """
         true = place.output if cell is None else cell.head.output
         size = place.output[-1]
-        mask = np.zeros(place.rows if place.cell.head.kind == "flatten" else place.output, np.float32)
+        flat = place.cell.head.kind == "flatten"
+        mask = np.zeros(place.shape if flat else place.output, np.float32)
         if cell is not None:
-            mask[tuple(slice(n) for n in (cell.head.shapes[0] if place.cell.head.kind == "flatten" else true))] = 1
+            mask[tuple(slice(n) for n in (cell.head.shapes[0] if flat else true))] = 1
         norm = None if cell is None else cell.norm
         head = place.cell.head if cell is None else cell.head.layer
         grid = None if cell is None or cell.grid is None else cell.grid.layer
@@ -144,6 +150,7 @@ class Fitted:
             "mask": mask.reshape(-1, size)[0],
             "values": np.array(math.prod(true), np.float32),
             "units": np.array(true[-1], np.float32),
+            "drops": np.array(cell is not None and cell.fn != "none"),
             "norm": np.array(0 if norm is None else 1 + place.cell.norms.index(norm.layer), np.int32),
             "function": np.array(0 if cell is None else place.cell.functions.index(cell.fn), np.int32),
             "kernel_format": _format(head.weight),

@@ -241,7 +241,7 @@ class EarlyStopping:
     """
 
     def __init__(self, patience: int | None) -> None:
-        self._patience, self._loss, self._waited = patience, np.inf, 0
+        self._patience, self._loss, self._waited, self._epochs = patience, np.inf, 0, 0
         self.best: Any = None
 
     def stops(self, loss: float, state: Any) -> bool:
@@ -251,11 +251,14 @@ class EarlyStopping:
             loss: On validation.
             state: Returns what is to be kept of the epoch if it is the best one.
         """
+        self._epochs += 1
+        self._waited += 1
+        # A loss that is not finite is no improvement, not even of the first epoch; Keras never stops after that one.
+        if self._epochs == 1 or loss < self._loss:
+            self.best = state()
         if loss < self._loss:
-            self.best, self._loss, self._waited = state(), loss, 0
-        else:
-            self._waited += 1
-        return self._patience is not None and self._waited >= self._patience
+            self._loss, self._waited = loss, 0
+        return self._patience is not None and self._waited >= self._patience and self._epochs > 1
 
 
 def _turns(pruning: Pruning | None, steps: int) -> dict[int, dict[str, float]]:

@@ -65,7 +65,7 @@ def main() -> None:
     ratio.add_argument("--populations", type=int, nargs="+", default=[1, 4, 16, 64], help="numbers of candidates")
     ratio.add_argument("--reference", type=int, default=8, help="candidates that Keras trains, at most")
     paired = commands.add_parser("paired", help="difference of the validation metrics")
-    paired.add_argument("--networks", type=int, default=20)
+    paired.add_argument("--networks", type=int, default=20, help="networks of every space")
     for command, samples, workers in ((ratio, 50_000, 2), (paired, 20_000, 1)):
         command.add_argument("--spaces", nargs="+", default=SPACES, help="names or paths of run files")
         command.add_argument("--data", type=Path, help="jets for kn.datasets.jets")
@@ -80,9 +80,9 @@ def main() -> None:
     for space in options.spaces:
         settings = load_run(space)
         data = development(settings, options)
-        CONSOLE.print(
-            f"{space}: {len(data.train)} training samples, {options.workers} workers, {training_of(settings, options)}"
-        )
+        training = training_of(settings, options)
+        steps = f"{training.epochs} epochs, batches of {training.batch_size}"
+        CONSOLE.print(f"{space}: {len(data.train)} training samples, {steps}, {options.workers} workers")
         trained = pd.DataFrame(run(settings, data, options))
         if options.out is not None:
             options.out.mkdir(parents=True, exist_ok=True)
@@ -398,25 +398,25 @@ def print_differences(name: str, metric: str, trained: dict[str, pd.DataFrame]) 
         metric: Name of the task metric.
         trained: Trainings by way, one per network and in one order.
     """
-    title = f"{name}: validation, engine - fit; engine - engine with another seed"
-    table = Table(title=title, title_justify="left")
-    columns = ("of", "dropout", "networks", "mean of fit", "difference", "standard error", "deviation", "largest")
-    for column in (*columns, "of seeds: difference", "standard error", "deviation", "largest"):
+    table = Table(title=f"{name}: engine - fit, and engine - engine with another seed", title_justify="left")
+    columns = ("on validation", "dropout", "networks", "mean of fit")
+    for column in (*columns, "difference", "deviation", "median", "largest", "of seeds", "deviation", "median", "largest"):
         table.add_column(column, justify="right")
     for value in (metric, "loss"):
         engine, other, fit = (trained[way][value].to_numpy() for way in ("engine", "another seed", "fit"))
         dropout = trained["engine"]["dropout"].to_numpy()
-        for word, own in (("no", ~dropout), ("yes", dropout)):
-            if own.sum() > 1:
+        for word, own in (("no", ~dropout), ("yes", dropout), ("any", np.full_like(dropout, True))):
+            if own.sum() > 1 and (word != "any" or len(set(dropout)) > 1):
                 parts = (*statistics(engine[own] - fit[own]), *statistics(engine[own] - other[own]))
-                table.add_row(value, word, str(own.sum()), f"{fit[own].mean():.4f}", *(f"{part:.5f}" for part in parts))
+                table.add_row(value, word, str(own.sum()), f"{fit[own].mean():.4f}", *parts)
     CONSOLE.print(table)
 
 
-def statistics(differences: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """Return mean, its standard error, standard deviation, and the largest absolute value."""
-    deviation = float(np.std(differences, ddof=1))
-    return float(np.mean(differences)), deviation / len(differences) ** 0.5, deviation, float(np.abs(differences).max())
+def statistics(differences: NDArray[np.float64]) -> tuple[str, ...]:
+    """Return the mean with its standard error, the standard deviation, and median and largest of the absolute values."""
+    deviation, sizes = float(np.std(differences, ddof=1)), np.abs(differences)
+    mean = f"{np.mean(differences):.5f} ± {deviation / len(differences) ** 0.5:.5f}"
+    return mean, *(f"{value:.5f}" for value in (deviation, np.median(sizes), sizes.max()))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ difference of the two ways stands that of the engine with itself under another s
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import time
 from collections import Counter
@@ -177,6 +178,7 @@ def train_timed(data: Development, timed: Timed) -> dict[str, Any]:
         "shared": timed.job.mold is not None,
         "dropout": timed.job.training.dropout > 0,
         "keras": timed.keras,
+        "process": os.getpid(),
         **{name: result.metrics[name] for name in (data.task.metric, "loss")},
         "seconds": time.perf_counter() - began,
         "cpu": time.process_time() - cpu,
@@ -365,7 +367,7 @@ def print_phases(name: str, trained: dict[int, Population], reference: Populatio
         known = [rows[phase].sum() for phase in ("compile", "steps", "fit", "graph")]
         start = population.wall * population.workers - rows["seconds"].sum()
         seconds = (start, *known, rows["seconds"].sum() - sum(known))
-        counts = (int(rows[count].sum()) for count in ("kinds", "fits", "shared"))
+        counts = (rows["process"].nunique(), *(int(rows[count].sum()) for count in ("kinds", "fits", "shared")))
         table.add_row(way, str(n), *(f"{value / n:.2f}" for value in seconds), *map(str, counts))
     CONSOLE.print(table)
 

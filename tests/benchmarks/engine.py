@@ -183,7 +183,7 @@ def train_timed(data: Development, timed: Timed) -> dict[str, Any]:
         "seconds": time.perf_counter() - began,
         "cpu": time.process_time() - cpu,
         "memory": usage.ru_maxrss / 2**20,
-        **{name: spent[name] for name in ("compile", "kinds", "steps", "fit", "fits", "graph")},
+        **{name: spent[name] for name in ("compile", "compile cpu", "kinds", "steps", "fit", "fits", "graph")},
     }
 
 
@@ -202,20 +202,19 @@ def watch() -> Counter[str]:
 
     def clocked(function: Callable[..., Any], phase: str, count: str) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             try:
                 return function(*arguments, **named)
             finally:
                 spent[phase] += time.perf_counter() - began
+                spent[f"{phase} cpu"] += time.process_time() - cpu
                 spent[count] += 1
 
         return call
 
     class Watched(trainer.CompiledTraining):
         def __init__(self, kind: Any) -> None:
-            began = time.perf_counter()
-            super().__init__(kind)
-            spent["compile"] += time.perf_counter() - began
+            clocked(super().__init__, "compile", "made")(kind)
             steps, known = self._steps, set()
             compiling, running = clocked(steps, "compile", "kinds"), clocked(steps, "steps", "calls")
 
@@ -284,7 +283,7 @@ class Population:
         return (self.rows["seconds"] / self.workers if clock == "wall" else self.rows["cpu"]).to_numpy()
 
     def _compilation(self, clock: str) -> NDArray[np.float64]:
-        return (self.rows["compile"] / (self.workers if clock == "wall" else 1)).to_numpy()
+        return (self.rows["compile"] / self.workers if clock == "wall" else self.rows["compile cpu"]).to_numpy()
 
 
 def _children() -> float:
@@ -318,7 +317,7 @@ def print_ratios(name: str, trained: dict[int, Population], reference: Populatio
         "ratio of wall",
         "ratio of CPU",
     )
-    for column in (*columns, "compilation s", "memory GB engine", "fit"):
+    for column in (*columns, "compilation s wall", "CPU", "memory GB engine", "fit"):
         table.add_column(column, justify="right")
     largest = trained[max(trained)]
     for n, population in trained.items():
@@ -332,7 +331,7 @@ def print_ratios(name: str, trained: dict[int, Population], reference: Populatio
             *(f"{value:.2f}" for pair in seconds.values() for value in pair),
             *(f"{3600 / value:.0f}" for value in seconds["wall"]),
             *(f"{b / a:.1f} ± {spread(n, population, largest, reference, c):.1f}" for c, (a, b) in seconds.items()),
-            f"{population.rows['compile'].sum():.1f}",
+            *(f"{population.rows[clock].sum():.1f}" for clock in ("compile", "compile cpu")),
             f"{population.rows['memory'].max():.2f}",
             f"{reference.rows['memory'].max():.2f}",
         )
@@ -356,9 +355,10 @@ def print_phases(name: str, trained: dict[int, Population], reference: Populatio
         "trained by",
         "candidates",
         *phases,
+        "processes",
         "functions compiled",
         "trainings by fit",
-        "candidates with a shared form",
+        "with a shared form",
     ):
         table.add_column(column, justify="right")
     groups = [("fit", reference), *(("engine", population) for population in trained.values())]

@@ -76,6 +76,7 @@ class Formula:
         seed: int,
         start: Any = None,
         mold: Any = None,
+        repeated: bool = False,
     ) -> Fit:
         if self.left is not None:
             if self.left == 0:

@@ -282,7 +282,8 @@ def _run_trial(
     seed = derive_seed(job.seed, number) if number else job.start_seed
     if ("trial", number) in known:
         return TrialRun(known["trial", number], training, seed)
-    fits = [_fit(part, job, training, seed) for part in ([data] if folds == 1 else data.folds(folds))]
+    parts = [data] if folds == 1 else data.folds(folds)
+    fits = [_fit(part, job, training, seed, repeated=number > 0) for part in parts]
     record = _record(data, job, "trial", number, training, fits)
     trial = TrialRun(record, training, seed)
     if folds == 1 and _best(data.task, [*before, trial]) is trial:
@@ -311,7 +312,7 @@ def _best_model(data: Development, job: TuneJob, best: TrialRun) -> Trained:
     saved = Trained.find(job.model)
     if saved and (saved.architecture, saved.training, saved.seed) == (architecture, best.training, best.seed):
         return saved
-    model = _trained(data, job, best, _fit(data, job, best.training, best.seed))
+    model = _trained(data, job, best, _fit(data, job, best.training, best.seed, repeated=best.record["number"] > 0))
     model.save(job.model)
     return model
 
@@ -327,7 +328,7 @@ def _repeat(data: Development, job: TuneJob, known: Records, best: TrialRun) -> 
     for number in range(1, job.settings.repeats + 1):
         record, fits = known.get(("repeat", number)), []
         if record is None:
-            fits = [_fit(data, job, best.training, derive_seed(job.seed, "repeat", number))]
+            fits = [_fit(data, job, best.training, derive_seed(job.seed, "repeat", number), repeated=True)]
             record = _record(data, job, "repeat", number, best.training, fits)
         values.append(record[metric])
         if number > 1:
@@ -359,11 +360,12 @@ def _trained(data: Development, job: TuneJob, trial: TrialRun, fit: Fit) -> Trai
     return Trained(job.name, job.candidate.architecture, fit.weights, trial.training, metrics, trial.seed)
 
 
-def _fit(data: Development, job: TuneJob, training: Training, seed: int) -> Fit:
+def _fit(data: Development, job: TuneJob, training: Training, seed: int, *, repeated: bool) -> Fit:
+    """Train once; the search's training is repeated in the same way, which is that of a single one."""
     from kerasnac.adapters.keras.train import fit
 
     architecture = job.candidate.architecture
     try:
-        return fit(architecture, data, training, seed=seed, mold=job.mold)
+        return fit(architecture, data, training, seed=seed, mold=job.mold, repeated=repeated)
     except Exception as error:
         raise TrialError(f"tuning [{architecture}] with {training} failed: {error!r}") from error

@@ -56,6 +56,7 @@ class Member:
         start: Weights to start from, arrays keyed ``layer/part``; random ones by default.
         pruning: Zeros of its kernels; None for a training without pruning.
         snapshot_epoch: Number of epochs after which the weights are copied, at most all; 0 for no copy.
+        repeated: True if the network is trained several times, so that it pays sooner to compile its training.
     """
 
     architecture: Architecture
@@ -64,6 +65,7 @@ class Member:
     start: Weights | None = None
     pruning: Pruning | None = None
     snapshot_epoch: int = 0
+    repeated: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm
 
-#: Steps from which a training is compiled for a single network, float or quantized: Keras takes as long for them as the
-#: compilation, and for networks of QKeras it takes about as long to begin.
-WORTH, WORTH_QUANTIZED = 1500, 300
+#: Steps from which a training is compiled for a single network: Keras takes as long for them as the compilation. It pays sooner
+#: for a network that is trained several times, and for one of QKeras, which takes Keras as long to begin with.
+WORTH, WORTH_REPEATED, WORTH_QUANTIZED = 4000, 1000, 300
 
 #: What the padding of a shared form may cost, in multiply-accumulates of predictions: in a training, less than to compile
 #: another one; in a step, less than what Keras needs to start it.
@@ -59,7 +59,7 @@ def _form(member: Member, data: Development, mold: Mold | None) -> Mold | None:
         padding = macs(shared, architecture) - macs(own)
         if padding * samples < PADDING and padding * training.batch_size < PADDING_OF_STEP:
             return shared
-    worth = WORTH_QUANTIZED if architecture.quantized else WORTH
+    worth = WORTH_QUANTIZED if architecture.quantized else WORTH_REPEATED if member.repeated else WORTH
     return own if samples >= worth * training.batch_size else None
 
 
@@ -71,6 +71,7 @@ def fit(
     seed: int,
     start: Weights | None = None,
     mold: Mold | None = None,
+    repeated: bool = False,
 ) -> Fit:
     """Train a network without pruning, see :func:`train`.
 
@@ -81,8 +82,9 @@ def fit(
         seed: Seed of initial weights, shuffling and dropout.
         start: Weights to start from, arrays keyed ``layer/part``; random ones by default.
         mold: See :func:`train`.
+        repeated: See :class:`kerasnac.adapters.keras.member.Member`.
     """
-    return train(Member(architecture, training, seed, start), data, mold)
+    return train(Member(architecture, training, seed, start, repeated=repeated), data, mold)
 
 
 def quantized_start(

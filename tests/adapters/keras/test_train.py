@@ -14,7 +14,7 @@ from kerasnac.adapters.keras.member import Member
 from kerasnac.adapters.keras.optimizers import learning_rates
 from kerasnac.adapters.keras.predict import activation_ranges, predict, score
 from kerasnac.adapters.keras.reference import compile_model, fit_by_keras
-from kerasnac.adapters.keras.train import WORTH, WORTH_QUANTIZED, fit, train
+from kerasnac.adapters.keras.train import WORTH, WORTH_QUANTIZED, WORTH_REPEATED, fit, train
 from kerasnac.core.data.dataset import Dataset, Split
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
@@ -283,10 +283,12 @@ class TestTheWayOfTraining:
         monkeypatch.setattr("kerasnac.adapters.keras.train.fit_by_keras", lambda member, data: None)
         monkeypatch.setattr("kerasnac.adapters.keras.train.train_compiled", lambda member, data, mold: mold)
 
-        def chosen(network: Architecture, steps: int = 1, mold: Mold | None = None, **changes: Any) -> Any:
+        def chosen(
+            network: Architecture, steps: int = 1, mold: Mold | None = None, *, repeated: bool = False, **changes: Any
+        ) -> Any:
             """Choose for about so many steps."""
             training = Training(batch_size=len(data.train), epochs=steps, **changes)
-            return train(Member(network, training, seed=0), data, mold)
+            return train(Member(network, training, seed=0, repeated=repeated), data, mold)
 
         return chosen
 
@@ -296,6 +298,11 @@ class TestTheWayOfTraining:
 
     def test_a_long_one_is_compiled_for_the_network(self, way: Callable[..., Mold | None]) -> None:
         assert way(CLASSIFIER, WORTH) == self.OWN
+
+    def test_one_of_several_trainings_of_a_network_is_compiled_earlier(self, way: Callable[..., Mold | None]) -> None:
+        assert way(CLASSIFIER, WORTH_REPEATED - 1, repeated=True) is None
+        assert way(CLASSIFIER, WORTH_REPEATED, repeated=True) == self.OWN
+        assert way(CLASSIFIER, WORTH_REPEATED) is None
 
     def test_a_quantized_one_is_compiled_earlier(self, way: Callable[..., Mold | None]) -> None:
         assert way(QUANTIZED, WORTH_QUANTIZED - 1) is None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from kerasnac.adapters.keras import pruning, train
-from kerasnac.adapters.keras.train import Fit
+from kerasnac.adapters.keras.member import Fit, Member
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.quantization import ActivationRange
@@ -41,6 +42,15 @@ class InProcess:
 
     map = try_map
 
+    def try_supply(
+        self, task: Any, supply: Callable[[int], Sequence[Any]], *, tick: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[int, Any]]:
+        """Run two items at a time, of which the second one ends first."""
+        supplied = 0
+        while items := supply(2):
+            yield from ((supplied + index, result) for index, result in self.try_map(task, items, tick=tick))
+            supplied += len(items)
+
     def close(self) -> None:
         pass
 
@@ -58,7 +68,15 @@ class Formula:
         self.left: int | None = None
 
     def __call__(
-        self, architecture: Architecture, data: Development, training: Training, *, seed: int, start: Any = None
+        self,
+        architecture: Architecture,
+        data: Development,
+        training: Training,
+        *,
+        seed: int,
+        start: Any = None,
+        mold: Any = None,
+        repeated: bool = False,
     ) -> Fit:
         if self.left is not None:
             if self.left == 0:
@@ -89,11 +107,12 @@ def without_trainings(patch: pytest.MonkeyPatch, *, drawings: bool = False) -> F
     """
     formula = Formula()
 
-    def pruned(*arguments: Any, trained: Any, fractions: Any, **options: Any) -> train.Fit:
+    def pruned(*arguments: Any, trained: Any, fractions: Any, **options: Any) -> Fit:
         return formula(*arguments, **options)
 
-    def snapshot(*arguments: Any, snapshot_epoch: int, **options: Any) -> tuple[train.Fit, Any]:
-        return formula(*arguments, **options), options["start"]
+    def snapshot(member: Member, data: Development) -> Fit:
+        fit = formula(member.architecture, data, member.training, seed=member.seed, start=member.start)
+        return replace(fit, snapshot=fit.weights)
 
     def ranges(architecture: Any, *arguments: Any, **options: Any) -> dict[str, ActivationRange]:
         names = [node.name for node in architecture.nodes if node.layer.kind == "activation"]
@@ -105,11 +124,11 @@ def without_trainings(patch: pytest.MonkeyPatch, *, drawings: bool = False) -> F
     patch.setattr(session, "LocalWorkers", InProcess)
     patch.setattr(session, "convert_one", lambda data, job: "there is no firmware in this test")
     patch.setattr(train, "fit", formula)
-    patch.setattr(train, "predict", predict)
+    patch.setattr("kerasnac.adapters.keras.predict.predict", predict)
     patch.setattr(train, "activation_ranges", ranges)
     patch.setattr(pruning, "fit_pruned", pruned)
     patch.setattr(pruning, "fit_gradually_pruned", lambda *a, fractions, **options: formula(*a, **options))
-    patch.setattr(pruning, "fit_with_snapshot", snapshot)
+    patch.setattr(train, "train", snapshot)
     if not drawings:
         for name in ("search", "convergence", "tuning", "compression"):
             patch.setattr(plots, name, lambda *arguments, **options: Drawing())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kerasnac.core.data.dataset import Development, Task
+from kerasnac.core.network.mold import Mold
 from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -29,7 +30,7 @@ from kerasnac.stages.context import Context
 from kerasnac.stages.search.candidate_training import training_seed
 
 if TYPE_CHECKING:
-    from kerasnac.adapters.keras.train import Fit
+    from kerasnac.adapters.keras.member import Fit
 
 #: Settings that decide the trials; the others say which models to tune and how often to repeat the best trial.
 KEY_FIELDS = ("trials", "epochs", "patience", "folds", *TUNED)
@@ -54,6 +55,7 @@ class TuneJob:
         seed: Seed of the proposals and of all trainings but the first.
         folder: Run folder.
         searched: Name of the folder with the quantized network as the search trained it; empty if there is none.
+        mold: Form in which the search trained the network, so that the first trial repeats it in every bit.
     """
 
     name: str
@@ -64,6 +66,7 @@ class TuneJob:
     seed: int
     folder: Path
     searched: str = ""
+    mold: Mold | None = None
 
     @property
     def journal(self) -> Journal:
@@ -170,9 +173,9 @@ def _jobs(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context
     start = chosen[0].search_training if chosen else SearchSettings().training
     jobs = []
 
-    def add(name: str, candidate: Candidate, training: Training, seed: int, searched: str = "") -> None:
+    def add(name: str, candidate: Candidate, training: Training, seed: int, **found: Any) -> None:
         own = derive_seed(context.seed, "tune", candidate.id)
-        jobs.append(TuneJob(name, candidate, training, seed, settings, own, context.folder, searched))
+        jobs.append(TuneJob(name, candidate, training, seed, settings, own, context.folder, **found))
 
     for evaluation in chosen:
         candidate = evaluation.candidate
@@ -180,7 +183,7 @@ def _jobs(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context
         reference = baselines.pop(candidate.id, None)
         training = evaluation.search_training.with_(**dict(candidate.training))
         name = reference.name if reference else candidate.id
-        add(name, candidate, training, evaluation.seed, evaluation.searched)
+        add(name, candidate, training, evaluation.seed, searched=evaluation.searched, mold=evaluation.mold)
     for key, reference in baselines.items():
         add(reference.name, Candidate(reference.architecture), start, training_seed(context.seed, key))
     return jobs
@@ -279,7 +282,8 @@ def _run_trial(
     seed = derive_seed(job.seed, number) if number else job.start_seed
     if ("trial", number) in known:
         return TrialRun(known["trial", number], training, seed)
-    fits = [_fit(part, job, training, seed) for part in ([data] if folds == 1 else data.folds(folds))]
+    parts = [data] if folds == 1 else data.folds(folds)
+    fits = [_fit(part, job, training, seed, repeated=number > 0) for part in parts]
     record = _record(data, job, "trial", number, training, fits)
     trial = TrialRun(record, training, seed)
     if folds == 1 and _best(data.task, [*before, trial]) is trial:
@@ -308,7 +312,7 @@ def _best_model(data: Development, job: TuneJob, best: TrialRun) -> Trained:
     saved = Trained.find(job.model)
     if saved and (saved.architecture, saved.training, saved.seed) == (architecture, best.training, best.seed):
         return saved
-    model = _trained(data, job, best, _fit(data, job, best.training, best.seed))
+    model = _trained(data, job, best, _fit(data, job, best.training, best.seed, repeated=best.record["number"] > 0))
     model.save(job.model)
     return model
 
@@ -324,7 +328,7 @@ def _repeat(data: Development, job: TuneJob, known: Records, best: TrialRun) -> 
     for number in range(1, job.settings.repeats + 1):
         record, fits = known.get(("repeat", number)), []
         if record is None:
-            fits = [_fit(data, job, best.training, derive_seed(job.seed, "repeat", number))]
+            fits = [_fit(data, job, best.training, derive_seed(job.seed, "repeat", number), repeated=True)]
             record = _record(data, job, "repeat", number, best.training, fits)
         values.append(record[metric])
         if number > 1:
@@ -356,11 +360,12 @@ def _trained(data: Development, job: TuneJob, trial: TrialRun, fit: Fit) -> Trai
     return Trained(job.name, job.candidate.architecture, fit.weights, trial.training, metrics, trial.seed)
 
 
-def _fit(data: Development, job: TuneJob, training: Training, seed: int) -> Fit:
+def _fit(data: Development, job: TuneJob, training: Training, seed: int, *, repeated: bool) -> Fit:
+    """Train once; the search's training is repeated in the same way, which is that of a single one."""
     from kerasnac.adapters.keras.train import fit
 
     architecture = job.candidate.architecture
     try:
-        return fit(architecture, data, training, seed=seed)
+        return fit(architecture, data, training, seed=seed, mold=job.mold, repeated=repeated)
     except Exception as error:
         raise TrialError(f"tuning [{architecture}] with {training} failed: {error!r}") from error

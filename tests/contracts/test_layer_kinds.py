@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters import rule4ml
 from kerasnac.adapters.hls4ml import backends, conversion
 from kerasnac.adapters.keras import build, pruning
-from kerasnac.adapters.keras.train import activation_ranges, predict
+from kerasnac.adapters.keras.predict import activation_ranges, predict
 from kerasnac.adapters.rtl.adder_graph import EXPECTED_LUTS, unroll
 from kerasnac.adapters.rtl.layer_rules import RULES
 from kerasnac.core.hardware.hls_options import HlsOptions

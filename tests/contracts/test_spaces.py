@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasnac.adapters.keras.train import activation_ranges, predict
+from kerasnac.adapters.keras.predict import activation_ranges, predict
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import unsupported_reasons

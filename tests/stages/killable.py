@@ -1,13 +1,13 @@
 """A search that may be killed at any time: ``python -m tests.stages.killable FOLDER KIND EVALUATIONS``.
 
-It is of one of three kinds: real trainings, instant ones, or instant ones with halving.
+It is of one of four kinds: real trainings, instant ones, instant ones with halving, or instant ones in steady mode.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,19 @@ class Slow:
             accuracy = item.seed % 1000 / 1000
             yield index, Result({"accuracy": accuracy, "loss": 1 - accuracy}, 0.1)
 
+    def try_supply(self, task: Any, supply: Callable[[int], Sequence[Job]], **options: Any) -> Iterator[tuple[int, Result]]:
+        supplied = 0
+        while items := supply(self.processes):
+            yield from ((supplied + index, result) for index, result in self.try_map(task, items))
+            supplied += len(items)
+
 
 def search(folder: Path, kind: str, evaluations: int, workers: Any) -> None:
     changes: dict[str, Any] = {}
     if kind == "halving":
         changes = {"training": Training(epochs=3), "halving": HalvingSettings(epochs=1, keep=0.5)}
+    if kind == "steady":
+        changes = {"mode": "steady"}
     settings = SearchSettings(
         population=2 if kind == "real" else 4,
         evaluations=evaluations,

@@ -95,6 +95,10 @@ def test_a_search_with_halving_that_is_killed_ends_the_same(tmp_path: Path) -> N
     assert statuses.count("brief") >= 30
 
 
+def test_a_search_in_steady_mode_that_is_killed_ends_the_same(tmp_path: Path) -> None:
+    check_kills(tmp_path, 4, "steady", 60)
+
+
 @pytest.mark.usefixtures("keras")
 def test_a_search_that_is_killed_while_it_trains_ends_the_same(tmp_path: Path) -> None:
     check_kills(tmp_path, 1, "real", 2)
@@ -102,7 +106,9 @@ def test_a_search_that_is_killed_while_it_trains_ends_the_same(tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("keras")
-@pytest.mark.parametrize(("kind", "kills", "evaluations"), [("instant", 30, 150), ("halving", 30, 36), ("real", 12, 24)])
+@pytest.mark.parametrize(
+    ("kind", "kills", "evaluations"), [("instant", 30, 150), ("halving", 30, 36), ("steady", 30, 150), ("real", 12, 24)]
+)
 def test_a_search_that_is_killed_many_times_ends_the_same(tmp_path: Path, kind: str, kills: int, evaluations: int) -> None:
     check_kills(tmp_path, kills, kind, evaluations)
 

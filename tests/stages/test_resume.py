@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kerasnac.adapters.keras.train import Fit
+from kerasnac.adapters.keras.member import Fit
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.keras import train
-from kerasnac.adapters.keras.train import Fit
+from kerasnac.adapters.keras.member import Fit
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.origin import TuningOrigin
@@ -75,8 +75,8 @@ class TestTrials:
     def test_a_trial_that_diverged_is_beaten_by_any_other(
         self, formula: Formula, vector_classes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def diverging(*arguments: Any, seed: int) -> Fit:
-            fit = formula(*arguments, seed=seed)
+        def diverging(*arguments: Any, **options: Any) -> Fit:
+            fit = formula(*arguments, **options)
             return replace(fit, metric=float("nan"), loss=float("nan")) if len(formula.calls) in (1, 2) else fit
 
         monkeypatch.setattr(train, "fit", diverging)

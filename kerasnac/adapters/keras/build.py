@@ -31,7 +31,7 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0) 
 
     Args:
         architecture: The network. Its layer names become the model's layer names.
-        dropout: Rate of a dropout after every activation; 0 adds no layers.
+        dropout: Rate of a dropout after every activation that is not linear; 0 adds no layers.
         l1: L1 penalty on the kernels.
 
     Returns:
@@ -55,7 +55,7 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0) 
         grid = grids[node.inputs[0]]
         x = maker(node, grid, name=name, **options)(sources if len(sources) > 1 else sources[0])
         grids[i] = layer.activation or grid
-        if dropout and layer.kind == "activation":
+        if dropout and layer.kind == "activation" and layer["fn"] != "none":
             x = keras.layers.Dropout(dropout, name=f"dropout_after_{name}")(x)
         tensors[i] = x
     return keras.Model(inputs, x, name="kerasnac")

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.build import Model, get_weights, set_weights
-from kerasnac.adapters.keras.runtime import tensorflow
-from kerasnac.adapters.keras.train import Fit, fit_model, fresh_model
+from kerasnac.adapters.keras.member import Fit, Member, Pruning, magnitude_mask
+from kerasnac.adapters.keras.train import train
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import Unsupported
+from kerasnac.core.network.mold import Mold
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights
 from kerasnac.core.settings import Ranking
@@ -77,33 +77,6 @@ def pruned_fractions(kernels: Mapping[str, NDArray[Any]], sparsity: float, ranki
     return {name: min(float(np.mean(np.abs(k) < threshold)), 1 - 1 / k.size) for name, k in kernels.items()}
 
 
-def fit_with_snapshot(
-    architecture: Architecture, data: Development, training: Training, *, seed: int, start: Weights, snapshot_epoch: int
-) -> tuple[Fit, dict[str, NDArray[np.float32]]]:
-    """Train a network as :func:`kerasnac.adapters.keras.train.fit` does, and keep the weights of an early epoch too.
-
-    Args:
-        architecture: Quantized.
-        data: The development splits.
-        training: Hyperparameters.
-        seed: Seed of the training.
-        start: Weights to start from, arrays keyed ``layer/part``.
-        snapshot_epoch: Number of epochs after which the weights are copied, at most all.
-
-    Returns:
-        The training, and the weights after so many of its epochs.
-    """
-    model = fresh_model(architecture, training, seed=seed, start=start)
-    snapshot: dict[str, NDArray[np.float32]] = {}
-
-    def copy_weights(epoch: int, logs: Any) -> None:
-        if epoch + 1 == snapshot_epoch:
-            snapshot.update(get_weights(model, architecture))
-
-    callback = tensorflow().keras.callbacks.LambdaCallback(on_epoch_end=copy_weights)
-    return fit_model(model, architecture, data, training, callbacks=[callback]), snapshot
-
-
 def fit_pruned(
     architecture: Architecture,
     data: Development,
@@ -113,6 +86,7 @@ def fit_pruned(
     start: Weights,
     trained: Weights,
     fractions: Mapping[str, float],
+    mold: Mold | None = None,
 ) -> Fit:
     """Prune at once, then train: one iteration of iterative magnitude pruning (Frankle and Carbin, arXiv:1803.03635).
 
@@ -128,23 +102,10 @@ def fit_pruned(
         trained: Weights after the iteration before, likewise, already zero where it pruned.
         fractions: Fraction of zeros of every pruned kernel, by layer name: at least that of ``trained``, which stay zero
             if it is less. See :func:`pruned_fractions`.
+        mold: See :func:`kerasnac.adapters.keras.train.train`.
     """
-    from tensorflow_model_optimization.sparsity.keras import ConstantSparsity
-
-    model = fresh_model(architecture, training, seed=seed, start=trained)
-    # The mask is made once, here, at step 0; the schedule asks for no other, so it holds through the training.
-    schedules = {n: ConstantSparsity(s, begin_step=0, end_step=0, frequency=1) for n, s in fractions.items()}
-    wrapped, wrappers = _wrapped(model, schedules)
-    for wrapper in wrappers:
-        wrapper.pruning_step.assign(0)
-        wrapper.pruning_obj.conditional_mask_update()
-        # The toolkit keeps every weight that equals its threshold, and zeros may.
-        for weight, mask, _ in wrapper.pruning_vars:
-            mask.assign(np.where(weight.numpy() == 0, 0, mask.numpy()))
-    set_weights(model, architecture, start)
-    for wrapper in wrappers:
-        wrapper.pruning_obj.weight_mask_op()
-    return _fit(model, wrapped, architecture, data, training)
+    masks = {name: magnitude_mask(trained[f"{name}/kernel"], fraction) for name, fraction in fractions.items()}
+    return train(Member(architecture, training, seed, start, Pruning(masks)), data, mold)
 
 
 def fit_gradually_pruned(
@@ -155,6 +116,7 @@ def fit_gradually_pruned(
     seed: int,
     start: Weights,
     fractions: Mapping[str, float],
+    mold: Mold | None = None,
 ) -> Fit:
     """Prune while training, from nothing to the target (Zhu and Gupta, arXiv:1710.01878).
 
@@ -167,20 +129,27 @@ def fit_gradually_pruned(
         seed: Seed of the training.
         start: Weights to start from, arrays keyed ``layer/part``.
         fractions: Final fraction of zeros of every pruned kernel, by layer name.
+        mold: See :func:`kerasnac.adapters.keras.train.train`.
     """
     from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
 
-    model = fresh_model(architecture, training, seed=seed, start=start)
-    steps = training.epochs * -(-max(1, round(training.data_fraction * len(data.train))) // training.batch_size)
+    steps = training.epochs * -(-training.samples(len(data.train)) // training.batch_size)
     half = max(1, steps // 2)
     frequency = max(1, half // MASKS)
     end = half - half % frequency  # The last mask is made at the very end of the schedule: it has the final sparsity.
     schedules = {name: PolynomialDecay(0.0, s, 0, end, frequency=frequency) for name, s in fractions.items()}
-    wrapped, _ = _wrapped(model, schedules)
-    return _fit(model, wrapped, architecture, data, training)
+    return train(Member(architecture, training, seed, start, Pruning(schedules=schedules)), data, mold)
 
 
-def fit_masked(architecture: Architecture, data: Development, training: Training, *, seed: int, start: Weights) -> Fit:
+def fit_masked(
+    architecture: Architecture,
+    data: Development,
+    training: Training,
+    *,
+    seed: int,
+    start: Weights,
+    mold: Mold | None = None,
+) -> Fit:
     """Train a network whose zeros stay zeros.
 
     Args:
@@ -189,35 +158,7 @@ def fit_masked(architecture: Architecture, data: Development, training: Training
         training: Hyperparameters.
         seed: Seed of the training.
         start: Weights to start from, arrays keyed ``layer/part``; the zeros of their kernels are the mask.
+        mold: See :func:`kerasnac.adapters.keras.train.train`.
     """
     fractions = dict.fromkeys(prunable_kernels(architecture, start, prune_output=True), 0.0)
-    return fit_pruned(architecture, data, training, seed=seed, start=start, trained=start, fractions=fractions)
-
-
-def _wrapped(model: Model, schedules: Mapping[str, Any]) -> tuple[Model, list[Any]]:
-    """Put layers of a model into pruning wrappers. They hold the model's own layers: training one trains the other.
-
-    Args:
-        model: Model of :func:`kerasnac.adapters.keras.build.build`.
-        schedules: TFMOT's pruning schedules by layer name; other layers are not wrapped.
-
-    Returns:
-        The model of wrapped layers, and the wrappers.
-    """
-    import tensorflow_model_optimization as tfmot
-    from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude
-
-    def wrap(layer: Any) -> Any:
-        known = layer.name in schedules
-        return tfmot.sparsity.keras.prune_low_magnitude(layer, schedules[layer.name]) if known else layer
-
-    wrapped = tensorflow().keras.models.clone_model(model, clone_function=wrap)
-    return wrapped, [layer for layer in wrapped.layers if isinstance(layer, PruneLowMagnitude)]
-
-
-def _fit(model: Model, wrapped: Model, architecture: Architecture, data: Development, training: Training) -> Fit:
-    """Train a wrapped model and score the one in it; arguments as for :func:`_wrapped` and ``fit_model``."""
-    from tensorflow_model_optimization.sparsity.keras import UpdatePruningStep
-
-    # Without this callback the last step of a training would leave pruned weights other than zero.
-    return fit_model(model, architecture, data, training, trained=wrapped, callbacks=[UpdatePruningStep()])
+    return fit_pruned(architecture, data, training, seed=seed, start=start, trained=start, fractions=fractions, mold=mold)

@@ -1,47 +1,66 @@
-"""Training, scoring and predicting, with arrays in and arrays out."""
+"""Training of networks, with arrays in and arrays out."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from kerasnac.adapters.keras.build import Model, build, get_weights, set_weights
-from kerasnac.adapters.keras.runtime import tensorflow
-from kerasnac.core.data.dataset import Development, Split, Task
+from kerasnac.adapters.keras.engine.trainer import train_compiled
+from kerasnac.adapters.keras.member import Fit, Member
+from kerasnac.adapters.keras.predict import activation_ranges
+from kerasnac.adapters.keras.reference import fit_by_keras
+from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.quantization import ActivationRange, quantize
+from kerasnac.core.network.mold import Mold, fitting, macs, molds
+from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm
 
-#: Samples per step where nothing is trained.
-PREDICT_BATCH = 4096
+#: Steps from which a training is compiled for a single network: Keras takes as long for them as the compilation. It pays sooner
+#: for a network that is trained several times, and for one of QKeras, which takes Keras as long to begin with.
+WORTH, WORTH_REPEATED, WORTH_QUANTIZED = 4000, 1000, 300
+
+#: What the padding of a shared form may cost, in multiply-accumulates of predictions: in a training, less than to compile
+#: another one; in a step, less than what Keras needs to start it.
+PADDING, PADDING_OF_STEP = 20e9, 10e6
 
 #: Training samples on which activation ranges are measured.
 CALIBRATION_SAMPLES = 8192
 
 
-@dataclass(frozen=True)
-class Fit:
-    """Result of one training.
+def train(member: Member, data: Development, mold: Mold | None = None) -> Fit:
+    """Train a network on the training split and score it on the validation split.
 
-    Attributes:
-        weights: Trained weights, float32 arrays keyed ``layer/part``.
-        metric: Task metric on validation; NaN if the training diverged.
-        loss: Loss on validation, without penalties and label smoothing.
-        epochs: Epochs trained.
-        seconds: Wall time of the training.
+    The training is compiled for a mold, where a network has one; else it is left to ``fit`` of Keras. Both start with the
+    same weights and see the same batches, and their results differ by rounding errors alone (and by the random numbers of a
+    dropout).
+
+    Args:
+        member: The network.
+        data: The development splits.
+        mold: Form that many float networks share, of which this is one or the quantized form of one. Without, the network
+            gets a form of its own, if its training is long enough for the compilation.
+
+    Raises:
+        ConfigError: If the task cannot be trained so, as a regression with label smoothing.
+        ConversionError: If the architecture is quantized and has a norm.
     """
+    data.task.check(member.training)
+    form = _form(member, data, mold)
+    return fit_by_keras(member, data) if form is None else train_compiled(member, data, form)
 
-    weights: dict[str, NDArray[np.float32]]
-    metric: float
-    loss: float
-    epochs: int
-    seconds: float
+
+def _form(member: Member, data: Development, mold: Mold | None) -> Mold | None:
+    """Return the form for which a training is compiled: the shared one, the network's own, or none."""
+    architecture, training = member.architecture, member.training
+    shared = None if mold is None else fitting([mold], architecture)
+    own = next(iter(molds([architecture])), None)
+    if own is None:
+        return None
+    samples = training.epochs * training.samples(len(data.train))
+    if shared is not None:
+        padding = macs(shared, architecture) - macs(own)
+        if padding * samples < PADDING and padding * training.batch_size < PADDING_OF_STEP:
+            return shared
+    worth = WORTH_QUANTIZED if architecture.quantized else WORTH_REPEATED if member.repeated else WORTH
+    return own if samples >= worth * training.batch_size else None
 
 
 def fit(
@@ -51,8 +70,10 @@ def fit(
     *,
     seed: int,
     start: Weights | None = None,
+    mold: Mold | None = None,
+    repeated: bool = False,
 ) -> Fit:
-    """Train a network on the training split and score it on the validation split.
+    """Train a network without pruning, see :func:`train`.
 
     Args:
         architecture: Float or quantized.
@@ -60,222 +81,10 @@ def fit(
         training: Hyperparameters.
         seed: Seed of initial weights, shuffling and dropout.
         start: Weights to start from, arrays keyed ``layer/part``; random ones by default.
-
-    Raises:
-        ConfigError: If the task cannot be trained so, as a regression with label smoothing.
-        ConversionError: If the architecture is quantized and has a norm.
+        mold: See :func:`train`.
+        repeated: See :class:`kerasnac.adapters.keras.member.Member`.
     """
-    return fit_model(fresh_model(architecture, training, seed=seed, start=start), architecture, data, training)
-
-
-def fresh_model(architecture: Architecture, training: Training, *, seed: int, start: Weights | None = None) -> Model:
-    """Build a model to train, in a Keras session of its own, which ends those of earlier models.
-
-    Args:
-        architecture: Float or quantized.
-        training: Hyperparameters; the dropout and the L1 penalty are parts of the model.
-        seed: Seed of initial weights, shuffling and dropout.
-        start: Weights to start from, arrays keyed ``layer/part``; random ones by default.
-
-    Returns:
-        A ``tf.keras.Model`` that is not compiled.
-    """
-    tensorflow().keras.backend.clear_session()
-    tensorflow().keras.utils.set_random_seed(seed)
-    model = build(architecture, dropout=training.dropout, l1=training.l1)
-    if start is not None:
-        set_weights(model, architecture, start)
-    return model
-
-
-def fit_model(
-    model: Model,
-    architecture: Architecture,
-    data: Development,
-    training: Training,
-    *,
-    trained: Model | None = None,
-    callbacks: Sequence[Any] = (),
-) -> Fit:
-    """Train a model on the training split and score it on the validation split, as :func:`fit` does.
-
-    Args:
-        model: The model whose weights are read and scored; see :func:`fresh_model`.
-        architecture: The architecture that it was built from.
-        data: The development splits.
-        training: Hyperparameters; with label smoothing or an L1 penalty, stopping early looks at the plain loss.
-        trained: The model to train where it is another object, as a pruning wrapper that shares its weights.
-        callbacks: Keras callbacks.
-
-    Raises:
-        ConfigError: If the task cannot be trained so.
-    """
-    keras = tensorflow().keras
-    start = time.perf_counter()
-    count = max(1, round(training.data_fraction * len(data.train)))
-    x, y = data.train.x[:count], data.train.y[:count]
-    compile_model(trained or model, data.task, training, steps=training.epochs * -(-count // training.batch_size))
-    stopping = (
-        []
-        if training.patience is None
-        else [keras.callbacks.EarlyStopping(_monitored(training), patience=training.patience, restore_best_weights=True)]
-    )
-    history = (trained or model).fit(
-        x,
-        y,
-        batch_size=training.batch_size,
-        epochs=training.epochs,
-        validation_data=(data.validation.x, data.validation.y) if stopping else None,
-        validation_batch_size=PREDICT_BATCH,
-        callbacks=[*stopping, *callbacks],
-        verbose=0,
-    )
-    metric, loss = score(model, data.task, data.validation)
-    return Fit(get_weights(model, architecture), metric, loss, len(history.epoch), time.perf_counter() - start)
-
-
-def compile_model(model: Model, task: Task, training: Training, *, steps: int) -> None:
-    """Compile a model with the loss of its task.
-
-    Args:
-        model: Model to compile.
-        task: Classification with logits as outputs, or regression.
-        training: Hyperparameters.
-        steps: Length of the learning-rate schedule, in batches.
-
-    Raises:
-        ConfigError: If the task cannot be trained so.
-    """
-    task.check(training)
-    keras = tensorflow().keras
-    rate = training.learning_rate
-    if training.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-    makers = {
-        "adam": keras.optimizers.Adam,
-        "nadam": keras.optimizers.Nadam,
-        "rmsprop": keras.optimizers.RMSprop,
-        "sgd": lambda *args, **options: keras.optimizers.SGD(*args, momentum=0.9, **options),
-    }
-    optimizer = makers[training.optimizer](rate, weight_decay=training.weight_decay or None)
-    if task.kind == "classification":
-        plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        metric = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="plain")
-    else:
-        plain, metric = keras.losses.MeanSquaredError(), keras.metrics.MeanSquaredError(name="plain")
-    loss = _smoothed(task.outputs, training.label_smoothing) if training.label_smoothing else plain
-    model.compile(optimizer, loss, metrics=[] if _monitored(training) == "val_loss" else [metric])
-
-
-def _monitored(training: Training) -> str:
-    """Return the name of the loss that early stopping looks at: the one without penalties and label smoothing."""
-    return "val_plain" if training.label_smoothing or training.l1 else "val_loss"
-
-
-def _smoothed(classes: int, smoothing: float) -> Callable[[Any, Any], Any]:
-    """Return the cross-entropy with smoothed labels, which legacy Keras has for one-hot labels only.
-
-    Args:
-        classes: Number of classes.
-        smoothing: Fraction of every label that is spread over all classes.
-
-    Returns:
-        A Keras loss of integer labels, shape (samples,) or (samples, 1), and float32 logits, shape (samples, classes);
-        it returns float32 of shape (samples,).
-    """
-    tf = tensorflow()
-
-    def loss(labels: Any, logits: Any) -> Any:
-        one_hot = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
-        return tf.keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
-
-    return loss
-
-
-def score(model: Model, task: Task, split: Split) -> tuple[float, float]:
-    """Return the task metric and the loss of a model on a split.
-
-    Args:
-        model: Model with the outputs of the task, logits for a classification.
-        task: Classification or regression.
-        split: Samples and targets.
-
-    Returns:
-        The metric (accuracy, or mean distance in the unit of the task), and the cross-entropy or mean squared error;
-        the metric is NaN if an output is not finite.
-    """
-    outputs = model.predict(split.x, batch_size=PREDICT_BATCH, verbose=0)
-    if task.kind == "classification":
-        shifted = outputs - outputs.max(axis=1, keepdims=True)
-        log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        loss = -np.mean(log_probability[np.arange(len(split)), split.y])
-    else:
-        loss = np.mean((outputs - split.y) ** 2)
-    return task.score(outputs, split.y), float(loss)
-
-
-def predict(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> NDArray[np.float32]:
-    """Compute the outputs of a network.
-
-    Args:
-        architecture: Float or quantized.
-        weights: Arrays keyed ``layer/part``.
-        x: Samples of any numeric dtype, shape (samples, *input_shape).
-
-    Returns:
-        float32, shape (samples, *output_shape).
-    """
-    model = build(architecture)
-    set_weights(model, architecture, weights)
-    outputs: NDArray[np.float32] = model.predict(x, batch_size=PREDICT_BATCH, verbose=0)
-    return outputs
-
-
-def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-    """Compute the outputs of every layer of a network.
-
-    Args:
-        architecture: Float or quantized.
-        weights: Arrays keyed ``layer/part``.
-        x: Samples of any numeric dtype, shape (samples, *input_shape).
-
-    Returns:
-        By layer name, float32 of shape (samples, values): maps are flattened.
-    """
-    keras = tensorflow().keras
-    model = build(architecture)
-    set_weights(model, architecture, weights)
-    names = architecture.names
-    every = keras.Model(model.input, [model.get_layer(name).output for name in names])
-    values = every.predict(x, batch_size=PREDICT_BATCH, verbose=0)
-    arrays = values if len(names) > 1 else [values]
-    return {name: np.asarray(array).reshape(len(x), -1) for name, array in zip(names, arrays, strict=True)}
-
-
-def activation_ranges(
-    architecture: Architecture, weights: Weights, x: NDArray[Any], *, clip_quantile: float
-) -> dict[str, ActivationRange]:
-    """Measure the ranges of all activations on some samples.
-
-    Args:
-        architecture: Float, batch norms folded.
-        weights: Arrays keyed ``layer/part``.
-        x: Samples of any numeric dtype, shape (samples, *input_shape).
-        clip_quantile: Fraction of the values of an activation that is left out at each end.
-
-    Returns:
-        By the name of every layer of kind ``activation``; empty if there is none.
-    """
-    keras = tensorflow().keras
-    model = build(architecture)
-    set_weights(model, architecture, weights)
-    names = [node.name for node in architecture.nodes if node.layer.kind == "activation"]
-    if not names:
-        return {}
-    tensors = [tensor for name in names for tensor in (model.get_layer(name).input, model.get_layer(name).output)]
-    values = keras.Model(model.input, tensors).predict(x, batch_size=PREDICT_BATCH, verbose=0)
-    ranges = [tuple(float(q) for q in np.quantile(v, (clip_quantile, 1 - clip_quantile))) for v in values]
-    return {name: ActivationRange(before, after) for name, before, after in zip(names, ranges[::2], ranges[1::2], strict=True)}  # type: ignore[arg-type]
+    return train(Member(architecture, training, seed, start, repeated=repeated), data, mold)
 
 
 def quantized_start(

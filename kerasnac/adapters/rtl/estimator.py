@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.adapters.keras.predict import activation_ranges
 from kerasnac.adapters.keras.runtime import tensorflow
-from kerasnac.adapters.keras.train import activation_ranges
 from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.hardware.boards import Board

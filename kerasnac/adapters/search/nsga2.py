@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -84,16 +85,8 @@ class Nsga2:
     ) -> None:
         self._space = space
         self._unseen = _Unseen(space)
-        upper = np.array(space.cardinalities) - 1
-        self._problem = Problem(n_var=len(upper), n_obj=objectives, n_ieq_constr=constraints, xl=0, xu=upper, vtype=int)
-        self._algorithm = NSGA2(
-            pop_size=size,
-            sampling=np.array(initial, dtype=int),
-            crossover=_BlockCrossover(space),
-            mutation=_GeneMutation(space),
-            eliminate_duplicates=self._unseen,
-        )
-        self._algorithm.setup(self._problem, termination=NoTermination(), seed=derive_seed(seed, "nsga2"))
+        self._problem = _problem(space, objectives, constraints)
+        self._algorithm = _algorithm(space, self._problem, self._unseen, initial, size=size, offspring=size, seed=seed)
         self._asked: Any = None
 
     def ask(self) -> list[Genome]:
@@ -110,9 +103,111 @@ class Nsga2:
             objectives: Values to minimise, shape (genomes, objectives).
             constraints: Constraint violations, shape (genomes, constraints), fulfilled when zero or less.
         """
-        static = StaticProblem(self._problem, F=objectives, G=constraints)
-        self._algorithm.evaluator.eval(static, self._asked)
-        self._algorithm.tell(infills=self._asked)
+        _tell(self._algorithm, self._problem, self._asked, objectives, constraints)
+
+
+class SteadyNsga2:
+    """NSGA-II that proposes genomes one by one, and is told the objectives of one at a time.
+
+    A genome is bred from the population of the moment, by the selection, crossover and mutation of :class:`Nsga2`; every
+    result is merged into the population, and the least fit one leaves it: NSGA-II with one offspring per generation
+    (Durillo et al., EMO 2009). Results may be missing while others are asked for.
+
+    The sequence of genomes depends on the seed and on the sequence of :meth:`ask` and :meth:`tell` alone.
+
+    Args:
+        space: Search space.
+        initial: The first genomes; all of them must be told before others are bred.
+        size: Size of the population.
+        objectives: Number of objectives, all minimised.
+        constraints: Number of constraints, each fulfilled when it is zero or less.
+        seed: Seed of all random choices.
+    """
+
+    def __init__(
+        self, space: Space, initial: Sequence[Genome], *, size: int, objectives: int, constraints: int, seed: int
+    ) -> None:
+        self._space = space
+        self._unseen = _Unseen(space)
+        self._problem = _problem(space, objectives, constraints)
+        self._algorithm = _algorithm(space, self._problem, self._unseen, initial, size=size, offspring=1, seed=seed)
+        self._first = self._algorithm.ask()
+        self._initial = deque(tuple(int(gene) for gene in individual.X) for individual in self._first)
+        #: Place of every first genome, until all of them are told; their values by place.
+        self._places = {genome: place for place, genome in enumerate(self._initial)}
+        self._told: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        #: pymoo's individual of every later genome that has not been told.
+        self._open: dict[Genome, Any] = {}
+
+    def ask(self) -> Genome | None:
+        """Return the next genome; None if no new candidate is found, or if results of the first ones are missing."""
+        if self._initial:
+            genome = self._initial.popleft()
+        elif self._places:
+            return None
+        else:
+            asked = self._algorithm.ask()
+            if asked is None:
+                self._algorithm.termination.force_termination = False  # A later population may have other offspring.
+                return None
+            genome = tuple(int(gene) for gene in asked[0].X)
+            self._open[genome] = asked
+        self._unseen.seen.add(_key(self._space, genome))
+        return genome
+
+    def tell(self, genome: Genome, objectives: NDArray[np.float64], constraints: NDArray[np.float64]) -> None:
+        """Take the values of a genome that was asked for.
+
+        Args:
+            genome: One that has not been told.
+            objectives: Values to minimise, shape (objectives,).
+            constraints: Constraint violations, shape (constraints,), fulfilled when zero or less.
+        """
+        if not self._places:
+            told = self._open.pop(genome)
+            _tell(self._algorithm, self._problem, told, objectives[np.newaxis], constraints[np.newaxis])
+            return
+        self._told[self._places[genome]] = objectives, constraints
+        if len(self._told) == len(self._places):
+            values, violations = (np.array([self._told[place][part] for place in range(len(self._told))]) for part in (0, 1))
+            _tell(self._algorithm, self._problem, self._first, values, violations)
+            self._places.clear()
+            self._told.clear()
+
+
+def _problem(space: Space, objectives: int, constraints: int) -> Problem:
+    upper = np.array(space.cardinalities) - 1
+    return Problem(n_var=len(upper), n_obj=objectives, n_ieq_constr=constraints, xl=0, xu=upper, vtype=int)
+
+
+def _algorithm(
+    space: Space,
+    problem: Problem,
+    unseen: DuplicateElimination,
+    initial: Sequence[Genome],
+    *,
+    size: int,
+    offspring: int,
+    seed: int,
+) -> NSGA2:
+    """Return pymoo's algorithm with the operators of a search space."""
+    algorithm = NSGA2(
+        pop_size=size,
+        n_offsprings=offspring,
+        sampling=np.array(initial, dtype=int),
+        crossover=_BlockCrossover(space),
+        mutation=_GeneMutation(space),
+        eliminate_duplicates=unseen,
+    )
+    algorithm.setup(problem, termination=NoTermination(), seed=derive_seed(seed, "nsga2"))
+    return algorithm
+
+
+def _tell(
+    algorithm: NSGA2, problem: Problem, asked: Any, objectives: NDArray[np.float64], constraints: NDArray[np.float64]
+) -> None:
+    algorithm.evaluator.eval(StaticProblem(problem, F=objectives, G=constraints), asked)
+    algorithm.tell(infills=asked)
 
 
 def nondominated(losses: NDArray[np.float64]) -> list[int]:

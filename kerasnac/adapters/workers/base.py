@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from kerasnac.core.data.dataset import Development
 from kerasnac.errors import KerasnacError, RunError
@@ -100,31 +100,64 @@ class Workers(ABC):
         tick_seconds: float = 1.0,
     ) -> Iterator[tuple[int, Result | WorkerDied]]:
         """Run a task as :meth:`map` does, but yield :class:`WorkerDied` for an item that two processes died with, and go on."""
-        schedule, running = _Schedule(deque(range(len(items)))), dict[Future[Result], int]()
+        return self._run(task, _Schedule(deque(enumerate(items))), tick, tick_seconds)
+
+    def try_supply(
+        self,
+        task: Task[Item, Result],
+        supply: Callable[[int], Sequence[Item]],
+        *,
+        tick: Callable[[], None] = lambda: None,
+        tick_seconds: float = 1.0,
+    ) -> Iterator[tuple[int, Result | WorkerDied]]:
+        """Run a task as :meth:`try_map` does, for items that are made while others run, as places get free.
+
+        Args:
+            task: A function of a module; gets the development data and one item.
+            supply: Called with a number of free places, returns as many items at most, or none if there are none for now. It
+                may use these workers itself. All is done when it returns none while nothing runs.
+            tick: Called while waiting, for progress.
+            tick_seconds: Time between two calls of ``tick``, about.
+
+        Yields:
+            Number of the item, in the order in which they were supplied, and its result.
+
+        Raises:
+            RunError: If the workers are gone.
+            Exception: Any exception of the task, or of ``supply``.
+        """
+        return self._run(task, _Schedule(deque(), supply=supply), tick, tick_seconds)
+
+    def _run(
+        self, task: Task[Item, Result], schedule: _Schedule[Item], tick: Callable[[], None], tick_seconds: float
+    ) -> Iterator[tuple[int, Result | WorkerDied]]:
+        running: dict[Future[Result], tuple[int, Item]] = {}
         try:
-            while schedule.unfinished or running:
-                for index in schedule.next_items(len(running), lambda: self.processes):
-                    running[self._submit(task, items[index])] = index
+            while True:
+                for numbered in schedule.next_items(len(running), lambda: self.processes):
+                    running[self._submit(task, numbered[1])] = numbered
+                if not running:
+                    break
                 done, _ = wait(running, timeout=tick_seconds, return_when=FIRST_COMPLETED)
                 tick()
                 if not done:
                     self._check()
                 for future in done:
-                    index = running.pop(future)
+                    numbered = running.pop(future)
                     try:
                         result = future.result()
                     except self.death as death:
                         if schedule.alone:
                             message = " ".join(str(death).split())
-                            yield index, WorkerDied(f"its worker process died, and so did the next one: {message}")
+                            yield numbered[0], WorkerDied(f"its worker process died, and so did the next one: {message}")
                         else:
-                            schedule.suspects.append(index)
+                            schedule.suspects.append(numbered)
                     except CancelledError as error:
                         raise RunError(
                             "the workers are gone, or their scheduler: resume when they are back; all that is computed is kept"
                         ) from error
                     else:
-                        yield index, result
+                        yield numbered[0], result
         except KeyboardInterrupt:
             running.clear()  # The processes are ended; loky fails on messages of theirs for a cancelled future.
             self.close()
@@ -141,34 +174,33 @@ class Workers(ABC):
 
 
 @dataclass
-class _Schedule:
+class _Schedule(Generic[Item]):
     """Order in which items run.
 
     All items that were running when a process died are suspects: each is run once more, alone. If its process dies again,
     the item is to blame.
 
     Attributes:
-        waiting: Indices of items that have not run.
-        suspects: Indices of items to run alone.
+        waiting: Items that have not run, with their numbers.
+        suspects: Items to run alone, with their numbers.
         alone: True while a suspect runs.
+        supply: Makes further items when none wait, as many at most as it is given; None if there are no others.
+        supplied: Number of items that were made so far.
     """
 
-    waiting: deque[int]
-    suspects: deque[int] = field(default_factory=deque)
+    waiting: deque[tuple[int, Item]]
+    suspects: deque[tuple[int, Item]] = field(default_factory=deque)
     alone: bool = False
+    supply: Callable[[int], Sequence[Item]] | None = None
+    supplied: int = 0
 
-    @property
-    def unfinished(self) -> bool:
-        """True if items are left to start."""
-        return bool(self.waiting or self.suspects)
-
-    def next_items(self, running: int, processes: Callable[[], int]) -> list[int]:
-        """Take the indices of the items to start now.
+    def next_items(self, running: int, processes: Callable[[], int]) -> list[tuple[int, Item]]:
+        """Take the items to start now, with their numbers; none, while nothing runs, if all have run.
 
         Args:
             running: Number of items that run.
-            processes: Gives the number of items that may run at the same time; called only if items wait, since a cluster
-                takes time to answer.
+            processes: Gives the number of items that may run at the same time; called only if there may be items to start,
+                since a cluster takes time to answer.
         """
         if self.suspects and not running:
             self.alone = True
@@ -176,7 +208,11 @@ class _Schedule:
         if self.suspects or (self.alone and running):
             return []
         self.alone = False
-        places = processes() - running if self.waiting else 0
+        places = processes() - running if self.waiting or self.supply else 0
+        if self.supply and places > len(self.waiting):
+            made = self.supply(places - len(self.waiting))
+            self.waiting.extend(enumerate(made, self.supplied))
+            self.supplied += len(made)
         return [self.waiting.popleft() for _ in range(min(places, len(self.waiting)))]
 
 

@@ -19,6 +19,9 @@ from kerasnac.errors import ConfigError
 #: Processes per core, at most; more than one are of no use, and each takes a gigabyte.
 MOST_PER_CORE = 8
 
+#: Bytes by which a process may grow before another one takes its place.
+GROWTH = 1_000_000_000
+
 
 class LocalWorkers(Workers):
     """Processes on this machine.
@@ -41,7 +44,8 @@ class LocalWorkers(Workers):
         self._processes = os.cpu_count() or 1 if processes is None else processes
         # TensorFlow writes a file for every function that it traces, and a process that is ended leaves them behind.
         self._scratch = tempfile.TemporaryDirectory(prefix="kerasnac-workers-", ignore_cleanup_errors=True)
-        # loky restarts a process whose memory has grown, as one that traces hundreds of networks does: no need to act.
+        # loky restarts a process whose memory has grown, as one that traces hundreds of networks does: no need to act. By
+        # default that would be after the second compiled training, which would have to be compiled again.
         warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
         self._pool = self._start()
 
@@ -59,7 +63,8 @@ class LocalWorkers(Workers):
 
     def _start(self) -> ProcessPoolExecutor:
         arguments = (self._data, os.getpid(), self._scratch.name)
-        return ProcessPoolExecutor(max_workers=self._processes, initializer=_initialize, initargs=arguments)
+        limit = {"LOKY_MAX_MEMORY_LEAK_SIZE": str(GROWTH)}
+        return ProcessPoolExecutor(max_workers=self._processes, initializer=_initialize, initargs=arguments, env=limit)
 
     def _submit(self, task: Task[Item, Result], item: Item) -> Future[Result]:
         try:

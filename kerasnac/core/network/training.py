@@ -85,6 +85,10 @@ class Training:
             raise ConfigError(f"Training: unknown {sorted(unknown)[0]!r}; one of {', '.join(f.name for f in fields(self))}")
         return replace(self, **changes)
 
+    def samples(self, available: int) -> int:
+        """Return the number of training samples that are used."""
+        return max(1, round(self.data_fraction * available))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the hyperparameters by name, JSON-ready."""
         return asdict(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,30 @@ BATCH_NORM_EPSILON = 1e-3
 
 #: Added to the variance by every layer norm.
 LAYER_NORM_EPSILON = 1e-3
+
+
+def initial_weights(architecture: Architecture, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Draw the weights with which a training starts: kernels as Glorot and Bengio (2010), uniform; the rest neutral.
+
+    Args:
+        architecture: Float or quantized.
+        seed: Seed of the kernels.
+
+    Returns:
+        float32 arrays keyed ``layer/part``.
+    """
+    neutral = {"gamma": 1.0, "moving_variance": 1.0}
+    weights = {}
+    for i, node in enumerate(architecture.nodes):
+        for part, weight in node.weights.items():
+            if weight.prunable:
+                *window, inputs, units = weight.shape
+                limit = math.sqrt(6 / (math.prod(window) * (inputs + units)))
+                values = np.random.default_rng([seed, i]).uniform(-limit, limit, weight.shape)
+            else:
+                values = np.full(weight.shape, neutral.get(part, 0.0))
+            weights[f"{node.name}/{part}"] = values.astype(np.float32)
+    return weights
 
 
 def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Architecture, dict[str, NDArray[Any]]]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.mold import Mold
 from kerasnac.core.network.training import Training
 from kerasnac.core.space.search_space import Candidate, Genome
 
@@ -51,6 +52,7 @@ class Evaluation:
             the journal, where :attr:`Fidelity.key` stands for it.
         searched: Name of the folder, under ``searched`` in the run folder, with the quantized network as the search trained
             it; empty if there is none. Not in the journal either.
+        mold: Form that the candidate shares with others of its space; None if it shares none. Not in the journal either.
     """
 
     index: int
@@ -65,6 +67,7 @@ class Evaluation:
     reason: str = ""
     search_training: Training = field(default_factory=Training, compare=False)
     searched: str = field(default="", compare=False)
+    mold: Mold | None = field(default=None, compare=False, repr=False)
 
     @property
     def built(self) -> Candidate:

@@ -91,7 +91,11 @@ class SearchSettings(Settings):
         seeds: Architectures of the first generation, which stand in every table and plot: names of baselines, JSON
             files, folders of saved models, or architectures.
         algorithm: ``nsga2``, or ``random`` for a search to compare with.
-        population: Size of a generation.
+        mode: ``generational``: a generation is bred when the one before it is complete. ``steady``: a candidate is bred
+            whenever a worker is free, so that none waits for the slowest of a generation.
+        lag: Candidates of steady mode that may be trained, or wait for the results of earlier ones, at the same time; no more
+            workers are busy. It decides the candidates, the number of workers does not. As large as the population by default.
+        population: Size of a generation; in steady mode, of the population that candidates are bred from.
         evaluations: Candidates to train, at most.
         max_hours: Wall time after which no generation is begun, counted over all sessions of a resumed search.
         stagnation: Generations without a gain of hypervolume after which the search ends.
@@ -113,6 +117,8 @@ class SearchSettings(Settings):
     budgets: dict[str, float] = Field(default_factory=dict)
     seeds: tuple[Reference, ...] = ()
     algorithm: Literal["nsga2", "random"] = "nsga2"
+    mode: Literal["generational", "steady"] = "generational"
+    lag: Annotated[int, Field(gt=0, le=10_000)] | None = None
     population: int = Field(20, ge=2, le=10_000)
     evaluations: PositiveInt = 100
     max_hours: Annotated[float, Field(gt=0, le=1e6)] | None = None
@@ -136,3 +142,16 @@ class SearchSettings(Settings):
                 f"halving: {self.halving.epochs} epochs are not fewer than the {self.training.epochs} of the training"
             )
         return self
+
+    @model_validator(mode="after")
+    def _mode_has_its_settings(self) -> SearchSettings:
+        if self.halving and self.mode == "steady":
+            raise ValueError("halving: it compares the candidates of a generation; leave it out, or use mode: generational")
+        if self.lag and self.mode == "generational":
+            raise ValueError("lag: it is for mode: steady; leave it out, or use that mode")
+        return self
+
+    @property
+    def steady_lag(self) -> int:
+        """The lag of steady mode."""
+        return self.lag or self.population

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 #: Number of the schema of all keys and journals. To be raised when a key changes its meaning: when a field is renamed in
 #: it, or the default of a listed field changes. A run folder of another schema is refused.
-SCHEMA = 1
+SCHEMA = 2
 
 
 def content_key(kind: str, **parts: Any) -> str:

@@ -24,7 +24,7 @@ from kerasnac.errors import EnvironmentProblem, RunError, TrialError
 from kerasnac.stages.compress.result import tolerated
 
 if TYPE_CHECKING:
-    from kerasnac.adapters.keras.train import Fit
+    from kerasnac.adapters.keras.member import Fit
 
 log = logging.getLogger("kerasnac")
 
@@ -209,12 +209,13 @@ def _fit(data: Development, job: CompressJob, start: QatStart, training: Trainin
 
 def _fit_unpruned(data: Development, job: CompressJob, start: QatStart, training: Training) -> Fit:
     """Train without pruning, and save the early weights to which later iterations are set back."""
-    from kerasnac.adapters.keras.pruning import fit_with_snapshot
+    from kerasnac.adapters.keras.member import Member
+    from kerasnac.adapters.keras.train import train
 
     seed, epochs, early = _seed(job, 0), job.settings.rewind_epochs, job.path("rewind")
-    trained, weights = fit_with_snapshot(start.network, data, training, seed=seed, start=start.weights, snapshot_epoch=epochs)
+    trained = train(Member(start.network, training, seed, start.weights, snapshot_epoch=epochs), data)
     origin = RewindOrigin(job.model.name, **job.widths, epochs=epochs)
-    Trained(early.name, start.network, weights, training, {}, seed, origin).save(early)
+    Trained(early.name, start.network, trained.snapshot, training, {}, seed, origin).save(early)
     return trained
 
 

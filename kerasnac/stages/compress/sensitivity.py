@@ -161,7 +161,7 @@ def sensitivity(data: Development, job: LayerJob) -> dict[int, float]:
         Width -> loss of the metric, ascending: 0 for those not below that of the starting point. Widths that lose too
         much are left out.
     """
-    from kerasnac.adapters.keras.train import predict
+    from kerasnac.adapters.keras.predict import predict
 
     start, validation = job.start, data.validation
     own, limit = start.widths, start.mixed.max_drop

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters.hls4ml.backends import check_options, require_packages
 from kerasnac.adapters.hls4ml.conversion import SOFTMAX_OUTPUT, check_convertible, convert
 from kerasnac.adapters.hls4ml.csim import INTERFACE, compile_project, emulate, interface
-from kerasnac.adapters.keras.train import predict
+from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.programs import Limits
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode

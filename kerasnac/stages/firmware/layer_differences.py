@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.hls4ml.csim import INTERFACE, emulate_layers, interface
 from kerasnac.adapters.hls4ml.project_files import read_types
-from kerasnac.adapters.keras.train import layer_outputs
+from kerasnac.adapters.keras.predict import layer_outputs
 from kerasnac.adapters.programs import Limits
 from kerasnac.core.network.trained import Trained
 from kerasnac.errors import ConversionError

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from kerasnac.adapters.keras.train import predict
+from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.rtl import yosys
 from kerasnac.adapters.rtl.adder_graph import AdderGraph, check_unrollable, require_da4ml, unroll
 from kerasnac.adapters.rtl.verilator import Simulation, require_verilator, simulate

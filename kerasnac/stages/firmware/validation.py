@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from kerasnac.adapters.hls4ml.csim import compile_project, emulate, interface
-from kerasnac.adapters.keras.train import predict
+from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.programs import Limits
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.store.progress import Beat, Progress, Step, silent

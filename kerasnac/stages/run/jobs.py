@@ -87,7 +87,7 @@ class ScoreJob:
 
 def score_one(data: Development, job: ScoreJob) -> Score:
     """Score one model on a split, with a confidence interval; runs in a worker."""
-    from kerasnac.adapters.keras.train import predict
+    from kerasnac.adapters.keras.predict import predict
 
     outputs = predict(job.model.architecture, job.model.weights, job.split.x)
     return bootstrap(data.task.scores(outputs, job.split.y), seed=job.seed)

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.hardware.boards import BOARDS, DEFAULT_BOARD, Board
+from kerasnac.core.network.mold import Mold
 from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -55,6 +56,7 @@ class Job:
         seed: Seed of every training of it.
         folds: Folds of a cross-validation; 1 trains once, on the training split.
         quantized: The second training; None for a candidate without widths and sparsities.
+        mold: Form that it shares with other candidates; None if it shares none.
     """
 
     candidate: Candidate
@@ -62,6 +64,7 @@ class Job:
     seed: int
     folds: int = 1
     quantized: QuantizedTraining | None = None
+    mold: Mold | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,13 @@ class Result:
         metrics: Metrics on validation, and costs of the trained weights.
         seconds: Wall time.
         reason: Why there are no such costs, if they were asked for: the candidate is infeasible.
+        compiled: True if all its trainings were compiled ones; see :func:`kerasnac.adapters.keras.train.train`.
     """
 
     metrics: Mapping[str, float]
     seconds: float
     reason: str = ""
+    compiled: bool = True
 
 
 def train_candidate(data: Development, job: Job) -> Result:
@@ -101,7 +106,8 @@ def train_candidate(data: Development, job: Job) -> Result:
     metrics = {name: float(np.mean([r.metrics[name] for r in results])) for name in results[0].metrics if name in known}
     if job.folds > 1:
         metrics[f"{data.task.metric}_std"] = float(np.std([r.metrics[data.task.metric] for r in results], ddof=1))
-    return Result(metrics, seconds, next((result.reason for result in results if result.reason), ""))
+    reason = next((result.reason for result in results if result.reason), "")
+    return Result(metrics, seconds, reason, all(result.compiled for result in results))
 
 
 def _train(data: Development, job: Job) -> Result:
@@ -110,17 +116,19 @@ def _train(data: Development, job: Job) -> Result:
     from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 
     architecture = job.candidate.architecture
-    result = fit(architecture, data, job.training, seed=job.seed)
-    seconds, costs, reason = result.seconds, dict[str, float](), ""
+    result = fit(architecture, data, job.training, seed=job.seed, mold=job.mold)
+    seconds, compiled, costs, reason = result.seconds, result.compiled, dict[str, float](), ""
     if job.quantized is not None:
         own = job.quantized
         widths = {"weight_bits": own.weight_bits, "activation_bits": own.activation_bits}
         quantized, start = quantized_start(architecture, result.weights, data, **widths, clip_quantile=CLIP_QUANTILE)
         if fractions := quantized.sparsities:
-            result = fit_gradually_pruned(quantized, data, own.training, seed=job.seed, start=start, fractions=fractions)
+            result = fit_gradually_pruned(
+                quantized, data, own.training, seed=job.seed, start=start, fractions=fractions, mold=job.mold
+            )
         else:
-            result = fit(quantized, data, own.training, seed=job.seed, start=start)
-        seconds += result.seconds
+            result = fit(quantized, data, own.training, seed=job.seed, start=start, mold=job.mold)
+        seconds, compiled = seconds + result.seconds, compiled and result.compiled
         if own.folder is not None:
             metrics = {data.task.metric: result.metric, "loss": result.loss}
             Trained(job.candidate.id, quantized, result.weights, own.training, metrics, job.seed).save(own.folder)
@@ -129,4 +137,4 @@ def _train(data: Development, job: Job) -> Result:
                 costs = adder_graph_costs(quantized, result.weights, own.graph, own.board)
             except ConversionError as obstacle:
                 reason = str(obstacle)
-    return Result({data.task.metric: result.metric, "loss": result.loss, **costs}, seconds, reason)
+    return Result({data.task.metric: result.metric, "loss": result.loss, **costs}, seconds, reason, compiled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from kerasnac.errors import RunError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.planner import Planner
 from kerasnac.stages.search.problem import SearchProblem
-from kerasnac.stages.search.records import EvaluationRecords, Trial
+from kerasnac.stages.search.records import EvaluationRecords, Trial, trial_of
 from kerasnac.stages.search.trainer import Trainer
 
 
@@ -71,13 +71,56 @@ class Evaluator:
             last, most = now[-1], most - sum(made[i].status == "ok" for i in now)
         if chosen:
             made = made[: last + 1]
-        failed = [e for e in made if e.status == "failed"]
-        if len(failed) > 1 and not any(e.status == "ok" for e in made):
-            raise RunError(
-                f"no candidate of generation {generation} could be trained. The first, [{failed[0].built.architecture}]: "
-                f"{failed[0].reason} This is most often a lack of memory: resume with fewer workers"
-            )
+        self.check_survivors(made, failures)
         return made
+
+    def plan(self, genome: Genome, generation: int, index: int) -> Evaluation:
+        """Return the evaluation of a genome without training; it is recorded if that is all, with a status that is not ``ok``.
+
+        Args:
+            genome: Canonical genome.
+            generation: Number of its generation.
+            index: Index of the evaluation.
+        """
+        (plan,) = self._planner.plans([genome], generation, index)
+        if plan.status != "ok":
+            self._records.add_plan(plan)
+        return plan
+
+    def known(self, plan: Evaluation, failures: Collection[Trial]) -> Evaluation | None:
+        """Return a plan with the result that the journal has; None if it is to be trained.
+
+        Args:
+            plan: A candidate to train.
+            failures: Failures that are final; any other that is on record is tried again.
+        """
+        return self._trainer.known(plan, "ok", failures)
+
+    def train_supplied(self, supply: Callable[[int], Sequence[Evaluation]]) -> Iterator[Evaluation]:
+        """Train plans as places get free, and yield them with their results as those come in.
+
+        Args:
+            supply: Called with a number of free places; returns as many plans at most, or none if there are none for now.
+        """
+        return self._trainer.train_supplied(supply)
+
+    def check_survivors(self, made: Sequence[Evaluation], failures: Collection[Trial]) -> None:
+        """Make sure that workers live long enough to train.
+
+        Args:
+            made: A generation.
+            failures: Failures that are final, and have been accepted before.
+
+        Raises:
+            RunError: If a worker died with every candidate that was to be trained.
+        """
+        failed = [e for e in made if e.status == "failed"]
+        if len(failed) < 2 or any(e.status == "ok" for e in made) or all(trial_of(e) in failures for e in failed):
+            return
+        raise RunError(
+            f"no candidate of generation {failed[0].generation} could be trained. The first, [{failed[0].built.architecture}]: "
+            f"{failed[0].reason} This is most often a lack of memory: resume with fewer workers"
+        )
 
     def _promising(self, made: list[Evaluation], chosen: Sequence[int], most: int, failures: Collection[Trial]) -> list[int]:
         """Train candidates briefly; return which of them are to be trained in full, and prepare those."""
@@ -102,5 +145,6 @@ class Evaluator:
             self._done += 1
         if self._best is not None:
             best = f", best {task.metric} {self._best:.4f} {task.unit}".rstrip()
-        text = f"generation {evaluation.generation}{best}, hypervolume {self.hypervolume:.3f}"
+        slow = f", {self._trainer.by_keras} by fit" if self._trainer.by_keras else ""
+        text = f"generation {evaluation.generation}{best}, hypervolume {self.hypervolume:.3f}{slow}"
         self._context.progress(Step("search", self._done, self._problem.settings.evaluations, text))

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import count
-from typing import Annotated, Any
-
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
+from typing import Any
 
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
-from kerasnac.adapters.search.nsga2 import Hypervolume, Nsga2, nondominated
-from kerasnac.core.data.dataset import Development, Task
+from kerasnac.adapters.search.nsga2 import Nsga2, SteadyNsga2
+from kerasnac.core.data.dataset import Development
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.search.objectives import resolve
 from kerasnac.core.search.random_search import RandomSearch
@@ -22,14 +17,20 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space.search_space import Genome, SearchSpace
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key, decisive
-from kerasnac.core.store.memo import Memo, Shape
-from kerasnac.errors import ConfigError, DataError, Infeasible, RunError, SpaceError
+from kerasnac.errors import ConfigError, DataError, Infeasible, SpaceError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.costs import Costs, estimators
 from kerasnac.stages.search.evaluator import Evaluator
+from kerasnac.stages.search.generations import Generations, by_metric
 from kerasnac.stages.search.planner import Planner
 from kerasnac.stages.search.problem import SearchProblem
-from kerasnac.stages.search.result import Generation, SearchResult, eligible
+from kerasnac.stages.search.result import SearchResult
+from kerasnac.stages.search.steady import Breeder, SteadyRandom, SteadySearch
+
+log = logging.getLogger("kerasnac")
+
+#: Why a search ended that made all evaluations.
+ENOUGH = "all that were asked for"
 
 #: Generations in a row without a candidate that can be trained, after which the search ends.
 BARREN_GENERATIONS = 10
@@ -40,6 +41,8 @@ KEY_FIELDS = (
     "budgets",
     "seeds",
     "algorithm",
+    "mode",
+    "lag",
     "population",
     "quantized",
     "folds",
@@ -51,19 +54,6 @@ KEY_FIELDS = (
     "adder_graph",
 )
 
-#: Shape of the record of a generation.
-_LOGGED = Shape(
-    {
-        "search": str,
-        "number": int,
-        "asked": str,
-        "evaluations": int,
-        "hypervolume": float,
-        "seconds": float,
-        "failed": list[Annotated[list[str], Field(min_length=2, max_length=2)]],
-    }
-)
-
 
 def global_search(space: SearchSpace, settings: SearchSettings, context: Context) -> SearchResult:
     """Search a space for the best trade-offs.
@@ -72,7 +62,8 @@ def global_search(space: SearchSpace, settings: SearchSettings, context: Context
     them has trained costs the others nothing. A search that was interrupted is resumed by calling it again: the
     algorithm is asked from the start and told what the journal knows, which takes milliseconds and gives exactly
     the genomes of the uninterrupted search, without a pickled state that a new version could not read. After every
-    generation ``generations.jsonl`` notes what was asked for, so that a search is never resumed as another.
+    generation ``generations.jsonl`` notes what was asked for, so that a search is never resumed as another. All this holds
+    for the steady mode, too; see :mod:`kerasnac.stages.search.steady`.
 
     Args:
         space: Search space.
@@ -143,10 +134,8 @@ class _Search:
         self.evaluator = Evaluator(self.problem, planner, context)
         seeds = _seeds(space, settings)
         self.references = {name: space.decode(genome).id for name, genome in seeds.items()}
-        first = planner.first_generation(tuple(seeds.values()), context.progress)
-        self.algorithm = self._algorithm(first)
-        self.log = Memo(Journal(context.folder / "generations.jsonl"), _LOGGED, lambda r: r["search"])
-        self.key = content_key(
+        self.first = planner.first_generation(tuple(seeds.values()), context.progress)
+        key = content_key(
             "search",
             space=space.identity,
             settings=decisive(settings, KEY_FIELDS),
@@ -155,127 +144,83 @@ class _Search:
             data=data.fingerprint,
             seed=seed,
         )
-        self.logged = {g.number: g for g in (map(_logged, self.log.all(self.key)))}
-        self.evaluations: list[Evaluation] = []
-        self.generations: list[Generation] = []
-        self.volume: Hypervolume | None = None
-
-    def _algorithm(self, first: list[Genome]) -> Nsga2 | RandomSearch:
-        problem, size = self.problem, self.settings.population
-        if self.settings.algorithm == "random":
-            return RandomSearch(problem.space, first, size=size, seed=problem.seed)
-        constraints = 1 + len(problem.budgets)  # the first one is a training in full
-        objectives = len(problem.objectives)
-        return Nsga2(problem.space, first, size=size, objectives=objectives, constraints=constraints, seed=problem.seed)
+        self.generations = Generations(Journal(context.folder / "generations.jsonl"), key, self.problem, data.task)
+        if settings.mode == "steady" and settings.steady_lag < context.workers.processes:
+            log.warning("search.lag: %d keeps no more than %d workers busy", settings.steady_lag, settings.steady_lag)
 
     def run(self) -> SearchResult:
-        barren = 0
-        for number in count():
-            stopped = self._reason_to_stop(barren)
-            genomes = [] if stopped else self.algorithm.ask()
-            if not genomes:
-                stopped = stopped or "every candidate within reach has been evaluated"
-                break
-            began = time.monotonic()
-            known = self._logged_generation(number, genomes)
-            made = self.evaluator.evaluate(
-                genomes, number, len(self.evaluations), self._left, failures=known.failed if known else ()
-            )
-            self.evaluations += made
-            barren = 0 if any(e.status == "ok" for e in made) else barren + 1
-            if len(made) < len(genomes):
-                stopped = self._enough
-                break  # The generation is completed when a later call asks for more evaluations.
-            self.algorithm.tell(*self.problem.values(made))
-            self._close(number, genomes, made, known, time.monotonic() - began)
+        steady = self.settings.mode == "steady"
+        evaluations, stopped = self._steady() if steady else self._generational()
         return SearchResult(
-            tuple(self.evaluations),
+            tuple(evaluations),
             self.problem.objectives,
             self.problem.budgets,
             self.task,
             self.references,
-            tuple(self.generations),
+            tuple(self.generations.complete),
             stopped,
         )
 
-    @property
-    def _enough(self) -> str:
-        return "all that were asked for"
+    def _steady(self) -> tuple[list[Evaluation], str]:
+        """Return the evaluations of a steady-state search, and why it ended."""
+        problem, size = self.problem, self.settings.population
+        breeder: Breeder
+        if self.settings.algorithm == "random":
+            breeder = SteadyRandom(RandomSearch(problem.space, self.first, size=1, seed=problem.seed))
+        else:
+            breeder = SteadyNsga2(problem.space, self.first, size=size, seed=problem.seed, **self._counts)
+        first = len({problem.space.decode(genome).id for genome in self.first})
+        search = SteadySearch(problem, breeder, first, self.evaluator, self.generations, BARREN_GENERATIONS * size)
+        stopped = search.run()
+        return search.evaluations, stopped
+
+    def _generational(self) -> tuple[list[Evaluation], str]:
+        """Return the evaluations of a search in generations, and why it ended."""
+        problem, size = self.problem, self.settings.population
+        algorithm: Nsga2 | RandomSearch
+        if self.settings.algorithm == "random":
+            algorithm = RandomSearch(problem.space, self.first, size=size, seed=problem.seed)
+        else:
+            algorithm = Nsga2(problem.space, self.first, size=size, seed=problem.seed, **self._counts)
+        evaluations: list[Evaluation] = []
+        barren = 0
+        for number in count():
+            left = self.settings.evaluations - sum(e.status == "ok" for e in evaluations)
+            stopped = self._reason_to_stop(left, barren)
+            genomes = [] if stopped else algorithm.ask()
+            if not genomes:
+                stopped = stopped or "every candidate within reach has been evaluated"
+                break
+            began = time.monotonic()
+            known = self.generations.logged(number, genomes)
+            made = self.evaluator.evaluate(genomes, number, len(evaluations), left, failures=known.failed if known else ())
+            evaluations += made
+            barren = 0 if any(e.status == "ok" for e in made) else barren + 1
+            if len(made) < len(genomes):
+                stopped = ENOUGH
+                break  # The generation is completed when a later call asks for more evaluations.
+            algorithm.tell(*problem.values(made))
+            self.evaluator.hypervolume = self.generations.close(genomes, evaluations, time.monotonic() - began)
+        return evaluations, stopped
 
     @property
-    def _left(self) -> int:
-        return self.settings.evaluations - sum(e.status == "ok" for e in self.evaluations)
+    def _counts(self) -> dict[str, int]:
+        # The first constraint is a training in full.
+        return {"objectives": len(self.problem.objectives), "constraints": 1 + len(self.problem.budgets)}
 
-    def _reason_to_stop(self, barren: int) -> str:
-        volumes = [g.hypervolume for g in self.generations]
-        patience, hours = self.settings.stagnation, self.settings.max_hours
-        if not self._left:
-            return self._enough
+    def _reason_to_stop(self, left: int, barren: int) -> str:
+        if not left:
+            return ENOUGH
         if barren == BARREN_GENERATIONS:
             return f"{barren} generations in a row had no candidate that can be trained"
-        if hours is not None and sum(g.seconds for g in self.generations) >= 3600 * hours:
-            return f"{hours:g} hours are over"
-        if patience is not None and len(volumes) > patience and volumes[-1] <= volumes[-1 - patience]:
-            return f"the hypervolume has not grown in {patience} generations"
-        return ""
-
-    def _logged_generation(self, number: int, genomes: Sequence[Genome]) -> Generation | None:
-        logged = self.logged.get(number)
-        if logged is not None and logged.asked != _asked(genomes):
-            raise RunError(
-                f"{self.log.journal.path}: generation {number} asks for other candidates than it did before, with other "
-                "versions of kerasnac or pymoo: install those that run.json names, or copy search.jsonl to a new folder, where "
-                "a new search finds its evaluations"
-            )
-        return logged
-
-    def _close(
-        self,
-        number: int,
-        genomes: Sequence[Genome],
-        made: Sequence[Evaluation],
-        known: Generation | None,
-        seconds: float,
-    ) -> None:
-        """Record a complete generation and its hypervolume."""
-        done = [e for e in self.evaluations if e.status == "ok"]
-        _, scaled_losses = eligible(done, self.problem.objectives, self.problem.budgets)
-        if self.volume is None and len(scaled_losses):
-            self.volume = Hypervolume(scaled_losses, self._reference_point(scaled_losses))
-        volume = self.volume(scaled_losses) if self.volume else 0.0
-        self.evaluator.hypervolume = volume
-        taken = seconds if known is None else known.seconds
-        failed = tuple((e.key, e.fidelity.key) for e in made if e.status == "failed")
-        self.generations.append(Generation(number, _asked(genomes), len(done), volume, round(taken, 3), failed))
-        if known != self.generations[-1]:
-            self.log.add({"search": self.key, **asdict(self.generations[-1])})
-
-    def _reference_point(self, scaled_losses: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the given reference point, or one somewhat beyond the ends of the first front.
-
-        The worst values of the first generation would not do: a failed training would set the scale.
-        """
-        given = _named(self.settings.reference_point, self.task)
-        front = scaled_losses[nondominated(scaled_losses)]
-        beyond = front.max(axis=0) + 0.1 * np.ptp(front, axis=0)
-        return np.array(
-            [
-                o.scaled_loss(given[o.metric]) if o.metric in given else b
-                for o, b in zip(self.problem.objectives, beyond, strict=True)
-            ]
-        )
+        return self.generations.reason_to_stop(len(self.generations.complete))
 
 
 def _estimators(data: Development, settings: SearchSettings, *, seed: int) -> list[Any]:
     objectives, budgets = resolve(settings.objectives, settings.budgets, data.task)
-    if unknown := set(_named(settings.reference_point, data.task)) - {o.metric for o in objectives}:
+    if unknown := set(by_metric(settings.reference_point, data.task)) - {o.metric for o in objectives}:
         raise ConfigError(f"reference_point: {sorted(unknown)[0]!r} is not an objective")
     return estimators(settings, (o.metric for o in (*objectives, *budgets)), seed=seed)
-
-
-def _named(values: Mapping[str, float], task: Task) -> dict[str, float]:
-    """Return values by metric, with the name of the task's metric in place of ``metric``."""
-    return {task.metric if name == "metric" else name: value for name, value in values.items()}
 
 
 def _seeds(space: SearchSpace, settings: SearchSettings) -> dict[str, Genome]:
@@ -293,13 +238,3 @@ def _seeds(space: SearchSpace, settings: SearchSettings) -> dict[str, Genome]:
         except SpaceError as error:
             raise SpaceError(f"seed {reference.name}: {error}") from None
     return genomes
-
-
-def _asked(genomes: Sequence[Genome]) -> str:
-    """Return the hash of the genomes of a generation."""
-    return content_key("genomes", genomes=list(genomes))
-
-
-def _logged(record: Mapping[str, Any]) -> Generation:
-    plain = {name: record[name] for name in ("number", "asked", "evaluations", "hypervolume", "seconds")}
-    return Generation(**plain, failed=tuple((key, fidelity) for key, fidelity in record["failed"]))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kerasnac.core.network.mold import fitting
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.search.objectives import cost_metrics
 from kerasnac.core.search.random_search import distinct
@@ -104,7 +105,8 @@ class Planner:
         widths = {"weight_bits": settings.weight_bits, "activation_bits": settings.activation_bits}
         costs = cost_metrics(candidate.architecture, **widths)
         seed = training_seed(problem.seed, candidate.id)
-        return self._budgeted(replace(plan, status="ok", candidate=candidate, metrics=costs, seed=seed))
+        mold = fitting(problem.molds, candidate.architecture)
+        return self._budgeted(replace(plan, status="ok", candidate=candidate, metrics=costs, seed=seed, mold=mold))
 
     def _budgeted(self, plan: Evaluation) -> Evaluation:
         for budget in self._problem.budgets:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from kerasnac.adapters.search.nsga2 import WORST
 from kerasnac.core.data.dataset import Task
 from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.network.mold import Mold
 from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation, Fidelity
 from kerasnac.core.search.objectives import Objective, resolve
 from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.core.space.shared_molds import shared_molds
 from kerasnac.core.store.keys import content_key, decisive
 
 #: First constraint by status: of candidates without a training in full, briefly trained ones are the best, and none keeps
@@ -34,6 +36,7 @@ class SearchProblem:
         budgets: Constraints on metrics.
         fingerprint: Hash of the data.
         seed: Seed of the run.
+        molds: Forms in which candidates are trained, the same whatever is asked for.
     """
 
     space: SearchSpace
@@ -42,6 +45,7 @@ class SearchProblem:
     budgets: tuple[Objective, ...]
     fingerprint: str
     seed: int
+    molds: tuple[Mold, ...] = ()
 
     @classmethod
     def of(cls, space: SearchSpace, settings: SearchSettings, task: Task, fingerprint: str, seed: int) -> SearchProblem:
@@ -50,7 +54,8 @@ class SearchProblem:
         Raises:
             ConfigError: If a name is not a metric of the task.
         """
-        return cls(space, settings, *resolve(settings.objectives, settings.budgets, task), fingerprint, seed)
+        objectives, budgets = resolve(settings.objectives, settings.budgets, task)
+        return cls(space, settings, objectives, budgets, fingerprint, seed, shared_molds(space))
 
     @property
     def measured(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from kerasnac.adapters.workers import WorkerDied
@@ -24,6 +24,9 @@ class Trainer:
         records: Journal of all evaluations.
         context: Workers and folder.
         report: Called with every evaluation that has a result.
+
+    Attributes:
+        by_keras: Number of candidates so far of which a training could not be compiled, and took longer.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Trainer:
         report: Callable[[Evaluation], None],
     ) -> None:
         self._problem, self._records, self._context, self._report = problem, records, context, report
+        self.by_keras = 0
 
     def train(
         self,
@@ -52,37 +56,71 @@ class Trainer:
             status: Status of a candidate that has been trained.
             final_failures: What failed when the generation was completed before; any other failure is tried again.
         """
-        fidelity = self._problem.fidelity(training)
         missing = []
         for i in chosen:
-            plan = made[i] = replace(made[i], fidelity=fidelity)
-            if trial_of(plan) in final_failures:
-                self._put(made, i, self._records.failed(trial_of(plan)))
-            elif (known := self._records.trained(trial_of(plan))) is not None:
-                # Another search may have called the same training brief, or full.
-                self._put(made, i, known if known.status == "infeasible" else replace(known, status=status))
-            else:
+            plan = made[i] = replace(made[i], fidelity=self._problem.fidelity(training))
+            known = self.known(plan, status, final_failures)
+            if known is None:
                 missing.append(i)
+            else:
+                made[i] = known
         jobs = [self._job(made[i], training) for i in missing]
         for position, result in self._context.workers.try_map(train_candidate, jobs):
             i = missing[position]
-            outcome = _outcome(made[i], result, status)
-            self._records.add(outcome)
-            self._put(made, i, outcome)
+            made[i] = self._finished(made[i], result, status)
 
-    def _put(self, made: list[Evaluation], i: int, known: Evaluation) -> None:
+    def train_supplied(self, supply: Callable[[int], Sequence[Evaluation]]) -> Iterator[Evaluation]:
+        """Train candidates in full as places get free, and yield them with their results as those come in.
+
+        Args:
+            supply: Called with a number of free places; returns as many plans at most, or none if there are none for now.
+        """
+        plans: list[Evaluation] = []
+
+        def jobs(places: int) -> list[Job]:
+            new = supply(places)
+            plans.extend(new)
+            return [self._job(plan, self._problem.settings.training) for plan in new]
+
+        for number, result in self._context.workers.try_supply(train_candidate, jobs):
+            yield self._finished(plans[number], result, "ok")
+
+    def known(self, plan: Evaluation, status: Status, final_failures: Collection[Trial]) -> Evaluation | None:
+        """Return a plan with the result that the journal has; None if it is to be trained.
+
+        Args:
+            plan: A candidate to train, with its fidelity.
+            status: Status of a candidate that has been trained.
+            final_failures: What failed when the generation was completed before; any other failure is tried again.
+        """
+        if trial_of(plan) in final_failures:
+            return self._with_result(plan, self._records.failed(trial_of(plan)))
+        known = self._records.trained(trial_of(plan))
+        if known is None:
+            return None
+        # Another search may have called the same training brief, or full.
+        return self._with_result(plan, known if known.status == "infeasible" else replace(known, status=status))
+
+    def _finished(self, plan: Evaluation, result: Result | WorkerDied, status: Status) -> Evaluation:
+        self.by_keras += isinstance(result, Result) and not result.compiled
+        outcome = _outcome(plan, result, status)
+        self._records.add(outcome)
+        return self._with_result(plan, outcome)
+
+    def _with_result(self, plan: Evaluation, known: Evaluation) -> Evaluation:
         # The costs may be of other settings than the known ones; the metrics of the training are the same.
         before = set(COSTS) - set(self._problem.measured)
         trained = {name: value for name, value in known.metrics.items() if name.removesuffix("_spread") not in before}
-        made[i] = replace(
-            made[i],
+        made = replace(
+            plan,
             status=known.status,
-            metrics={**trained, **made[i].metrics},
+            metrics={**trained, **plan.metrics},
             seconds=known.seconds,
             reason=known.reason,
             searched=self._searched(known) if known.status == "ok" else "",
         )
-        self._report(made[i])
+        self._report(made)
+        return made
 
     def _job(self, plan: Evaluation, training: Training) -> Job:
         candidate, settings = plan.built, self._problem.settings
@@ -97,7 +135,7 @@ class Trainer:
                 board(settings.board),
                 self._context.folder / "searched" / name if name else None,
             )
-        return Job(candidate, own, plan.seed, settings.folds, quantized)
+        return Job(candidate, own, plan.seed, settings.folds, quantized, plan.mold)
 
     def _searched(self, plan: Evaluation) -> str:
         """Return the name of the folder with the quantized network; a cross-validation has no network to keep."""

@@ -18,7 +18,7 @@ from kerasnac.adapters.hls4ml.backends import check_layers
 from kerasnac.adapters.hls4ml.conversion import convert
 from kerasnac.adapters.hls4ml.csim import compile_project, emulate
 from kerasnac.adapters.hls4ml.project_files import check_headers
-from kerasnac.adapters.keras.train import layer_outputs, predict
+from kerasnac.adapters.keras.predict import layer_outputs, predict
 from kerasnac.adapters.programs import Limits
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture

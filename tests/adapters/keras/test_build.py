@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.keras.build import build, get_weights, set_weights
-from kerasnac.adapters.keras.train import predict
+from kerasnac.adapters.keras.predict import predict
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision

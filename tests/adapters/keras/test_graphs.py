@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.build import build, get_weights, set_weights
 from kerasnac.adapters.keras.custom import custom
+from kerasnac.adapters.keras.predict import activation_ranges, predict
 from kerasnac.adapters.keras.runtime import qkeras
-from kerasnac.adapters.keras.train import activation_ranges, predict
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kerasnac.adapters.keras.member import Member
 from kerasnac.adapters.keras.pruning import (
     fit_gradually_pruned,
     fit_pruned,
-    fit_with_snapshot,
     prunable_kernels,
     pruned_fractions,
 )
-from kerasnac.adapters.keras.train import fit, quantized_start
+from kerasnac.adapters.keras.train import fit, quantized_start, train
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.training import Training
@@ -111,7 +111,8 @@ def test_gradual_pruning_ends_at_its_targets(epochs: int, begin: tuple[Architect
 def test_a_snapshot_changes_nothing(begin: tuple[Architecture, Weights], vector_classes: Dataset) -> None:
     quantized, start = begin
     data = vector_classes.development
-    watched, early = fit_with_snapshot(quantized, data, TRAINING, seed=1, start=start, snapshot_epoch=1)
+    watched = train(Member(quantized, TRAINING, 1, start, snapshot_epoch=1), data)
+    early = watched.snapshot
     one, two = (fit(quantized, data, TRAINING.with_(epochs=n), seed=1, start=start) for n in (1, 2))
     for key in start:
         np.testing.assert_array_equal(watched.weights[key], two.weights[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,14 +10,20 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.keras.build import build, get_weights, set_weights
-from kerasnac.adapters.keras.train import activation_ranges, compile_model, fit, fit_model, predict, score
+from kerasnac.adapters.keras.member import Member
+from kerasnac.adapters.keras.optimizers import learning_rates
+from kerasnac.adapters.keras.predict import activation_ranges, predict, score
+from kerasnac.adapters.keras.reference import compile_model, fit_by_keras
+from kerasnac.adapters.keras.train import WORTH, WORTH_QUANTIZED, WORTH_REPEATED, fit, train
 from kerasnac.core.data.dataset import Dataset, Split
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.mold import Mold, macs, molds
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import OPTIMIZERS, SCHEDULES, Training
+from kerasnac.core.space.blocks import Attention
 from kerasnac.errors import ConfigError
-from tests.networks import mlp, normal_weights
+from tests.networks import mlp, normal_weights, only
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -116,8 +123,7 @@ class TestLabelSmoothing:
         losses: list[float] = []
         recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: losses.append(logs["val_plain"]))
         training = Training(epochs=40, learning_rate=0.3, batch_size=32, patience=2, **penalty)  # type: ignore[arg-type]
-        model = build(CLASSIFIER, l1=training.l1)
-        trained = fit_model(model, CLASSIFIER, data, training, callbacks=[recorder])
+        trained = fit_by_keras(Member(CLASSIFIER, training, seed=0), data, callbacks=[recorder])
         assert trained.epochs == len(losses) == int(np.argmin(losses)) + 1 + 2 < 40
         assert trained.loss == pytest.approx(min(losses), rel=1e-4)
 
@@ -130,17 +136,15 @@ class TestLabelSmoothing:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_learns_with_every_schedule(optimizer: Any, schedule: Any, vector_values: Dataset) -> None:
     data = vector_values.development
-    training = Training(epochs=4, learning_rate=0.02, batch_size=32, optimizer=optimizer, schedule=schedule, weight_decay=1e-4)
+    training = Training(epochs=6, learning_rate=0.02, batch_size=32, optimizer=optimizer, schedule=schedule, weight_decay=1e-4)
     untrained = score(build(REGRESSOR), data.task, data.validation)
     assert fit(REGRESSOR, data, training, seed=0).metric < 0.8 * untrained[0]
 
 
-def test_the_cosine_schedule_spans_the_training(vector_classes: Dataset) -> None:
-    data = vector_classes.development
-    model = build(CLASSIFIER)
-    fit_model(model, CLASSIFIER, data, replace(FAST, schedule="cosine", data_fraction=0.5))
-    assert int(model.optimizer.iterations) == 8  # 2 epochs of 105 samples, 32 at a time
-    assert float(model.optimizer.learning_rate) == pytest.approx(0.01 * (1 + np.cos(np.pi * 7 / 8)) / 2, rel=1e-4)
+def test_the_cosine_schedule_spans_the_training() -> None:
+    rates = learning_rates(replace(FAST, schedule="cosine"), 8)
+    np.testing.assert_allclose(rates, 0.01 * (1 + np.cos(np.pi * np.arange(8) / 8)) / 2, rtol=1e-4)
+    np.testing.assert_array_equal(learning_rates(FAST, 8), np.full(8, 0.01, np.float32))
 
 
 def test_stopping_early_keeps_the_best_weights(keras: Any, vector_classes: Dataset) -> None:
@@ -148,7 +152,7 @@ def test_stopping_early_keeps_the_best_weights(keras: Any, vector_classes: Datas
     losses: list[float] = []
     recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: losses.append(logs["val_loss"]))
     training = Training(epochs=40, learning_rate=0.3, batch_size=32, patience=2)
-    trained = fit_model(build(CLASSIFIER), CLASSIFIER, data, training, callbacks=[recorder])
+    trained = fit_by_keras(Member(CLASSIFIER, training, seed=0), data, callbacks=[recorder])
     assert trained.epochs == len(losses) == int(np.argmin(losses)) + 1 + 2 < 40
     assert trained.loss == pytest.approx(min(losses), rel=1e-4)
 
@@ -157,13 +161,8 @@ def test_patience_keeps_the_best_weights_of_a_training_that_was_not_stopped(kera
     data = vector_classes.development
     losses: list[float] = []
     recorder = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: losses.append(logs["val_loss"]))
-    trained = fit_model(
-        build(CLASSIFIER),
-        CLASSIFIER,
-        data,
-        Training(epochs=6, learning_rate=0.5, batch_size=32, patience=6),
-        callbacks=[recorder],
-    )
+    training = Training(epochs=6, learning_rate=0.5, batch_size=32, patience=6)
+    trained = fit_by_keras(Member(CLASSIFIER, training, seed=0), data, callbacks=[recorder])
     assert trained.epochs == 6
     assert min(losses) < losses[-1]
     assert trained.loss == pytest.approx(min(losses), rel=1e-4)
@@ -269,3 +268,84 @@ def test_weights_that_are_read_make_an_equal_model(vector_values: Dataset) -> No
     model = build(REGRESSOR)
     set_weights(model, REGRESSOR, trained.weights)
     assert score(model, data.task, data.validation) == (trained.metric, trained.loss)
+
+
+class TestTheWayOfTraining:
+    """Trainings that pay for it are compiled; nothing is trained here."""
+
+    OWN, SHARED = molds([CLASSIFIER])[0], molds([mlp(6, 16, 3), mlp(6, 8, 8, 3)])[0]
+    ATTENTION = only((3, 2, 2), Attention(width=2), outputs=3)
+
+    @pytest.fixture
+    def way(self, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mold | None]:
+        """Return the mold for which a training would be compiled, or None for one that is left to Keras."""
+        data = vector_classes.development
+        monkeypatch.setattr("kerasnac.adapters.keras.train.fit_by_keras", lambda member, data: None)
+        monkeypatch.setattr("kerasnac.adapters.keras.train.train_compiled", lambda member, data, mold: mold)
+
+        def chosen(
+            network: Architecture, steps: int = 1, mold: Mold | None = None, *, repeated: bool = False, **changes: Any
+        ) -> Any:
+            """Choose for about so many steps."""
+            training = Training(batch_size=len(data.train), epochs=steps, **changes)
+            return train(Member(network, training, seed=0, repeated=repeated), data, mold)
+
+        return chosen
+
+    def test_a_short_training_is_left_to_keras(self, way: Callable[..., Mold | None]) -> None:
+        assert way(CLASSIFIER) is None
+        assert way(CLASSIFIER, WORTH - 1) is None
+
+    def test_a_long_one_is_compiled_for_the_network(self, way: Callable[..., Mold | None]) -> None:
+        assert way(CLASSIFIER, WORTH) == self.OWN
+
+    def test_one_of_several_trainings_of_a_network_is_compiled_earlier(self, way: Callable[..., Mold | None]) -> None:
+        assert way(CLASSIFIER, WORTH_REPEATED - 1, repeated=True) is None
+        assert way(CLASSIFIER, WORTH_REPEATED, repeated=True) == self.OWN
+        assert way(CLASSIFIER, WORTH_REPEATED) is None
+
+    def test_a_quantized_one_is_compiled_earlier(self, way: Callable[..., Mold | None]) -> None:
+        assert way(QUANTIZED, WORTH_QUANTIZED - 1) is None
+        assert way(QUANTIZED, WORTH_QUANTIZED) == molds([QUANTIZED])[0]
+
+    def test_samples_that_are_not_used_are_not_counted(self, way: Callable[..., Mold | None]) -> None:
+        assert way(CLASSIFIER, WORTH, data_fraction=0.5) is None
+        assert way(CLASSIFIER, 2 * WORTH + 50, data_fraction=0.5) == self.OWN
+
+    @pytest.mark.parametrize("steps", [1, WORTH])
+    def test_a_shared_mold_is_used_however_short_the_training(self, steps: int, way: Callable[..., Mold | None]) -> None:
+        assert way(CLASSIFIER, steps, self.SHARED) == self.SHARED
+
+    def test_a_quantized_network_takes_its_form(self, way: Callable[..., Mold | None]) -> None:
+        (shared,) = molds([mlp(6, 16, 3, fn="gelu", norm=True), mlp(6, 8, 8, 3)])
+        assert way(QUANTIZED, 1, shared) == shared.quantized_form
+
+    def test_a_shared_mold_that_does_not_hold_the_network_is_none(self, way: Callable[..., Mold | None]) -> None:
+        assert way(mlp(6, 99, 3), 1, self.SHARED) is None
+        assert way(mlp(6, 99, 3), WORTH, self.SHARED) == molds([mlp(6, 99, 3)])[0]
+
+    @pytest.mark.parametrize(("limit", "steps"), [("PADDING", 10), ("PADDING_OF_STEP", 1)])
+    def test_a_shared_mold_whose_padding_costs_too_much_is_not_used(
+        self,
+        limit: str,
+        steps: int,
+        way: Callable[..., Mold | None],
+        monkeypatch: pytest.MonkeyPatch,
+        vector_classes: Dataset,
+    ) -> None:
+        padding = steps * len(vector_classes.development.train) * (macs(self.SHARED, CLASSIFIER) - macs(self.OWN))
+        assert padding > 0
+        monkeypatch.setattr(f"kerasnac.adapters.keras.train.{limit}", padding + 1)
+        assert way(CLASSIFIER, steps, self.SHARED) == self.SHARED
+        monkeypatch.setattr(f"kerasnac.adapters.keras.train.{limit}", padding)
+        assert way(CLASSIFIER, steps, self.SHARED) is None
+        assert way(CLASSIFIER, WORTH, self.SHARED) == self.OWN
+
+    def test_what_has_no_mold_is_left_to_keras(self, way: Callable[..., Mold | None]) -> None:
+        assert way(self.ATTENTION, 10 * WORTH) is None
+        assert way(self.ATTENTION, 10 * WORTH, self.SHARED) is None
+
+    def test_a_task_that_cannot_be_trained_so_is_refused_first(self, vector_values: Dataset) -> None:
+        training = Training(label_smoothing=0.1)
+        with pytest.raises(ConfigError, match="label_smoothing"):
+            train(Member(REGRESSOR, training, seed=0), vector_values.development, self.SHARED)

@@ -13,7 +13,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.train import predict
+from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.rtl import library
 from kerasnac.adapters.rtl.adder_graph import AdderGraph, adder_graph_costs, check_unrollable, expected_luts, unroll
 from kerasnac.core.hardware.boards import board

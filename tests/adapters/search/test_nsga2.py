@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kerasnac.adapters.search.nsga2 import Hypervolume, Nsga2, _BlockCrossover, _GeneMutation, fittest, nondominated
+from kerasnac.adapters.search.nsga2 import (
+    Hypervolume,
+    Nsga2,
+    SteadyNsga2,
+    _BlockCrossover,
+    _GeneMutation,
+    fittest,
+    nondominated,
+)
 from kerasnac.core.space.blocks import Choose, Conv, Mlp, Nothing
 from kerasnac.core.space.search_space import Candidate, Genome, SearchSpace
 from kerasnac.errors import Infeasible
@@ -145,6 +153,73 @@ def test_a_small_space_is_searched_to_its_end(size: int) -> None:
         space.decode(g).id for g in itertools.product(range(2), range(3), range(2))
     }
     assert len(asked) == space.size() == 9
+
+
+# One by one.
+
+
+def steady(space: SearchSpace, many: int, *, lag: int = 1, size: int = 20, seed: int = 0, first: int = 20) -> list[Genome]:
+    """The genomes that are asked for one by one; results are told when so many others have been asked for."""
+    algorithm = SteadyNsga2(space, population(space, first), size=size, objectives=2, constraints=1, seed=seed)
+    asked: list[Genome] = []
+    untold: list[Genome] = []
+    while len(asked) < many:
+        genome = algorithm.ask() if len(untold) < lag else None
+        if genome is not None:
+            asked.append(genome)
+            untold.append(genome)
+        elif untold:
+            oldest = untold.pop(0)
+            known = key(space, oldest) is not None
+            losses = toy_losses(space.decode(oldest)) if known else (1e30, 1e30)
+            algorithm.tell(oldest, np.array(losses), np.array([0.0 if known else 1.0]))
+        else:
+            break
+    return asked
+
+
+@pytest.mark.parametrize("lag", [1, 40])
+def test_the_search_one_by_one_is_as_good_as_in_generations(lag: int) -> None:
+    everything = losses_of(TOY, list(itertools.product(range(8), repeat=4)))
+    front = {tuple(everything[i]) for i in nondominated(everything)}
+    found = front & set(map(tuple, losses_of(TOY, steady(TOY, 800, lag=lag))))
+    assert len(found) > 0.5 * len(front)
+
+
+def test_one_seed_and_one_order_of_results_give_one_sequence_of_genomes() -> None:
+    np.random.seed(1)
+    first = steady(ROUGH, 60, lag=5, seed=3)
+    np.random.seed(2)
+    assert steady(ROUGH, 60, lag=5, seed=3) == first
+    assert steady(ROUGH, 60, lag=6, seed=3)[:20] == steady(ROUGH, 60, lag=5, seed=4)[:20] == first[:20]
+    assert len({tuple(steady(ROUGH, 60, lag=lag, seed=seed)) for lag, seed in ((5, 3), (6, 3), (5, 4))}) == 3
+
+
+@pytest.mark.parametrize("space", [TOY, ROUGH], ids=["toy", "rough"])
+def test_no_candidate_is_asked_for_twice_one_by_one(space: SearchSpace) -> None:
+    asked = steady(space, 200, lag=30)
+    keys = [key(space, genome) or str(space.canonical(genome)) for genome in asked]
+    assert len(set(keys)) == len(keys) == 200
+    assert asked[:20] == population(space, 20)
+    assert all(space.canonical(genome) == genome for genome in asked)
+
+
+@pytest.mark.parametrize("first", [1, 33])
+def test_nothing_is_bred_before_all_of_the_first_are_told(first: int) -> None:
+    algorithm = SteadyNsga2(TOY, population(TOY, first), size=20, objectives=2, constraints=1, seed=0)
+    asked = [algorithm.ask() for _ in range(first)]
+    for genome in reversed(asked):
+        assert genome is not None
+        assert algorithm.ask() is None
+        algorithm.tell(genome, np.array(toy_losses(TOY.decode(genome))), np.zeros(1))
+    assert algorithm.ask() not in (None, *asked)
+
+
+@pytest.mark.parametrize("lag", [1, 3, 50])
+def test_a_small_space_is_searched_to_its_end_one_by_one(lag: int) -> None:
+    space = SearchSpace(input=6, outputs=3, blocks=(Mlp(widths=((4, 8, 12), (4, 8)), depth=(1, 2)),))
+    asked = steady(space, 50, lag=lag, size=2, first=2)
+    assert len({space.decode(genome).id for genome in asked}) == len(asked) == space.size() == 9
 
 
 @given(st.integers(0, 10_000))

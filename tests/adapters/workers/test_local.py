@@ -88,6 +88,54 @@ def test_an_item_whose_process_dies_once_gives_its_result(
     assert len(items[0].read_text()) == 2
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_items_are_supplied_as_places_get_free(processes: int, light: None, vector_classes: Dataset) -> None:
+    """Some of them by other items, and one kills two processes."""
+    items, asked = [1, 2, POISON, 4, 5, 6], list[int]()
+    with LocalWorkers(vector_classes.development, processes) as pool:
+
+        def supply(places: int) -> list[int]:
+            asked.append(places)
+            made = [items.pop(0) for _ in range(min(places, len(items)))]
+            return [item if item == POISON else found for item in made for _, found in pool.try_map(same, [item])]
+
+        results = dict(pool.try_supply(double_unless_poison, supply))
+        assert isinstance(results.pop(2), WorkerDied)
+        assert results == {0: 2, 1: 4, 3: 8, 4: 10, 5: 12}
+        assert set(asked) <= set(range(1, processes + 1))
+        assert list(pool.try_supply(double_unless_poison, lambda places: [])) == []
+
+
+def test_no_item_is_asked_for_while_all_places_are_taken(light: None, vector_classes: Dataset, tmp_path: Path) -> None:
+    """And again as soon as one is free, also where there was none to start before."""
+    supplied: list[int] = []
+    ended: list[int] = []
+
+    def supply(places: int) -> list[int]:
+        if len(supplied) == 2 and not ended:
+            return []  # The third one needs a result.
+        new = [len(supplied) + i for i in range(places)][: 5 - len(supplied)]
+        supplied.extend(new)
+        assert len(supplied) - len(ended) <= 3
+        return new
+
+    with LocalWorkers(vector_classes.development, 2) as pool:
+        for number, result in pool.try_supply(same, supply):
+            assert result == number
+            ended.append(number)
+    assert sorted(ended) == supplied == [0, 1, 2, 3, 4]
+
+
+def test_what_the_supply_raises_comes_out(light: None, vector_classes: Dataset) -> None:
+    def supply(places: int) -> list[int]:
+        raise ZeroDivisionError("no supply")
+
+    with LocalWorkers(vector_classes.development, 1) as pool:
+        with pytest.raises(ZeroDivisionError, match="no supply"):
+            list(pool.try_supply(same, supply))
+        assert list(pool.map(same, [3])) == [(0, 3)]
+
+
 def test_a_worker_that_dies_is_reported(light: None, vector_classes: Dataset) -> None:
     with LocalWorkers(vector_classes.development, 1) as pool:
         with pytest.raises(RunError, match=r"worker process died.*memory"):
@@ -118,6 +166,10 @@ def slow_double(data: Development, item: int) -> int:
     assert len(data.train) == 210
     time.sleep(0.1)
     return 2 * item
+
+
+def same(data: Development, item: int) -> int:
+    return item
 
 
 def double_unless_poison(data: Development, item: int) -> int:

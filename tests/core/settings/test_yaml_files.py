@@ -184,6 +184,18 @@ MISTAKES = {
         "search:",
         "search: halving: 2 epochs are not fewer than the 2 of the training",
     ),
+    "halving in steady mode": (
+        "population: 4",
+        "population: 4\n  mode: steady\n  halving: {epochs: 1}",
+        "search:",
+        "search: halving: it compares the candidates of a generation; leave it out, or use mode: generational",
+    ),
+    "lag of generations": (
+        "population: 4",
+        "population: 4\n  lag: 8",
+        "search:",
+        "search: lag: it is for mode: steady; leave it out, or use that mode",
+    ),
     "fraction that is none": (
         "population: 4",
         "population: 4\n  halving: {epochs: 1, keep: 1.0}",
@@ -433,6 +445,7 @@ settings = st.fixed_dictionaries(
         "folds": st.integers(1, 9),
         "halving": st.none() | st.builds(HalvingSettings, epochs=st.integers(1, 4), keep=st.floats(0.01, 0.99)),
         "seeds": st.lists(st.sampled_from(("braggnn", "hls4ml_jets"))).map(tuple),
+        "steady": st.none() | st.integers(1, 99),
         "budgets": st.dictionaries(st.sampled_from(("bops", "parameters")), st.floats(1e-3, 1e9)),
         "training": st.builds(
             Training, learning_rate=st.floats(1e-9, 1), patience=st.none() | st.integers(1, 9), schedule=st.just("cosine")
@@ -445,6 +458,8 @@ settings = st.fixed_dictionaries(
 def test_settings_made_in_python_survive_yaml(
     tmp_path_factory: pytest.TempPathFactory, search: dict[str, Any], bits: Any, seed: int
 ) -> None:
+    if (lag := search.pop("steady", 0)) != 0 and not search.get("halving"):
+        search |= {"mode": "steady", "lag": lag}
     run = RunSettings(
         name="made",
         space=SPACES[0],

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from kerasnac.adapters.keras import pruning
-from kerasnac.adapters.keras.train import Fit
+from kerasnac.adapters.keras.member import Fit
 from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Dataset, Task
 from kerasnac.core.hardware.boards import board

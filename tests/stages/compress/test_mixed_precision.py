@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from kerasnac.adapters.keras import train
-from kerasnac.adapters.keras.train import activation_ranges, fit, quantized_start
+from kerasnac.adapters.keras.predict import activation_ranges
+from kerasnac.adapters.keras.train import fit, quantized_start
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import check_exact
@@ -193,7 +194,7 @@ def test_the_sensitivity_limits_the_widths(
         narrow = [layer.weight.bits for layer in architecture.layers if layer.weight and layer.weight.bits < 6]
         return np.array(0.9 if not narrow or narrow[0] > 4 else 0.1)
 
-    monkeypatch.setattr("kerasnac.adapters.keras.train.predict", predict)
+    monkeypatch.setattr("kerasnac.adapters.keras.predict.predict", predict)
     monkeypatch.setattr("kerasnac.core.data.dataset.Task.score", lambda task, outputs, y: float(outputs))
     made = instant(real_sensitivity=True)
     search(weight_bits=(2, 3, 4, 5, 8), activation_bits=5, evaluations=20)

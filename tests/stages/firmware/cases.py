@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasnac.adapters.keras.train import activation_ranges
+from kerasnac.adapters.keras.predict import activation_ranges
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize

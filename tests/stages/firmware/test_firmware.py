@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kerasnac.adapters.hls4ml.csim import emulate
-from kerasnac.adapters.keras.train import predict
+from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.rtl.adder_graph import AdderGraph, adder_graph_costs
 from kerasnac.core.data.dataset import Split
 from kerasnac.core.hardware.boards import board

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.train import activation_ranges
-from kerasnac.adapters.keras.train import predict as keras_predict
+from kerasnac.adapters.keras.predict import activation_ranges
+from kerasnac.adapters.keras.predict import predict as keras_predict
 from kerasnac.adapters.rtl import library
 from kerasnac.adapters.rtl.adder_graph import unroll
 from kerasnac.adapters.rtl.verilator import Simulation

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from kerasnac.adapters.keras.build import load_keras
-from kerasnac.adapters.keras.train import predict
+from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.programs import Limits
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from kerasnac.adapters.workers import WorkerDied
 from kerasnac.core.data.dataset import Dataset
@@ -29,13 +32,16 @@ def drawn(job: Job) -> float:
 
 
 class Instant:
-    """Stands in for the workers: results by a formula, in an order of its own; remembers the jobs."""
+    """Stands in for the workers: results by a formula, in an order of its own; remembers the jobs.
 
-    processes = 2
+    Items that are supplied while others run end in a random order, decided by ``order``.
+    """
 
     def __init__(
         self,
         *,
+        processes: int = 2,
+        order: int = 0,
         accuracy: Callable[[Job], float] | None = None,
         fails_after: int | None = None,
         dies: Callable[[Job], bool] = lambda job: False,
@@ -46,19 +52,36 @@ class Instant:
             lambda job: int(hashlib.sha256(f"{job.candidate}{job.training}{job.seed}".encode()).hexdigest()[:6], 16) / 16**6
         )
         self._left = fails_after
+        self.processes, self._rng = processes, np.random.default_rng(order)
         self._dies = dies
         self._costs = costs
 
     def try_map(self, task: Any, items: Sequence[Job], **options: Any) -> Iterator[tuple[int, Any]]:
         for index in reversed(range(len(items))):
-            if self._left is not None:
-                if self._left == 0:
-                    raise KeyboardInterrupt
-                self._left -= 1
-            self.jobs.append(items[index])
-            accuracy = self._accuracy(items[index])
-            result = Result({"accuracy": accuracy, "loss": 1 - accuracy, **self._costs(items[index])}, 0.5)
-            yield index, WorkerDied("killed.") if self._dies(items[index]) else result
+            yield index, self._outcome(items[index])
+
+    def try_supply(self, task: Any, supply: Callable[[int], Sequence[Job]], **options: Any) -> Iterator[tuple[int, Any]]:
+        running: dict[int, Job] = {}
+        supplied = itertools.count()
+        while True:
+            if places := self.processes - len(running):
+                new = supply(places)
+                assert len(new) <= places
+                running |= {next(supplied): job for job in new}
+            if not running:
+                return
+            number = list(running)[self._rng.integers(len(running))]
+            yield number, self._outcome(running.pop(number))
+
+    def _outcome(self, job: Job) -> Result | WorkerDied:
+        if self._left is not None:
+            if self._left == 0:
+                raise KeyboardInterrupt
+            self._left -= 1
+        self.jobs.append(job)
+        accuracy = self._accuracy(job)
+        result = Result({"accuracy": accuracy, "loss": 1 - accuracy, **self._costs(job)}, 0.5)
+        return WorkerDied("killed.") if self._dies(job) else result
 
     def map(self, task: Any, items: Sequence[Any], **options: Any) -> Iterator[tuple[int, Any]]:
         for index in reversed(range(len(items))):

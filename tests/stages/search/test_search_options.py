@@ -724,6 +724,20 @@ def test_costs_of_another_search_in_the_folder_are_not_taken_over(
     assert essence(shared) == essence(alone)
 
 
+def test_candidates_of_steady_mode_are_estimated_once_each(
+    use: Use, mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
+) -> None:
+    estimator = use(most=150)
+    settings = changed(objectives=("metric", "lut"), mode="steady", evaluations=10)
+    whole = search(mlp_space, vector_classes, tmp_path / "whole", settings=settings)
+    assert {e.status for e in whole.evaluations} == {"ok", "infeasible"}
+    assert len(set(estimator.estimated)) == len(estimator.estimated)
+    with pytest.raises(KeyboardInterrupt):
+        search(mlp_space, vector_classes, tmp_path / "cut", Instant(fails_after=7), settings)
+    resumed = search(mlp_space, vector_classes, tmp_path / "cut", Instant(processes=5), settings)
+    assert (essence(resumed), course(resumed)) == (essence(whole), course(whole))
+
+
 def test_estimates_are_shared_among_the_workers(
     use: Use, mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:

@@ -1,0 +1,112 @@
+"""Outputs of networks and their scores, with arrays in and arrays out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.keras.build import Model, build, set_weights
+from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.core.data.dataset import Split, Task
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.quantization import ActivationRange
+from kerasnac.core.network.weights import Weights
+
+#: Samples per step where nothing is trained.
+PREDICT_BATCH = 4096
+
+
+def _outputs(model: Model, x: NDArray[Any]) -> list[NDArray[np.float32]]:
+    """Compute all outputs of a model. Its operations are called one by one: to trace them takes longer than to run them."""
+    parts = [model(tensorflow().constant(x[i : i + PREDICT_BATCH], "float32")) for i in range(0, len(x), PREDICT_BATCH)]
+    parts = [part if isinstance(part, list) else [part] for part in parts]
+    return [np.concatenate([np.asarray(value) for value in values]) for values in zip(*parts, strict=True)]
+
+
+def score(model: Model, task: Task, split: Split) -> tuple[float, float]:
+    """Return the task metric and the loss of a model on a split.
+
+    Args:
+        model: Model with the outputs of the task, logits for a classification.
+        task: Classification or regression.
+        split: Samples and targets.
+
+    Returns:
+        The metric (accuracy, or mean distance in the unit of the task), and the cross-entropy or mean squared error;
+        the metric is NaN if an output is not finite.
+    """
+    return score_outputs(_outputs(model, split.x)[0], task, split)
+
+
+def score_outputs(outputs: NDArray[Any], task: Task, split: Split) -> tuple[float, float]:
+    """Return the task metric and the loss of outputs, as :func:`score` does."""
+    if task.kind == "classification":
+        shifted = outputs - outputs.max(axis=1, keepdims=True)
+        log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        loss = -np.mean(log_probability[np.arange(len(split)), split.y])
+    else:
+        loss = np.mean((outputs - split.y) ** 2)
+    return task.score(outputs, split.y), float(loss)
+
+
+def predict(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> NDArray[np.float32]:
+    """Compute the outputs of a network.
+
+    Args:
+        architecture: Float or quantized.
+        weights: Arrays keyed ``layer/part``.
+        x: Samples of any numeric dtype, shape (samples, *input_shape).
+
+    Returns:
+        float32, shape (samples, *output_shape).
+    """
+    model = build(architecture)
+    set_weights(model, architecture, weights)
+    return _outputs(model, x)[0]
+
+
+def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+    """Compute the outputs of every layer of a network.
+
+    Args:
+        architecture: Float or quantized.
+        weights: Arrays keyed ``layer/part``.
+        x: Samples of any numeric dtype, shape (samples, *input_shape).
+
+    Returns:
+        By layer name, float32 of shape (samples, values): maps are flattened.
+    """
+    keras = tensorflow().keras
+    model = build(architecture)
+    set_weights(model, architecture, weights)
+    names = architecture.names
+    every = keras.Model(model.input, [model.get_layer(name).output for name in names])
+    return {name: array.reshape(len(x), -1) for name, array in zip(names, _outputs(every, x), strict=True)}
+
+
+def activation_ranges(
+    architecture: Architecture, weights: Weights, x: NDArray[Any], *, clip_quantile: float
+) -> dict[str, ActivationRange]:
+    """Measure the ranges of all activations on some samples.
+
+    Args:
+        architecture: Float, batch norms folded.
+        weights: Arrays keyed ``layer/part``.
+        x: Samples of any numeric dtype, shape (samples, *input_shape).
+        clip_quantile: Fraction of the values of an activation that is left out at each end.
+
+    Returns:
+        By the name of every layer of kind ``activation``; empty if there is none.
+    """
+    keras = tensorflow().keras
+    model = build(architecture)
+    set_weights(model, architecture, weights)
+    names = [node.name for node in architecture.nodes if node.layer.kind == "activation"]
+    if not names:
+        return {}
+    tensors = [tensor for name in names for tensor in (model.get_layer(name).input, model.get_layer(name).output)]
+    values = _outputs(keras.Model(model.input, tensors), x)
+    ranges = [tuple(float(q) for q in np.quantile(v, (clip_quantile, 1 - clip_quantile))) for v in values]
+    return {name: ActivationRange(before, after) for name, before, after in zip(names, ranges[::2], ranges[1::2], strict=True)}  # type: ignore[arg-type]

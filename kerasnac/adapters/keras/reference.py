@@ -1,0 +1,168 @@
+"""The reference of all trainings: Keras' own ``fit``, of one model after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.keras.build import Model, build, get_weights, set_weights
+from kerasnac.adapters.keras.member import Fit, Member, Pruning
+from kerasnac.adapters.keras.optimizers import learning_rate, make_optimizer
+from kerasnac.adapters.keras.predict import PREDICT_BATCH, score
+from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.core.data.batches import batches
+from kerasnac.core.data.dataset import Development, Task
+from kerasnac.core.network.training import Training
+from kerasnac.core.network.weights import initial_weights
+
+
+def fit_by_keras(member: Member, data: Development, *, callbacks: Sequence[Any] = ()) -> Fit:
+    """Train a network with ``fit``, and score it on the validation split.
+
+    It runs in a Keras session of its own, which ends those of earlier models.
+
+    Args:
+        member: The network.
+        data: The development splits.
+        callbacks: Callbacks of Keras besides its own.
+
+    Raises:
+        ConfigError: If the task cannot be trained so, as a regression with label smoothing.
+        ConversionError: If the architecture is quantized and has a norm.
+    """
+    keras, architecture, training = tensorflow().keras, member.architecture, member.training
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(member.seed)
+    began = time.perf_counter()
+    model = build(architecture, dropout=training.dropout, l1=training.l1)
+    set_weights(model, architecture, initial_weights(architecture, member.seed) if member.start is None else member.start)
+    trained, own = model, list(callbacks)
+    if member.pruning is not None:
+        from tensorflow_model_optimization.sparsity.keras import UpdatePruningStep
+
+        trained = _wrapped(model, member.pruning)
+        # Without this callback the last step of a training would leave pruned weights other than zero.
+        own.append(UpdatePruningStep())
+    snapshot: dict[str, NDArray[np.float32]] = {}
+    if member.snapshot_epoch:
+
+        def copy_weights(epoch: int, logs: Any) -> None:
+            if epoch + 1 == member.snapshot_epoch:
+                snapshot.update(get_weights(model, architecture))
+
+        own.append(keras.callbacks.LambdaCallback(on_epoch_end=copy_weights))
+    if training.patience is not None:
+        stopping = keras.callbacks.EarlyStopping(_monitored(training), patience=training.patience, restore_best_weights=True)
+        own.insert(0, stopping)
+    count = training.samples(len(data.train))
+    steps = -(-count // training.batch_size)
+    compile_model(trained, data.task, training, steps=training.epochs * steps)
+    history = trained.fit(
+        _batched(data, member.seed, training),
+        steps_per_epoch=steps,
+        epochs=training.epochs,
+        validation_data=(data.validation.x, data.validation.y) if training.patience is not None else None,
+        validation_batch_size=PREDICT_BATCH,
+        callbacks=own,
+        verbose=0,
+    )
+    metric, loss = score(model, data.task, data.validation)
+    weights, epochs = get_weights(model, architecture), len(history.epoch)
+    return Fit(weights, metric, loss, epochs, time.perf_counter() - began, snapshot=snapshot)
+
+
+def _batched(data: Development, seed: int, training: Training) -> Any:
+    """Return all batches of a training in the order of the engine, as a ``tf.data.Dataset``."""
+    tf, count = tensorflow(), training.samples(len(data.train))
+    order = [batches(count, training.batch_size, seed=seed, epoch=epoch) for epoch in range(training.epochs)]
+    x, y = tf.constant(data.train.x), tf.constant(data.train.y)
+
+    def chosen(indices: Any) -> tuple[Any, Any]:
+        present = indices[indices >= 0]
+        return tf.gather(x, present), tf.gather(y, present)
+
+    return tf.data.Dataset.from_tensor_slices(np.concatenate(order)).map(chosen)
+
+
+def _wrapped(model: Model, pruning: Pruning) -> Model:
+    """Put layers of a model into pruning wrappers. They hold the model's own layers: training one trains the other.
+
+    Args:
+        model: Model of :func:`kerasnac.adapters.keras.build.build`, with its weights.
+        pruning: Schedules and masks by layer name; other layers are not wrapped.
+
+    Returns:
+        The model of wrapped layers.
+    """
+    import tensorflow_model_optimization as tfmot
+    from tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper import PruneLowMagnitude
+
+    # A schedule that never asks for a new mask.
+    fixed = tfmot.sparsity.keras.ConstantSparsity(0.5, begin_step=0, end_step=0, frequency=1)
+    schedules: Mapping[str, Any] = {**dict.fromkeys(pruning.masks, fixed), **pruning.schedules}
+
+    def wrap(layer: Any) -> Any:
+        known = layer.name in schedules
+        return tfmot.sparsity.keras.prune_low_magnitude(layer, schedules[layer.name]) if known else layer
+
+    wrapped = tensorflow().keras.models.clone_model(model, clone_function=wrap)
+    for wrapper in wrapped.layers:
+        if isinstance(wrapper, PruneLowMagnitude):
+            for _, mask, _ in wrapper.pruning_vars:
+                mask.assign(pruning.masks.get(wrapper.layer.name, np.ones(mask.shape)))
+            wrapper.pruning_obj.weight_mask_op()
+    return wrapped
+
+
+def compile_model(model: Model, task: Task, training: Training, *, steps: int) -> None:
+    """Compile a model with the loss of its task.
+
+    Args:
+        model: Model to compile.
+        task: Classification with logits as outputs, or regression.
+        training: Hyperparameters.
+        steps: Length of the learning-rate schedule, in batches.
+
+    Raises:
+        ConfigError: If the task cannot be trained so.
+    """
+    task.check(training)
+    keras = tensorflow().keras
+    rate = learning_rate(training, steps)
+    optimizer = make_optimizer(training.optimizer, rate, training.weight_decay or None)
+    if task.kind == "classification":
+        plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        metric = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="plain")
+    else:
+        plain, metric = keras.losses.MeanSquaredError(), keras.metrics.MeanSquaredError(name="plain")
+    loss = _smoothed(task.outputs, training.label_smoothing) if training.label_smoothing else plain
+    model.compile(optimizer, loss, metrics=[] if _monitored(training) == "val_loss" else [metric])
+
+
+def _monitored(training: Training) -> str:
+    """Return the name of the loss that early stopping looks at: the one without penalties and label smoothing."""
+    return "val_plain" if training.label_smoothing or training.l1 else "val_loss"
+
+
+def _smoothed(classes: int, smoothing: float) -> Callable[[Any, Any], Any]:
+    """Return the cross-entropy with smoothed labels, which legacy Keras has for one-hot labels only.
+
+    Args:
+        classes: Number of classes.
+        smoothing: Fraction of every label that is spread over all classes.
+
+    Returns:
+        A Keras loss of integer labels, shape (samples,) or (samples, 1), and float32 logits, shape (samples, classes);
+        it returns float32 of shape (samples,).
+    """
+    tf = tensorflow()
+
+    def loss(labels: Any, logits: Any) -> Any:
+        one_hot = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
+        return tf.keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=smoothing)
+
+    return loss

@@ -1,0 +1,166 @@
+"""What a mold computes is what Keras computes, whatever else the mold can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kerasnac.adapters.keras.engine.forward import dropout_factors
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.mold import molds, places
+from tests.gradients import assert_alike, formatted
+from tests.networks import activation, dense, layer, mlp, trained_weights
+
+pytestmark = pytest.mark.usefixtures("keras")
+
+BATCH, LAST, ALL = LayerSpec.of("batch_norm"), layer("layer_norm", axes="last"), layer("layer_norm", axes="all")
+FLATTEN = LayerSpec.of("flatten")
+BATCH_PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+def conv(filters: int, rank: int = 2, **params: Any) -> LayerSpec:
+    return LayerSpec.of(f"conv{rank}d", filters=filters, **{"kernel": 3, "stride": 1, "padding": "same", **params})
+
+
+def pool(op: str, size: int) -> LayerSpec:
+    return layer("pool", op=op, size=size)
+
+
+def picture(*layers: LayerSpec) -> Architecture:
+    return Architecture((7, 6, 2), (*layers, dense(3)))
+
+
+def readout(*layers: LayerSpec) -> Architecture:
+    return Architecture((9, 2), (*layers, dense(3)))
+
+
+#: All activations, in twos.
+FUNCTIONS = [("relu", "sigmoid"), ("leaky_relu", "tanh"), ("gelu", "none")]
+
+#: Networks, and others with which they share a mold: wider, deeper, with other norms and activations.
+NETWORKS: Mapping[str, tuple[list[Architecture], list[Architecture]]] = {
+    "mlp": (
+        [
+            *(
+                Architecture((5,), (dense(6), *(s for fn in fns for s in (activation(fn), dense(4))), dense(3)))
+                for fns in FUNCTIONS
+            ),
+            mlp(5, 3),
+            Architecture((5,), (dense(6), BATCH, activation("sigmoid"), dense(7), BATCH, dense(3))),
+            Architecture((5,), (dense(6), LAST, activation("sigmoid"), dense(2), ALL, activation("gelu"), dense(3))),
+        ],
+        [mlp(5, 9, 8, 7, 6, 3)],
+    ),
+    "maps that are kept": (
+        [
+            picture(conv(3), BATCH, activation("sigmoid"), pool("max", 2), ALL, conv(2), FLATTEN, dense(4), activation("relu")),
+            picture(conv(2), LAST, conv(4), ALL, activation("tanh"), pool("max", 2), LAST, conv(3), FLATTEN, BATCH, dense(2)),
+            picture(conv(3), activation("sigmoid"), pool("max", 2), BATCH, activation("gelu"), conv(2), FLATTEN, ALL),
+        ],
+        [picture(*[conv(5)] * 3, pool("max", 2), *[conv(6)] * 2, FLATTEN, LAST, *[dense(8)] * 2)],
+    ),
+    "maps that shrink": (
+        [picture(conv(3, padding="valid", stride=2), activation("leaky_relu"), conv(2, kernel=2, padding="valid"), FLATTEN)],
+        [picture(conv(5, padding="valid", stride=2), conv(4, kernel=2, padding="valid"), FLATTEN)],
+    ),
+    "strides of padded maps": (
+        [picture(conv(3, stride=2), BATCH, activation("sigmoid"), conv(2, kernel=2, stride=3), pool("mean", 0), LAST)],
+        [picture(conv(4, stride=2), conv(3, kernel=2, stride=3), pool("mean", 0), dense(4))],
+    ),
+    "readouts": (
+        [
+            readout(
+                layer("window", start=2, length=6), conv(3, 1, stride=2), ALL, activation("sigmoid"), pool("mean", 3), FLATTEN
+            ),
+            readout(layer("window", start=2, length=6), conv(2, 1, stride=2), BATCH, pool("mean", 3), ALL, FLATTEN),
+        ],
+        [readout(layer("window", start=2, length=6), conv(5, 1, stride=2), pool("mean", 3), LAST, FLATTEN, dense(7))],
+    ),
+    "sets": (
+        [
+            readout(conv(3, 1, kernel=1), BATCH, activation("sigmoid"), pool("max", 0), dense(4), activation("relu")),
+            readout(*[conv(2, 1, kernel=1), LAST, activation("tanh")] * 2, pool("max", 0), ALL),
+        ],
+        [readout(*[conv(4, 1, kernel=1)] * 3, pool("max", 0), *[dense(6)] * 2)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_in_a_larger_mold_is_that_of_keras(name: str) -> None:
+    networks, others = NETWORKS[name]
+    (mold,) = molds([*networks, *others])
+    for seed, network in enumerate(networks):
+        assert_alike(network, mold, trained_weights(network, np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_quantized_one_too(name: str) -> None:
+    networks, others = NETWORKS[name]
+    (mold,) = molds([*networks, *others])
+    for seed, network in enumerate(networks):
+        quantized, start = formatted(network, trained_weights(network, np.random.default_rng(seed)), bits=4 + seed % 3)
+        assert_alike(quantized, mold.quantized_form, start)
+
+
+def test_all_activations_are_among_the_examples() -> None:
+    assert {fn for pair in FUNCTIONS for fn in pair} == set(ACTIVATIONS)
+
+
+def test_the_statistics_of_a_single_value_are_those_of_keras() -> None:
+    """One sample of one position has no variance to correct."""
+    from kerasnac.adapters.keras.engine.forward import Step, _batch_norm
+    from kerasnac.adapters.keras.runtime import tensorflow
+
+    tf = tensorflow()
+    parts = {f"norm_0/{part}": tf.constant([1.0, 2.0]) for part in BATCH_PARTS}
+    keras = tf.keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3)
+    x = tf.constant([3.0, -1.0], shape=(1, 1, 1, 2))
+    keras.build(x.shape)
+    keras.set_weights([np.array([1.0, 2.0], np.float32)] * 4)
+    theirs = keras(x, training=True)
+    ours, statistics = _batch_norm(BATCH, x, parts, "norm_0", {}, Step(tf.ones(1), {}), {})
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    for part, value in zip(("moving_mean", "moving_variance"), keras.get_weights()[2:], strict=True):
+        np.testing.assert_allclose(statistics[f"norm_0/{part}"], value, rtol=1e-5)
+
+
+class TestDropout:
+    AT = places(molds([mlp(5, 40, 30, 3), mlp(5, 20, 3)])[0])
+
+    def factors(self, rate: float, seed: tuple[int, int] = (1, 2)) -> dict[int, Any]:
+        from kerasnac.adapters.keras.runtime import tensorflow
+
+        tf = tensorflow()
+        draw = tf.function(lambda *given: dropout_factors(self.AT, 500, *given), jit_compile=True)
+        drawn = draw(tf.constant(rate), tf.constant(seed))
+        return {i: values.numpy() for i, values in drawn.items()}
+
+    @pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
+    def test_the_rate_is_right_and_the_mean_stays(self, rate: float) -> None:
+        for i, values in self.factors(rate).items():
+            assert values.shape == (500, *self.AT[i].output)
+            np.testing.assert_allclose(np.unique(values), [0, 1 / (1 - rate)], rtol=1e-6)
+            deviation = np.sqrt(rate * (1 - rate) / values.size)
+            assert np.mean(values == 0) == pytest.approx(rate, abs=4 * deviation)
+            assert values.mean() == pytest.approx(1, abs=4 * deviation / (1 - rate))
+
+    def test_outputs_of_a_network_are_never_dropped(self) -> None:
+        assert set(self.factors(0.5)) == {0, 1}
+
+    def test_nothing_is_dropped_at_rate_zero(self) -> None:
+        assert all((values == 1).all() for values in self.factors(0.0).values())
+
+    def test_seeds_and_places_draw_their_own(self) -> None:
+        one, again, other = self.factors(0.5), self.factors(0.5), self.factors(0.5, (1, 3))
+        for i in one:
+            np.testing.assert_array_equal(one[i], again[i])
+            assert np.mean(one[i] != other[i]) == pytest.approx(0.5, abs=0.05)
+        width = min(values.shape[1] for values in one.values())
+        first, second = (values[:, :width] for values in one.values())
+        assert np.mean(first != second) == pytest.approx(0.5, abs=0.05)

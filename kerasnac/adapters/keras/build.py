@@ -17,7 +17,7 @@ from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE
 from kerasnac.core.network.layers import LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.network.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON, Weights
+from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON, Weights
 from kerasnac.errors import ConversionError, RunError
 
 Model = Any  # tf_keras has no type stubs
@@ -207,8 +207,8 @@ def _window(node: Node, grid: Precision | None, **options: Any) -> Any:
 
 
 def _batch_norm(node: Node, grid: Precision | None, **options: Any) -> Any:
-    # Keras keeps 99 % of the moving statistics at every step: too slow for the few hundred steps of a short evaluation.
-    return tensorflow().keras.layers.BatchNormalization(momentum=0.9, epsilon=BATCH_NORM_EPSILON, **options)
+    constants = {"momentum": BATCH_NORM_MOMENTUM, "epsilon": BATCH_NORM_EPSILON}
+    return tensorflow().keras.layers.BatchNormalization(**constants, **options)
 
 
 def _layer_norm(node: Node, grid: Precision | None, **options: Any) -> Any:

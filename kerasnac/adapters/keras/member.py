@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import Weights
+from kerasnac.core.network.weights import Weights, initial_weights
 
 
 def magnitude_mask(kernel: NDArray[Any], fraction: float) -> NDArray[np.float32]:
@@ -66,6 +66,11 @@ class Member:
     pruning: Pruning | None = None
     snapshot_epoch: int = 0
     repeated: bool = False
+
+    @property
+    def first_weights(self) -> Weights:
+        """Weights that the training starts from, given or drawn."""
+        return initial_weights(self.architecture, self.seed) if self.start is None else self.start
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def fit_gradually_pruned(
     """
     from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
 
-    steps = training.epochs * -(-training.samples(len(data.train)) // training.batch_size)
+    steps = training.epochs * training.steps(len(data.train))
     half = max(1, steps // 2)
     frequency = max(1, half // MASKS)
     end = half - half % frequency  # The last mask is made at the very end of the schedule: it has the final sparsity.

@@ -17,7 +17,6 @@ from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.data.batches import batches
 from kerasnac.core.data.dataset import Development, Task
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import initial_weights
 
 
 def fit_by_keras(member: Member, data: Development, *, callbacks: Sequence[Any] = ()) -> Fit:
@@ -39,7 +38,7 @@ def fit_by_keras(member: Member, data: Development, *, callbacks: Sequence[Any] 
     keras.utils.set_random_seed(member.seed)
     began = time.perf_counter()
     model = build(architecture, dropout=training.dropout, l1=training.l1)
-    set_weights(model, architecture, initial_weights(architecture, member.seed) if member.start is None else member.start)
+    set_weights(model, architecture, member.first_weights)
     trained, own = model, list(callbacks)
     if member.pruning is not None:
         from tensorflow_model_optimization.sparsity.keras import UpdatePruningStep
@@ -58,8 +57,7 @@ def fit_by_keras(member: Member, data: Development, *, callbacks: Sequence[Any] 
     if training.patience is not None:
         stopping = keras.callbacks.EarlyStopping(_monitored(training), patience=training.patience, restore_best_weights=True)
         own.insert(0, stopping)
-    count = training.samples(len(data.train))
-    steps = -(-count // training.batch_size)
+    steps = training.steps(len(data.train))
     compile_model(trained, data.task, training, steps=training.epochs * steps)
     history = trained.fit(
         _batched(data, member.seed, training),

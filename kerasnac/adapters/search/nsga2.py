@@ -65,29 +65,54 @@ class Space(Protocol):
         """
 
 
-class Nsga2:
-    """NSGA-II that proposes genomes generation by generation, and is told their objectives.
-
-    The sequence of genomes depends on the seed and the told objectives alone: a search is resumed by telling a new
-    instance the known objectives again.
+class _Evolution:
+    """pymoo's NSGA-II with the operators of a search space.
 
     Args:
         space: Search space.
-        initial: The first generation.
-        size: Size of every other generation, and of the population that survives one.
+        initial: The first genomes.
+        size: Size of the population that survives.
         objectives: Number of objectives, all minimised.
         constraints: Number of constraints, each fulfilled when it is zero or less.
         seed: Seed of all random choices.
     """
+
+    #: Number of genomes that are bred at a time; None for as many as the population has.
+    offspring: int | None = None
 
     def __init__(
         self, space: Space, initial: Sequence[Genome], *, size: int, objectives: int, constraints: int, seed: int
     ) -> None:
         self._space = space
         self._unseen = _Unseen(space)
-        self._problem = _problem(space, objectives, constraints)
-        self._algorithm = _algorithm(space, self._problem, self._unseen, initial, size=size, offspring=size, seed=seed)
-        self._asked: Any = None
+        upper = np.array(space.cardinalities) - 1
+        self._problem = Problem(n_var=len(upper), n_obj=objectives, n_ieq_constr=constraints, xl=0, xu=upper, vtype=int)
+        self._algorithm = NSGA2(
+            pop_size=size,
+            n_offsprings=self.offspring,
+            sampling=np.array(initial, dtype=int),
+            crossover=_BlockCrossover(space),
+            mutation=_GeneMutation(space),
+            eliminate_duplicates=self._unseen,
+        )
+        self._algorithm.setup(self._problem, termination=NoTermination(), seed=derive_seed(seed, "nsga2"))
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make all that a way of breeding needs besides."""
+
+    def _tell(self, asked: Any, objectives: NDArray[np.float64], constraints: NDArray[np.float64]) -> None:
+        """Take the values of pymoo's individuals."""
+        self._algorithm.evaluator.eval(StaticProblem(self._problem, F=objectives, G=constraints), asked)
+        self._algorithm.tell(infills=asked)
+
+
+class Nsga2(_Evolution):
+    """NSGA-II that proposes genomes generation by generation, and is told their objectives.
+
+    The sequence of genomes depends on the seed and the told objectives alone: a search is resumed by telling a new
+    instance the known objectives again. The first generation is ``initial``, every other one has ``size`` genomes.
+    """
 
     def ask(self) -> list[Genome]:
         """Return the next generation; empty when no new candidate can be found, as in an exhausted space."""
@@ -103,34 +128,23 @@ class Nsga2:
             objectives: Values to minimise, shape (genomes, objectives).
             constraints: Constraint violations, shape (genomes, constraints), fulfilled when zero or less.
         """
-        _tell(self._algorithm, self._problem, self._asked, objectives, constraints)
+        self._tell(self._asked, objectives, constraints)
 
 
-class SteadyNsga2:
+class SteadyNsga2(_Evolution):
     """NSGA-II that proposes genomes one by one, and is told the objectives of one at a time.
 
     A genome is bred from the population of the moment, by the selection, crossover and mutation of :class:`Nsga2`; every
     result is merged into the population, and the least fit one leaves it: NSGA-II with one offspring per generation
-    (Durillo et al., EMO 2009). Results may be missing while others are asked for.
+    (Durillo et al., EMO 2009). Results may be missing while others are asked for; all of the ``initial`` ones must be told
+    before others are bred.
 
     The sequence of genomes depends on the seed and on the sequence of :meth:`ask` and :meth:`tell` alone.
-
-    Args:
-        space: Search space.
-        initial: The first genomes; all of them must be told before others are bred.
-        size: Size of the population.
-        objectives: Number of objectives, all minimised.
-        constraints: Number of constraints, each fulfilled when it is zero or less.
-        seed: Seed of all random choices.
     """
 
-    def __init__(
-        self, space: Space, initial: Sequence[Genome], *, size: int, objectives: int, constraints: int, seed: int
-    ) -> None:
-        self._space = space
-        self._unseen = _Unseen(space)
-        self._problem = _problem(space, objectives, constraints)
-        self._algorithm = _algorithm(space, self._problem, self._unseen, initial, size=size, offspring=1, seed=seed)
+    offspring = 1
+
+    def _prepare(self) -> None:
         self._first = self._algorithm.ask()
         self._initial = deque(tuple(int(gene) for gene in individual.X) for individual in self._first)
         #: Place of every first genome, until all of them are told; their values by place.
@@ -165,49 +179,14 @@ class SteadyNsga2:
         """
         if not self._places:
             told = self._open.pop(genome)
-            _tell(self._algorithm, self._problem, told, objectives[np.newaxis], constraints[np.newaxis])
+            self._tell(told, objectives[np.newaxis], constraints[np.newaxis])
             return
         self._told[self._places[genome]] = objectives, constraints
         if len(self._told) == len(self._places):
             values, violations = (np.array([self._told[place][part] for place in range(len(self._told))]) for part in (0, 1))
-            _tell(self._algorithm, self._problem, self._first, values, violations)
+            self._tell(self._first, values, violations)
             self._places.clear()
             self._told.clear()
-
-
-def _problem(space: Space, objectives: int, constraints: int) -> Problem:
-    upper = np.array(space.cardinalities) - 1
-    return Problem(n_var=len(upper), n_obj=objectives, n_ieq_constr=constraints, xl=0, xu=upper, vtype=int)
-
-
-def _algorithm(
-    space: Space,
-    problem: Problem,
-    unseen: DuplicateElimination,
-    initial: Sequence[Genome],
-    *,
-    size: int,
-    offspring: int,
-    seed: int,
-) -> NSGA2:
-    """Return pymoo's algorithm with the operators of a search space."""
-    algorithm = NSGA2(
-        pop_size=size,
-        n_offsprings=offspring,
-        sampling=np.array(initial, dtype=int),
-        crossover=_BlockCrossover(space),
-        mutation=_GeneMutation(space),
-        eliminate_duplicates=unseen,
-    )
-    algorithm.setup(problem, termination=NoTermination(), seed=derive_seed(seed, "nsga2"))
-    return algorithm
-
-
-def _tell(
-    algorithm: NSGA2, problem: Problem, asked: Any, objectives: NDArray[np.float64], constraints: NDArray[np.float64]
-) -> None:
-    algorithm.evaluator.eval(StaticProblem(problem, F=objectives, G=constraints), asked)
-    algorithm.tell(infills=asked)
 
 
 def nondominated(losses: NDArray[np.float64]) -> list[int]:

@@ -89,6 +89,10 @@ class Training:
         """Return the number of training samples that are used."""
         return max(1, round(self.data_fraction * available))
 
+    def steps(self, available: int) -> int:
+        """Return the number of batches of an epoch; the last one may have fewer samples."""
+        return -(-self.samples(available) // self.batch_size)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the hyperparameters by name, JSON-ready."""
         return asdict(self)

@@ -17,6 +17,10 @@ Weights = Mapping[str, NDArray[Any]]
 #: Added to the variance by every batch norm that kerasnac builds (the Keras default).
 BATCH_NORM_EPSILON = 1e-3
 
+#: Part of its moving statistics that a batch norm keeps at every step. Keras keeps 99 %: too slow for the few hundred steps
+#: of a short evaluation.
+BATCH_NORM_MOMENTUM = 0.9
+
 #: Added to the variance by every layer norm.
 LAYER_NORM_EPSILON = 1e-3
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from kerasnac.core.network.mold import fitting
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.search.objectives import cost_metrics
 from kerasnac.core.search.random_search import distinct
@@ -105,8 +104,7 @@ class Planner:
         widths = {"weight_bits": settings.weight_bits, "activation_bits": settings.activation_bits}
         costs = cost_metrics(candidate.architecture, **widths)
         seed = training_seed(problem.seed, candidate.id)
-        mold = fitting(problem.molds, candidate.architecture)
-        return self._budgeted(replace(plan, status="ok", candidate=candidate, metrics=costs, seed=seed, mold=mold))
+        return self._budgeted(replace(plan, status="ok", candidate=candidate, metrics=costs, seed=seed))
 
     def _budgeted(self, plan: Evaluation) -> Evaluation:
         for budget in self._problem.budgets:

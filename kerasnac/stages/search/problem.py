@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from kerasnac.adapters.search.nsga2 import WORST
 from kerasnac.core.data.dataset import Task
 from kerasnac.core.hardware.estimators import SOURCES
-from kerasnac.core.network.mold import Mold
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.mold import Mold, fitting
 from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation, Fidelity
 from kerasnac.core.search.objectives import Objective, resolve
@@ -36,7 +38,6 @@ class SearchProblem:
         budgets: Constraints on metrics.
         fingerprint: Hash of the data.
         seed: Seed of the run.
-        molds: Forms in which candidates are trained, the same whatever is asked for.
     """
 
     space: SearchSpace
@@ -45,7 +46,6 @@ class SearchProblem:
     budgets: tuple[Objective, ...]
     fingerprint: str
     seed: int
-    molds: tuple[Mold, ...] = ()
 
     @classmethod
     def of(cls, space: SearchSpace, settings: SearchSettings, task: Task, fingerprint: str, seed: int) -> SearchProblem:
@@ -54,8 +54,15 @@ class SearchProblem:
         Raises:
             ConfigError: If a name is not a metric of the task.
         """
-        objectives, budgets = resolve(settings.objectives, settings.budgets, task)
-        return cls(space, settings, objectives, budgets, fingerprint, seed, shared_molds(space))
+        return cls(space, settings, *resolve(settings.objectives, settings.budgets, task), fingerprint, seed)
+
+    @cached_property
+    def _molds(self) -> tuple[Mold, ...]:
+        return shared_molds(self.space)
+
+    def mold(self, architecture: Architecture) -> Mold | None:
+        """Return the form in which a candidate is trained; None if it shares none with others of the space."""
+        return fitting(self._molds, architecture)
 
     @property
     def measured(self) -> tuple[str, ...]:

@@ -118,6 +118,7 @@ class Trainer:
             seconds=known.seconds,
             reason=known.reason,
             searched=self._searched(known) if known.status == "ok" else "",
+            mold=self._problem.mold(plan.built.architecture),
         )
         self._report(made)
         return made
@@ -135,7 +136,7 @@ class Trainer:
                 board(settings.board),
                 self._context.folder / "searched" / name if name else None,
             )
-        return Job(candidate, own, plan.seed, settings.folds, quantized, plan.mold)
+        return Job(candidate, own, plan.seed, settings.folds, quantized, self._problem.mold(candidate.architecture))
 
     def _searched(self, plan: Evaluation) -> str:
         """Return the name of the folder with the quantized network; a cross-validation has no network to keep."""

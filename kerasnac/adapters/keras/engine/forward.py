@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -12,17 +13,14 @@ from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import Place
-from kerasnac.core.network.weights import BATCH_NORM_EPSILON, LAYER_NORM_EPSILON
+from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON
 
 Tensor = Any  # TensorFlow has no type stubs
-
-#: What Keras' batch norm keeps of its moving statistics at every step, see :mod:`kerasnac.adapters.keras.build`.
-MOMENTUM = 0.9
 
 
 @dataclass
 class Step:
-    """One step of a training; ``None`` as seed computes predictions.
+    """One step of a training.
 
     Attributes:
         present: Ones for the samples of the batch, zeros for padding; shape (batch,).
@@ -59,7 +57,7 @@ def outputs(
     """
     tf = tensorflow()
     for i, (place, own) in enumerate(zip(places, choices, strict=True)):
-        parts = {name: value for key, value in weights.items() for at, _, name in [key.partition("/")] if at == str(i)}
+        parts = _below(str(i), weights)
         if not place.cell.optional:
             x, found = _cell(place, parts, own, x, i, quantized, step)
         else:
@@ -71,6 +69,11 @@ def outputs(
         if step is not None:
             step.statistics |= {f"{i}/{name}": value for name, value in found.items()}
     return x
+
+
+def _below(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the arrays whose keys begin with a prefix and a slash, by the rest of their keys."""
+    return {key.removeprefix(f"{prefix}/"): value for key, value in arrays.items() if key.startswith(f"{prefix}/")}
 
 
 def _padded(x: Tensor, channels: int) -> Tensor:
@@ -96,7 +99,8 @@ def _cell(
     plain = x
     for j, norm in enumerate(place.cell.norms):
         # A choice between branches would be compiled ten times as long as the norm itself.
-        normed, statistics = _NORMS[norm.kind](norm, plain, parts, f"norm_{j}", own, step, statistics)
+        normed, found = _NORMS[norm.kind](norm, plain, _below(f"norm_{j}", parts), own, step)
+        statistics |= {f"norm_{j}/{name}": value for name, value in found.items()}
         x = tf.where(own["norm"] == j + 1, normed, x)
     if place.cell.functions != ("none",) or quantized:
         x = _activation(place, own, x, quantized)
@@ -138,18 +142,22 @@ def _dense(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
 def _conv(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
     """Unfold the windows of a map, and multiply them by the kernel: on a CPU, XLA has no fast gradients of convolutions."""
     tf, size, stride = tensorflow(), head["kernel"], head["stride"]
-    rank = len(x.shape) - 2
     if head["padding"] == "same":
         sizes = x.shape[1:-1]
         missing = [max(0, (-(-n // stride) - 1) * stride + size - n) for n in sizes]
         x = tf.pad(x, [[0, 0], *([n // 2, n - n // 2] for n in missing), [0, 0]])
-    ends = [n - size for n in x.shape[1:-1]]
-    windows = [
-        x[(slice(None), *(slice(at, at + end + 1, stride) for at, end in zip(offset, ends, strict=True)))]
-        for offset in product(range(size), repeat=rank)
-    ]
-    unfolded = tf.concat(windows, -1) if len(windows) > 1 else windows[0]
+    parts = _window_parts(x, size, stride)
+    unfolded = tf.concat(parts, -1) if len(parts) > 1 else parts[0]
     return tf.tensordot(unfolded, tf.reshape(kernel, (-1, kernel.shape[-1])), 1)
+
+
+def _window_parts(x: Tensor, size: int, stride: int) -> list[Tensor]:
+    """Return, for every place in a window, the values of a map that are at this place of all windows."""
+    sides = x.shape[1:-1]
+    return [
+        x[(slice(None), *(slice(at, at + side - size + 1, stride) for at, side in zip(offset, sides, strict=True)))]
+        for offset in product(range(size), repeat=len(sides))
+    ]
 
 
 def _pool(head: LayerSpec, x: Tensor, kernel: None) -> Tensor:
@@ -161,11 +169,7 @@ def _pool(head: LayerSpec, x: Tensor, kernel: None) -> Tensor:
     if head["op"] == "mean":
         return tf.nn.pool(x, [size] * len(axes), "AVG", [size] * len(axes))
     # XLA has no deterministic gradient of this pool. Among equals the first one is taken, as by Keras.
-    ends = [x.shape[axis] // size * size for axis in axes]
-    first, *rest = [
-        x[(slice(None), *(slice(at, end, size) for at, end in zip(offset, ends, strict=True)))]
-        for offset in product(range(size), repeat=len(axes))
-    ]
+    first, *rest = _window_parts(x, size, size)
     for other in rest:
         first = tf.where(other > first, other, first)
     return first
@@ -189,45 +193,35 @@ _HEADS: Mapping[str, Callable[[LayerSpec, Tensor, Any], Tensor]] = {
 }
 
 
+# Norms: the layer, the values, its own arrays, the choices of the cell, and the step of the training, None for predictions.
+# They return the values, and new moving statistics by name.
+
+
 def _batch_norm(
-    norm: LayerSpec,
-    x: Tensor,
-    parts: Mapping[str, Tensor],
-    prefix: str,
-    own: Mapping[str, Tensor],
-    step: Step | None,
-    statistics: dict[str, Tensor],
+    norm: LayerSpec, x: Tensor, parts: Mapping[str, Tensor], own: Mapping[str, Tensor], step: Step | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     tf = tensorflow()
-    mean, variance = parts[f"{prefix}/moving_mean"], parts[f"{prefix}/moving_variance"]
+    mean, variance = parts["moving_mean"], parts["moving_variance"]
+    statistics = {}
     if step is not None:
         axes = list(range(len(x.shape) - 1))
         weight = tf.reshape(step.present, (-1, *[1] * len(axes)))
-        positions = 1
-        for size in x.shape[1:-1]:
-            positions *= size
-        count = tf.reduce_sum(step.present) * positions
+        count = tf.reduce_sum(step.present) * math.prod(x.shape[1:-1])
         batch_mean = tf.reduce_sum(x * weight, axes) / count
         batch_variance = tf.reduce_sum(tf.square(x - batch_mean) * weight, axes) / count
         # The fused kernel that Keras takes for pictures corrects the variance that it remembers for the size of the sample.
         seen = batch_variance * count / tf.maximum(count - 1, 1) if len(x.shape) == 4 else batch_variance
-        statistics = statistics | {
-            f"{prefix}/moving_mean": mean * MOMENTUM + batch_mean * (1 - MOMENTUM),
-            f"{prefix}/moving_variance": variance * MOMENTUM + seen * (1 - MOMENTUM),
+        statistics = {
+            "moving_mean": mean * BATCH_NORM_MOMENTUM + batch_mean * (1 - BATCH_NORM_MOMENTUM),
+            "moving_variance": variance * BATCH_NORM_MOMENTUM + seen * (1 - BATCH_NORM_MOMENTUM),
         }
         mean, variance = batch_mean, batch_variance
-    scale = tf.math.rsqrt(variance + BATCH_NORM_EPSILON) * parts[f"{prefix}/gamma"]
-    return x * scale + (parts[f"{prefix}/beta"] - mean * scale), statistics
+    scale = tf.math.rsqrt(variance + BATCH_NORM_EPSILON) * parts["gamma"]
+    return x * scale + (parts["beta"] - mean * scale), statistics
 
 
 def _layer_norm(
-    norm: LayerSpec,
-    x: Tensor,
-    parts: Mapping[str, Tensor],
-    prefix: str,
-    own: Mapping[str, Tensor],
-    step: Step | None,
-    statistics: dict[str, Tensor],
+    norm: LayerSpec, x: Tensor, parts: Mapping[str, Tensor], own: Mapping[str, Tensor], step: Step | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     tf = tensorflow()
     everything = norm["axes"] == "all"
@@ -237,9 +231,7 @@ def _layer_norm(
     mean = tf.reduce_sum(x * own["mask"], axes, keepdims=True) / count
     centred = (x - mean) * own["mask"]
     variance = tf.reduce_sum(tf.square(centred), axes, keepdims=True) / count
-    return centred * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * parts[f"{prefix}/gamma"] + parts[
-        f"{prefix}/beta"
-    ], statistics
+    return centred * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * parts["gamma"] + parts["beta"], {}
 
 
 _NORMS: Mapping[str, Callable[..., tuple[Tensor, dict[str, Tensor]]]] = {"batch_norm": _batch_norm, "layer_norm": _layer_norm}

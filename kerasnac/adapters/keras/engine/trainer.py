@@ -23,7 +23,6 @@ from kerasnac.core.data.batches import batches
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.mold import Mold, cells_of, places, table_bits
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import initial_weights
 
 Tensor = Any  # TensorFlow has no type stubs
 
@@ -66,10 +65,9 @@ class CompiledTraining:
         arrays = {f"{i}/{part}": w for i, place in enumerate(self._places) for part, w in place.weights.items()}
         self._trained = Layout({key: w.shape for key, w in arrays.items() if w.trainable})
         self._moving = Layout({key: w.shape for key, w in arrays.items() if not w.trainable})
-        self._kernels = [key for key in self._trained.shapes if key.endswith("/kernel")]
-        zeros = {key: np.zeros(shape) for key, shape in self._trained.shapes.items()}
-        self._is_kernel = self._trained.join({key: array + (key in self._kernels) for key, array in zeros.items()})
-        self._weights = tf.Variable(self._trained.join(zeros))
+        shapes = self._trained.shapes.items()
+        self._is_kernel = self._trained.join({key: np.full(shape, key.endswith("/kernel")) for key, shape in shapes})
+        self._weights = tf.Variable(np.zeros(self._trained.size, np.float32))
         self._statistics = tf.Variable(np.zeros(self._moving.size, np.float32))
         self._mask = tf.Variable(tf.ones_like(self._weights))
         self._decay = tf.Variable(0.0)
@@ -94,8 +92,7 @@ class CompiledTraining:
         fitted = Fitted(self._kind.mold, member.architecture)
         self._load(fitted, member)
         own = self._own(fitted, training)
-        count = training.samples(len(data.train))
-        steps = -(-count // training.batch_size)
+        count, steps = training.samples(len(data.train)), training.steps(len(data.train))
         rates = learning_rates(training, steps * training.epochs)
         turns = _turns(member.pruning, steps * training.epochs)
         x, y = _resident(_Identity(data))
@@ -104,8 +101,8 @@ class CompiledTraining:
         for epoch in range(training.epochs):
             first = epoch * steps
             plan = {
-                "order": _padded(batches(count, training.batch_size, seed=member.seed, epoch=epoch)),
-                "rates": _padded(rates[first : first + steps]),
+                "order": _padded(batches(count, training.batch_size, seed=member.seed, epoch=epoch), STEPS),
+                "rates": _padded(rates[first : first + steps], STEPS),
                 "seed": tf.constant([member.seed % 2**31, epoch], tf.int32),
             }
             now = {step - first: turn for step, turn in turns.items() if first <= step < first + steps}
@@ -127,11 +124,9 @@ class CompiledTraining:
 
     def score(self, choices: Any, data: Development) -> tuple[float, float]:
         """Return the task metric and the loss on validation of the network that is loaded."""
-        tf, x = tensorflow(), data.validation.x
-        padded = np.zeros((-(-len(x) // PREDICT_BATCH) * PREDICT_BATCH, *x.shape[1:]), np.float32)
-        padded[: len(x)] = x
-        parts = [self._predict(tf.constant(part), choices).numpy() for part in np.split(padded, len(padded) // PREDICT_BATCH)]
-        return score_outputs(np.concatenate(parts)[: len(x)], data.task, data.validation)
+        x = _padded(data.validation.x, PREDICT_BATCH)
+        parts = [self._predict(x[i : i + PREDICT_BATCH], choices).numpy() for i in range(0, len(x), PREDICT_BATCH)]
+        return score_outputs(np.concatenate(parts)[: len(data.validation)], data.task, data.validation)
 
     def _own(self, fitted: Fitted, training: Training) -> dict[str, Any]:
         """Return all that the compiled function has to know of a network and its training."""
@@ -153,8 +148,7 @@ class CompiledTraining:
 
     def _load(self, fitted: Fitted, member: Member) -> None:
         """Lay the weights of a network into the variables, and forget all about the one before."""
-        start = initial_weights(member.architecture, member.seed) if member.start is None else member.start
-        padded, masks = fitted.pad(start), {} if member.pruning is None else member.pruning.masks
+        padded, masks = fitted.pad(member.first_weights), {} if member.pruning is None else member.pruning.masks
         mask = self._mask_of(fitted, masks)
         self._mask.assign(mask)
         self._weights.assign(self._trained.join(padded) * mask)
@@ -273,8 +267,9 @@ def _turns(pruning: Pruning | None, steps: int) -> dict[int, dict[str, float]]:
     return found
 
 
-def _padded(array: NDArray[Any]) -> Tensor:
-    missing = -len(array) % STEPS
+def _padded(array: NDArray[Any], multiple: int) -> Tensor:
+    """Return a tensor with rows of zeros after those of an array, so that their number is a multiple."""
+    missing = -len(array) % multiple
     return tensorflow().constant(np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)))
 
 
@@ -294,9 +289,8 @@ class _Identity:
 @lru_cache(maxsize=2)
 def _resident(identity: _Identity) -> tuple[Tensor, Tensor]:
     """Return the training samples and targets as tensors, padded."""
-    tf, train = tensorflow(), identity.data.train
-    missing = -len(train) % ROWS
-    return tuple(tf.constant(np.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1))) for a in (train.x, train.y))
+    train = identity.data.train
+    return _padded(train.x, ROWS), _padded(train.y, ROWS)
 
 
 def train_compiled(member: Member, data: Development, mold: Mold) -> Fit:

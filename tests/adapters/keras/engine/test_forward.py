@@ -118,16 +118,16 @@ def test_the_statistics_of_a_single_value_are_those_of_keras() -> None:
     from kerasnac.adapters.keras.runtime import tensorflow
 
     tf = tensorflow()
-    parts = {f"norm_0/{part}": tf.constant([1.0, 2.0]) for part in BATCH_PARTS}
+    parts = {part: tf.constant([1.0, 2.0]) for part in BATCH_PARTS}
     keras = tf.keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3)
     x = tf.constant([3.0, -1.0], shape=(1, 1, 1, 2))
     keras.build(x.shape)
     keras.set_weights([np.array([1.0, 2.0], np.float32)] * 4)
     theirs = keras(x, training=True)
-    ours, statistics = _batch_norm(BATCH, x, parts, "norm_0", {}, Step(tf.ones(1), {}), {})
+    ours, statistics = _batch_norm(BATCH, x, parts, {}, Step(tf.ones(1), {}))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     for part, value in zip(("moving_mean", "moving_variance"), keras.get_weights()[2:], strict=True):
-        np.testing.assert_allclose(statistics[f"norm_0/{part}"], value, rtol=1e-5)
+        np.testing.assert_allclose(statistics[part], value, rtol=1e-5)
 
 
 class TestDropout:

@@ -14,7 +14,7 @@ from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras, tensorflow
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
 from kerasnac.core.network.layers import LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON, Weights
@@ -184,6 +184,11 @@ def _activation(node: Node, grid: Precision | None, **options: Any) -> Any:
     return qkeras().QActivation(quantizer, **options)
 
 
+def _lookup(node: Node, grid: Precision | None, **options: Any) -> Any:
+    assert grid is not None
+    return custom().Lookup(str(grid), str(node.layer.activation), **options)
+
+
 def _softmax(node: Node, grid: Precision | None, **options: Any) -> Any:
     out = node.layer.activation
     if out is None:
@@ -228,6 +233,10 @@ def _matmul(node: Node, grid: Precision | None, **options: Any) -> Any:
     return custom().MatMul(bool(node.layer["transpose"]), **options)
 
 
+def _concatenate(node: Node, grid: Precision | None, **options: Any) -> Any:
+    return tensorflow().keras.layers.Concatenate(**options)
+
+
 def _add(node: Node, grid: Precision | None, **options: Any) -> Any:
     return tensorflow().keras.layers.Add(**options)
 
@@ -236,7 +245,15 @@ def _add(node: Node, grid: Precision | None, **options: Any) -> Any:
 _FORMATTED = {"dense": _dense, "conv1d": _conv, "conv2d": _conv, "activation": _activation, "softmax": _softmax}
 
 #: Layers that pass on numbers on a grid as they are, or compute with them exactly.
-_PLAIN = {"matmul": _matmul, "add": _add, "flatten": _flatten, "reshape": _reshape, "pool": _pool, "window": _window}
+_PLAIN = {
+    "matmul": _matmul,
+    "add": _add,
+    "concatenate": _concatenate,
+    "flatten": _flatten,
+    "reshape": _reshape,
+    "pool": _pool,
+    "window": _window,
+}
 
 #: For every kind in a float network: the function that makes the Keras layer.
 FLOAT: Mapping[str, Callable[..., Any] | Unsupported] = {
@@ -244,6 +261,7 @@ FLOAT: Mapping[str, Callable[..., Any] | Unsupported] = {
     **_PLAIN,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
+    **QUANTIZED_ONLY,
 }
 
 #: The same in a quantized network.
@@ -252,4 +270,5 @@ QUANTIZED: Mapping[str, Callable[..., Any] | Unsupported] = {
     **_PLAIN,
     "batch_norm": NOT_IN_FIRMWARE["batch_norm"],
     "layer_norm": NOT_IN_FIRMWARE["layer_norm"],
+    "lookup": _lookup,
 }

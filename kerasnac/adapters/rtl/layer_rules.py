@@ -136,6 +136,15 @@ def _add(tracer: Tracer, node: Node, grid: Precision, left: Variables, right: Va
     return left + right
 
 
+def _concatenate(tracer: Tracer, node: Node, grid: Precision, left: Variables, right: Variables) -> Variables:
+    return np.concatenate([left, right], axis=-1)
+
+
+def _lookup(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    values = tracer.values[f"{node.name}/values"].astype(np.float64)
+    return _each(lambda v: _looked_up(v, values, grid), x)
+
+
 def _reshape(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
     return x.reshape(node.output)
 
@@ -180,6 +189,8 @@ RULES: Mapping[str, Callable[..., Variables] | Unsupported] = {
     "pool": _pool,
     "matmul": _matmul,
     "add": _add,
+    "concatenate": _concatenate,
+    "lookup": _lookup,
     "flatten": _reshape,
     "reshape": _reshape,
     "activation": _activation,

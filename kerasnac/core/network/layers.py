@@ -19,6 +19,7 @@ from kerasnac.core.network.parameters import (
     ConvParameters,
     DenseParameters,
     LayerNormParameters,
+    LookupParameters,
     MatMulParameters,
     NoParameters,
     OutputParameters,
@@ -277,6 +278,18 @@ class Add(Kind):
         return shape
 
 
+class Concatenate(Kind):
+    """Channels of one tensor, then those of another of the same positions."""
+
+    reads = 2
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        (other,) = others
+        if shape[:-1] != other[:-1]:
+            raise Infeasible(f"cannot concatenate shapes {shape} and {other}: all axes but the last must be equal")
+        return (*shape[:-1], shape[-1] + other[-1])
+
+
 class BatchNorm(Kind):
     """Batch normalisation over the last axis; folded into the layer before it when quantized."""
 
@@ -304,6 +317,18 @@ class Activation(Kind):
     """Element-wise function ``fn``, a key of :data:`kerasnac.core.network.activations.ACTIVATIONS`."""
 
     parameters = ActivationParameters
+
+
+class Lookup(Kind):
+    """Element-wise function as a table of its own values: one for each of the 2**``bits`` numbers of its input's format.
+
+    The entries are in the order of :meth:`kerasnac.core.network.precision.Precision.grid`.
+    """
+
+    parameters = LookupParameters
+
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
+        return {"values": Weight((2 ** spec["bits"],), trainable=False)}
 
 
 class Softmax(Kind):
@@ -367,9 +392,11 @@ KINDS: Mapping[str, Kind] = {
     "conv2d": Conv(2),
     "matmul": MatMul(),
     "add": Add(),
+    "concatenate": Concatenate(),
     "batch_norm": BatchNorm(),
     "layer_norm": LayerNorm(),
     "activation": Activation(),
+    "lookup": Lookup(),
     "softmax": Softmax(),
     "flatten": Flatten(),
     "reshape": Reshape(),

@@ -11,6 +11,9 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 from kerasnac.core.checks import CHECKED, Size
 from kerasnac.core.network.activations import check_activation
 
+#: Widest input of a look-up table: 65,536 entries.
+MAX_TABLE_BITS = 16
+
 
 @with_config(ConfigDict(extra="forbid"))
 class NoParameters(TypedDict):
@@ -80,6 +83,13 @@ class PoolParameters(TypedDict):
 
     op: Literal["max", "mean"]
     size: NonNegativeInt
+
+
+@with_config(ConfigDict(extra="forbid"))
+class LookupParameters(TypedDict):
+    """Parameters of :class:`Lookup`."""
+
+    bits: Annotated[int, Field(ge=1, le=MAX_TABLE_BITS)]
 
 
 @with_config(ConfigDict(extra="forbid"))

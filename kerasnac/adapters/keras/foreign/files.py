@@ -1,0 +1,71 @@
+"""Files of Keras models."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from kerasnac.adapters.keras.custom import custom
+from kerasnac.adapters.keras.runtime import qkeras, tensorflow
+from kerasnac.errors import RunError
+
+#: What a model's file may be, for messages.
+FORMATS = "a .keras or .h5 file, the folder of a SavedModel, or a .json file beside weights in .h5"
+
+
+def is_model_file(path: Path) -> bool:
+    """Return True if a path looks like a Keras model: nothing is read."""
+    return path.suffix in (".keras", ".h5", ".hdf5", ".json") or (path / "saved_model.pb").is_file()
+
+
+def load_model_file(path: Path | str) -> Any:
+    """Read a Keras or QKeras model from :data:`FORMATS`.
+
+    The weights of ``NAME.json`` are in ``NAME.h5``, ``NAME.weights.h5`` or ``NAME_weights.h5`` beside it.
+
+    Raises:
+        RunError: If it cannot be read; a model of Keras 3 is told so.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RunError(f"{path} does not exist; a model is {FORMATS}")
+    _check_version(path)
+    load = qkeras().utils.load_qmodel
+    objects = dict(vars(custom()))
+    try:
+        if path.suffix == ".json":
+            weights = _weights_beside(path)
+            model = qkeras().utils.quantized_model_from_json(path.read_text(encoding="utf-8"), objects)
+            model.load_weights(str(weights))
+            return model
+        return load(str(path), custom_objects=objects, compile=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise RunError(f"{path} cannot be read as a Keras model ({reason:.200}); give {FORMATS}") from error
+
+
+def _weights_beside(path: Path) -> Path:
+    names = [path.with_suffix(".h5"), path.with_suffix(".weights.h5"), path.with_name(f"{path.stem}_weights.h5")]
+    for name in names:
+        if name.is_file():
+            return name
+    raise RunError(f"{path} has no weights beside it: {' or '.join(name.name for name in names)}")
+
+
+def _check_version(path: Path) -> None:
+    """Refuse a file of Keras 3 before Keras says something else about it."""
+    version = ""
+    if path.suffix == ".keras" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if "metadata.json" in archive.namelist():
+                version = str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
+    elif path.suffix == ".json":
+        version = str(json.loads(path.read_text(encoding="utf-8")).get("keras_version", ""))
+    if version.split(".")[0].isdigit() and int(version.split(".")[0]) >= 3:
+        legacy = tensorflow().keras.__version__
+        raise RunError(
+            f"{path} is a model of Keras {version}, which QKeras and hls4ml do not read: build it under TF_USE_LEGACY_KERAS=1 "
+            f"(tf_keras {legacy}), and load its weights from an .h5 file"
+        )

@@ -124,6 +124,13 @@ class Architecture:
         """
         return cls.from_dict(json.loads(text))
 
+    @classmethod
+    def from_keras(cls, model: Any, samples: Any = None, **options: Any) -> Architecture:
+        """Read the layers of a Keras or QKeras model; arguments and errors as for :func:`kerasnac.from_keras`."""
+        from kerasnac import from_keras  # Keras is not known on this floor.
+
+        return from_keras(model, samples, **options).architecture
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Layer names, ``<kind>_<count>``: stable under the insertion of layers of other kinds.

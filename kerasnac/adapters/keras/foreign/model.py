@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.adapters.keras.foreign.files import load_model_file
 from kerasnac.adapters.keras.foreign.quantizers import declared_format
 from kerasnac.adapters.keras.foreign.reader import Reader, Tensor, fitted_grid, renamed
 from kerasnac.adapters.keras.foreign.rules import quantizes, rule_of
@@ -23,7 +26,7 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights
-from kerasnac.errors import ConfigError, ConversionError, Infeasible
+from kerasnac.errors import ConfigError, ConversionError, DataError, Infeasible
 
 #: Width of an input format that is fitted to samples.
 INPUT_BITS = 12
@@ -73,6 +76,14 @@ class ForeignModel:
         """
         return model_outputs(self.model, x)[0]
 
+    def on_grid(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """Return samples in the shape of the input, rounded to its format if it has one."""
+        x, shape, grid = np.asarray(samples), self.architecture.input_shape, self.architecture.input
+        if x.ndim < 1 or not len(x) or x.dtype.kind not in "biuf" or x[0].size != math.prod(shape):
+            raise DataError(f"samples of shape {x.shape} of {x.dtype} do not fit {self.model.name}, whose input is {shape}")
+        x = x.reshape(len(x), *shape)
+        return (x if grid is None else grid.quantize(x)).astype(np.float32)
+
     def check(self, x: NDArray[Any]) -> None:
         """Compare the network with its model on some samples.
 
@@ -103,6 +114,41 @@ class ForeignModel:
             if not np.allclose(array.ravel(), ours.ravel(), rtol=0, atol=FLOAT_TOLERANCE):
                 return str(owner)
         return "not to be told from its outputs"
+
+
+def from_keras(
+    model: Any,
+    samples: NDArray[Any] | None = None,
+    *,
+    input_grid: Precision | str | None = None,
+    name: str | None = None,
+) -> Trained:
+    """Read a Keras or QKeras model, for everything that takes a trained network.
+
+    A float model can be compressed, stand as a baseline, or seed a search; a quantized one can become firmware, too.
+
+    Args:
+        model: A legacy ``tf.keras.Model``, sequential or functional, with one input and one output; or its file:
+            ``.keras``, ``.h5``, the folder of a SavedModel, or ``.json`` beside weights in ``.h5``.
+        samples: Inputs, shape (samples, ...). The format of a quantized model's input is fitted to them where nothing else
+            gives it, and the network is compared with the model on them.
+        input_grid: Format of the input of a quantized model; see :func:`read_model`.
+        name: Name of the network; by default that of the model.
+
+    Raises:
+        ConfigError: If it is no such model, or the format of the input is neither given nor known.
+        ConversionError: If a layer cannot be read, or its numbers are on no grid; names the layer and the remedy.
+        RunError: If a file cannot be read.
+    """
+    found = read_model(opened(model), samples=samples, input_grid=input_grid)
+    if samples is not None:
+        found.check(found.on_grid(samples))
+    return found.trained(name)
+
+
+def opened(model: Any) -> Any:
+    """Return a model, read from its file if it is the path of one."""
+    return load_model_file(model) if isinstance(model, str | Path) else model
 
 
 def read_model(model: Any, *, samples: NDArray[Any] | None = None, input_grid: Precision | str | None = None) -> ForeignModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.custom import custom
-from kerasnac.adapters.keras.runtime import qkeras, tensorflow
+from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
@@ -77,8 +76,7 @@ def save_keras(architecture: Architecture, weights: Weights, path: Path) -> None
     for layer in model.layers:
         if isinstance(layer, qkeras().QActivation):
             layer.activation = str(layer.quantizer)  # QKeras reads an activation back from text alone
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*keras.constraints.serialize")  # QKeras clips weights with quantizers
+    with quiet_serialization():
         model.save(path)
 
 

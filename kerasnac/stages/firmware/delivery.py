@@ -89,7 +89,7 @@ def make_firmware(
     if isinstance(samples, tuple):
         samples = Split(*(np.asarray(array) for array in samples))
     recipe = _Recipe(HlsOptions.of(options, **single), softmax, adder_graph or AdderGraphSettings(), limits or Limits())
-    foreign = None if isinstance(model, Trained) else read_model(opened(model), samples=_inputs(samples), input_grid=input_grid)
+    foreign = None if isinstance(model, Trained) else _read(model, _inputs(samples), input_grid)
     job = _checked(model if foreign is None else foreign.trained(), *_labelled(samples, task, foreign), recipe, foreign)
     require_packages(recipe.options)
     require_compiling(recipe.options, recipe.limits)
@@ -171,6 +171,10 @@ class _Job:
     task: Task
     recipe: _Recipe
     foreign: ForeignModel | None = None
+
+
+def _read(model: Any, x: NDArray[Any], input_grid: Precision | str | None) -> ForeignModel:
+    return model if isinstance(model, ForeignModel) else read_model(opened(model), samples=x, input_grid=input_grid)
 
 
 def _inputs(samples: Split | NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasnac.adapters.keras.custom import custom
-from kerasnac.adapters.keras.runtime import qkeras, tensorflow
+from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
 from kerasnac.errors import RunError
 
 #: What a model's file may be, for messages.
@@ -32,18 +32,34 @@ def load_model_file(path: Path | str) -> Any:
     if not path.exists():
         raise RunError(f"{path} does not exist; a model is {FORMATS}")
     _check_version(path)
-    load = qkeras().utils.load_qmodel
-    objects = dict(vars(custom()))
+    models = tensorflow().keras.models
+    objects: dict[str, Any] = {}
+    qkeras().utils._add_supported_quantized_objects(objects)
+    objects |= {**vars(custom()), "QActivation": _ReadActivation, "quantized_hswish": qkeras().quantizers.quantized_hswish}
     try:
         if path.suffix == ".json":
             weights = _weights_beside(path)
-            model = qkeras().utils.quantized_model_from_json(path.read_text(encoding="utf-8"), objects)
+            model = models.model_from_json(path.read_text(encoding="utf-8"), custom_objects=objects)
             model.load_weights(str(weights))
             return model
-        return load(str(path), custom_objects=objects, compile=False)
+        with quiet_serialization():
+            return models.load_model(str(path), custom_objects=objects, compile=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         reason = str(error).strip().split("\n")[0]
         raise RunError(f"{path} cannot be read as a Keras model ({reason:.200}); give {FORMATS}") from error
+
+
+class _ReadActivation:
+    """Stands in for ``QActivation`` while a file is read: QKeras reads a quantizer back from text alone, not as an object."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Return the layer of QKeras."""
+        activation = config["activation"]
+        if isinstance(activation, dict):
+            quantizer = getattr(qkeras().quantizers, activation["class_name"])
+            activation = quantizer(**activation["config"])
+        return qkeras().QActivation(**{**config, "activation": activation})
 
 
 def _weights_beside(path: Path) -> Path:

@@ -18,7 +18,7 @@ from kerasnac.adapters.keras.foreign.quantizers import declared_format
 from kerasnac.adapters.keras.foreign.reader import Reader, Tensor, fitted_grid, renamed
 from kerasnac.adapters.keras.foreign.rules import quantizes, rule_of
 from kerasnac.adapters.keras.predict import model_outputs, predict
-from kerasnac.adapters.keras.runtime import qkeras, tensorflow
+from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.layers import Shape
@@ -265,7 +265,8 @@ def _without_host(model: Any) -> tuple[Any, str]:
     (before,) = last.keras_inputs
     if not layer.weights:
         return keras.Model(model.inputs, before, name=model.name), name
-    linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
+    with quiet_serialization():
+        linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
     plain = keras.Model(model.inputs, linear(before), name=model.name)
     linear.set_weights(layer.get_weights())
     return plain, name

@@ -150,16 +150,17 @@ def tabulated(function: Function, grid: Precision, what: str) -> tuple[Precision
         what: The layer, for messages.
 
     Returns:
-        The format to saturate the inputs to, as fine as ``grid``, which changes nothing; the values for its numbers in
-        the order of :meth:`Precision.grid`; their format.
+        The format to round and saturate the inputs to, which changes nothing; the values for its numbers in the order of
+        :meth:`Precision.grid`; their format.
 
     Raises:
         ConversionError: If the table is too large, or the values lie on no grid.
     """
-    index = _reach(function, grid, what)
-    values = function(index.grid().astype(np.float32))
-    if not np.array_equal(values, function(index.grid().astype(np.float32))):
+    some = _probes(grid).astype(np.float32)
+    if not np.array_equal(function(some), function(some), equal_nan=True):
         raise ConversionError(f"{what} draws at random; use a quantizer that rounds")
+    index = _index(function, grid, what)
+    values = function(index.grid().astype(np.float32))
     if not np.isfinite(values).all():
         raise ConversionError(f"{what} is NaN or infinite for some of its inputs, which are {grid}")
     outputs = exact_format(values)
@@ -170,23 +171,43 @@ def tabulated(function: Function, grid: Precision, what: str) -> tuple[Precision
     return index, values, outputs
 
 
-def _reach(function: Function, grid: Precision, what: str) -> Precision:
-    """Return the narrowest format as fine as a grid beyond which a function is constant, as far as the grid goes."""
+def _index(function: Function, grid: Precision, what: str) -> Precision:
+    """Return a narrow format to which the inputs of a function can be rounded and saturated without a change of its values.
+
+    All numbers of the grid are tried if they are few. If they are many, these are tried: both ends of what is rounded to each
+    number, which is a proof for monotonic functions, as all quantizers are; and a selection of all.
+    """
     probes = grid.grid() if grid.bits <= MAX_TABLE_BITS else _probes(grid)
-    expected = function(probes.astype(np.float32))
-    for integer in range(1 + grid.signed - grid.fractional, grid.integer + 1):
-        index = Precision(integer + grid.fractional, integer, grid.signed)
-        if index.bits > MAX_TABLE_BITS:
-            break
-        ends = np.array([index.minimum, index.maximum])
-        outside = (probes < index.minimum) | (probes > index.maximum)
-        flat = function(ends.astype(np.float32))[(probes[outside] > 0).astype(int)]
-        if np.array_equal(expected[outside], flat):
+    integer = _integer(function, grid, probes)
+    for fractional in range(1 + grid.signed - integer, min(grid.fractional, MAX_TABLE_BITS - integer) + 1):
+        index = Precision(integer + fractional, integer, grid.signed)
+        if _equal(function, index, probes) and _equal(function, index, _edges(index, grid)):
             return index
     raise ConversionError(
-        f"{what}: it reads {grid}, and a table for {grid.bits} bits would be too large: put a quantizer of at most "
-        f"{MAX_TABLE_BITS} bits before it, as QActivation('quantized_bits({min(grid.bits, 12)}, {max(grid.integer - 1, 0)})')"
+        f"{what}: it reads {grid}, and a table for {integer + grid.fractional} bits would be too large: put a quantizer of at "
+        f"most {MAX_TABLE_BITS} bits before it, as QActivation('quantized_bits(12, {max(integer - 1, 0)}, alpha=1)')"
     )
+
+
+def _integer(function: Function, grid: Precision, probes: NDArray[np.float64]) -> int:
+    """Return the fewest integer bits beyond which a function is constant, as far as a grid goes."""
+    fewest = max(1 + grid.signed - grid.fractional, grid.integer - grid.bits + 1)
+    for integer in range(fewest, grid.integer):
+        if _equal(function, Precision(integer + grid.fractional, integer, grid.signed), probes):
+            return integer
+    return grid.integer
+
+
+def _equal(function: Function, index: Precision, x: NDArray[np.float64]) -> bool:
+    """Return True if a function has the same values for some numbers and for what they are rounded to."""
+    return np.array_equal(function(x.astype(np.float32)), function(index.quantize(x).astype(np.float32)))
+
+
+def _edges(index: Precision, grid: Precision) -> NDArray[np.float64]:
+    """Return the numbers of a grid at both ends of what is rounded to each number of a coarser format."""
+    half = index.step / 2
+    moved = [index.grid() + shift for shift in (-half - grid.step, -half, -half + grid.step, half)]
+    return np.unique(grid.quantize(np.concatenate(moved)))
 
 
 def _probes(grid: Precision) -> NDArray[np.float64]:

@@ -239,7 +239,7 @@ class Reader:
         return self._looked_up(owner, replace(tensor, functions=()), functions)
 
     def _looked_up(self, owner: str, tensor: Tensor, functions: tuple[Any, ...]) -> Tensor:
-        """Append functions in a row as one table, after a quantizer that changes nothing."""
+        """Append functions in a row as one table, after a quantizer to its inputs, which changes nothing."""
         index, values, outputs = tabulated(composed(functions), self.format(tensor), owner)
         fn = "none" if index.signed else "relu"
         before = self.add(owner, replace(LayerSpec.of("activation", fn=fn), activation=index), tensor)

@@ -40,13 +40,26 @@ def firmware() -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the project.")
 @click.option("--samples", type=click.IntRange(min=1), default=2000, show_default=True, help="Samples to compare.")
 @input_grid_option
+@click.option(
+    "--float-bits",
+    type=click.IntRange(min=2, max=24),
+    help="Width to round weights to that a model of your own has in floating point; by default they are refused.",
+)
 @click.option("--part", default=DEFAULT_BOARD, show_default=True, help="Board, or part number.")
 @click.option("--backend", default="Vitis", show_default=True, help="Vitis, Vivado, Catapult, Quartus or oneAPI.")
 @click.option("--io-type", default="io_parallel", show_default=True, help="io_parallel or io_stream.")
 @click.option("--strategy", default="latency", show_default=True, help="latency, resource or distributed_arithmetic.")
 @click.option("--reuse-factor", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--clock-period", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, metavar="NS")
-def make(model: Path, data: Path | None, out: Path, samples: int, input_grid: str | None, **options: Any) -> None:
+def make(
+    model: Path,
+    data: Path | None,
+    out: Path,
+    samples: int,
+    input_grid: str | None,
+    float_bits: int | None,
+    **options: Any,
+) -> None:
     """Convert MODEL to an hls4ml project, compile its emulation and compare every output with Keras.
 
     MODEL is a folder with a compressed network, or a file of a QKeras model of your own: .keras, .h5, a SavedModel, or
@@ -59,7 +72,7 @@ def make(model: Path, data: Path | None, out: Path, samples: int, input_grid: st
     from kerasnac.stages.firmware.folder import load_any
 
     given = None if data is None else read_samples(data, samples)
-    network = load_any(model, given, input_grid=input_grid)
+    network = load_any(model, given, input_grid=input_grid, float_bits=float_bits)
     x = random_samples(network.architecture, samples) if given is None else given
     with Console(stderr=True).status("converting, compiling, emulating: minutes for a large network"):
         made = make_firmware(network, x, folder=out, **options)

@@ -14,7 +14,7 @@ from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorf
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
-from kerasnac.core.network.layers import LayerSpec, Unsupported
+from kerasnac.core.network.layers import POOL, LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON, Weights
 from kerasnac.errors import ConversionError, RunError
@@ -201,7 +201,7 @@ def _pool(node: Node, grid: Precision | None, **options: Any) -> Any:
     layers = tensorflow().keras.layers
     if size == 0:
         return getattr(layers, f"Global{kind}Pooling{rank}D")(**options)
-    return getattr(layers, f"{kind}Pooling{rank}D")(size, **options)
+    return getattr(layers, f"{kind}Pooling{rank}D")(size, POOL.stride(node.layer), **options)
 
 
 def _window(node: Node, grid: Precision | None, **options: Any) -> Any:

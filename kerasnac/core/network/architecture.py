@@ -224,6 +224,23 @@ class Architecture:
         )
 
     @property
+    def unquantized(self) -> Architecture:
+        """The network without number formats, and without the linear activations that are only there for them.
+
+        Raises:
+            ConfigError: If a layer is a table of values, which has no other form.
+        """
+
+        def without(node: Node) -> tuple[LayerSpec, ...]:
+            if node.layer.kind == "lookup":
+                raise ConfigError(f"{node.name}: a table of values is for quantized networks alone")
+            if node.layer.kind == "activation" and node.layer["fn"] == "none":
+                return ()
+            return (replace(node.layer, weight=None, bias=None, activation=None),)
+
+        return replace(self.rewritten(without), input=None)
+
+    @property
     def sparsities(self) -> dict[str, float]:
         """Fraction of the kernel to prune, by the names of the layers where it is part of the architecture."""
         known = ((name, dict(layer.params).get("sparsity")) for name, layer in zip(self.names, self.layers, strict=True))

@@ -48,6 +48,7 @@ def make_firmware(
     *,
     folder: Path | str,
     input_grid: Precision | str | None = None,
+    float_bits: int | None = None,
     options: HlsOptions | None = None,
     exact: bool = True,
     softmax: SoftmaxMode = "host",
@@ -64,6 +65,7 @@ def make_firmware(
             off the input grid are put on it.
         task: Scores the outputs; None if there are no labels.
         input_grid: Format of the input of a model of your own, unless the model has one; by default fitted to the samples.
+        float_bits: Width to round weights to that a quantized model of your own has in floating point; by default refused.
         folder: The hls4ml project with all that goes with it; see :mod:`kerasnac.stages.firmware.folder`. A folder that is
             already there is replaced, once all has succeeded.
         options: What the project is for.
@@ -89,7 +91,7 @@ def make_firmware(
     if isinstance(samples, tuple):
         samples = Split(*(np.asarray(array) for array in samples))
     recipe = _Recipe(HlsOptions.of(options, **single), softmax, adder_graph or AdderGraphSettings(), limits or Limits())
-    foreign = None if isinstance(model, Trained) else _read(model, _inputs(samples), input_grid)
+    foreign = None if isinstance(model, Trained) else _read(model, _inputs(samples), input_grid, float_bits)
     job = _checked(model if foreign is None else foreign.trained(), *_labelled(samples, task, foreign), recipe, foreign)
     require_packages(recipe.options)
     require_compiling(recipe.options, recipe.limits)
@@ -173,8 +175,10 @@ class _Job:
     foreign: ForeignModel | None = None
 
 
-def _read(model: Any, x: NDArray[Any], input_grid: Precision | str | None) -> ForeignModel:
-    return model if isinstance(model, ForeignModel) else read_model(opened(model), samples=x, input_grid=input_grid)
+def _read(model: Any, x: NDArray[Any], input_grid: Precision | str | None, float_bits: int | None) -> ForeignModel:
+    if isinstance(model, ForeignModel):
+        return model
+    return read_model(opened(model), samples=x, input_grid=input_grid, float_bits=float_bits)
 
 
 def _inputs(samples: Split | NDArray[Any]) -> NDArray[Any]:
@@ -257,7 +261,7 @@ def _original(job: _Job, outputs: NDArray[np.float32]) -> Original | None:
         return None
     theirs = job.foreign.outputs(job.x).reshape(len(job.x), -1)
     comparison = compare(outputs, theirs, job.output, classes=job.task.kind == "classification")
-    return Original(job.foreign.model.name, comparison, job.foreign.layers, job.foreign.host)
+    return Original(job.foreign.model.name, comparison, job.foreign.layers, job.foreign.host, job.foreign.rounded)
 
 
 def _emulated(job: _Job, project: Path, steps: Stopwatch, *, softmax: bool = False) -> NDArray[np.float32] | None:

@@ -71,7 +71,11 @@ def write_scripts(project: Path) -> None:
 
 
 def load_any(
-    path: Path | str, samples: NDArray[Any] | None = None, *, input_grid: Precision | str | None = None
+    path: Path | str,
+    samples: NDArray[Any] | None = None,
+    *,
+    input_grid: Precision | str | None = None,
+    float_bits: int | None = None,
 ) -> Trained | ForeignModel:
     """Read the network in a folder of :meth:`Trained.save`, in a firmware folder, or in a file of a Keras model.
 
@@ -79,6 +83,7 @@ def load_any(
         path: The folder, or the file.
         samples: For a Keras model, see :func:`kerasnac.from_keras`.
         input_grid: The same.
+        float_bits: The same.
 
     Raises:
         RunError: If there is none.
@@ -86,7 +91,7 @@ def load_any(
     """
     path = Path(path)
     if is_model_file(path):
-        return read_model(load_model_file(path), samples=samples, input_grid=input_grid)
+        return read_model(load_model_file(path), samples=samples, input_grid=input_grid, float_bits=float_bits)
     inside = path / MODEL
     return Trained.load(inside if inside.is_dir() else path)
 

@@ -67,12 +67,14 @@ class Original:
         comparison: Its own outputs against the firmware's, or against those of the network that was read without emulation.
         layers: Name of its layer for each of the network.
         host: The activation at its end that is left to the host: softmax, sigmoid, or nothing.
+        rounded: Its weights in floating point, which the network has rounded.
     """
 
     name: str
     comparison: Comparison
     layers: Mapping[str, str]
     host: str
+    rounded: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return it as text."""
@@ -80,9 +82,11 @@ class Original:
         for ours, theirs in self.layers.items():
             names.setdefault(theirs, []).append(ours)
         host = f", before the {self.host} at its end, which is left to the host" if self.host else ""
+        rounded = [f"rounded, which it has in floating point: {', '.join(self.rounded)}"] if self.rounded else []
         return [
             f"the Keras model {self.name} itself{host}: {self.comparison.verdict}",
             "its layers: " + ", ".join(f"{theirs} = {'+'.join(ours)}" for theirs, ours in names.items()),
+            *rounded,
         ]
 
 

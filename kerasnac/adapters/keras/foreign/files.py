@@ -9,6 +9,7 @@ from typing import Any
 
 from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
+from kerasnac.core.space.references import KERAS_FILES
 from kerasnac.errors import RunError
 
 #: What a model's file may be, for messages.
@@ -17,7 +18,7 @@ FORMATS = "a .keras or .h5 file, the folder of a SavedModel, or a .json file bes
 
 def is_model_file(path: Path) -> bool:
     """Return True if a path looks like a Keras model: nothing is read."""
-    return path.suffix in (".keras", ".h5", ".hdf5", ".json") or (path / "saved_model.pb").is_file()
+    return path.suffix in (*KERAS_FILES, ".json") or (path / "saved_model.pb").is_file()
 
 
 def load_model_file(path: Path | str) -> Any:
@@ -80,8 +81,7 @@ def _check_version(path: Path) -> None:
     elif path.suffix == ".json":
         version = str(json.loads(path.read_text(encoding="utf-8")).get("keras_version", ""))
     if version.split(".")[0].isdigit() and int(version.split(".")[0]) >= 3:
-        legacy = tensorflow().keras.__version__
         raise RunError(
-            f"{path} is a model of Keras {version}, which QKeras and hls4ml do not read: build it under TF_USE_LEGACY_KERAS=1 "
-            f"(tf_keras {legacy}), and load its weights from an .h5 file"
+            f"{path} is a model of Keras {version}, which QKeras and hls4ml do not read: build it under TF_USE_LEGACY_KERAS=1, "
+            "and load its weights from an .h5 file"
         )

@@ -48,6 +48,7 @@ class ForeignModel:
         weights: Its weights as the model computes with them, keyed ``layer/part``.
         layers: Name of the Keras layer for each of ours.
         host: The activation that is left to the host: softmax, sigmoid, or nothing.
+        rounded: Weights that the model has in floating point and the network does not, ``<layer> <part>``.
     """
 
     model: Any
@@ -55,6 +56,7 @@ class ForeignModel:
     weights: Weights
     layers: Mapping[str, str]
     host: str
+    rounded: tuple[str, ...] = ()
 
     def trained(self, name: str | None = None) -> Trained:
         """Return it as a trained network.
@@ -92,7 +94,10 @@ class ForeignModel:
 
         Raises:
             ConversionError: If they differ: in any output of a quantized network, or by more than rounding in a float one.
+                Where weights were rounded, they may differ.
         """
+        if self.rounded:
+            return
         expected, found = self.outputs(x), predict(self.architecture, self.weights, x)
         difference = np.abs(expected - found)
         tolerance = 0.0 if self.architecture.quantized else FLOAT_TOLERANCE * float(np.abs(expected).max())
@@ -121,6 +126,7 @@ def from_keras(
     samples: NDArray[Any] | None = None,
     *,
     input_grid: Precision | str | None = None,
+    float_bits: int | None = None,
     name: str | None = None,
 ) -> Trained:
     """Read a Keras or QKeras model, for everything that takes a trained network.
@@ -133,6 +139,7 @@ def from_keras(
         samples: Inputs, shape (samples, ...). The format of a quantized model's input is fitted to them where nothing else
             gives it, and the network is compared with the model on them.
         input_grid: Format of the input of a quantized model; see :func:`read_model`.
+        float_bits: Width to round weights to that a quantized model has in floating point; see :func:`read_model`.
         name: Name of the network; by default that of the model.
 
     Raises:
@@ -140,7 +147,7 @@ def from_keras(
         ConversionError: If a layer cannot be read, or its numbers are on no grid; names the layer and the remedy.
         RunError: If a file cannot be read.
     """
-    found = read_model(opened(model), samples=samples, input_grid=input_grid)
+    found = read_model(opened(model), samples=samples, input_grid=input_grid, float_bits=float_bits)
     if samples is not None:
         found.check(found.on_grid(samples))
     return found.trained(name)
@@ -151,7 +158,13 @@ def opened(model: Any) -> Any:
     return load_model_file(model) if isinstance(model, str | Path) else model
 
 
-def read_model(model: Any, *, samples: NDArray[Any] | None = None, input_grid: Precision | str | None = None) -> ForeignModel:
+def read_model(
+    model: Any,
+    *,
+    samples: NDArray[Any] | None = None,
+    input_grid: Precision | str | None = None,
+    float_bits: int | None = None,
+) -> ForeignModel:
     """Read a legacy Keras or QKeras model, sequential or functional.
 
     A model with a quantizer is read as a quantized network: its weights are those that its layers compute with, its
@@ -162,6 +175,9 @@ def read_model(model: Any, *, samples: NDArray[Any] | None = None, input_grid: P
         samples: Inputs, shape (samples, ...): the format of the input is fitted to them where nothing else gives it.
         input_grid: Format of the input of a quantized model. By default that of the quantizer that the input goes into, or
             one for the samples: the narrowest that holds them as they are, or :data:`INPUT_BITS` bits.
+        float_bits: Width to round weights of a quantized model to that it has in floating point, as biases without a
+            quantizer and the scales of batch norms; the network then differs from the model a little. By default they are
+            refused.
 
     Raises:
         ConfigError: If it is no such model, or the format of the input is neither given nor known.
@@ -172,7 +188,7 @@ def read_model(model: Any, *, samples: NDArray[Any] | None = None, input_grid: P
     shape = _input_shape(plain)
     quantized = any(quantizes(call.layer) for call in _calls(plain, nested=True))
     grid = _input_grid(plain, samples, input_grid) if quantized else None
-    reader = Reader(shape, grid)
+    reader = Reader(shape, grid, float_bits)
     try:
         (last,) = _read(reader, plain, [Tensor(-1, shape, owner="the input")])
         if last.functions:
@@ -185,7 +201,7 @@ def read_model(model: Any, *, samples: NDArray[Any] | None = None, input_grid: P
             renamed(lambda: output_formats(architecture, reader.weights), reader.names)
     except Infeasible as reason:
         raise ConversionError(f"{plain.name}: its layers do not fit: {reason}") from None
-    return ForeignModel(plain, architecture, dict(reader.weights), reader.names, host)
+    return ForeignModel(plain, architecture, dict(reader.weights), reader.names, host, tuple(reader.rounded))
 
 
 def _read(reader: Reader, model: Any, inputs: list[Tensor]) -> list[Tensor]:
@@ -283,7 +299,7 @@ def _input_grid(model: Any, samples: NDArray[Any] | None, given: Precision | str
         return found[1]
     if samples is None:
         raise ConfigError(
-            f"{model.name}: its input has no format; give input_grid, as 'ap_fixed<12,4>', or samples to fit one to"
+            f"{model.name}: its input has no format; give input_grid (--input-grid), as 'ap_fixed<12,4>', or samples"
         )
     values = np.asarray(samples)
     if values.dtype.kind not in "biuf" or not values.size or not np.isfinite(values.astype(np.float32)).all():

@@ -95,13 +95,16 @@ def depends_on_batch(quantizer: Any) -> bool:
     )
 
 
-def quantized_values(array: Any, quantizer: Any, what: str) -> tuple[NDArray[np.float32], Precision]:
+def quantized_values(
+    array: Any, quantizer: Any, what: str, *, refuse: bool = True
+) -> tuple[NDArray[np.float32], Precision | None]:
     """Return weights as their layer computes with them, and their signed format.
 
     Args:
         array: Latent weights, a variable or an array.
         quantizer: The layer's quantizer for them; None if it has none.
         what: Layer and array, for messages.
+        refuse: False to return None for the format of values that lie on no grid.
 
     Raises:
         ConversionError: If the values lie on no grid that float32 holds, or are drawn anew every time.
@@ -121,11 +124,11 @@ def quantized_values(array: Any, quantizer: Any, what: str) -> tuple[NDArray[np.
         if np.allclose(rounded, values, rtol=1e-6, atol=declared[1].step * 1e-4):
             return rounded, declared[1]
     found = exact_format(values, signed=True)
-    if found is None:
-        remedy = (
-            "use alpha=1 or alpha='auto_po2'" if quantizer is not None else "give it one, such as quantized_bits(8, 0, alpha=1)"
+    if found is None and refuse:
+        remedy = "use alpha=1 or alpha='auto_po2'" if quantizer is not None else "give it one, as quantized_bits(8, 0, alpha=1)"
+        raise ConversionError(
+            f"{what} lies on no fixed-point grid, with {described(quantizer)}: {remedy}, or set float_bits=16 to round it"
         )
-        raise ConversionError(f"{what} lies on no fixed-point grid, with {described(quantizer)}: {remedy}")
     return values, found
 
 

@@ -61,16 +61,20 @@ class Reader:
     Attributes:
         input_shape: Shape of one sample.
         input_grid: Format of the input; None for a float network.
+        float_bits: Width to which weights of a quantized network are rounded that are on no grid; None to refuse them.
         layers: The layers; ``inputs`` are offsets.
         weights: By ``<name of ours>/<part>``.
         owners: Name of the Keras layer, for every layer of ours.
+        rounded: Weights that were rounded, as ``<name of the Keras layer> <part>``.
     """
 
     input_shape: Shape
     input_grid: Precision | None
+    float_bits: int | None = None
     layers: list[LayerSpec] = field(default_factory=list)
     weights: dict[str, NDArray[Any]] = field(default_factory=dict)
     owners: list[str] = field(default_factory=list)
+    rounded: list[str] = field(default_factory=list)
 
     @property
     def quantized(self) -> bool:
@@ -134,9 +138,14 @@ class Reader:
         Raises:
             ConversionError: If weights of a quantized network lie on no grid.
         """
-        if self.quantized:
-            return quantized_values(array, quantizer, f"{owner}: its {part}")
-        return np.asarray(array, np.float32), None
+        if not self.quantized:
+            return np.asarray(array, np.float32), None
+        values, grid = quantized_values(array, quantizer, f"{owner}: its {part}", refuse=self.float_bits is None)
+        if grid is None and self.float_bits is not None:
+            grid = Precision.covering(float(values.min()), float(values.max()), self.float_bits, signed=True)
+            values = grid.quantize(values).astype(np.float32)
+            self.rounded.append(f"{owner} {part}")
+        return values, grid
 
     def kernel(self, owner: str, spec: LayerSpec, tensor: Tensor, kernel: Values, bias: Values | None) -> Tensor:
         """Append a layer with a kernel.
@@ -206,7 +215,9 @@ class Reader:
         if self.quantized:
             return self._on_grid(owner, tensor, function, name)
         slope = getattr(function, "slope", None)
-        fn = f"leaky_relu({slope:g})" if slope is not None else FUNCTIONS.get(name)
+        fn = FUNCTIONS.get(name)
+        if slope is not None:
+            fn = "leaky_relu" if slope == ACTIVATIONS["leaky_relu"].slope else f"leaky_relu({slope:g})"
         if name == "softmax":
             return self.add(owner, LayerSpec.of("softmax"), tensor)
         if fn is None:

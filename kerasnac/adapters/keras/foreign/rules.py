@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters.keras.foreign.quantizers import is_quantizer, power_of_two
 from kerasnac.adapters.keras.foreign.reader import Reader, Tensor, Values, pointwise
 from kerasnac.adapters.keras.runtime import tensorflow
-from kerasnac.core.network.layers import LayerSpec, Unsupported
+from kerasnac.core.network.layers import LayerSpec, Unsupported, zeros_around
 from kerasnac.errors import ConversionError
 
 # Functions of one signature: they append what a Keras ``layer`` that reads ``inputs`` computes. ``shared`` is True if other
@@ -70,10 +70,10 @@ def _batch_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bo
         gamma, beta = (None if part is None else np.asarray(part, np.float64) for part in (layer.gamma, layer.beta))
         scale = (1.0 if gamma is None else gamma) / np.sqrt(variance + layer.epsilon)
         offset = (0.0 if beta is None else beta) - mean * scale
-    if reader.quantized and not _on_a_grid(scale, offset):
+    if reader.quantized and reader.float_bits is None and not _on_a_grid(scale, offset):
         raise ConversionError(
             f"{layer.name}: a batch norm that is not folded multiplies by floating-point numbers, on no grid; use "
-            "QConv2DBatchnorm, or fold it before quantizing: kerasnac does when it compresses the float model"
+            "QConv2DBatchnorm, let kerasnac compress the float model, which folds it before, or set float_bits=16 to round them"
         )
     return reader.normalised(layer.name, x, scale, offset, shared=shared)
 
@@ -121,20 +121,18 @@ def _pool(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) ->
     positions = x.shape[:-1]
     if sizes == strides == (1,) * len(sizes):
         return x
-    whole = sizes == positions
-    if len(set(sizes)) > 1 and not whole:
-        raise ConversionError(f"{layer.name}: a window of {_by(sizes)}; only square ones are known")
-    if sizes != strides and not whole:
-        raise ConversionError(f"{layer.name}: windows of {_by(sizes)} every {_by(strides)} overlap; set strides to pool_size")
-    if layer.padding == "same" and any(n % size for n, size in zip(positions, sizes, strict=True)):
-        raise ConversionError(
-            f"{layer.name}: windows of {_by(sizes)} do not fill a map of {_by(positions)}; use padding='valid'"
-        )
+    if len(set(sizes)) > 1 or len(set(strides)) > 1:
+        if sizes != positions:
+            raise ConversionError(f"{layer.name}: windows of {_by(sizes)} every {_by(strides)}; only square ones are known")
+        sizes = (0,)
+    if layer.padding == "same" and any(max(zeros) for zeros in zeros_around(positions, sizes, strides)):
+        raise ConversionError(f"{layer.name}: windows of {_by(sizes)} do not fill a map of {_by(positions)}; use padding valid")
     op = "max" if "Max" in type(layer).__name__ else "mean"
-    out = reader.add(layer.name, LayerSpec.of("pool", op=op, size=0 if whole and len(set(sizes)) > 1 else sizes[0]), x)
+    apart = {} if sizes == strides or sizes in (positions, (0,)) else {"stride": strides[0]}
+    out = reader.add(layer.name, LayerSpec.of("pool", op=op, size=sizes[0], **apart), x)
     if len(out.shape) == 1:
-        out = reader.add(layer.name, LayerSpec.of("reshape", shape=(*[1] * len(sizes), *out.shape)), out)
-    return _after_mean(reader, layer, out, math.prod(sizes))
+        out = reader.add(layer.name, LayerSpec.of("reshape", shape=(*[1] * len(positions), *out.shape)), out)
+    return _after_mean(reader, layer, out, math.prod(sizes if sizes != (0,) else positions))
 
 
 def _global_pool(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
@@ -277,27 +275,42 @@ def quantizes(layer: Any) -> bool:
 
 def _convolved(reader: Reader, layer: Any, x: Tensor, kernel: Values, bias: Values | None) -> Tensor:
     """Append a convolution with a kernel of shape (*sizes, channels, filters)."""
-    sizes, strides = kernel[0].shape[:-2], tuple(np.atleast_1d(layer.strides).tolist())
-    if len(set(sizes)) > 1:
-        raise ConversionError(f"{layer.name}: a kernel of {_by(sizes)}; only square ones are known")
-    if len(set(strides)) > 1:
-        raise ConversionError(f"{layer.name}: strides of {_by(strides)}; they must be equal along all axes")
-    if any(rate != 1 for rate in np.atleast_1d(layer.dilation_rate).tolist()):
-        raise ConversionError(f"{layer.name}: a dilation of {layer.dilation_rate}; only 1 is known")
-    padding = layer.padding
+    values, grid = kernel
+    rank, causal = values.ndim - 2, layer.padding == "causal"
+    for axis, rate in enumerate(np.atleast_1d(layer.dilation_rate).tolist()):
+        values = _dilated(values, axis, rate)
+    if causal:  # As many zeros after the kernel as it has values before the present one: it then looks both ways.
+        values = np.concatenate([values, np.zeros((len(values) - 1, *values.shape[1:]), values.dtype)])
+    sizes, strides = values.shape[:rank], tuple(np.broadcast_to(layer.strides, rank).tolist())
+    padding = "same" if causal else layer.padding
+    if causal and strides != (1,):
+        raise ConversionError(f"{layer.name}: a causal convolution with strides of {_by(strides)}; only 1 is known")
     if x.padding:
-        padding, x = _as_same(layer, x, sizes[0], strides[0])
-    if padding not in ("valid", "same"):
-        raise ConversionError(f"{layer.name}: padding {padding!r}; use 'valid' or 'same'")
-    spec = LayerSpec.of(f"conv{len(sizes)}d", filters=kernel[0].shape[-1], kernel=sizes[0], stride=strides[0], padding=padding)
-    return reader.kernel(layer.name, spec, x, kernel, bias)
+        padding, x = _as_same(layer, x, sizes, strides)
+    kernel_size, stride = _one_or_all(sizes), _one_or_all(strides)
+    spec = LayerSpec.of(f"conv{rank}d", filters=values.shape[-1], kernel=kernel_size, stride=stride, padding=padding)
+    return reader.kernel(layer.name, spec, x, (values, grid), bias)
 
 
-def _as_same(layer: Any, x: Tensor, kernel: int, stride: int) -> tuple[str, Tensor]:
+def _one_or_all(sizes: Sequence[int]) -> int | tuple[int, ...]:
+    return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
+
+
+def _dilated(kernel: NDArray[Any], axis: int, rate: int) -> NDArray[Any]:
+    """Return a kernel with zeros between its values along an axis: a convolution that computes what a dilated one does."""
+    if rate == 1:
+        return kernel
+    shape = list(kernel.shape)
+    shape[axis] = (shape[axis] - 1) * rate + 1
+    full = np.zeros(shape, kernel.dtype)
+    full[(slice(None),) * axis + (slice(None, None, rate),)] = kernel
+    return full
+
+
+def _as_same(layer: Any, x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> tuple[str, Tensor]:
     """Return the padding ``same`` and the tensor before zeros were put around it, if both are the same."""
     before = tuple(n - sum(pair) for n, pair in zip(x.shape, x.padding, strict=False))
-    missing = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in before]
-    same = tuple((m // 2, m - m // 2) for m in missing)
+    same = zeros_around(before, kernel, stride)
     if layer.padding != "valid" or same != x.padding:
         raise ConversionError(
             f"{x.owner}: zeros {x.padding} around a map before {layer.name}, which padding='same' would put as {same}; use that"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import h5py
 
 from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
@@ -32,7 +35,7 @@ def load_model_file(path: Path | str) -> Any:
     path = Path(path)
     if not path.exists():
         raise RunError(f"{path} does not exist; a model is {FORMATS}")
-    _check_version(path)
+    _check_config(path)
     models = tensorflow().keras.models
     objects: dict[str, Any] = {}
     qkeras().utils._add_supported_quantized_objects(objects)
@@ -71,17 +74,45 @@ def _weights_beside(path: Path) -> Path:
     raise RunError(f"{path} has no weights beside it: {' or '.join(name.name for name in names)}")
 
 
-def _check_version(path: Path) -> None:
-    """Refuse a file of Keras 3 before Keras says something else about it."""
-    version = ""
-    if path.suffix == ".keras" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if "metadata.json" in archive.namelist():
-                version = str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
-    elif path.suffix == ".json":
-        version = str(json.loads(path.read_text(encoding="utf-8")).get("keras_version", ""))
+def _check_config(path: Path) -> None:
+    """Refuse a file of Keras 3, or one with code in it, before Keras reads it: it would run the code of a Lambda.
+
+    Raises:
+        RunError: With the version, or the name of the layer.
+    """
+    version, config = _config(path)
     if version.split(".")[0].isdigit() and int(version.split(".")[0]) >= 3:
         raise RunError(
             f"{path} is a model of Keras {version}, which QKeras and hls4ml do not read: build it under TF_USE_LEGACY_KERAS=1, "
             "and load its weights from an .h5 file"
         )
+    for layer in _dictionaries(config):
+        if layer.get("class_name") == "Lambda":
+            name = layer.get("config", {}).get("name", "lambda")
+            raise RunError(f"{path}: {name}: Lambda: code in a file is not run; use layers of Keras and QKeras")
+
+
+def _config(path: Path) -> tuple[str, Any]:
+    """Return the version of Keras that wrote a file, empty if it is not known, and its layers as JSON."""
+    try:
+        if path.suffix == ".keras" and zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                version = json.loads(archive.read("metadata.json")).get("keras_version", "")
+                return str(version), json.loads(archive.read("config.json"))
+        if path.suffix in (".h5", ".hdf5") and h5py.is_hdf5(path):
+            with h5py.File(path) as file:
+                return str(file.attrs.get("keras_version", "")), json.loads(file.attrs.get("model_config", "{}"))
+        if path.suffix == ".json":
+            config = json.loads(path.read_text(encoding="utf-8"))
+            return str(config.get("keras_version", "")), config
+    except (OSError, KeyError, ValueError, AttributeError) as error:
+        raise RunError(f"{path} cannot be read as a Keras model ({error}); give {FORMATS}") from error
+    return "", {}
+
+
+def _dictionaries(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield all dictionaries in a JSON value."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _dictionaries(part)

@@ -212,3 +212,11 @@ def test_quantizers_keep_what_the_model_says(tmp_path: Path) -> None:
     trained = kn.from_keras(small(dense(3, kernel_quantizer=bits(4, alpha="auto_po2"))), X, name="mine")
     assert trained.name == "mine"
     assert kn.Trained.load(trained.save(tmp_path / "mine")).architecture == trained.architecture
+
+
+@pytest.mark.parametrize("form", [".keras", ".h5", ".json"])
+@pytest.mark.filterwarnings("ignore")
+def test_code_in_a_file_is_not_run(tmp_path: Path, form: str) -> None:
+    model = small(dense(3), L.Lambda(lambda x: x * 2, name="twice"))
+    with pytest.raises(RunError, match=r"twice: Lambda: code in a file is not run"):
+        kn.from_keras(saved(model, tmp_path, form), X)

@@ -14,7 +14,8 @@ Data        Dataset, Task; datasets: those that come along, by name
 Runs        Run: stages in a folder; run_all, search_only, resume: those of a run file
 Run files   load_run, load_space, to_yaml
 Networks    SearchSpace of blocks; Architecture of LayerSpec; Precision of their formats; baselines: known networks
-Training    Training: hyperparameters; Trained: a network with weights; build, load_keras: Keras models; setup: TensorFlow
+Training    Training: hyperparameters; Trained: a network with weights; build, load_keras: Keras models; from_keras: your
+            own; setup: TensorFlow
 Costs       bops, costs: of an architecture; hardware_costs: of a trained network on a board
 Firmware    make_firmware, validate_firmware, Firmware, HlsOptions: hls4ml; make_rtl, Rtl: Verilog without HLS
 Display     plots: figures of results; progress_bar
@@ -49,6 +50,7 @@ _PUBLIC = {
     "build": "adapters.keras.build:build",
     "costs": "core.network.bops:costs",
     "datasets": "datasets",
+    "from_keras": "adapters.keras.foreign.model:from_keras",
     "hardware_costs": "stages.firmware.costs:hardware_costs",
     "load_keras": "adapters.keras.build:load_keras",
     "load_run": "core.settings.yaml_files:load_run",
@@ -69,6 +71,7 @@ if TYPE_CHECKING:  # Type checkers take ``X as X``, and what is assigned, for pu
     from kerasnac import datasets as datasets
     from kerasnac.adapters.keras.build import build as build
     from kerasnac.adapters.keras.build import load_keras as load_keras
+    from kerasnac.adapters.keras.foreign.model import from_keras as from_keras
     from kerasnac.adapters.keras.runtime import tensorflow
     from kerasnac.core.data.dataset import Dataset as Dataset
     from kerasnac.core.data.dataset import Task as Task

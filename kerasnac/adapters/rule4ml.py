@@ -311,6 +311,8 @@ DESCRIPTIONS: Mapping[str, _Description | Unsupported] = {
     "conv2d": _STREAMED,
     "layer_norm": _NEVER_SEEN,
     "matmul": _NEVER_SEEN,
+    "concatenate": _NEVER_SEEN,
+    "lookup": _NEVER_SEEN,
     "pool": Unsupported("it pools maps, which convolutions make"),
     "reshape": Unsupported("it makes maps of vectors"),
     "flatten": Unsupported("it flattens maps, other than the samples"),

@@ -14,13 +14,11 @@ import click
 
 from kerasnac import __version__
 from kerasnac.core.hardware.boards import DEFAULT_BOARD
-from kerasnac.errors import EnvironmentProblem
+from kerasnac.ui.console import console
 from kerasnac.ui.exits import Exit, complain, drop_output, exit_with
+from kerasnac.ui.firmware_commands import firmware, input_grid_option, model_argument
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from kerasnac.adapters.hls4ml.vendor import VendorReport
     from kerasnac.core.settings import RunSettings
     from kerasnac.core.store.progress import Progress
     from kerasnac.stages.run import Outcome
@@ -158,7 +156,7 @@ def search(start: _Start) -> None:
 
     job = partial(search_only, settings, start.out, workers=start.workers, scheduler=start.scheduler)
     result = _with_progress(lambda progress: job(progress=progress), start.out)
-    _console().print(tables.front(result))
+    console().print(tables.front(result))
     plots.save_search(result, start.out)
     files = "search.csv, search.png, convergence.png"
     click.echo(f"Everything is in {start.out}: {files}; `kerasnac resume {start.out}` goes on")
@@ -204,7 +202,7 @@ def spaces(file: str | None) -> None:
 
 
 @main.command()
-@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@model_argument
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the Verilog and the report.")
 @click.option("--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Samples to simulate.")
 @click.option(
@@ -217,12 +215,21 @@ def spaces(file: str | None) -> None:
     type=click.Path(exists=True, path_type=Path),
     help="Samples: an npy file, or the array x of an npz or HDF5 file; random ones by default.",
 )
+@input_grid_option
 @click.option("--no-synthesis", is_flag=True, help="Simulate only; Yosys need not be installed.")
-def rtl(model: Path, out: Path, samples: int, latency_cutoff: int | None, data: Path | None, no_synthesis: bool) -> None:
+def rtl(
+    model: Path,
+    out: Path,
+    samples: int,
+    latency_cutoff: int | None,
+    data: Path | None,
+    input_grid: str | None,
+    no_synthesis: bool,
+) -> None:
     """Write MODEL as Verilog without HLS, simulate it against QKeras and count its LUTs.
 
-    MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, or a firmware folder. Needs
-    Verilator and Yosys.
+    MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, a firmware folder, or a file of a
+    QKeras model of your own. Needs Verilator and Yosys.
     """
     from rich.console import Console
 
@@ -233,105 +240,37 @@ def rtl(model: Path, out: Path, samples: int, latency_cutoff: int | None, data: 
     from kerasnac.ui import costs
 
     settings = AdderGraphSettings() if latency_cutoff is None else AdderGraphSettings(latency_cutoff=latency_cutoff)
-    trained = load_model(model)
-    x = random_samples(trained.architecture, samples) if data is None else read_samples(data, samples)
+    given = None if data is None else read_samples(data, samples)
+    trained = load_model(model, given, input_grid=input_grid)
+    x = random_samples(trained.architecture, samples) if given is None else given
     with Console(stderr=True).status("writing, simulating, synthesising: some minutes for a large network"):
         made = make_rtl(trained, x, folder=out, adder_graph=settings, synthesise=not no_synthesis)
-    console = _console()
-    console.print(costs.verilog(made))
-    console.print(f"{made.name}: {made.verdict}", highlight=False, soft_wrap=True)
-    console.print(f"Everything is in {out}: src/, sim/tb.sv, report.txt", highlight=False, soft_wrap=True)
+    screen = console()
+    screen.print(costs.verilog(made))
+    screen.print(f"{made.name}: {made.verdict}", highlight=False, soft_wrap=True)
+    screen.print(f"Everything is in {out}: src/, sim/tb.sv, report.txt", highlight=False, soft_wrap=True)
 
 
 @main.command()
-@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@model_argument
+@input_grid_option
 @click.option("--board", default=DEFAULT_BOARD, show_default=True, help="Board or part that percentages are of.")
-def costs(model: Path, board: str) -> None:
+def costs(model: Path, input_grid: str | None, board: str) -> None:
     """Show what MODEL costs: by layer, by rule4ml and by its adder graph.
 
-    MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, or a firmware folder.
+    MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, a firmware folder, or a file of a
+    Keras or QKeras model of your own.
     """
     from kerasnac.stages.firmware.costs import hardware_costs
     from kerasnac.stages.firmware.folder import load_model
     from kerasnac.ui import costs
 
-    found = hardware_costs(load_model(model), board=board)
-    _console().print(costs.layers(found))
-    _console().print(costs.estimates(found))
+    found = hardware_costs(load_model(model, input_grid=input_grid), board=board)
+    console().print(costs.layers(found))
+    console().print(costs.estimates(found))
 
 
-@main.group()
-def firmware() -> None:
-    """Firmware folders and the vendor's tools."""
-
-
-@firmware.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def synth(folder: Path) -> None:
-    """Synthesise the firmware in FOLDER with Vitis or Vivado HLS, and Vivado.
-
-    Where these are not on the path, prints the commands to run elsewhere and exits with 2.
-    """
-    from rich.console import Console
-
-    from kerasnac.adapters.hls4ml.vendor import commands, run_vendor
-
-    with Console(stderr=True).status("synthesising: minutes to hours"):
-        report = run_vendor(folder)
-    if report is None:
-        first, *others = commands(folder)
-        click.echo(f"cd {folder.resolve()} && {first}")
-        for command in others:
-            click.echo(f"# with an older version: {command}")
-        click.echo(f"kerasnac firmware import-report {folder}")
-        raise EnvironmentProblem(f"{first.split()[0]} is not on the path; run the commands above where it is")
-    _show_vendor(report, folder)
-
-
-@firmware.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "--data",
-    type=click.Path(exists=True, path_type=Path),
-    help="Samples: an npy or csv file, or the array x of an npz or HDF5 file; those of the delivery by default.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=3600.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time for compiling, and for emulating; firmware that takes longer is not valid.",
-)
-def validate(folder: Path, data: Path | None, timeout: float) -> None:
-    """Check that the firmware in FOLDER is what was delivered, and still equals Keras.
-
-    Compares the hash of every file, compiles a copy and compares every output. Exits with 1 if a file has changed, an
-    output differs, or it takes too long, and names the first layer that differs.
-    """
-    from kerasnac.adapters.programs import Limits
-    from kerasnac.datasets.samples import read_samples
-    from kerasnac.stages.firmware.validation import validate as check
-    from kerasnac.ui.progress import progress_bar
-
-    samples = None if data is None else read_samples(data)
-    with progress_bar() as progress:
-        found = check(folder, samples, source=str(data), limits=Limits(timeout), progress=progress)
-    click.echo(found.report(), nl=False)
-    if not found.ok:
-        sys.exit(Exit.DIFFERENT)
-
-
-@firmware.command("import-report")
-@click.argument("path", type=click.Path(path_type=Path))
-def import_report(path: Path) -> None:
-    """Show the vendor's reports in PATH: a firmware folder, csynth.xml or vivado_synth.rpt.
-
-    In a firmware folder they are kept as vendor_report.json.
-    """
-    from kerasnac.adapters.hls4ml.vendor import read_reports
-
-    _show_vendor(read_reports(path), path)
+main.add_command(firmware)
 
 
 @main.command()
@@ -342,36 +281,20 @@ def doctor() -> None:
     sys.exit(check())
 
 
-def _show_vendor(report: VendorReport, path: Path) -> None:
-    """Print the vendor's reports, and keep them beside the report of the firmware that they belong to."""
-    from kerasnac.adapters.hls4ml.vendor import project_of
-    from kerasnac.core.store.files import write_json
-    from kerasnac.stages.firmware.folder import REPORT
-    from kerasnac.ui import costs
-
-    console = _console()
-    console.print(costs.vendor(report))
-    project = project_of(path)
-    if project is not None and (project / REPORT).is_file():
-        kept = project / "vendor_report.json"
-        write_json(kept, report.to_dict())
-        console.print(f"kept in {kept}", highlight=False, soft_wrap=True)
-
-
 def _run_and_show(job: Callable[[Progress], Outcome], folder: Path) -> None:
     """Run a job with a progress display, then print and write its results."""
     from kerasnac.core.store.files import write_text
     from kerasnac.ui import plots, tables
 
     result = _with_progress(job, folder)
-    console = _console()
-    console.print(tables.outcome(result))
-    for firmware in result.firmware:
-        console.print(f"{firmware.trained.name}: {firmware.verdict}", highlight=False, soft_wrap=True)
+    screen = console()
+    screen.print(tables.outcome(result))
+    for made in result.firmware:
+        screen.print(f"{made.trained.name}: {made.verdict}", highlight=False, soft_wrap=True)
     write_text(folder / "summary.txt", tables.as_text(tables.outcome(result)))
     plots.save_all(result, folder)
     files = f"summary.txt, search.png, tune.png, compress.png{', firmware/' if result.firmware else ''}"
-    console.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
+    screen.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
     if not result.firmware:
         complain(f"no model has firmware; the last lines of {folder / 'summary.txt'} say why")
         sys.exit(Exit.NO_FIRMWARE)
@@ -387,12 +310,3 @@ def _with_progress(job: Callable[[Progress], Result], folder: Path) -> Result:
     except KeyboardInterrupt:
         click.echo(f"stopped; `kerasnac resume {folder}` goes on from here", err=True)
         sys.exit(Exit.STOPPED)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    from kerasnac.ui import tables
-
-    console = Console()
-    return console if console.is_terminal else Console(width=tables.WIDTH)  # a pipe has no width of its own

@@ -6,6 +6,7 @@ A new kind enters :data:`KINDS`, :data:`EXAMPLES` and the tables of :data:`TABLE
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,8 @@ EXAMPLES: Mapping[str, Architecture] = {
     "conv2d": Architecture(MAP, (LayerSpec.of("conv2d", filters=2, kernel=2, stride=1, padding="same"),)),
     "matmul": Architecture(SERIES, (LayerSpec.of("matmul", transpose=True, inputs=(-1, -1)),)),
     "add": Architecture(VECTOR, (LayerSpec.of("add", inputs=(-1, -1)),)),
+    "concatenate": Architecture(VECTOR, (LayerSpec.of("concatenate", inputs=(-1, -1)),)),
+    "lookup": Architecture(VECTOR, (replace(LayerSpec.of("lookup", bits=6), activation=Precision(5, 2)),)),
     "batch_norm": Architecture(VECTOR, (LayerSpec.of("batch_norm"),)),
     "layer_norm": Architecture(VECTOR, (LayerSpec.of("layer_norm", axes="all"),)),
     "activation": Architecture(VECTOR, (LayerSpec.of("activation", fn="tanh"),)),
@@ -168,7 +171,11 @@ def test_formats_are_proved_or_refused(kind: str) -> None:
 @every_kind
 def test_float_networks_are_built(kind: str) -> None:
     network = EXAMPLES[kind]
-    assert predict(network, weights_of(network), samples(network)).shape == (8, *network.output_shape)
+
+    def compute() -> None:
+        assert predict(network, weights_of(network), samples(network)).shape == (8, *network.output_shape)
+
+    holds(build.FLOAT[kind], compute, kind)
 
 
 @every_kind

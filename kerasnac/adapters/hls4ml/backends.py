@@ -146,6 +146,10 @@ def _activation(node: Node, options: HlsOptions) -> str:
     return f"look-up layer, which {fn} is," if ACTIVATIONS[fn].table else ""
 
 
+def _lookup(node: Node, options: HlsOptions) -> str:
+    return "look-up layer"
+
+
 def _pool(node: Node, options: HlsOptions) -> str:
     # Tried with hls4ml 1.3: these compile, and give other numbers than their formats have.
     layer, stream = node.layer, options.io_type == "io_stream"
@@ -170,6 +174,8 @@ LACKING: Mapping[str, Callable[[Node, HlsOptions], str] | Unsupported] = {
     "activation": _activation,
     "softmax": _softmax,
     "matmul": _matmul,
+    "concatenate": _nothing,
+    "lookup": _lookup,
     "pool": _pool,
     **NOT_IN_FIRMWARE,
 }

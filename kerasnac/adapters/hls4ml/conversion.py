@@ -172,6 +172,10 @@ def _activation_precision(node: Node, exact: Precision) -> dict[str, str]:
     return {"result": _rounding(exact), **table_of_its_own}
 
 
+def _lookup_precision(node: Node, exact: Precision) -> dict[str, str]:
+    return {"result": _rounding(exact), "table": str(exact)}
+
+
 def _softmax_precision(node: Node, exact: Precision) -> dict[str, str]:
     return {"result": _rounding(exact)}
 
@@ -195,6 +199,8 @@ PRECISIONS: Mapping[str, Callable[[Node, Precision], dict[str, str]] | Unsupport
     "softmax": _softmax_precision,
     "pool": _pool_precision,
     "matmul": _exact_precision,
+    "concatenate": _exact_precision,
+    "lookup": _lookup_precision,
     "add": _exact_precision,
     "flatten": _exact_precision,
     "reshape": _exact_precision,

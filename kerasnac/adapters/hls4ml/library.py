@@ -27,7 +27,13 @@ def hls4ml() -> ModuleType:
             from hls4ml.converters import register_keras_v2_layer_handler
     except ImportError as error:
         raise EnvironmentProblem(f"hls4ml cannot be imported ({error}): pip install kerasnac with its dependencies") from error
-    for name, parser in (("TableActivation", _parse_table), ("TableSoftmax", _parse_softmax), ("MatMul", _parse_matmul)):
+    parsers = {
+        "TableActivation": _parse_table,
+        "Lookup": _parse_lookup,
+        "TableSoftmax": _parse_softmax,
+        "MatMul": _parse_matmul,
+    }
+    for name, parser in parsers.items():
         register_keras_v2_layer_handler(name, parser)
     return library  # type: ignore[no-any-return]
 
@@ -46,6 +52,18 @@ def _parse_table(
         "activation": "unary_lut",
         "table_data": table(config["fn"], inputs, outputs),
     }
+    return layer, list(input_shapes[0])
+
+
+def _parse_lookup(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``Lookup``: hls4ml gets the very table that Keras reads."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    values = reader.get_weights_data(layer["name"], "values")
+    layer |= {"class_name": "UnaryLUT", "activation": "unary_lut", "table_data": values.astype(float)}
     return layer, list(input_shapes[0])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.custom import custom
-from kerasnac.adapters.keras.runtime import qkeras, tensorflow
+from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE
-from kerasnac.core.network.layers import LayerSpec, Unsupported
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
+from kerasnac.core.network.layers import POOL, LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON, Weights
 from kerasnac.errors import ConversionError, RunError
@@ -77,8 +76,7 @@ def save_keras(architecture: Architecture, weights: Weights, path: Path) -> None
     for layer in model.layers:
         if isinstance(layer, qkeras().QActivation):
             layer.activation = str(layer.quantizer)  # QKeras reads an activation back from text alone
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*keras.constraints.serialize")  # QKeras clips weights with quantizers
+    with quiet_serialization():
         model.save(path)
 
 
@@ -184,6 +182,11 @@ def _activation(node: Node, grid: Precision | None, **options: Any) -> Any:
     return qkeras().QActivation(quantizer, **options)
 
 
+def _lookup(node: Node, grid: Precision | None, **options: Any) -> Any:
+    assert grid is not None
+    return custom().Lookup(str(grid), str(node.layer.activation), **options)
+
+
 def _softmax(node: Node, grid: Precision | None, **options: Any) -> Any:
     out = node.layer.activation
     if out is None:
@@ -198,7 +201,7 @@ def _pool(node: Node, grid: Precision | None, **options: Any) -> Any:
     layers = tensorflow().keras.layers
     if size == 0:
         return getattr(layers, f"Global{kind}Pooling{rank}D")(**options)
-    return getattr(layers, f"{kind}Pooling{rank}D")(size, **options)
+    return getattr(layers, f"{kind}Pooling{rank}D")(size, POOL.stride(node.layer), **options)
 
 
 def _window(node: Node, grid: Precision | None, **options: Any) -> Any:
@@ -228,6 +231,10 @@ def _matmul(node: Node, grid: Precision | None, **options: Any) -> Any:
     return custom().MatMul(bool(node.layer["transpose"]), **options)
 
 
+def _concatenate(node: Node, grid: Precision | None, **options: Any) -> Any:
+    return tensorflow().keras.layers.Concatenate(**options)
+
+
 def _add(node: Node, grid: Precision | None, **options: Any) -> Any:
     return tensorflow().keras.layers.Add(**options)
 
@@ -236,7 +243,15 @@ def _add(node: Node, grid: Precision | None, **options: Any) -> Any:
 _FORMATTED = {"dense": _dense, "conv1d": _conv, "conv2d": _conv, "activation": _activation, "softmax": _softmax}
 
 #: Layers that pass on numbers on a grid as they are, or compute with them exactly.
-_PLAIN = {"matmul": _matmul, "add": _add, "flatten": _flatten, "reshape": _reshape, "pool": _pool, "window": _window}
+_PLAIN = {
+    "matmul": _matmul,
+    "add": _add,
+    "concatenate": _concatenate,
+    "flatten": _flatten,
+    "reshape": _reshape,
+    "pool": _pool,
+    "window": _window,
+}
 
 #: For every kind in a float network: the function that makes the Keras layer.
 FLOAT: Mapping[str, Callable[..., Any] | Unsupported] = {
@@ -244,6 +259,7 @@ FLOAT: Mapping[str, Callable[..., Any] | Unsupported] = {
     **_PLAIN,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
+    **QUANTIZED_ONLY,
 }
 
 #: The same in a quantized network.
@@ -252,4 +268,5 @@ QUANTIZED: Mapping[str, Callable[..., Any] | Unsupported] = {
     **_PLAIN,
     "batch_norm": NOT_IN_FIRMWARE["batch_norm"],
     "layer_norm": NOT_IN_FIRMWARE["layer_norm"],
+    "lookup": _lookup,
 }

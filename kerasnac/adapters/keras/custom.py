@@ -50,6 +50,38 @@ def custom() -> SimpleNamespace:
             return {**super().get_config(), "fn": self.fn, "inputs": str(self.inputs), "outputs": str(self.outputs)}
 
     @register
+    class Lookup(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Table of the values of an element-wise function, with the slope between neighbouring entries for a gradient.
+
+        Args:
+            inputs: Format of the input. The input must lie on its grid: the layer before is a quantizer of this format.
+            outputs: Format of the entries.
+            options: Of ``tf.keras.layers.Layer``.
+        """
+
+        def __init__(self, inputs: str, outputs: str, **options: Any) -> None:
+            super().__init__(**options)
+            self.inputs, self.outputs = Precision.parse(inputs), Precision.parse(outputs)
+
+        def build(self, shape: Any) -> None:
+            self.values = self.add_weight("values", (2**self.inputs.bits,), trainable=False)
+            super().build(shape)
+
+        def call(self, x: Any) -> Any:
+            """Look every value up: float32 tensors of any shape in and out."""
+            raw, limits = _raw(x, self.inputs), (self.outputs.minimum, self.outputs.maximum)
+            rounded = tf.clip_by_value(tf.round(self.values / self.outputs.step) * self.outputs.step, *limits)
+            values = _straight_through(self.values, rounded)
+            order = tf.argsort(tf.constant(self.inputs.grid()))  # from the smallest input to the largest
+            rising = tf.gather(values, order)
+            ends = tf.concat([rising[:1], rising, rising[-1:]], 0)
+            slopes = tf.gather((ends[2:] - ends[:-2]) / (2 * self.inputs.step), tf.argsort(order))
+            return _straight_through(tf.stop_gradient(tf.gather(slopes, raw)) * x, tf.gather(values, raw))
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "inputs": str(self.inputs), "outputs": str(self.outputs)}
+
+    @register
     class TableSoftmax(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
         """Softmax over the last axis as hls4ml's stable softmax computes it, with the gradient of the real softmax.
 
@@ -122,4 +154,4 @@ def custom() -> SimpleNamespace:
         # smooth - smooth is exactly zero.
         return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
 
-    return SimpleNamespace(TableActivation=TableActivation, TableSoftmax=TableSoftmax, MatMul=MatMul)
+    return SimpleNamespace(TableActivation=TableActivation, Lookup=Lookup, TableSoftmax=TableSoftmax, MatMul=MatMul)

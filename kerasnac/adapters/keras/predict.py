@@ -18,9 +18,12 @@ from kerasnac.core.network.weights import Weights
 PREDICT_BATCH = 4096
 
 
-def _outputs(model: Model, x: NDArray[Any]) -> list[NDArray[np.float32]]:
+def model_outputs(model: Model, x: NDArray[Any]) -> list[NDArray[np.float32]]:
     """Compute all outputs of a model. Its operations are called one by one: to trace them takes longer than to run them."""
-    parts = [model(tensorflow().constant(x[i : i + PREDICT_BATCH], "float32")) for i in range(0, len(x), PREDICT_BATCH)]
+    parts = [
+        model(tensorflow().constant(x[i : i + PREDICT_BATCH], "float32"), training=False)
+        for i in range(0, len(x), PREDICT_BATCH)
+    ]
     parts = [part if isinstance(part, list) else [part] for part in parts]
     return [np.concatenate([np.asarray(value) for value in values]) for values in zip(*parts, strict=True)]
 
@@ -37,7 +40,7 @@ def score(model: Model, task: Task, split: Split) -> tuple[float, float]:
         The metric (accuracy, or mean distance in the unit of the task), and the cross-entropy or mean squared error;
         the metric is NaN if an output is not finite.
     """
-    return score_outputs(_outputs(model, split.x)[0], task, split)
+    return score_outputs(model_outputs(model, split.x)[0], task, split)
 
 
 def score_outputs(outputs: NDArray[Any], task: Task, split: Split) -> tuple[float, float]:
@@ -64,7 +67,7 @@ def predict(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> ND
     """
     model = build(architecture)
     set_weights(model, architecture, weights)
-    return _outputs(model, x)[0]
+    return model_outputs(model, x)[0]
 
 
 def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
@@ -83,7 +86,7 @@ def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any])
     set_weights(model, architecture, weights)
     names = architecture.names
     every = keras.Model(model.input, [model.get_layer(name).output for name in names])
-    return {name: array.reshape(len(x), -1) for name, array in zip(names, _outputs(every, x), strict=True)}
+    return {name: array.reshape(len(x), -1) for name, array in zip(names, model_outputs(every, x), strict=True)}
 
 
 def activation_ranges(
@@ -107,6 +110,6 @@ def activation_ranges(
     if not names:
         return {}
     tensors = [tensor for name in names for tensor in (model.get_layer(name).input, model.get_layer(name).output)]
-    values = _outputs(keras.Model(model.input, tensors), x)
+    values = model_outputs(keras.Model(model.input, tensors), x)
     ranges = [tuple(float(q) for q in np.quantile(v, (clip_quantile, 1 - clip_quantile))) for v in values]
     return {name: ActivationRange(before, after) for name, before, after in zip(names, ranges[::2], ranges[1::2], strict=True)}  # type: ignore[arg-type]

@@ -31,6 +31,8 @@ PRUNED: Mapping[str, str | Unsupported] = {
     "conv2d": "kernel",
     "batch_norm": _CHANNELWISE,
     "layer_norm": _CHANNELWISE,
+    "concatenate": _NO_WEIGHTS,
+    "lookup": Unsupported("the entries of its table save no multiplication by being zero"),
     "matmul": Unsupported("both factors are activations"),
     "add": _NO_WEIGHTS,
     "activation": _NO_WEIGHTS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -98,6 +99,14 @@ class _FloatPow:
     def pow(self, base: Any, exponent: Any) -> Any:
         """Return ``base ** exponent`` in float32, for scalars or tensors of one shape and any numeric dtype."""
         return self._backend.pow(self._backend.cast_to_floatx(base), self._backend.cast_to_floatx(exponent))
+
+
+@contextmanager
+def quiet_serialization() -> Iterator[None]:
+    """Silence the warning of Keras about QKeras' quantizers, which stand where constraints are expected."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*keras.constraints.serialize")
+        yield
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from scipy.special import erf, expit
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.precision import Precision
 
+#: Constants of Klambauer et al., arXiv:1706.02515.
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
 
 def table(fn: str, inputs: Precision, outputs: Precision) -> NDArray[np.float64]:
     """Compute the values of an activation for every raw input pattern, rounded to the output grid.
@@ -37,8 +40,13 @@ def table(fn: str, inputs: Precision, outputs: Precision) -> NDArray[np.float64]
         "gelu": lambda: 0.5 * x * (1 + erf(x / np.sqrt(2))),
         "tanh": lambda: np.tanh(x),
         "sigmoid": lambda: expit(x),
+        "elu": lambda: np.where(x < 0, np.expm1(np.minimum(x, 0)), x),
+        "selu": lambda: SELU_SCALE * np.where(x < 0, SELU_ALPHA * np.expm1(np.minimum(x, 0)), x),
+        "swish": lambda: x * expit(x),
+        "softplus": lambda: np.logaddexp(x, 0),
+        "hard_sigmoid": lambda: np.clip(0.2 * x + 0.5, 0, 1),
     }
-    return outputs.quantize(functions[fn]())
+    return outputs.quantize(functions["leaky_relu" if slope else fn]())
 
 
 @dataclass(frozen=True)

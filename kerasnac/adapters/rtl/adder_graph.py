@@ -234,6 +234,10 @@ def _activation_luts(node: Node, incoming: Sequence[int], bits: int, weights: We
     return math.prod(node.output) * _table_luts(incoming[0], bits) if table else 0.0
 
 
+def _lookup_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
+    return math.prod(node.output) * _table_luts(node.layer["bits"], bits)
+
+
 def _softmax_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
     return math.prod(node.output) * (2 * _table_luts(incoming[0], bits) + bits**2)
 
@@ -255,6 +259,8 @@ EXPECTED_LUTS: Mapping[str, Callable[[Node, Sequence[int], int, Weights], float]
     "activation": _activation_luts,
     "softmax": _softmax_luts,
     "add": _FEW,
+    "concatenate": _WIRES,
+    "lookup": _lookup_luts,
     "pool": _FEW,
     "flatten": _WIRES,
     "reshape": _WIRES,

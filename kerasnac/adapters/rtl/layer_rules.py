@@ -15,7 +15,7 @@ from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, averaged
-from kerasnac.core.network.layers import Unsupported
+from kerasnac.core.network.layers import CONV1D, CONV2D, POOL, Unsupported, zeros_around
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 
@@ -92,12 +92,12 @@ def _dense(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variabl
 
 def _conv(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
     layer, rank = node.layer, x.ndim - 1
-    size, stride = layer["kernel"], layer["stride"]
+    kind = CONV1D if rank == 1 else CONV2D
+    sizes, strides = kind.sizes(layer, "kernel"), kind.sizes(layer, "stride")
     if layer["padding"] == "same":
-        missing = [max((-(-n // stride) - 1) * stride + size - n, 0) for n in x.shape[:-1]]
-        around = [*((m // 2, m - m // 2) for m in missing), (0, 0)]
+        around = [*zeros_around(x.shape[:-1], sizes, strides), (0, 0)]
         x = np.pad(x, around, constant_values=_constant(0.0))
-    patches = np.moveaxis(_windows(x, [size] * rank, stride), rank, -1)  # channels last, as in the kernel
+    patches = np.moveaxis(_windows(x, sizes, strides), rank, -1)  # channels last, as in the kernel
     rows = patches.reshape(*patches.shape[:rank], -1)
     return np.apply_along_axis(lambda row: _affine(tracer, node, row), -1, rows)
 
@@ -108,17 +108,17 @@ def _affine(tracer: Tracer, node: Node, x: Variables) -> Variables:
     return tracer.solver.multiply(x, kernel.reshape(-1, kernel.shape[-1])) + bias
 
 
-def _windows(x: Variables, sizes: Sequence[int], stride: int) -> Variables:
+def _windows(x: Variables, sizes: Sequence[int], strides: Sequence[int]) -> Variables:
     """Return the windows over all axes but the last: shape (*positions, channels) to (*moved, channels, *sizes)."""
     rank = x.ndim - 1
     windows = np.lib.stride_tricks.sliding_window_view(x, sizes, axis=tuple(range(rank)))
-    return windows[(slice(None, None, stride),) * rank]
+    return windows[tuple(slice(None, None, stride) for stride in strides)]
 
 
 def _pool(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
     size = node.layer["size"]
     sizes = [size] * (x.ndim - 1) if size else x.shape[:-1]
-    windows = _windows(x, sizes, size or 1)
+    windows = _windows(x, sizes, [POOL.stride(node.layer)] * len(sizes))
     values = da4ml().FixedVariableArray(windows.reshape(*windows.shape[: x.ndim], -1))
     if node.layer["op"] == "max":
         result = np.amax(values, axis=-1)._vars
@@ -134,6 +134,15 @@ def _matmul(tracer: Tracer, node: Node, grid: Precision, left: Variables, right:
 
 def _add(tracer: Tracer, node: Node, grid: Precision, left: Variables, right: Variables) -> Variables:
     return left + right
+
+
+def _concatenate(tracer: Tracer, node: Node, grid: Precision, left: Variables, right: Variables) -> Variables:
+    return np.concatenate([left, right], axis=-1)
+
+
+def _lookup(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    values = tracer.values[f"{node.name}/values"].astype(np.float64)
+    return _each(lambda v: _looked_up(v, values, grid), x)
 
 
 def _reshape(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
@@ -180,6 +189,8 @@ RULES: Mapping[str, Callable[..., Variables] | Unsupported] = {
     "pool": _pool,
     "matmul": _matmul,
     "add": _add,
+    "concatenate": _concatenate,
+    "lookup": _lookup,
     "flatten": _reshape,
     "reshape": _reshape,
     "activation": _activation,

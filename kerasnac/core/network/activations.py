@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,41 @@ class ActivationFn:
     reach: tuple[float, float] = (-math.inf, math.inf)
 
 
-ACTIVATIONS: Mapping[str, ActivationFn] = {
-    "none": ActivationFn("linear", table=False, signed=True),
-    "relu": ActivationFn("relu", table=False),
-    # A table, not quantized_relu(negative_slope=...): QKeras saturates that at slope * minimum, hls4ml at minimum.
-    "leaky_relu": ActivationFn("leaky_relu", slope=0.01, signed=True),
-    "gelu": ActivationFn("gelu", signed=True, reach=(-8.0, math.inf)),
-    "tanh": ActivationFn("tanh", signed=True, reach=(-8.0, 8.0)),
-    "sigmoid": ActivationFn("sigmoid", reach=(-8.0, 8.0)),
-}
+_SLOPED = re.compile(r"^leaky_relu\((0\.[0-9]{1,6})\)$")
+
+
+class _Activations(dict[str, ActivationFn]):
+    """The functions by name; ``leaky_relu(0.3)`` is one of any slope."""
+
+    def __missing__(self, name: str) -> ActivationFn:
+        match = _SLOPED.match(name) if isinstance(name, str) else None
+        if match is None or not 0 < float(match[1]) < 1:
+            raise KeyError(name)
+        return replace(self["leaky_relu"], slope=float(match[1]))
+
+
+ACTIVATIONS: Mapping[str, ActivationFn] = _Activations(
+    {
+        "none": ActivationFn("linear", table=False, signed=True),
+        "relu": ActivationFn("relu", table=False),
+        # A table, not quantized_relu(negative_slope=...): QKeras saturates that at slope * minimum, hls4ml at minimum.
+        "leaky_relu": ActivationFn("leaky_relu", slope=0.01, signed=True),
+        "gelu": ActivationFn("gelu", signed=True, reach=(-8.0, math.inf)),
+        "tanh": ActivationFn("tanh", signed=True, reach=(-8.0, 8.0)),
+        "sigmoid": ActivationFn("sigmoid", reach=(-8.0, 8.0)),
+        "elu": ActivationFn("elu", signed=True, reach=(-8.0, math.inf)),
+        "selu": ActivationFn("selu", signed=True, reach=(-9.0, math.inf)),
+        "swish": ActivationFn("swish", signed=True, reach=(-11.0, math.inf)),
+        "softplus": ActivationFn("softplus", reach=(-8.0, math.inf)),
+        "hard_sigmoid": ActivationFn("hard_sigmoid", reach=(-2.5, 2.5)),
+    }
+)
 
 
 def check_activation(name: str) -> str:
     """Return the name of an activation; refuse one that is not known."""
-    if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r:.60}: one of {', '.join(ACTIVATIONS)}")
+    try:
+        ACTIVATIONS[name]
+    except (KeyError, TypeError):  # a TypeError if it is not even a text
+        raise ValueError(f"unknown activation {name!r:.60}: one of {', '.join(ACTIVATIONS)}") from None
     return name

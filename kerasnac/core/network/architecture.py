@@ -124,6 +124,13 @@ class Architecture:
         """
         return cls.from_dict(json.loads(text))
 
+    @classmethod
+    def from_keras(cls, model: Any, samples: Any = None, **options: Any) -> Architecture:
+        """Read the layers of a Keras or QKeras model; arguments and errors as for :func:`kerasnac.from_keras`."""
+        from kerasnac import from_keras  # Keras is not known on this floor.
+
+        return from_keras(model, samples, **options).architecture
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Layer names, ``<kind>_<count>``: stable under the insertion of layers of other kinds.
@@ -215,6 +222,23 @@ class Architecture:
         return self.rewritten(
             lambda node: (replace(node.layer, params=tuple(p for p in node.layer.params if p[0] not in COMPRESSION_PARAMS)),)
         )
+
+    @property
+    def unquantized(self) -> Architecture:
+        """The network without number formats, and without the linear activations that are only there for them.
+
+        Raises:
+            ConfigError: If a layer is a table of values, which has no other form.
+        """
+
+        def without(node: Node) -> tuple[LayerSpec, ...]:
+            if node.layer.kind == "lookup":
+                raise ConfigError(f"{node.name}: a table of values is for quantized networks alone")
+            if node.layer.kind == "activation" and node.layer["fn"] == "none":
+                return ()
+            return (replace(node.layer, weight=None, bias=None, activation=None),)
+
+        return replace(self.rewritten(without), input=None)
 
     @property
     def sparsities(self) -> dict[str, float]:

@@ -116,6 +116,8 @@ SECOND_FACTORS: Mapping[str, Callable[[Node, Sequence[int], int], int] | Unsuppo
     "conv2d": _weight,
     "matmul": _activation,
     "add": _ADDS_ONLY,
+    "concatenate": _WIRES,
+    "lookup": Unsupported("it is a look-up table"),
     "pool": _ADDS_ONLY,
     "batch_norm": Unsupported("it is folded into the layer before it"),
     "layer_norm": Unsupported("the formula has no divisions"),

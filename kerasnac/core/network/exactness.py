@@ -16,6 +16,7 @@ import numpy as np
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layers import LayerSpec, Shape, Unsupported
+from kerasnac.core.network.parameters import MAX_TABLE_BITS
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
 from kerasnac.errors import ConversionError
@@ -32,6 +33,11 @@ PASSING_KINDS = ("flatten", "reshape")
 #: Kinds that are taken out before conversion, so that a network with them can become firmware.
 REMOVED_KINDS = ("batch_norm", "window")
 
+#: Kinds that float networks never have.
+QUANTIZED_ONLY: Mapping[str, Unsupported] = {
+    "lookup": Unsupported("its table is over a number format: it is for quantized networks alone"),
+}
+
 #: Kinds that the firmware never has.
 NOT_IN_FIRMWARE: Mapping[str, Unsupported] = {
     "batch_norm": Unsupported(
@@ -44,9 +50,6 @@ NOT_IN_FIRMWARE: Mapping[str, Unsupported] = {
         "hls4ml's layer norm differs from Keras in most outputs (0.2 to 0.8 equal); use norm batch, which is folded"
     ),
 }
-
-#: Widest input of a table activation or a softmax: 65,536 entries.
-MAX_TABLE_BITS = 16
 
 
 def check_exact(architecture: Architecture, weights: Weights) -> None:
@@ -193,6 +196,26 @@ def _add(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
     return _sum(node.name, low, high, max(grid.fractional for grid in inputs))
 
 
+def _concatenate(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """Return the narrowest format that holds all numbers of both inputs."""
+    signed = any(grid.signed for grid in inputs)
+    integer = max(grid.integer + (signed and not grid.signed) for grid in inputs)
+    joined = Precision(integer + max(grid.fractional for grid in inputs), integer, signed)
+    _check_width(node.name, joined)
+    return joined
+
+
+def _lookup(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """Return the format of a table's entries."""
+    (incoming,), out = inputs, node.layer.activation
+    if out is None:
+        raise ConversionError(f"{node.name}: its entries have no format")
+    if incoming.bits != node.layer["bits"]:
+        raise ConversionError(f"{node.name}: its table is for inputs of {node.layer['bits']} bits, they are {incoming}")
+    _check_width(node.name, out)
+    return out
+
+
 def _pool(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
     """Return the format of a maximum, that of its inputs, or of a mean of 2**k values: k more fractional bits, no rounding."""
     (incoming,) = inputs
@@ -255,7 +278,8 @@ def _activation(node: Node, inputs: Sequence[Precision], values: Weights) -> Pre
 
 def _check_table_input(node: Node, architecture: Architecture) -> None:
     """Refuse a layer that reads a table at an unrounded accumulator, which is on no grid that Keras knows of."""
-    looks_up = node.layer.kind == "softmax" or (node.layer.kind == "activation" and ACTIVATIONS[node.layer["fn"]].table)
+    layer = node.layer
+    looks_up = ACTIVATIONS[layer["fn"]].table if layer.kind == "activation" else layer.kind in ("softmax", "lookup")
     if not looks_up:
         return
     source = node.inputs[0]
@@ -298,6 +322,8 @@ OUTPUT_FORMATS: Mapping[str, _Rule | Unsupported] = {
     **dict.fromkeys(PASSING_KINDS, _same),
     "activation": _activation,
     "add": _add,
+    "concatenate": _concatenate,
+    "lookup": _lookup,
     "matmul": _matmul,
     "pool": _pool,
     "softmax": _softmax,

@@ -19,6 +19,7 @@ from kerasnac.core.network.parameters import (
     ConvParameters,
     DenseParameters,
     LayerNormParameters,
+    LookupParameters,
     MatMulParameters,
     NoParameters,
     OutputParameters,
@@ -215,6 +216,8 @@ class Dense(Kind):
 class Conv(Kind):
     """Convolution, channels last: ``filters``, ``kernel``, ``stride``, ``padding`` (valid or same).
 
+    Kernel and stride are one number for all axes, or a pair for rows and columns.
+
     Attributes:
         rank: 1 for (steps, channels), 2 for (rows, columns, channels).
     """
@@ -227,20 +230,48 @@ class Conv(Kind):
         if len(shape) != self.rank + 1:
             axes = "(steps, channels)" if self.rank == 1 else "(rows, columns, channels)"
             raise Infeasible(f"{spec.kind} needs a map {axes}, got shape {shape}")
-        kernel, stride, sizes = spec["kernel"], spec["stride"], shape[:-1]
+        kernel, stride, sizes = self.sizes(spec, "kernel"), self.sizes(spec, "stride"), shape[:-1]
         if spec["padding"] == "same":
-            return (*(-(-size // stride) for size in sizes), spec["filters"])
-        if kernel > min(sizes):
-            raise Infeasible(f"{_by([kernel] * self.rank)} kernel is larger than its {_by(sizes)} map")
-        return (*((size - kernel) // stride + 1 for size in sizes), spec["filters"])
+            return (*(-(-size // step) for size, step in zip(sizes, stride, strict=True)), spec["filters"])
+        if any(k > size for k, size in zip(kernel, sizes, strict=True)):
+            raise Infeasible(f"{_by(kernel)} kernel is larger than its {_by(sizes)} map")
+        return (*((n - k) // step + 1 for n, k, step in zip(sizes, kernel, stride, strict=True)), spec["filters"])
 
     def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
-        kernel, filters = spec["kernel"], spec["filters"]
-        return {"kernel": Weight((*[kernel] * self.rank, shape[-1], filters), prunable=True), "bias": Weight((filters,))}
+        filters = spec["filters"]
+        return {
+            "kernel": Weight((*self.sizes(spec, "kernel"), shape[-1], filters), prunable=True),
+            "bias": Weight((filters,)),
+        }
 
     def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
         *positions, filters = self.output_shape(spec, shape)
-        return Products(outputs=filters, inputs=shape[-1] * spec["kernel"] ** self.rank, positions=math.prod(positions))
+        return Products(
+            outputs=filters, inputs=shape[-1] * math.prod(self.sizes(spec, "kernel")), positions=math.prod(positions)
+        )
+
+    def sizes(self, spec: LayerSpec, name: Literal["kernel", "stride"]) -> Shape:
+        """Return a parameter for every axis of the map.
+
+        Raises:
+            ConfigError: If it is a pair and there is one axis.
+        """
+        value: int | Shape = spec[name]
+        if isinstance(value, tuple) and len(value) != self.rank:
+            raise ConfigError(f"{spec.kind}: {name} {_by(value)} is for two axes, there is one: give one number")
+        return value if isinstance(value, tuple) else (value,) * self.rank
+
+
+def zeros_around(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the zeros that padding ``same`` puts before and after a map, along every axis.
+
+    Args:
+        sizes: Size of the map.
+        kernel: Size of the kernel.
+        stride: Distance of two positions.
+    """
+    missing = (max((-(-n // step) - 1) * step + k - n, 0) for n, k, step in zip(sizes, kernel, stride, strict=True))
+    return tuple((m // 2, m - m // 2) for m in missing)
 
 
 class MatMul(Kind):
@@ -277,6 +308,18 @@ class Add(Kind):
         return shape
 
 
+class Concatenate(Kind):
+    """Channels of one tensor, then those of another of the same positions."""
+
+    reads = 2
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        (other,) = others
+        if shape[:-1] != other[:-1]:
+            raise Infeasible(f"cannot concatenate shapes {shape} and {other}: all axes but the last must be equal")
+        return (*shape[:-1], shape[-1] + other[-1])
+
+
 class BatchNorm(Kind):
     """Batch normalisation over the last axis; folded into the layer before it when quantized."""
 
@@ -306,6 +349,18 @@ class Activation(Kind):
     parameters = ActivationParameters
 
 
+class Lookup(Kind):
+    """Element-wise function as a table of its own values: one for each of the 2**``bits`` numbers of its input's format.
+
+    The entries are in the order of :meth:`kerasnac.core.network.precision.Precision.grid`.
+    """
+
+    parameters = LookupParameters
+
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
+        return {"values": Weight((2 ** spec["bits"],), trainable=False)}
+
+
 class Softmax(Kind):
     """Softmax over the last axis, inside a network (a classifier's own softmax is left to the host)."""
 
@@ -332,7 +387,10 @@ class Reshape(Kind):
 
 
 class Pool(Kind):
-    """Maximum or mean (``op``) over windows of ``size`` positions per axis, without overlap; 0 takes the whole map."""
+    """Maximum or mean (``op``) over windows of ``size`` positions per axis; 0 takes the whole map.
+
+    A window begins every ``stride`` positions; without one, where the window before it ends.
+    """
 
     parameters = PoolParameters
 
@@ -344,7 +402,11 @@ class Pool(Kind):
             return shape[-1:]
         if size > min(shape[:-1]):
             raise Infeasible(f"a pooling window of {size} is larger than its {_by(shape[:-1])} map")
-        return (*(axis // size for axis in shape[:-1]), shape[-1])
+        return (*((axis - size) // self.stride(spec) + 1 for axis in shape[:-1]), shape[-1])
+
+    def stride(self, spec: LayerSpec) -> int:
+        """Return the distance of two windows; 1 where there is one window."""
+        return int(dict(spec.params).get("stride", spec["size"]) or 1)
 
 
 class Window(Kind):
@@ -361,19 +423,23 @@ class Window(Kind):
         return (length, *shape[1:])
 
 
+CONV1D, CONV2D, POOL = Conv(1), Conv(2), Pool()
+
 KINDS: Mapping[str, Kind] = {
     "dense": Dense(),
-    "conv1d": Conv(1),
-    "conv2d": Conv(2),
+    "conv1d": CONV1D,
+    "conv2d": CONV2D,
     "matmul": MatMul(),
     "add": Add(),
+    "concatenate": Concatenate(),
     "batch_norm": BatchNorm(),
     "layer_norm": LayerNorm(),
     "activation": Activation(),
+    "lookup": Lookup(),
     "softmax": Softmax(),
     "flatten": Flatten(),
     "reshape": Reshape(),
-    "pool": Pool(),
+    "pool": POOL,
     "window": Window(),
 }
 

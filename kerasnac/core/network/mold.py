@@ -27,6 +27,8 @@ PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
     "layer_norm": "norm",
     "activation": "activation",
     "softmax": Unsupported("a mold has no softmax"),
+    "concatenate": Unsupported("a mold is a chain, and it reads two layers"),
+    "lookup": Unsupported("a mold has no tables but those of activations"),
     "matmul": Unsupported("a mold is a chain, and it reads two layers"),
     "add": Unsupported("a mold is a chain, and it reads two layers"),
 }

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any, Literal, Required
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,  # pydantic needs this one before Python 3.12
+    Required,
+)
 
 from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, TypeAdapter, with_config
-from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+from typing_extensions import TypedDict
 
 from kerasnac.core.checks import CHECKED, Size
 from kerasnac.core.network.activations import check_activation
+
+#: Widest input of a look-up table: 65,536 entries.
+MAX_TABLE_BITS = 16
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -42,8 +51,8 @@ class ConvParameters(KernelParameters):
     """Parameters of :class:`Conv`."""
 
     filters: Required[Size]
-    kernel: Required[Size]
-    stride: Required[Size]
+    kernel: Required[Size | tuple[Size, Size]]
+    stride: Required[Size | tuple[Size, Size]]
     padding: Required[Literal["valid", "same"]]
 
 
@@ -80,6 +89,14 @@ class PoolParameters(TypedDict):
 
     op: Literal["max", "mean"]
     size: NonNegativeInt
+    stride: NotRequired[Size]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class LookupParameters(TypedDict):
+    """Parameters of :class:`Lookup`."""
+
+    bits: Annotated[int, Field(ge=1, le=MAX_TABLE_BITS)]
 
 
 @with_config(ConfigDict(extra="forbid"))

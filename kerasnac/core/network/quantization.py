@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
 from kerasnac.core.network.layers import LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
@@ -171,6 +171,8 @@ QUANTIZED: Mapping[str, Callable[[Node, Sequence[int], _Given], _Chain] | Unsupp
     "softmax": _softmax,
     "matmul": _product,
     "add": _unchanged,
+    "concatenate": _unchanged,
+    **QUANTIZED_ONLY,
     "pool": _unchanged,
     "flatten": _unchanged,
     "reshape": _unchanged,

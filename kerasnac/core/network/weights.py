@@ -79,8 +79,8 @@ def quantized_weights(architecture: Architecture, weights: Weights) -> dict[str,
     """Return the weights that the firmware holds: every array rounded to its layer's format."""
     result = dict(weights)
     for name, layer in zip(architecture.names, architecture.layers, strict=True):
-        for part, grid in (("kernel", layer.weight), ("bias", layer.bias)):
-            if grid is not None:
+        for part, grid in (("kernel", layer.weight), ("bias", layer.bias), ("values", layer.activation)):
+            if grid is not None and f"{name}/{part}" in weights:
                 result[f"{name}/{part}"] = grid.quantize(weights[f"{name}/{part}"]).astype(np.float32)
     return result
 

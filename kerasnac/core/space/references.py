@@ -19,7 +19,10 @@ from pydantic import (
 from kerasnac.core.checks import Checked, cut, explained, shown
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.space.baselines import BASELINES, get
-from kerasnac.errors import ConfigError, Infeasible
+from kerasnac.errors import ConfigError, ConversionError, Infeasible, RunError
+
+#: Files of Keras models; their weights are left out.
+KERAS_FILES = (".keras", ".h5", ".hdf5")
 
 #: Trainable parameters that a network from outside may have.
 MOST_PARAMETERS = 10**8
@@ -32,6 +35,8 @@ def _architecture(value: Any) -> Architecture:
         ConfigError: If a layer of it is wrong or does not fit those before it, or there are too many parameters.
     """
     architecture = value if isinstance(value, Architecture) else Architecture.from_dict(value)
+    if architecture.quantized:  # It is trained like a candidate, which gets formats later.
+        architecture = architecture.unquantized
     try:
         parameters = architecture.parameters
     except Infeasible as reason:
@@ -44,8 +49,8 @@ def _architecture(value: Any) -> Architecture:
 class Reference(Checked):
     """An architecture with a name.
 
-    Validated from the name of a baseline, the path of a JSON file or of a saved model's folder (relative to the
-    folder in the validation context), an :class:`Architecture`, or a mapping with ``name`` and ``architecture``.
+    Validated from the name of a baseline, the path of a JSON file, of a saved model's folder or of a Keras model (relative
+    to the folder in the validation context), an :class:`Architecture`, or a mapping with ``name`` and ``architecture``.
 
     Attributes:
         name: For tables and plots.
@@ -88,7 +93,12 @@ def _baseline(name: str) -> Reference | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a file with an architecture's JSON or a saved model's, or the folder of a saved model."""
+    """Read a file with an architecture's JSON or a saved model's, the folder of a saved model, or a Keras model."""
+    if path.suffix in KERAS_FILES or (path / "saved_model.pb").is_file():
+        try:  # Any format of the input will do: it is left out again.
+            return {"name": path.stem, "architecture": _architecture(Architecture.from_keras(path, input_grid="ap_fixed<8,4>"))}
+        except (ConversionError, RunError) as error:
+            raise ConfigError(f"{path}: {error}") from error
     file = path
     try:
         file = path / "model.json" if path.is_dir() else path

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters.hls4ml.backends import check_options, require_packages
 from kerasnac.adapters.hls4ml.conversion import SOFTMAX_OUTPUT, check_convertible, convert
 from kerasnac.adapters.hls4ml.csim import INTERFACE, compile_project, emulate, interface
+from kerasnac.adapters.keras.foreign.model import ForeignModel, opened, read_model
 from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.programs import Limits
 from kerasnac.core.data.dataset import Split, Task
@@ -33,7 +34,7 @@ from kerasnac.stages.firmware.folder import REPORT, SOFTMAX, check_free, write_m
 from kerasnac.stages.firmware.graph_check import check_graph
 from kerasnac.stages.firmware.layer_differences import first_difference
 from kerasnac.stages.firmware.manifest import MANIFEST, write_manifest
-from kerasnac.stages.firmware.result import Emulation, Firmware, SoftmaxCheck, TaskMetric
+from kerasnac.stages.firmware.result import Emulation, Firmware, Original, SoftmaxCheck, TaskMetric
 from kerasnac.stages.firmware.summary import summary
 
 #: Widest input of an exact softmax; its table has two to the power of that many entries.
@@ -41,11 +42,13 @@ LOGIT_BITS = 12
 
 
 def make_firmware(
-    trained: Trained,
-    split: Split,
-    task: Task,
+    model: Trained | Any,
+    samples: Split | tuple[Any, Any] | NDArray[Any],
+    task: Task | None = None,
     *,
     folder: Path | str,
+    input_grid: Precision | str | None = None,
+    float_bits: int | None = None,
     options: HlsOptions | None = None,
     exact: bool = True,
     softmax: SoftmaxMode = "host",
@@ -56,9 +59,13 @@ def make_firmware(
     """Convert a network, compile its C++ emulation and compare every output with Keras.
 
     Args:
-        trained: A quantized network.
-        split: Samples to compare on, at least 1,000 to mean something; values off the input grid are put on it.
-        task: Scores the outputs.
+        model: A quantized network; or a QKeras model of your own, or its file, as :func:`kerasnac.from_keras` reads it. The
+            outputs of your model itself are then compared as well.
+        samples: Samples to compare on, at least 1,000 to mean something: an array ``x``, or ``(x, y)`` with labels; values
+            off the input grid are put on it.
+        task: Scores the outputs; None if there are no labels.
+        input_grid: Format of the input of a model of your own, unless the model has one; by default fitted to the samples.
+        float_bits: Width to round weights to that a quantized model of your own has in floating point; by default refused.
         folder: The hls4ml project with all that goes with it; see :mod:`kerasnac.stages.firmware.folder`. A folder that is
             already there is replaced, once all has succeeded.
         options: What the project is for.
@@ -81,17 +88,22 @@ def make_firmware(
     """
     folder = Path(folder).resolve()
     check_free(folder, (MANIFEST, REPORT, INTERFACE), "firmware")
+    if isinstance(samples, tuple):
+        samples = Split(*(np.asarray(array) for array in samples))
     recipe = _Recipe(HlsOptions.of(options, **single), softmax, adder_graph or AdderGraphSettings(), limits or Limits())
-    job = _checked(trained, split, task, recipe)
+    foreign = None if isinstance(model, Trained) else _read(model, _inputs(samples), input_grid, float_bits)
+    job = _checked(model if foreign is None else foreign.trained(), *_labelled(samples, task, foreign), recipe, foreign)
     require_packages(recipe.options)
     require_compiling(recipe.options, recipe.limits)
     keras = predict(job.network.architecture, job.network.weights, job.x)
+    if foreign is not None:
+        foreign.check(job.x)
     with new_folder(folder) as project, _kept_on_failure(project, folder):
         firmware = _made(job, keras, project, folder)
         _write_files(firmware, job, keras, project)
         if exact and firmware.disagreements:
             raise ConversionError(
-                f"{trained.name}: {'; '.join(firmware.disagreements)}; please report it, all its formats should be exact"
+                f"{job.trained.name}: {'; '.join(firmware.disagreements)}; please report it, all its formats should be exact"
             )
     return firmware
 
@@ -145,32 +157,64 @@ class _Job:
         network: The network of the firmware.
         output: Format of its outputs.
         x: Samples on its input grid, shape (samples, ...), float32.
-        y: Their labels.
+        y: Their labels; None if there are none.
         inputs: How many samples were not on the grid.
         task: Scores the outputs.
         recipe: How firmware is made.
+        foreign: The model that the network was read from, if it is somebody else's.
     """
 
     trained: Trained
     network: Trained
     output: Precision
     x: NDArray[np.float32]
-    y: NDArray[Any]
+    y: NDArray[Any] | None
     inputs: InputCheck
     task: Task
     recipe: _Recipe
+    foreign: ForeignModel | None = None
 
 
-def _checked(trained: Trained, split: Split, task: Task, recipe: _Recipe) -> _Job:
+def _read(model: Any, x: NDArray[Any], input_grid: Precision | str | None, float_bits: int | None) -> ForeignModel:
+    if isinstance(model, ForeignModel):
+        return model
+    return read_model(opened(model), samples=x, input_grid=input_grid, float_bits=float_bits)
+
+
+def _inputs(samples: Split | NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(samples.x if isinstance(samples, Split) else samples)
+
+
+def _labelled(
+    samples: Split | NDArray[Any], task: Task | None, foreign: ForeignModel | None
+) -> tuple[NDArray[Any], NDArray[Any] | None, Task]:
+    """Return samples, their labels if there is a task for them, and a task."""
+    if task is not None:
+        if not isinstance(samples, Split):
+            raise DataError("a task scores labels, and the samples have none: give (x, y), or leave the task out")
+        return np.asarray(samples.x), samples.y, task
+    outputs = foreign.architecture.output_shape[-1] if foreign else 1
+    # Classes, if anything says so: it decides what is compared, and there is nothing to score.
+    return _inputs(samples), None, Task("classification" if foreign and foreign.host == "softmax" else "regression", outputs)
+
+
+def _checked(
+    trained: Trained,
+    samples: NDArray[Any],
+    labels: NDArray[Any] | None,
+    task: Task,
+    recipe: _Recipe,
+    foreign: ForeignModel | None,
+) -> _Job:
     """Check all that can be wrong with what :func:`make_firmware` is given, without any tool."""
     softmax = recipe.softmax
-    if len(split) == 0 or split.x.shape[1:] != trained.architecture.input_shape or split.x.dtype.kind not in "biuf":
+    if len(samples) == 0 or samples.shape[1:] != trained.architecture.input_shape or samples.dtype.kind not in "biuf":
         raise DataError(
-            f"samples of shape {split.x.shape} of {split.x.dtype} do not fit {trained.name}, whose input is "
+            f"samples of shape {samples.shape} of {samples.dtype} do not fit {trained.name}, whose input is "
             f"{trained.architecture.input_shape}"
         )
-    if len(split.y) != len(split):
-        raise DataError(f"{len(split)} samples have {len(split.y)} labels: every sample needs one")
+    if labels is not None and len(labels) != len(samples):
+        raise DataError(f"{len(samples)} samples have {len(labels)} labels: every sample needs one")
     if softmax not in get_args(SoftmaxMode):
         raise ConfigError(f"softmax is {softmax!r}; there are {', '.join(get_args(SoftmaxMode))}")
     check_softmax(softmax, task)
@@ -179,8 +223,8 @@ def _checked(trained: Trained, split: Split, task: Task, recipe: _Recipe) -> _Jo
     architecture = network.architecture
     formats = check_convertible(network, recipe.options)
     assert architecture.input is not None  # check_convertible has refused a float network
-    x, inputs = on_grid(split.x[:, trained.architecture.window], architecture.input)
-    return _Job(trained, network, formats[architecture.names[-1]], x, split.y, inputs, task, recipe)
+    x, inputs = on_grid(samples[:, trained.architecture.window], architecture.input)
+    return _Job(trained, network, formats[architecture.names[-1]], x, labels, inputs, task, recipe, foreign)
 
 
 def _made(job: _Job, keras: NDArray[np.float32], project: Path, folder: Path) -> Firmware:
@@ -198,13 +242,26 @@ def _made(job: _Job, keras: NDArray[np.float32], project: Path, folder: Path) ->
     softmax = SoftmaxCheck(recipe.softmax, _softmax_agreement(job, project, outputs, keras, steps))
     with steps("adder graph"):
         graph = check_graph(job.network, job.x, keras, recipe.adder_graph, board_of(recipe.options))
+    made = (job.trained, folder, recipe.options, job.inputs, emulation, graph, _metric(job, outputs, keras), softmax)
+    return Firmware(*made, steps.seconds, _original(job, keras if outputs is None else outputs))
+
+
+def _metric(job: _Job, outputs: NDArray[np.float32] | None, keras: NDArray[np.float32]) -> TaskMetric | None:
+    """Return the metric of the task for the outputs of the emulation and of Keras; None without labels."""
+    if job.y is None:
+        return None
     task = job.task
-    metric = TaskMetric(
-        f"{task.metric} [{task.unit}]" if task.unit else task.metric,
-        None if outputs is None else task.score(outputs, job.y),
-        task.score(keras, job.y),
-    )
-    return Firmware(job.trained, folder, recipe.options, job.inputs, emulation, graph, metric, softmax, steps.seconds)
+    name = f"{task.metric} [{task.unit}]" if task.unit else task.metric
+    return TaskMetric(name, None if outputs is None else task.score(outputs, job.y), task.score(keras, job.y))
+
+
+def _original(job: _Job, outputs: NDArray[np.float32]) -> Original | None:
+    """Compare the model of somebody else itself with the firmware."""
+    if job.foreign is None:
+        return None
+    theirs = job.foreign.outputs(job.x).reshape(len(job.x), -1)
+    comparison = compare(outputs, theirs, job.output, classes=job.task.kind == "classification")
+    return Original(job.foreign.model.name, comparison, job.foreign.layers, job.foreign.host, job.foreign.rounded)
 
 
 def _emulated(job: _Job, project: Path, steps: Stopwatch, *, softmax: bool = False) -> NDArray[np.float32] | None:

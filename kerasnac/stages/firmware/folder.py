@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.hls4ml import csim, standalone
 from kerasnac.adapters.keras.build import save_keras
+from kerasnac.adapters.keras.foreign.files import is_model_file, load_model_file
+from kerasnac.adapters.keras.foreign.model import ForeignModel, read_model
+from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.store.files import read_object, write_json
 from kerasnac.core.store.versions import versions
@@ -67,15 +70,36 @@ def write_scripts(project: Path) -> None:
     shutil.copy(standalone.__file__, project / "validate.py")
 
 
-def load_model(folder: Path | str) -> Trained:
-    """Read the network in a folder of :meth:`Trained.save`, or in a firmware folder.
+def load_any(
+    path: Path | str,
+    samples: NDArray[Any] | None = None,
+    *,
+    input_grid: Precision | str | None = None,
+    float_bits: int | None = None,
+) -> Trained | ForeignModel:
+    """Read the network in a folder of :meth:`Trained.save`, in a firmware folder, or in a file of a Keras model.
+
+    Args:
+        path: The folder, or the file.
+        samples: For a Keras model, see :func:`kerasnac.from_keras`.
+        input_grid: The same.
+        float_bits: The same.
 
     Raises:
         RunError: If there is none.
+        ConversionError: If a layer of a Keras model cannot be read.
     """
-    folder = Path(folder)
-    inside = folder / MODEL
-    return Trained.load(inside if inside.is_dir() else folder)
+    path = Path(path)
+    if is_model_file(path):
+        return read_model(load_model_file(path), samples=samples, input_grid=input_grid, float_bits=float_bits)
+    inside = path / MODEL
+    return Trained.load(inside if inside.is_dir() else path)
+
+
+def load_model(path: Path | str, samples: NDArray[Any] | None = None, *, input_grid: Precision | str | None = None) -> Trained:
+    """Read a network as :func:`load_any` does, a Keras model as a trained network, too."""
+    found = load_any(path, samples, input_grid=input_grid)
+    return found if isinstance(found, Trained) else found.trained()
 
 
 def check_free(folder: Path, own: Iterable[str], content: str) -> None:

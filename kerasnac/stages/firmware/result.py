@@ -59,6 +59,38 @@ class TaskMetric:
 
 
 @dataclass(frozen=True)
+class Original:
+    """A Keras model of somebody else, from which the network was read.
+
+    Attributes:
+        name: Name of the model.
+        comparison: Its own outputs against the firmware's, or against those of the network that was read without emulation.
+        layers: Name of its layer for each of the network.
+        host: The activation at its end that is left to the host: softmax, sigmoid, or nothing.
+        rounded: Its weights in floating point, which the network has rounded.
+    """
+
+    name: str
+    comparison: Comparison
+    layers: Mapping[str, str]
+    host: str
+    rounded: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return it as text."""
+        names: dict[str, list[str]] = {}
+        for ours, theirs in self.layers.items():
+            names.setdefault(theirs, []).append(ours)
+        host = f", before the {self.host} at its end, which is left to the host" if self.host else ""
+        rounded = [f"rounded, which it has in floating point: {', '.join(self.rounded)}"] if self.rounded else []
+        return [
+            f"the Keras model {self.name} itself{host}: {self.comparison.verdict}",
+            "its layers: " + ", ".join(f"{theirs} = {'+'.join(ours)}" for theirs, ours in names.items()),
+            *rounded,
+        ]
+
+
+@dataclass(frozen=True)
 class SoftmaxCheck:
     """The softmax of a classifier.
 
@@ -93,9 +125,10 @@ class Firmware:
         inputs: The samples as they were given, against the input's grid.
         emulation: The emulation of the project against Keras.
         adder_graph: The adder graph of the network against Keras, and its costs.
-        metric: Task metric of both on these samples.
+        metric: Task metric of both on these samples; None without labels.
         softmax: Who computes the softmax, and how well.
         seconds: Wall time of each step.
+        original: The Keras model that the network was read from, if it is somebody else's.
     """
 
     trained: InstanceOf[Trained]
@@ -104,9 +137,10 @@ class Firmware:
     inputs: InputCheck
     emulation: Emulation
     adder_graph: GraphCheck
-    metric: TaskMetric
+    metric: TaskMetric | None
     softmax: SoftmaxCheck
     seconds: Mapping[str, float]
+    original: Original | None = None
 
     @property
     def comparison(self) -> Comparison | None:
@@ -168,7 +202,10 @@ class Firmware:
         else:
             lines.append(f"C++ emulation against QKeras, {self.samples} samples:")
             lines += [f"  {line}" for line in self.comparison.lines()]
-            lines.append(f"  {self.metric.name}: firmware {self.metric.firmware:.6g}, Keras {self.metric.keras:.6g}")
+            if self.metric is not None:
+                lines.append(f"  {self.metric.name}: firmware {self.metric.firmware:.6g}, Keras {self.metric.keras:.6g}")
+        if self.original is not None:
+            lines += self.original.lines()
         lines.append(str(self.inputs))
         if self.emulation.first_layer is not None:
             lines.append(str(self.emulation.first_layer))

@@ -184,8 +184,8 @@ def test_convolutions_that_keep_the_map_are_passed_by() -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind, part in PARTS.items() if not isinstance(part, str)])
 def test_kinds_without_a_mold_say_so(kind: str) -> None:
-    params: dict[str, Any] = {"reshape": {"shape": (2, 2)}, "matmul": {"transpose": False}}.get(kind, {})
-    inputs = (-1, -1) if kind in ("matmul", "add") else (-1,)
+    params: dict[str, Any] = {"reshape": {"shape": (2, 2)}, "matmul": {"transpose": False}, "lookup": {"bits": 4}}.get(kind, {})
+    inputs = (-1, -1) if kind in ("matmul", "add", "concatenate") else (-1,)
     shape = (4, 4) if kind == "matmul" else (4,)
     net = Architecture(shape, (LayerSpec.of(kind, inputs=inputs, **params),))
     with pytest.raises(NoMold, match=f"{kind}_0: a mold"):

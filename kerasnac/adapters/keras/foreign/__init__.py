@@ -1,0 +1,1 @@
+"""Keras and QKeras models that others have built, as networks of ours."""

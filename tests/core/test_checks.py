@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
-from typing import Any, Required, get_args, get_origin, get_type_hints
+from typing import Any, NotRequired, Required, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -149,7 +149,7 @@ def test_blocks(tag: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers(kind: str) -> None:
     good = {"units": 2, "filters": 2, "kernel": 1, "stride": 1, "padding": "same", "transpose": True, "axes": "all"}
-    good |= {"fn": "relu", "shape": [2], "op": "max", "size": 2, "start": 0, "length": 1}
+    good |= {"fn": "relu", "shape": [2], "op": "max", "size": 2, "start": 0, "length": 1, "bits": 4}
     hints = get_type_hints(KINDS[kind].parameters, include_extras=True)
     layer: dict[str, Any] = {"kind": kind} | {name: value for name, value in good.items() if name in hints}
     layer["inputs"] = [-1] * KINDS[kind].reads
@@ -159,7 +159,9 @@ def test_layers(kind: str) -> None:
             message = refused(lambda data=layer | {name: value}: LayerSpec.from_dict(data))  # type: ignore[misc]
             assert message or name not in ("unheard_of", "kind", "weight_precision")
         if get_origin(hints.get(name)) is Required or (
-            name in hints and name not in ("weight_bits", "sparsity", "activation_bits")
+            name in hints
+            and name not in ("weight_bits", "sparsity", "activation_bits")
+            and get_origin(hints[name]) is not NotRequired
         ):
             assert refused(lambda name=name: LayerSpec.from_dict({k: v for k, v in layer.items() if k != name}))  # type: ignore[misc]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,7 +95,7 @@ def _baseline(name: str) -> Reference | None:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read a file with an architecture's JSON or a saved model's, the folder of a saved model, or a Keras model."""
-    if path.suffix in KERAS_FILES or (path / "saved_model.pb").is_file():
+    if path.suffix in KERAS_FILES or os.path.isfile(path / "saved_model.pb"):  # pathlib raises for names that are too long
         try:  # Any format of the input will do: it is left out again.
             return {"name": path.stem, "architecture": _architecture(Architecture.from_keras(path, input_grid="ap_fixed<8,4>"))}
         except (ConversionError, RunError) as error:

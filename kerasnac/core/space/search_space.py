@@ -21,7 +21,7 @@ from kerasnac.core.network.exactness import KERNEL_KINDS, unsupported_reason
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape, kind_of
 from kerasnac.core.network.training import Training
 from kerasnac.core.space.blocks import AnyBlock, Block, Choice, Picks
-from kerasnac.core.space.blocks.base import Kernel, Values, as_tuple, flattened
+from kerasnac.core.space.blocks.base import Kernel, Values, as_tuple, flattened, layers_of
 from kerasnac.errors import Infeasible, SpaceError
 
 Genome = tuple[int, ...]
@@ -258,7 +258,7 @@ class SearchSpace(Checked):
 
         for i, block in enumerate(self.expanded):
             try:
-                yield from map(placed, block.layers(Picks(look_up).within(i), shapes[-1]))
+                yield from map(placed, layers_of(block, Picks(look_up).within(i), shapes[-1]))
             except Infeasible as reason:
                 raise Infeasible(f"block {i} ({block.block}): {reason}") from None
         yield from map(placed, flattened(shapes[-1]))

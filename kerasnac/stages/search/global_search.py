@@ -217,7 +217,7 @@ class _Search:
 
 
 def _estimators(data: Development, settings: SearchSettings, *, seed: int) -> list[Any]:
-    objectives, budgets = resolve(settings.objectives, settings.budgets, data.task)
+    objectives, budgets = resolve(settings.objectives, settings.budgets, data.task, settings.foreign_costs)
     if unknown := set(by_metric(settings.reference_point, data.task)) - {o.metric for o in objectives}:
         raise ConfigError(f"reference_point: {sorted(unknown)[0]!r} is not an objective")
     return estimators(settings, (o.metric for o in (*objectives, *budgets)), seed=seed)

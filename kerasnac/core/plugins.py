@@ -54,9 +54,6 @@ class Origin:
     distribution: str
     version: str
 
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name} of {self.distribution or self.module} ({self.version})"
-
     def to_dict(self) -> dict[str, str]:
         """Return the fields, JSON-ready."""
         return asdict(self)
@@ -98,25 +95,20 @@ class Kind(Generic[T]):
             raise PluginError(f"{where}: it is {kind}, and not {self.expected}")
         return part  # type: ignore[no-any-return]
 
-    def origin(self, name: str) -> Origin | None:
-        """Return where the part of a name comes from; None if it is a built-in one.
+    def origin(self, name: str, part: Any) -> Origin:
+        """Return where a part of others comes from.
 
-        Raises:
-            PluginError: As :meth:`foreign`.
+        Args:
+            name: Its name in the run file.
+            part: The class or function.
         """
-        if self.foreign(name) is None:
-            return None
-        if ":" not in name:
-            point = self._entry_point(name)
-            assert point is not None
+        module, file = part.__module__, source_of(part)
+        for point in [] if ":" in name else self._points(name):
             return Origin(self.word, name, point.module, *_distribution(point))
-        module = name.rpartition(":")[0]
-        if module.endswith(".py"):
-            return Origin(self.word, name, module, "", _hash(Path(module)))
         for distribution in metadata.packages_distributions().get(module.partition(".")[0], ()):
             return Origin(self.word, name, module, distribution, metadata.version(distribution))
-        file = getattr(sys.modules[module], "__file__", None)
-        return Origin(self.word, name, module, "", _hash(Path(file)) if file else "")
+        version = f"sha256 {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}" if file else "no version"
+        return Origin(self.word, name, str(file) if module.startswith(_FILE) else module, "", version)
 
     def names(self) -> list[str]:
         """Return the names of all parts that are built in or installed."""
@@ -124,10 +116,10 @@ class Kind(Generic[T]):
 
     def _entry_point(self, name: str) -> metadata.EntryPoint | None:
         """Return the one entry point of a name; None if the part is built in."""
-        points = [point for point in _entry_points(self.group, tuple(sys.path)) if point.name == name]
+        points = self._points(name)
         if not points and name not in self.builtin:
             _entry_points.cache_clear()  # The package may have been installed a minute ago, from a notebook.
-            points = [point for point in _entry_points(self.group, tuple(sys.path)) if point.name == name]
+            points = self._points(name)
         owners = [*["kerasnac"] * (name in self.builtin), *sorted(_distribution(point)[0] for point in points)]
         if len(owners) > 1:
             other = points[0].value
@@ -142,6 +134,9 @@ class Kind(Generic[T]):
             )
         return points[0] if points else None
 
+    def _points(self, name: str) -> list[metadata.EntryPoint]:
+        return [point for point in _entry_points(self.group, tuple(sys.path)) if point.name == name]
+
     def _attribute(self, reference: str, where: str) -> Any:
         place, _, path = reference.rpartition(":")
         module = _module(place, where)
@@ -149,8 +144,8 @@ class Kind(Generic[T]):
             return reduce(getattr, path.split("."), module)
         except AttributeError:
             others = [name for name, value in vars(module).items() if not name.startswith("_") and self._fits(value)]
-            has = f"it has {', '.join(others)}" if others else f"nor any {self.word}"
-            raise PluginError(f"{where}: {place} has no {path or 'name after the colon'}; {has}") from None
+            has = f"; it has {', '.join(others)}" if others else f", nor any {self.word}"
+            raise PluginError(f"{where}: {place} has no {path or 'name after the colon'}{has}") from None
 
     def _fits(self, value: Any) -> bool:
         return not getattr(value, "__module__", "").startswith("kerasnac") and self.fits(value)
@@ -266,7 +261,3 @@ def _file(path: Path, where: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _hash(file: Path) -> str:
-    return f"sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"

@@ -143,9 +143,8 @@ class NamedEstimator:
     @property
     def key(self) -> str:
         """Hash of its name and settings."""
-        name = self.source.rpartition("/")[2]  # A Python file can be moved.
         with guarded(f"estimator {self.source}: the JSON of its settings", type(self.model)):
-            return content_key("estimator", source=name, settings=dict(self.model.settings))
+            return content_key("estimator", source=self.source, settings=dict(self.model.settings))
 
     def check(self, space: SearchSpace) -> None:
         """Make the model, so that one that cannot be made is refused before anything is estimated."""

@@ -90,6 +90,7 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
             or an estimator does not know what the space holds.
         ConfigError: If an objective or a budget is unknown, the training is not for this task, or trained weights are
             asked for that there will not be.
+        PluginError: If a block or a source of costs of others does not do its work.
         DataError: If there are fewer samples than folds.
         EnvironmentProblem: If the package of an estimator is missing.
     """
@@ -109,6 +110,7 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
         except Infeasible as reason:
             raise SpaceError(f"the space has no network: {reason}") from None
         raise SpaceError("the space has no choices: give at least one key a list of values")
+    space.probe()
     _seeds(space, settings)
     for estimator in _estimators(data, settings, seed=0):
         estimator.check(space)

@@ -200,7 +200,7 @@ def layers_of(block: Block, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
             if not isinstance(layer, LayerSpec):
                 raise PluginError(f"{where} yields {shown(layer)}: make layers by LayerSpec.of(kind, ...)")
             if min(layer.inputs) < -1 - count:
-                raise PluginError(f"{where} yields a {layer.kind} as layer {count} that reads more than the block's one input")
+                raise PluginError(f"{where}: layer {count} ({layer.kind}) reads more than the block's one input")
             if layer.weight or layer.bias or layer.activation:
                 raise PluginError(f"{where} yields a {layer.kind} with number formats: those come later")
             yield layer

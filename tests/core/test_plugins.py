@@ -325,7 +325,10 @@ class Costs(kn.CostModel):
     [
         ("metrics = ()", "return {}", r"give its class the names of its costs, metrics = "),
         ("metrics = 'energy'", "return {}", r"give its class the names of its costs"),
-        ("metrics = ('bops',)", "return {}", r"'bops' is a metric of kerasnac: give its own another name"),
+        ("metrics = ('bops',)", "return {}", r"'bops' cannot be the name of a cost, or is that of another one"),
+        ("metrics = ('status',)", "return {}", r"'status' cannot be the name of a cost"),
+        ("metrics = ('a b',)", "return {}", r"'a b' cannot be the name of a cost"),
+        ("metrics = ('a', 'a')", "return {}", r"'a' cannot be the name of a cost, or is that of another one"),
         ("def __init__(self, a): pass", "return {}", r"Costs fails: TypeError"),
         ("settings = {'a': set()}", "return {}", r"the JSON of its settings fails: TypeError"),
         ("", "return 1 / 0", r"costs\(\) of \[dense-2\] fails: ZeroDivisionError: division by zero \(costs.py:8\)"),
@@ -357,6 +360,16 @@ def test_a_network_without_costs_has_a_reason(tmp_path: Path, vector_classes: An
     path.write_text(COSTS.replace("{0}", "").replace("{1}", "raise Infeasible('too deep')"))
     assert _estimates(path, vector_classes) == ["too deep"]
     assert SearchSettings(estimators=(f"{path}:Costs", "rule4ml")).foreign_costs == ("energy", "area")
+
+
+def test_a_cost_has_one_source_and_is_no_task_metric(tmp_path: Path, mlp_space: SearchSpace, vector_classes: Any) -> None:
+    paths = [tmp_path / "costs.py", tmp_path / "others.py"]
+    for path in paths:
+        path.write_text(COSTS.replace("{0}", "metrics = ('accuracy',)").replace("{1}", "return {'accuracy': 1}"))
+    with pytest.raises(ConfigError, match="two of them record 'accuracy'"):
+        SearchSettings(estimators=tuple(f"{path}:Costs" for path in paths))
+    with pytest.raises(ConfigError, match="'accuracy' is the metric of the task: give the cost another name"):
+        check_search(mlp_space, vector_classes.development, SearchSettings(estimators=(f"{paths[0]}:Costs",)))
 
 
 def test_workers_import_a_source_of_costs_by_its_name(tmp_path: Path, vector_classes: Any, workers: Any) -> None:

@@ -40,6 +40,13 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+#: Names that mean something else in tables, objectives and rules of selection.
+TAKEN = (
+    *("metric", "cost", "loss", "front", "best", "knee", "within", "index", "generation", "id", "reference", "status"),
+    *("architecture", "reason", "seconds", "epochs", "data_fraction", "folds"),
+)
+
+
 class Estimator(Protocol):
     """Source of the costs of a whole generation at once; made from its settings, and picklable."""
 
@@ -130,8 +137,10 @@ class NamedEstimator:
         metrics = getattr(kind, "metrics", ())
         if not isinstance(metrics, tuple) or not metrics or not all(isinstance(name, str) for name in metrics):
             raise PluginError(f'estimator {self.source}: give its class the names of its costs, metrics = ("energy",)')
-        if known := {*metrics} & {metric for recorded in SOURCES.values() for metric in recorded}:
-            raise PluginError(f"estimator {self.source}: {min(known)!r} is a metric of kerasnac: give its own another name")
+        ours = {metric for recorded in SOURCES.values() for metric in recorded}
+        for name in metrics:
+            if not name.isidentifier() or name.endswith("_spread") or name in (*ours, *TAKEN) or metrics.count(name) > 1:
+                raise PluginError(f"estimator {self.source}: {name!r} cannot be the name of a cost, or is that of another one")
         with guarded(f"estimator {self.source}", kind):
             return kind()
 

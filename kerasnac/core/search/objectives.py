@@ -59,8 +59,10 @@ def resolve(
         foreign_costs: Further costs, of estimators that do not come with kerasnac.
 
     Raises:
-        ConfigError: If a name is not a metric of this task.
+        ConfigError: If a name is not a metric of this task, or is that of a foreign cost as well.
     """
+    if task.metric in foreign_costs:
+        raise ConfigError(f"estimator: {task.metric!r} is the metric of the task: give the cost another name")
     senses: dict[str, Sense] = {task.metric: task.sense, **dict.fromkeys((*COSTS, *foreign_costs), "min")}
 
     def named(name: str, budget: float | None = None) -> Objective:

@@ -161,6 +161,13 @@ class SearchSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _costs_have_names_of_their_own(self) -> SearchSettings:
+        names = self.foreign_costs
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"estimators: two of them record {twice[0]!r}: name one of them, or rename the cost")
+        return self
+
+    @model_validator(mode="after")
     def _mode_has_its_settings(self) -> SearchSettings:
         if self.halving and self.mode == "steady":
             raise ValueError("halving: it compares the candidates of a generation; leave it out, or use mode: generational")

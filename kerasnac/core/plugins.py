@@ -148,7 +148,7 @@ class Kind(Generic[T]):
             raise PluginError(f"{where}: {place} has no {path or 'name after the colon'}{has}") from None
 
     def _fits(self, value: Any) -> bool:
-        return not getattr(value, "__module__", "").startswith("kerasnac") and self.fits(value)
+        return str(getattr(value, "__module__", "")).partition(".")[0] != "kerasnac" and self.fits(value)
 
 
 def part_name(name: str, info: ValidationInfo) -> str:

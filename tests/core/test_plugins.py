@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kerasnac import Architecture, LayerSpec, blocks
-from kerasnac.core.hardware.estimators import ESTIMATOR, CostModel
+from kerasnac.core.hardware.estimators import ESTIMATOR, CostModel, NamedEstimator
 from kerasnac.core.plugins import Kind, Origin, name_of
 from kerasnac.core.settings import SearchSettings
 from kerasnac.core.settings.yaml_files import dump, load_space
@@ -19,6 +22,7 @@ from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.datasets import DATASET, load
 from kerasnac.errors import ConfigError, DataError, PluginError
 from kerasnac.stages.run.parts import parts_of_search
+from kerasnac.stages.search.costs import EstimateJob, estimate
 from kerasnac.stages.search.global_search import check_search
 
 PARTS = """
@@ -372,17 +376,35 @@ def test_a_cost_has_one_source_and_is_no_task_metric(tmp_path: Path, mlp_space: 
         check_search(mlp_space, vector_classes.development, SearchSettings(estimators=(f"{paths[0]}:Costs",)))
 
 
-def test_workers_import_a_source_of_costs_by_its_name(tmp_path: Path, vector_classes: Any, workers: Any) -> None:
-    from kerasnac.stages.search.costs import EstimateJob, estimate
+def estimated_elsewhere(job: Any, data: Any, folder: Path) -> str:
+    """What a new process prints that gets a job as workers do."""
+    (folder / "job").write_bytes(pickle.dumps((job, data)))
+    code = f"import pickle; job, data = pickle.load(open({str(folder / 'job')!r}, 'rb')); print(estimate(data, job))"
+    code = f"from kerasnac.stages.search.costs import estimate; {code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return done.stdout + done.stderr
 
+
+def test_workers_import_a_source_of_costs_by_its_name(tmp_path: Path, vector_classes: Any) -> None:
     path = tmp_path / "costs.py"
     path.write_text(COSTS.replace("{0}", "").replace("{1}", "return {'energy': 1, 'area': len(architecture.layers)}"))
     (source,) = SearchSettings(estimators=(f"{path}:Costs",)).foreign_estimators
     assert isinstance(source.model, CostModel)
-    assert list(workers.map(estimate, [EstimateJob(source, (OUTPUT_ALONE,))])) == [(0, [{"energy": 1.0, "area": 1.0}])]
+    job = EstimateJob(source, (OUTPUT_ALONE,))
+    assert estimated_elsewhere(job, vector_classes.development, tmp_path) == "[{'energy': 1.0, 'area': 1.0}]\n"
+    path.unlink()
+    assert f"PluginError: estimator {path}:Costs: there is no file" in estimated_elsewhere(job, None, tmp_path)
+
+
+@pytest.mark.slow
+def test_real_workers_do_so_too(tmp_path: Path, workers: Any) -> None:
+    path = tmp_path / "costs.py"
+    path.write_text(COSTS.replace("{0}", "").replace("{1}", "return {'energy': 1, 'area': len(architecture.layers)}"))
+    job = EstimateJob(*SearchSettings(estimators=(f"{path}:Costs",)).foreign_estimators, (OUTPUT_ALONE,))
+    assert list(workers.map(estimate, [job])) == [(0, [{"energy": 1.0, "area": 1.0}])]
     path.unlink()
     with pytest.raises(PluginError, match="there is no file"):
-        list(workers.map(estimate, [EstimateJob(source, (OUTPUT_ALONE,))]))
+        list(workers.map(estimate, [replace(job, estimator=NamedEstimator(f"{path}:Costs"))] * 3))
 
 
 def test_kinds_have_entry_points_of_their_own() -> None:

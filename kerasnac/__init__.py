@@ -16,7 +16,7 @@ Run files   load_run, load_space, to_yaml
 Networks    SearchSpace of blocks; Architecture of LayerSpec; Precision of their formats; baselines: known networks
 Training    Training: hyperparameters; Trained: a network with weights; build, load_keras: Keras models; from_keras: your
             own; setup: TensorFlow
-Costs       bops, costs: of an architecture; hardware_costs: of a trained network on a board
+Costs       bops, costs: of an architecture; hardware_costs: of a trained network on a board; CostModel: one of your own
 Firmware    make_firmware, validate_firmware, Firmware, HlsOptions: hls4ml; make_rtl, Rtl: Verilog without HLS
 Display     plots: figures of results; progress_bar
 
@@ -33,6 +33,7 @@ __version__ = "0.2.0"
 #: Public name -> where it is.
 _PUBLIC = {
     "Architecture": "core.network.architecture:Architecture",
+    "CostModel": "core.hardware.estimators:CostModel",
     "Dataset": "core.data.dataset:Dataset",
     "Firmware": "stages.firmware.result:Firmware",
     "HlsOptions": "core.hardware.hls_options:HlsOptions",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:  # Type checkers take ``X as X``, and what is assigned, for pu
     from kerasnac.adapters.keras.runtime import tensorflow
     from kerasnac.core.data.dataset import Dataset as Dataset
     from kerasnac.core.data.dataset import Task as Task
+    from kerasnac.core.hardware.estimators import CostModel as CostModel
     from kerasnac.core.hardware.hls_options import HlsOptions as HlsOptions
     from kerasnac.core.network.architecture import Architecture as Architecture
     from kerasnac.core.network.bops import bops as bops

@@ -23,6 +23,10 @@ class SpaceError(ConfigError):
     """A search space is wrong, or an architecture does not belong to it."""
 
 
+class PluginError(ConfigError):
+    """A part from elsewhere (a block, a dataset, a source of costs) is missing, does not load or does not do its work."""
+
+
 class DataError(KerasnacError):
     """Samples or labels cannot be used as they are."""
 

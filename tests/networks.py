@@ -15,6 +15,7 @@ from kerasnac.core.network.layers import LayerSpec, Shape
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.space.blocks import Block
 from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.testing import random_weights
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -52,6 +53,9 @@ def only(shape: Shape, *blocks: Block | Mapping[str, Any], outputs: int = 2, **s
 
 # Weights and samples.
 
+#: Weights as after a training, of a network and a generator.
+trained_weights = random_weights
+
 
 def normal_weights(architecture: Architecture, seed: int = 0, scale: float = 1.0, zeros: float = 0.0) -> Arrays:
     """Normally distributed weights, a fraction of them zero."""
@@ -63,23 +67,6 @@ def normal_weights(architecture: Architecture, seed: int = 0, scale: float = 1.0
             if zeros:
                 values *= rng.random(weight.shape) < 1 - zeros
             weights[f"{node.name}/{part}"] = values.astype(np.float32)
-    return weights
-
-
-def trained_weights(architecture: Architecture, rng: np.random.Generator) -> Arrays:
-    """Weights as after a training: kernels of unit gain up to thrice that, some pruned, any batch norm statistics."""
-    sparsity = rng.choice([0.0, 0.5, 0.95])
-    weights = {}
-    for node in architecture.nodes:
-        for part, weight in node.weights.items():
-            if part == "kernel":
-                scale = rng.uniform(0.5, 3) / np.sqrt(np.prod(weight.shape[:-1]))
-                value = rng.normal(0, scale, weight.shape) * (rng.random(weight.shape) >= sparsity)
-            elif part in ("gamma", "moving_variance"):
-                value = rng.uniform(0.1, 2, weight.shape)
-            else:
-                value = rng.normal(0, 0.4, weight.shape)
-            weights[f"{node.name}/{part}"] = value.astype(np.float32)
     return weights
 
 

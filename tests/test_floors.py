@@ -40,7 +40,7 @@ ENTRANCES = ("kerasnac.from_keras",)
 
 #: The rooms of each floor; a room imports those before it, and never one after it.
 ROOMS = {
-    "core": ("checks", "store", "network", "space", "data", "hardware", "search", "settings"),
+    "core": ("checks", "plugins", "store", "network", "space", "data", "hardware", "search", "settings"),
     "adapters": ("programs", "keras", "search", "hls4ml", "rtl", "rule4ml", "workers"),
     "stages": ("context", "search", "tune", "compress", "firmware", "run"),
 }

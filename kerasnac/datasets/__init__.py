@@ -6,15 +6,16 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kerasnac.core.checks import check_arguments
+from kerasnac.core.checks import check_arguments, shown
 from kerasnac.core.data.dataset import Dataset
+from kerasnac.core.plugins import Kind, guarded
 from kerasnac.datasets.bragg import bragg_peaks, braggnn
 from kerasnac.datasets.digits import digits
 from kerasnac.datasets.jets import hls4ml_jets, jets, particle_jets
 from kerasnac.datasets.loaders import from_arrays, from_csv, from_hdf5, from_npz
 from kerasnac.datasets.options import Options
 from kerasnac.datasets.qubit import iq_readout, qubit_readout
-from kerasnac.errors import ConfigError
+from kerasnac.errors import ConfigError, PluginError
 
 __all__ = [
     "bragg_peaks",
@@ -47,11 +48,18 @@ DATASETS: Mapping[str, Callable[..., Dataset]] = {
 }
 
 
+#: Datasets of all origins.
+DATASET: Kind[Callable[..., Dataset]] = Kind(
+    "dataset", "kerasnac.datasets", DATASETS, "a function that returns a kerasnac.Dataset", inspect.isfunction
+)
+
+
 def load(name: str, /, **options: Any) -> Dataset:
-    """Load a dataset by its name in :data:`DATASETS`, as a configuration file gives it.
+    """Load a dataset by its name, as a configuration file gives it.
 
     Args:
-        name: ``bragg_peaks``, ``npz`` or another key of that table.
+        name: ``bragg_peaks``, ``npz`` or another key of :data:`DATASETS`; an entry point; or ``module:function``, see
+            :mod:`kerasnac.core.plugins`.
         **options: Arguments of the function that the name stands for.
 
     Returns:
@@ -59,24 +67,48 @@ def load(name: str, /, **options: Any) -> Dataset:
 
     Raises:
         ConfigError: If the name is unknown, or an option is unknown, missing or wrong.
+        PluginError: If it is a function of others that cannot be imported, fails, or returns something else.
         DataError: If the data cannot be used.
     """
-    if name not in DATASETS:
-        raise ConfigError(f"there is no dataset {name!r}: choose one of {', '.join(DATASETS)}")
-    allowed, required = _options(DATASETS[name])
+    foreign = DATASET.foreign(name)
+    function = DATASETS[name] if foreign is None else foreign
+    allowed, required = _options(function)
     unknown = [option for option in options if option not in allowed]
-    if unknown:
-        raise ConfigError(f"dataset {name} has no option {unknown[0]!r}: it takes {', '.join(allowed)}")
+    if unknown and not _takes_any(function):
+        raise ConfigError(f"dataset {name} has no option {unknown[0]!r}: it takes {', '.join(allowed) or 'none'}")
     missing = [option for option in required if option not in options]
     if missing:
         raise ConfigError(f"dataset {name} needs the option {missing[0]!r}")
-    check_arguments(DATASETS[name], options, f"dataset {name}")
-    return DATASETS[name](**options)
+    if foreign is None:
+        check_arguments(function, options, f"dataset {name}")
+        return function(**options)
+    return _load_foreign(name, function, options)
+
+
+def _load_foreign(name: str, function: Callable[..., Dataset], options: Mapping[str, Any]) -> Dataset:
+    """Call a dataset function of others.
+
+    Raises:
+        PluginError: If it raises anything but an error of kerasnac, which it passes on, or returns something else.
+    """
+    with guarded(f"dataset {name}", function):
+        made = function(**options)
+    if not isinstance(made, Dataset):
+        raise PluginError(
+            f"dataset {name} returns {shown(made)}: return a kerasnac.Dataset, as kerasnac.datasets.from_arrays makes it"
+        )
+    return made
 
 
 def _options(function: Callable[..., Dataset]) -> tuple[list[str], list[str]]:
     """Return the names of all options of a dataset function, and of those without a default."""
     parameters = inspect.signature(function).parameters.values()
-    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     shared = list(Options.__annotations__) if len(named) < len(parameters) else []
     return [p.name for p in named] + shared, [p.name for p in named if p.default is p.empty]
+
+
+def _takes_any(function: Callable[..., Dataset]) -> bool:
+    """Return true for a function of others that takes keywords of any name."""
+    parameters = inspect.signature(function).parameters.values()
+    return function not in DATASETS.values() and any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -23,7 +23,7 @@ def test_files_take_the_options_of_arrays(tmp_path: Path) -> None:
 
 
 def test_unknown_name_lists_all() -> None:
-    with pytest.raises(ConfigError, match=f"no dataset 'mnist'.*{', '.join(DATASETS)}"):
+    with pytest.raises(ConfigError, match=f"unknown dataset 'mnist'.*{', '.join(DATASETS)}"):
         load("mnist")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,9 +19,10 @@ from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.search.objectives import resolve
 from kerasnac.core.settings import TUNED, CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
-from kerasnac.core.settings.yaml_files import load_space
+from kerasnac.core.settings.yaml_files import load_run, load_space
 from kerasnac.core.space.blocks import BLOCKS
-from kerasnac.datasets import DATASETS
+from kerasnac.datasets import DATASETS, load
+from kerasnac.stages.search.global_search import check_search
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,7 +35,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("text", [text for text in blocks("yaml") if text.startswith("space:")])
+@pytest.mark.parametrize("text", [text for text in blocks("yaml") if text.startswith("space:") and "dataset:" not in text])
 def test_the_spaces_can_be_loaded(text: str, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(text)
     assert load_space(tmp_path / "space.yaml").genes
@@ -80,12 +83,23 @@ def test_python_is_python(text: str) -> None:
     compile(text, "README.md", "exec")
 
 
-def test_the_block_of_your_own_works() -> None:
-    (source,) = (text for text in blocks("python") if "(Block)" in text)
-    names: dict[str, object] = {"__name__": "twins"}
-    exec(source, names)
-    (space,) = re.findall(r"`kn\.(SearchSpace\(.*?\))` uses it", README, re.DOTALL)
-    made = eval(space, names | {"SearchSpace": SearchSpace})
+def test_the_parts_of_your_own_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keras: object) -> None:
+    parts = [text for text in blocks("python") if "blocks.Block" in text or "def hits" in text or "CostModel)" in text]
+    (tmp_path / "my_parts.py").write_text("\n".join(parts))
+    (text,) = (text for text in blocks("yaml") if "my_parts" in text)
+    (tmp_path / "run.yaml").write_text(text)
+    settings = load_run(tmp_path / "run.yaml")
+    data = load(settings.dataset.source, **settings.dataset.options)
+    check_search(settings.space, data.development, settings.search)
+    monkeypatch.syspath_prepend(tmp_path)
+    contracts: dict[str, Any] = {"__name__": "contracts"}
+    exec(next(text for text in blocks("python") if "kerasnac.testing" in text), contracts)
+    for name in ("TestTwins", "TestHits", "TestEnergy"):
+        contract = contracts[name]()
+        for test in (getattr(contract, test) for test in dir(contract) if test.startswith("test_") and "exact" not in test):
+            test(**{"tmp_path": tmp_path} if "tmp_path" in inspect.signature(test).parameters else {})
+    (space,) = re.findall(r"`kn\.(SearchSpace\(.*?\))`", README, re.DOTALL)
+    made = eval(space, contracts | {"SearchSpace": SearchSpace})
     assert str(made.decode((1,)).architecture) == "dense-32 relu dense-32 relu dense-5"
 
 

@@ -24,11 +24,13 @@ class Objective:
         metric: Name of the metric in an evaluation's record.
         sense: ``max`` or ``min``.
         budget: A bound that every answer must keep: a maximum for ``min``, a minimum for ``max``.
+        foreign_cost: True for a cost that a :class:`kerasnac.core.hardware.estimators.CostModel` records.
     """
 
     metric: str
     sense: Sense
     budget: float | None = None
+    foreign_cost: bool = False
 
     def loss(self, value: float) -> float:
         """Return the value as something to minimise."""
@@ -36,7 +38,7 @@ class Objective:
 
     def scaled_loss(self, value: float) -> float:
         """Return the loss on the scale on which differences count: the logarithm of costs, which span decades."""
-        return math.log1p(value) if self.metric in COSTS else self.loss(value)
+        return math.log1p(value) if self.foreign_cost or self.metric in COSTS else self.loss(value)
 
     def violation(self, value: float) -> float:
         """Return how far a value is beyond the budget, relative to it; zero or less when it is kept."""
@@ -46,20 +48,28 @@ class Objective:
 
 
 def resolve(
-    names: Sequence[str], budgets: Mapping[str, float], task: Task
+    names: Sequence[str], budgets: Mapping[str, float], task: Task, foreign_costs: Sequence[str] = ()
 ) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
     """Return objectives and budget constraints by name; ``metric`` stands for the task metric.
 
+    Args:
+        names: Of the objectives.
+        budgets: Metric -> bound.
+        task: Its metric is known, as are :data:`COSTS`.
+        foreign_costs: Further costs, of estimators that do not come with kerasnac.
+
     Raises:
-        ConfigError: If a name is not a metric of this task.
+        ConfigError: If a name is not a metric of this task, or is that of a foreign cost as well.
     """
-    senses: dict[str, Sense] = {task.metric: task.sense, **dict.fromkeys(COSTS, "min")}
+    if task.metric in foreign_costs:
+        raise ConfigError(f"estimator: {task.metric!r} is the metric of the task: give the cost another name")
+    senses: dict[str, Sense] = {task.metric: task.sense, **dict.fromkeys((*COSTS, *foreign_costs), "min")}
 
     def named(name: str, budget: float | None = None) -> Objective:
         metric = task.metric if name == "metric" else name
         if metric not in senses:
             raise ConfigError(f"unknown objective or budget {name!r}: one of metric, {', '.join(senses)}")
-        return Objective(metric, senses[metric], budget)
+        return Objective(metric, senses[metric], budget, foreign_cost=metric in foreign_costs)
 
     objectives = tuple(named(name) for name in names)
     if len({o.metric for o in objectives}) != len(objectives):

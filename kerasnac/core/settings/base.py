@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from kerasnac.core.checks import Checked
 from kerasnac.core.hardware.boards import board
+from kerasnac.core.plugins import part_name
 from kerasnac.core.search.selection import Selection
 
 #: Width of weights or activations in bits.
@@ -24,6 +25,10 @@ def board_name(text: str) -> str:
 
 #: Name of a board, also given as an alias or a part number.
 BoardName = Annotated[str, AfterValidator(board_name)]
+
+
+#: Name of a part that may be of others, as :mod:`kerasnac.core.plugins` says.
+PartName = Annotated[str, AfterValidator(part_name)]
 
 
 def _selection_text(text: str) -> str:

@@ -14,7 +14,7 @@ from kerasnac.core.checks import Checked, Count, Seed
 from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
 from kerasnac.core.search.selection import Selection
-from kerasnac.core.settings.base import Rule, Settings
+from kerasnac.core.settings.base import PartName, Rule, Settings
 from kerasnac.core.settings.compress import CompressSettings
 from kerasnac.core.settings.costs import AdderGraphSettings
 from kerasnac.core.settings.search import SearchSettings
@@ -52,12 +52,13 @@ class DatasetSettings(Checked):
     """Dataset to load.
 
     Attributes:
-        source: A key of :data:`kerasnac.datasets.DATASETS`; all other keys are arguments of that function.
+        source: A key of :data:`kerasnac.datasets.DATASETS`, or a function of others, see :mod:`kerasnac.core.plugins`; all
+            other keys are arguments of that function.
     """
 
     model_config = ConfigDict(extra="allow")
 
-    source: str
+    source: PartName
 
     @property
     def options(self) -> dict[str, Any]:

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     model_validator,
 )
 
 from kerasnac.core.hardware.boards import DEFAULT_BOARD
+from kerasnac.core.hardware.estimators import NamedEstimator, foreign_estimators
 from kerasnac.core.network.training import Schedule, Training
+from kerasnac.core.plugins import part_name
 from kerasnac.core.settings.base import Bits, BoardName, FloatBits, Settings
 from kerasnac.core.settings.costs import AdderGraphSettings, Rule4mlSettings
 from kerasnac.core.space.references import Reference
 from kerasnac.core.store.keys import decisive
+
+
+def _estimator(name: str, info: ValidationInfo) -> str:
+    name = part_name(name, info)
+    for estimator in foreign_estimators([name]):
+        _ = estimator.metrics
+    return name
+
+
+#: Name of a source of costs; one of others is loaded to see that it is one.
+EstimatorName = Annotated[str, AfterValidator(_estimator)]
 
 
 class CandidateGraphSettings(AdderGraphSettings):
@@ -107,7 +123,8 @@ class SearchSettings(Settings):
         halving: Successive halving; off by default.
         weight_bits: Width of weights at which BOPs are counted and candidates trained quantized; a layer's own one wins.
         activation_bits: The same of activations.
-        estimators: Sources of costs to record besides those that objectives and budgets need.
+        estimators: Sources of costs to record besides those that objectives and budgets need: built-in ones, and those of
+            others, see :mod:`kerasnac.core.plugins`.
         board: FPGA board or part for which resources are estimated.
         rule4ml: Settings of the resource surrogate.
         adder_graph: Settings of the adder graphs.
@@ -130,7 +147,7 @@ class SearchSettings(Settings):
     halving: HalvingSettings | None = None
     weight_bits: FloatBits = 8
     activation_bits: FloatBits = 8
-    estimators: tuple[Literal["rule4ml", "adder_graph"], ...] = ()
+    estimators: tuple[EstimatorName, ...] = ()
     board: BoardName = DEFAULT_BOARD
     rule4ml: Rule4mlSettings = Rule4mlSettings()
     adder_graph: CandidateGraphSettings = CandidateGraphSettings()
@@ -144,12 +161,29 @@ class SearchSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _costs_have_names_of_their_own(self) -> SearchSettings:
+        names = self.foreign_costs
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"estimators: two of them record {twice[0]!r}: name one of them, or rename the cost")
+        return self
+
+    @model_validator(mode="after")
     def _mode_has_its_settings(self) -> SearchSettings:
         if self.halving and self.mode == "steady":
             raise ValueError("halving: it compares the candidates of a generation; leave it out, or use mode: generational")
         if self.lag and self.mode == "generational":
             raise ValueError("lag: it is for mode: steady; leave it out, or use that mode")
         return self
+
+    @cached_property
+    def foreign_estimators(self) -> tuple[NamedEstimator, ...]:
+        """The sources of costs that do not come with kerasnac."""
+        return foreign_estimators(self.estimators)
+
+    @property
+    def foreign_costs(self) -> tuple[str, ...]:
+        """Names of the costs that these record."""
+        return tuple(metric for estimator in self.foreign_estimators for metric in estimator.metrics)
 
     @property
     def steady_lag(self) -> int:

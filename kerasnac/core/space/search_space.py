@@ -20,8 +20,8 @@ from kerasnac.core.network.architecture import COMPRESSION_PARAMS, Architecture
 from kerasnac.core.network.exactness import KERNEL_KINDS, unsupported_reason
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape, kind_of
 from kerasnac.core.network.training import Training
-from kerasnac.core.space.blocks import AnyBlock, Block, Choice, Picks
-from kerasnac.core.space.blocks.base import Kernel, Values, as_tuple, flattened
+from kerasnac.core.space.blocks import AnyBlock, Block, Choice, Picks, foreign_blocks
+from kerasnac.core.space.blocks.base import Kernel, Values, as_tuple, flattened, layers_of
 from kerasnac.errors import Infeasible, SpaceError
 
 Genome = tuple[int, ...]
@@ -222,6 +222,19 @@ class SearchSpace(Checked):
                 return genome
         raise SpaceError(f"none of {tries} random genomes of the space is feasible; the last one: {reason}")
 
+    def probe(self) -> None:
+        """Decode a genome with every value of every gene if there are blocks of others, so that mistakes in these show.
+
+        Raises:
+            PluginError: Naming the block and what is wrong.
+        """
+        rng = np.random.default_rng(0)
+        for i, count in enumerate(self.cardinalities if any(foreign_blocks(self.blocks)) else ()):
+            for value in range(count):
+                genome = self.sample(rng)
+                with suppress(Infeasible):
+                    self.decode((*genome[:i], value, *genome[i + 1 :]))
+
     def size(self) -> int:
         """Return the number of canonical genomes if all blocks fit together, counting only active genes."""
         others = [*self.training.values(), *(choice.values for choice in self.output_layer.kernel_choices())]
@@ -258,7 +271,7 @@ class SearchSpace(Checked):
 
         for i, block in enumerate(self.expanded):
             try:
-                yield from map(placed, block.layers(Picks(look_up).within(i), shapes[-1]))
+                yield from map(placed, layers_of(block, Picks(look_up).within(i), shapes[-1]))
             except Infeasible as reason:
                 raise Infeasible(f"block {i} ({block.block}): {reason}") from None
         yield from map(placed, flattened(shapes[-1]))

@@ -13,6 +13,9 @@ from kerasnac.errors import ConfigError, RunError
 #: Name of the file that says which data, seed and versions a run folder is of.
 DESCRIPTION = "run.json"
 
+#: Remedy for a damaged description.
+REMEDY = "restore it, or delete it and go on with the same data and seed: all that is computed is found again"
+
 _SHAPE = Shape({"schema": int, "seed": int, "data": str, "versions": dict[str, str]})
 
 #: Names of the files that a run writes, and of the folders.
@@ -94,8 +97,7 @@ def _compare(path: Path, own: dict[str, object]) -> None:
     Raises:
         RunError: If it is not, or is damaged.
     """
-    remedy = "restore it, or delete it and go on with the same data and seed: all that is computed is found again"
-    before = read_object(path, remedy)
+    before = read_object(path, REMEDY)
     made_by = before.get("versions")
     if before.get("schema") != SCHEMA and isinstance(made_by, dict):
         raise RunError(
@@ -105,9 +107,9 @@ def _compare(path: Path, own: dict[str, object]) -> None:
     try:
         _SHAPE.check(before)
     except KeyError as error:
-        raise RunError(f"{path} is damaged: {error} is missing; {remedy}") from None
+        raise RunError(f"{path} is damaged: {error} is missing; {REMEDY}") from None
     except TypeError as error:
-        raise RunError(f"{path} is damaged: {error}; {remedy}") from None
+        raise RunError(f"{path} is damaged: {error}; {REMEDY}") from None
     for key, what in (("seed", "another seed"), ("data", "other data")):
         if before[key] != own[key]:
             raise RunError(f"{path.parent} holds a run with {what} ({before[key]}, now {own[key]}): choose another folder")

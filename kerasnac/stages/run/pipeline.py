@@ -21,6 +21,7 @@ from kerasnac.errors import ConfigError, RunError
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.firmware.checks import check_firmware
 from kerasnac.stages.run.folder import run_folder
+from kerasnac.stages.run.parts import note_parts, parts_of, require_parts
 from kerasnac.stages.run.session import Run
 from kerasnac.stages.search.global_search import check_search
 from kerasnac.stages.search.result import SearchResult
@@ -110,6 +111,7 @@ def _read(path: Path) -> RunSettings:
 def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterator[Run]:
     """Open a run after checking all that its stages need, down to the last one, and write down its settings."""
     folder = run_folder(folder)
+    parts = parts_of(settings)
     data = datasets.load(settings.dataset.source, **settings.dataset.options)
     check_search(settings.space, data.development, settings.search)
     check_tune(data.development, settings.tune)
@@ -124,6 +126,7 @@ def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterat
                 f"{folder} holds a run with other settings ({path}): choose another folder, or `kerasnac resume {folder}`"
             )
         write_text(path, dump(settings))
+        note_parts(folder, parts)
         yield run
         run.check()
 
@@ -150,9 +153,10 @@ def resume(
     """Continue the run of a folder, or read its results if it is complete.
 
     Raises:
-        RunError: If the folder holds no run.
+        RunError: If the folder holds no run, or a part of others is missing that it was begun with.
     """
     path = run_folder(folder) / SETTINGS
     if not path.exists():
         raise RunError(f"{folder} holds no run: {SETTINGS} is missing")
+    require_parts(path.parent)
     return run_all(_read(path), folder, workers=workers, scheduler=scheduler, progress=progress)

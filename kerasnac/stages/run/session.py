@@ -28,6 +28,7 @@ from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
 from kerasnac.stages.run.folder import check_there, prepare, run_folder
 from kerasnac.stages.run.jobs import ConvertJob, ScoreJob, convert_one, score_one
+from kerasnac.stages.run.parts import note_parts, parts_of_search
 from kerasnac.stages.search.global_search import global_search
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.tune import tune
@@ -90,6 +91,8 @@ class Run:
         settings = with_options(SearchSettings, settings, options)
         if not isinstance(space, SearchSpace):
             space = load_space(space)
+        self.check()
+        note_parts(self.folder, parts_of_search(space, settings))
         result = global_search(space, settings, self._context)
         self._write_table(result.frame(), "search.csv")
         return result

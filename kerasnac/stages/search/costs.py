@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,26 +17,34 @@ from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.stages.context import Context
 
 
+def _rule4ml(settings: SearchSettings, seed: int) -> Estimator:
+    from kerasnac.adapters.rule4ml import Rule4mlEstimator
+
+    return Rule4mlEstimator(settings.rule4ml, board(settings.board))
+
+
+def _adder_graph(settings: SearchSettings, seed: int) -> Estimator:
+    from kerasnac.adapters.rtl.estimator import AdderGraphEstimator
+
+    return AdderGraphEstimator(settings.adder_graph, board=board(settings.board), seed=seed)
+
+
+#: The built-in sources, the fastest first, by how they are made of the settings and the seed of a run.
+ESTIMATORS: Mapping[str, Callable[[SearchSettings, int], Estimator]] = {"rule4ml": _rule4ml, "adder_graph": _adder_graph}
+
+
 def estimators(settings: SearchSettings, metrics: Iterable[str], *, seed: int) -> list[Estimator]:
     """Return the estimators that record some metrics, and those that the settings name.
 
     Raises:
         ConfigError: If the settings of one are wrong.
         EnvironmentProblem: If its package is not installed.
+        PluginError: If it is of others, and cannot be had.
     """
     wanted = {*sources(metrics), *settings.estimators}
     if settings.adder_graph.weights == "trained":
         wanted.discard("adder_graph")  # The trainings themselves measure it.
-    made: list[Estimator] = []
-    if "rule4ml" in wanted:
-        from kerasnac.adapters.rule4ml import Rule4mlEstimator
-
-        made.append(Rule4mlEstimator(settings.rule4ml, board(settings.board)))
-    if "adder_graph" in wanted:
-        from kerasnac.adapters.rtl.estimator import AdderGraphEstimator
-
-        made.append(AdderGraphEstimator(settings.adder_graph, board=board(settings.board), seed=seed))
-    return made
+    return [*(make(settings, seed) for name, make in ESTIMATORS.items() if name in wanted), *settings.foreign_estimators]
 
 
 class Costs:

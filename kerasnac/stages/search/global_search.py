@@ -90,6 +90,7 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
             or an estimator does not know what the space holds.
         ConfigError: If an objective or a budget is unknown, the training is not for this task, or trained weights are
             asked for that there will not be.
+        PluginError: If a block or a source of costs of others does not do its work.
         DataError: If there are fewer samples than folds.
         EnvironmentProblem: If the package of an estimator is missing.
     """
@@ -109,6 +110,7 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
         except Infeasible as reason:
             raise SpaceError(f"the space has no network: {reason}") from None
         raise SpaceError("the space has no choices: give at least one key a list of values")
+    space.probe()
     _seeds(space, settings)
     for estimator in _estimators(data, settings, seed=0):
         estimator.check(space)
@@ -217,7 +219,7 @@ class _Search:
 
 
 def _estimators(data: Development, settings: SearchSettings, *, seed: int) -> list[Any]:
-    objectives, budgets = resolve(settings.objectives, settings.budgets, data.task)
+    objectives, budgets = resolve(settings.objectives, settings.budgets, data.task, settings.foreign_costs)
     if unknown := set(by_metric(settings.reference_point, data.task)) - {o.metric for o in objectives}:
         raise ConfigError(f"reference_point: {sorted(unknown)[0]!r} is not an objective")
     return estimators(settings, (o.metric for o in (*objectives, *budgets)), seed=seed)

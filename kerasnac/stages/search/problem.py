@@ -54,7 +54,8 @@ class SearchProblem:
         Raises:
             ConfigError: If a name is not a metric of the task.
         """
-        return cls(space, settings, *resolve(settings.objectives, settings.budgets, task), fingerprint, seed)
+        found = resolve(settings.objectives, settings.budgets, task, settings.foreign_costs)
+        return cls(space, settings, *found, fingerprint, seed)
 
     @cached_property
     def _molds(self) -> tuple[Mold, ...]:

@@ -109,7 +109,7 @@ class Trainer:
 
     def _with_result(self, plan: Evaluation, known: Evaluation) -> Evaluation:
         # The costs may be of other settings than the known ones; the metrics of the training are the same.
-        before = set(COSTS) - set(self._problem.measured)
+        before = {*COSTS, *self._problem.settings.foreign_costs} - {*self._problem.measured}
         trained = {name: value for name, value in known.metrics.items() if name.removesuffix("_spread") not in before}
         made = replace(
             plan,

@@ -1,12 +1,13 @@
 """Blocks of which a search space is made."""
 
 from kerasnac.core.space.blocks.attention import Attention
-from kerasnac.core.space.blocks.base import Block, Choice, Picks
-from kerasnac.core.space.blocks.choose import BLOCKS, AnyBlock, Choose, Nothing, Residual
+from kerasnac.core.space.blocks.base import Block, Choice, Picks, Quantizable, Values
+from kerasnac.core.space.blocks.choose import BLOCK, BLOCKS, AnyBlock, Choose, Nothing, Residual, foreign_blocks
 from kerasnac.core.space.blocks.conv import Conv, Pool, Window
 from kerasnac.core.space.blocks.mlp import DeepSets, Mlp
 
 __all__ = [
+    "BLOCK",
     "BLOCKS",
     "AnyBlock",
     "Attention",
@@ -19,6 +20,9 @@ __all__ = [
     "Nothing",
     "Picks",
     "Pool",
+    "Quantizable",
     "Residual",
+    "Values",
     "Window",
+    "foreign_blocks",
 ]

@@ -14,12 +14,15 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
+    model_validator,
 )
 
-from kerasnac.core.checks import Checked
+from kerasnac.core.checks import Checked, shown
 from kerasnac.core.network.activations import check_activation
 from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape
+from kerasnac.core.plugins import failure, guarded, name_of, source_of
+from kerasnac.errors import Infeasible, PluginError
 
 T = TypeVar("T")
 
@@ -83,13 +86,18 @@ class Picks:
 class Block(Checked):
     """Part of a network with choices in it.
 
-    The fields of a block are its keys in YAML. A new block is one subclass with a ``block`` tag,
-    :meth:`choices` and :meth:`layers`, entered in :data:`kerasnac.core.space.blocks.BLOCKS` so that YAML knows it.
+    The fields of a block are its keys in YAML. A new block is one subclass with :meth:`choices` and :meth:`layers`, which
+    run files name as :mod:`kerasnac.core.plugins` says. Those of kerasnac have a ``block`` tag besides, and are entered in
+    :data:`kerasnac.core.space.blocks.BLOCKS`. :mod:`kerasnac.testing` checks any block.
 
     A gene that :meth:`layers` does not read is inactive: conditions need not be declared.
+
+    Attributes:
+        block: Name of the block in YAML; by default module and name of the class.
+        repeat: Times that it stands in a row.
     """
 
-    block: str
+    block: str = ""
     repeat: int = Field(1, ge=1, le=MOST_BLOCKS, description="Stand this many times in a row, with genes of their own.")
 
     @abstractmethod
@@ -108,6 +116,13 @@ class Block(Checked):
             Infeasible: If these picks cannot follow this shape.
         """
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "block" not in values and cls.model_fields["block"].default == "":
+            return {"block": name_of(cls), **values}
+        return values
+
     @model_serializer(mode="wrap")
     def _tagged(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {"block": self.block, **fields(self)}  # Reading needs the tag, even where it is the default.
@@ -123,6 +138,84 @@ class Block(Checked):
             axes: Number of axes of the network's input; a map keeps them until it is flattened.
         """
         return dict.fromkeys(KERNEL_KINDS, math.inf)
+
+
+def is_foreign(block: Block) -> bool:
+    """Return true for a block that does not come with kerasnac."""
+    return type(block).__module__.partition(".")[0] != "kerasnac"
+
+
+def check_choices(block: Block) -> None:
+    """Check that the choices of a block of others are genes.
+
+    Raises:
+        PluginError: Naming the block and what is wrong.
+    """
+    with guarded(f"block {block.block}: choices()", block):
+        choices = block.choices()
+    if not isinstance(choices, tuple) or not all(isinstance(choice, Choice) for choice in choices):
+        raise PluginError(f"block {block.block}: choices() gives {shown(choices)}, and not a tuple of Choice")
+    for choice in choices:
+        if [other.name for other in choices].count(choice.name) > 1:
+            raise PluginError(f"block {block.block}: two choices have the name {choice.name!r}: rename one")
+        values = choice.values
+        plain = isinstance(values, tuple) and all(isinstance(value, int | float | str | tuple) for value in values)
+        if not plain or not values or len(set(values)) < len(values):
+            raise PluginError(
+                f"block {block.block}: choice {choice.name!r} has the values {shown(values)}: give a tuple of distinct ones"
+            )
+
+
+def layers_of(block: Block, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+    """Yield the layers of a block; one of others is checked while it does so.
+
+    Args:
+        block: A block of a space, or of another block.
+        picks: Value of every choice, by name.
+        shape: Shape of the block's input.
+
+    Raises:
+        Infeasible: If these picks cannot follow this shape.
+        PluginError: If a block of others does not what a block has to do; names the block and what is wrong.
+    """
+    if not is_foreign(block):
+        yield from block.layers(picks, shape)
+        return
+    where = f"block {block.block}: layers()"
+    declared = {choice.name for choice in block.choices()}
+    missed = _Missed()
+
+    def look_up(name: str) -> Scalar:
+        if name not in declared:
+            raise PluginError(f"{where} reads the pick {name!r}, which choices() does not declare")
+        try:
+            value: Scalar = picks[name]
+        except Exception as error:
+            missed.error = error  # Of the space, which looks for picks: not of the block.
+            raise
+        return value
+
+    try:
+        for count, layer in enumerate(block.layers(Picks(look_up), shape)):
+            if not isinstance(layer, LayerSpec):
+                raise PluginError(f"{where} yields {shown(layer)}: make layers by LayerSpec.of(kind, ...)")
+            if min(layer.inputs) < -1 - count:
+                raise PluginError(f"{where}: layer {count} ({layer.kind}) reads more than the block's one input")
+            if layer.weight or layer.bias or layer.activation:
+                raise PluginError(f"{where} yields a {layer.kind} with number formats: those come later")
+            yield layer
+    except (Infeasible, PluginError):
+        raise
+    except Exception as error:  # Whatever code of others raises.
+        if error is missed.error:
+            raise
+        raise PluginError(f"{where} fails: {failure(error, source_of(block))}") from error
+
+
+class _Missed:
+    """Holds an exception that came from outside of a block."""
+
+    error: Exception | None = None
 
 
 #: Choices of activation.

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, model_validator
 
 from kerasnac.core.checks import shown
 from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.plugins import Kind, part_name
 from kerasnac.core.space.blocks.attention import Attention
-from kerasnac.core.space.blocks.base import ActivationValues, Block, Choice, Picks
+from kerasnac.core.space.blocks.base import ActivationValues, Block, Choice, Picks, check_choices, is_foreign, layers_of
 from kerasnac.core.space.blocks.conv import Conv, Pool, Window
 from kerasnac.core.space.blocks.mlp import DeepSets, Mlp
-from kerasnac.errors import Infeasible
+from kerasnac.errors import Infeasible, PluginError
 
 
-def _parse(value: Any) -> Any:
-    """Make a block of a mapping with a ``block`` tag; leave blocks alone, a user's own ones included."""
+def _parse(value: Any, info: ValidationInfo) -> Any:
+    """Make a block of a mapping with a ``block`` tag; leave blocks alone."""
     if isinstance(value, Block):
-        return value
-    if not isinstance(value, Mapping) or "block" not in value:
+        made = value
+    elif not isinstance(value, Mapping) or "block" not in value:
         raise ValueError(f"a block is a mapping with the key block: one of {', '.join(BLOCKS)}")
-    if not isinstance(value["block"], str) or value["block"] not in BLOCKS:
+    elif not isinstance(value["block"], str):
         raise ValueError(f"unknown block {shown(value['block'])}: one of {', '.join(BLOCKS)}")
-    return BLOCKS[value["block"]].model_validate(value)
+    else:
+        name = part_name(value["block"], info)
+        kind = BLOCK.foreign(name)
+        if kind is not None:
+            _check_tag(kind, name)
+        made = (kind or BLOCKS[name]).model_validate({**value, "block": name}, context=info.context)
+    if is_foreign(made):
+        check_choices(made)
+    return made
+
+
+def _check_tag(kind: type[Block], name: str) -> None:
+    """Check that a class of others can have the name by which the run file calls it.
+
+    Raises:
+        PluginError: If it has another one already, as a class that inherits from a built-in block.
+    """
+    tag = kind.model_fields["block"]
+    if tag.annotation is not str and name not in get_args(tag.annotation):
+        raise PluginError(f'block {name}: its class has the tag {tag.default!r}: write `block: str = ""` in the class')
 
 
 #: Any block, from an instance or from its YAML mapping.
@@ -65,7 +86,7 @@ class Choose(Block):
 
     @property
     def _labels(self) -> tuple[str, ...]:
-        tags = [option.block for option in self.options]
+        tags = [option.block.rpartition(":")[2] for option in self.options]
         return tuple(tag if tags.count(tag) == 1 else f"{tag}{i}" for i, tag in enumerate(tags))
 
     def choices(self) -> tuple[Choice, ...]:
@@ -86,7 +107,7 @@ class Choose(Block):
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         label = str(picks["block"])
         option = self.options[self._labels.index(label)]
-        return option.layers(picks.within(label), shape)
+        return layers_of(option, picks.within(label), shape)
 
 
 class Residual(Block):
@@ -113,7 +134,7 @@ class Residual(Block):
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         count = 0
-        for layer in self.body.layers(picks.within("body"), shape):
+        for layer in layers_of(self.body, picks.within("body"), shape):
             yield layer
             count += 1
         if count == 0:
@@ -134,3 +155,21 @@ BLOCKS: Mapping[str, type[Block]] = {
     "choose": Choose,
     "none": Nothing,
 }
+
+#: Blocks of all origins.
+BLOCK: Kind[type[Block]] = Kind(
+    "block",
+    "kerasnac.blocks",
+    BLOCKS,
+    "a subclass of kerasnac.blocks.Block with choices and layers",
+    lambda part: inspect.isclass(part) and issubclass(part, Block) and not inspect.isabstract(part),
+)
+
+
+def foreign_blocks(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield the blocks that do not come with kerasnac, also those inside of others."""
+    for block in blocks:
+        if is_foreign(block):
+            yield block
+        fields = (value if isinstance(value, tuple) else (value,) for _, value in block)
+        yield from foreign_blocks(inner for values in fields for inner in values if isinstance(inner, Block))

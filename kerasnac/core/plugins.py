@@ -1,0 +1,263 @@
+"""Parts of a run that others bring: blocks, datasets, sources of costs.
+
+A part is named in one of three ways, in a run file as in Python:
+
+* ``mlp``: one of the built-in parts of its kind, which stand in a table;
+* ``twins``: an entry point that an installed package declares in the group of the kind, ``kerasnac.blocks`` for one;
+* ``my_package.blocks:Twins`` or ``./my_blocks.py:Twins``: a name in a module, or in a Python file.
+
+Nothing is imported before it is asked for by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache, reduce
+from importlib import import_module, metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationInfo
+
+from kerasnac.core.checks import cut
+from kerasnac.errors import Infeasible, KerasnacError, PluginError
+
+T = TypeVar("T")
+
+#: Beginning of the module names that Python files get.
+_FILE = "_kerasnac_file_"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The place that a part comes from.
+
+    Attributes:
+        kind: Kind of the part, in one word.
+        name: Its name in the run file.
+        module: Module, or path of the Python file.
+        distribution: Name of the installed package; empty if there is none.
+        version: Version of the package, or a hash of the source file if there is none.
+    """
+
+    kind: str
+    name: str
+    module: str
+    distribution: str
+    version: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the fields, JSON-ready."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """One kind of parts.
+
+    Attributes:
+        word: Its name in messages.
+        group: Its entry points.
+        builtin: Names of the built-in parts.
+        expected: Description of a part, for whoever has written something else.
+        fits: Says whether something is such a part.
+    """
+
+    word: str
+    group: str
+    builtin: Collection[str]
+    expected: str
+    fits: Callable[[Any], bool]
+
+    def foreign(self, name: str) -> T | None:
+        """Return the part of a name; None if it is a built-in one.
+
+        Raises:
+            PluginError: If there is no such part, it cannot be imported or is of another kind, or several have this name.
+        """
+        where = f"{self.word} {cut(name, 200)}"
+        if ":" not in name:
+            point = self._entry_point(name)
+            if point is None:
+                return None
+            where, name = f"{where} of {_distribution(point)[0]}", point.value.partition(" ")[0]
+        part = self._attribute(name, where)
+        if not self.fits(part):
+            kind = "a class" if inspect.isclass(part) else f"of type {type(part).__name__}"
+            raise PluginError(f"{where}: it is {kind}, and not {self.expected}")
+        return part  # type: ignore[no-any-return]
+
+    def origin(self, name: str, part: Any) -> Origin:
+        """Return where a part of others comes from.
+
+        Args:
+            name: Its name in the run file.
+            part: The class or function.
+        """
+        module, file = part.__module__, source_of(part)
+        for point in [] if ":" in name else self._points(name):
+            return Origin(self.word, name, point.module, *_distribution(point))
+        for distribution in metadata.packages_distributions().get(module.partition(".")[0], ()):
+            return Origin(self.word, name, module, distribution, metadata.version(distribution))
+        version = f"sha256 {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}" if file else "no version"
+        return Origin(self.word, name, str(file) if module.startswith(_FILE) else module, "", version)
+
+    def names(self) -> list[str]:
+        """Return the names of all parts that are built in or installed."""
+        return [*self.builtin, *sorted({point.name for point in _entry_points(self.group, tuple(sys.path))})]
+
+    def _entry_point(self, name: str) -> metadata.EntryPoint | None:
+        """Return the one entry point of a name; None if the part is built in."""
+        points = self._points(name)
+        if not points and name not in self.builtin:
+            _entry_points.cache_clear()  # The package may have been installed a minute ago, from a notebook.
+            points = self._points(name)
+        owners = [*["kerasnac"] * (name in self.builtin), *sorted(_distribution(point)[0] for point in points)]
+        if len(owners) > 1:
+            other = points[0].value
+            raise PluginError(
+                f"{self.word} {name}: {' and '.join(owners)} have one of this name: uninstall one, or have its entry point "
+                f"renamed; {other} is a name that only one has"
+            )
+        if not owners:
+            raise PluginError(
+                f"unknown {self.word} {cut(repr(name), 200)}: one of {', '.join(self.names())}, or one of your own as "
+                "package.module:name or ./file.py:name; if it is of a package, install that"
+            )
+        return points[0] if points else None
+
+    def _points(self, name: str) -> list[metadata.EntryPoint]:
+        return [point for point in _entry_points(self.group, tuple(sys.path)) if point.name == name]
+
+    def _attribute(self, reference: str, where: str) -> Any:
+        place, _, path = reference.rpartition(":")
+        module = _module(place, where)
+        try:
+            return reduce(getattr, path.split("."), module)
+        except AttributeError:
+            others = [name for name, value in vars(module).items() if not name.startswith("_") and self._fits(value)]
+            has = f"; it has {', '.join(others)}" if others else f", nor any {self.word}"
+            raise PluginError(f"{where}: {place} has no {path or 'name after the colon'}{has}") from None
+
+    def _fits(self, value: Any) -> bool:
+        return str(getattr(value, "__module__", "")).partition(".")[0] != "kerasnac" and self.fits(value)
+
+
+def part_name(name: str, info: ValidationInfo) -> str:
+    """Return the name of a part with the absolute path of its Python file, if it is in one.
+
+    A relative path is taken from the folder in the validation context, which is that of the run file.
+    """
+    file, colon, attribute = name.rpartition(":")
+    if not file.endswith(".py"):
+        return name
+    folder: Path = (info.context or {}).get("folder", Path())
+    return f"{(folder / Path(file).expanduser()).resolve()}{colon}{attribute}"
+
+
+def name_of(part: Any) -> str:
+    """Return the name by which a class or function of a module can be asked for."""
+    module = part.__module__
+    if module.startswith(_FILE):
+        module = sys.modules[module].__file__
+    return f"{module}:{part.__qualname__}"
+
+
+def failure(error: BaseException, file: str | None = None) -> str:
+    """Describe an exception that code of others has raised, in one line: its type, its text, and the line of the code.
+
+    Args:
+        error: The exception, as it was caught.
+        file: Source of the part; by default the innermost line is named, wherever it is.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == file] or frames
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return cut(" ".join(f"{type(error).__name__}: {error}".split()), 300) + place
+
+
+def source_of(part: Any) -> str | None:
+    """Return the path of the source file of a class, function or instance; None if there is none."""
+    module = sys.modules.get(getattr(part, "__module__", ""))
+    return getattr(module, "__file__", None)
+
+
+@contextmanager
+def guarded(what: str, part: Any) -> Iterator[None]:
+    """Say which part failed, and where in its source, when code of others raises.
+
+    Args:
+        what: The part, and what it was to do.
+        part: Its class, function or instance.
+
+    Raises:
+        PluginError: In place of any exception that is no message of kerasnac, or of a network that cannot be.
+    """
+    try:
+        yield
+    except (KerasnacError, Infeasible):
+        raise
+    except Exception as error:
+        raise PluginError(f"{what} fails: {failure(error, source_of(part))}") from error
+
+
+@lru_cache(maxsize=32)
+def _entry_points(group: str, path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+    """Return the entry points of a group; the path is that of the imports, with which they change."""
+    return tuple(metadata.entry_points(group=group))
+
+
+def _distribution(point: metadata.EntryPoint) -> tuple[str, str]:
+    """Return name and version of the package that an entry point is of."""
+    return (point.dist.name, point.dist.version) if point.dist else ("an unknown package", "")
+
+
+def _module(place: str, where: str) -> ModuleType:
+    """Import a module, or a Python file.
+
+    Raises:
+        PluginError: If it is not there, or raises while it is imported.
+    """
+    if not place.endswith(".py") and not all(part.isidentifier() for part in place.split(".")):
+        raise PluginError(f"{where}: {place!r} is no module: write package.module:name, or ./file.py:name")
+    try:
+        return _file(Path(place), where) if place.endswith(".py") else import_module(place)
+    except PluginError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name and f"{place}.".startswith(f"{error.name}."):
+            raise PluginError(
+                f"{where}: there is no module {error.name}: install the package that has it, or write the path of its file, "
+                "./file.py:name"
+            ) from None
+        raise PluginError(f"{where}: {place} needs the module {error.name}, which is not installed") from error
+    except (Exception, SystemExit) as error:  # Whatever code of others raises.
+        raise PluginError(f"{where}: {place} cannot be imported: {failure(error)}") from error
+
+
+def _file(path: Path, where: str) -> ModuleType:
+    """Import a Python file, once per content; other files beside it are no modules for it."""
+    path = path.resolve()
+    if not path.is_file():
+        raise PluginError(f"{where}: there is no file {path}")
+    name = f"{_FILE}{path.stem}_{hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,0 +1,412 @@
+"""Parts of others: how they are named, found and refused."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kerasnac import Architecture, LayerSpec, blocks
+from kerasnac.core.hardware.estimators import ESTIMATOR, CostModel, NamedEstimator
+from kerasnac.core.plugins import Kind, Origin, name_of
+from kerasnac.core.settings import SearchSettings
+from kerasnac.core.settings.yaml_files import dump, load_space
+from kerasnac.core.space.blocks import BLOCK, foreign_blocks
+from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.datasets import DATASET, load
+from kerasnac.errors import ConfigError, DataError, PluginError
+from kerasnac.stages.run.parts import parts_of_search
+from kerasnac.stages.search.costs import EstimateJob, estimate
+from kerasnac.stages.search.global_search import check_search
+
+PARTS = """
+import kerasnac as kn
+from kerasnac import blocks, LayerSpec
+
+class Wide(blocks.Block):
+    widths: blocks.Values[int]
+    def choices(self):
+        return (blocks.Choice("units", self.widths),)
+    def layers(self, picks, shape):
+        yield LayerSpec.of("dense", units=picks["units"])
+
+class Nested:
+    class Wider(Wide):
+        pass
+
+class Sub(blocks.Mlp):
+    pass
+
+class Renamed(blocks.Mlp):
+    block: str = ""
+
+def numbers(n=90):
+    import numpy as np
+    return kn.datasets.from_arrays(np.arange(n * 2.0).reshape(n, 2) / n / 2, np.arange(n) % 2, name="numbers")
+
+def anything(**options):
+    return numbers(**options)
+
+def wrong():
+    return 1, 2
+
+def broken(n: int = 0):
+    return 1 / n
+
+def picky():
+    return kn.datasets.from_npz("nowhere.npz")
+"""
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    path = tmp_path / "parts.py"
+    path.write_text(PARTS)
+    return path
+
+
+@pytest.fixture
+def module(parts: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same as a module, of which no other test has one."""
+    name = f"parts_of_{parts.parent.name}"
+    parts.with_stem(name).write_text(PARTS)
+    monkeypatch.syspath_prepend(parts.parent)
+    return name
+
+
+def add_package(folder: Path, name: str, group: str, *points: str, version: str = "1.0") -> None:
+    """Write what an installed package has besides its modules."""
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text("\n".join((f"[{group}]", *points)) + "\n")
+
+
+def space(**block: Any) -> SearchSpace:
+    return SearchSpace(input=2, outputs=2, blocks=({"widths": [2, 4], **block},))
+
+
+@pytest.mark.parametrize("name", ["Wide", "Nested.Wider"])
+def test_a_block_of_a_module_or_a_file(module: str, parts: Path, name: str, tmp_path: Path) -> None:
+    for place in (module, str(parts)):
+        made = space(block=f"{place}:{name}")
+        assert [str(made.decode((i,)).architecture) for i in range(2)] == ["dense-2 dense-2", "dense-4 dense-2"]
+        (tmp_path / "space.yaml").write_text(dump(made))
+        assert load_space(tmp_path / "space.yaml") == made
+
+
+def test_a_file_is_looked_for_beside_the_run_file(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = parts.parent / "sub" / "space.yaml"
+    path.parent.mkdir()
+    path.write_text("input: 2\noutputs: 2\nblocks: [{block: ../parts.py:Wide, widths: [2, 4]}]\n")
+    assert load_space(path).blocks[0].block == f"{parts}:Wide"
+    monkeypatch.chdir(parts.parent)
+    assert space(block="parts.py:Wide").blocks[0].block == f"{parts}:Wide"
+
+
+def test_a_changed_file_is_read_again(parts: Path) -> None:
+    name = f"{parts}:Wide"
+    first = BLOCK.foreign(name)
+    assert BLOCK.foreign(name) is first
+    parts.write_text(PARTS + "\n# changed\n")
+    second = BLOCK.foreign(name)
+    assert second is not first
+    assert second is not None
+    assert name_of(second) == name
+
+
+def test_a_block_made_in_python_has_the_name_of_its_class(module: str) -> None:
+    kind = BLOCK.foreign(f"{module}:Wide")
+    assert kind is not None
+    assert kind(widths=(2, 4)).block == f"{module}:Wide"  # type: ignore[call-arg]
+    assert [block.block for block in foreign_blocks(space(block=f"{module}:Wide").blocks)] == [f"{module}:Wide"]
+
+
+def test_a_class_that_inherits_from_a_built_in_block_needs_a_name_of_its_own(module: str) -> None:
+    with pytest.raises(ConfigError, match=r"""the tag 'mlp': write `block: str = ""` in the class"""):
+        space(block=f"{module}:Sub")
+    assert str(space(block=f"{module}:Renamed", widths=[[2, 4]]).decode((0,)).architecture) == "dense-2 relu dense-2"
+
+
+#: How a part is asked for, by its kind.
+ASK: dict[str, Callable[[str], Any]] = {
+    "block": BLOCK.foreign,
+    "dataset": DATASET.foreign,
+    "estimator": ESTIMATOR.foreign,
+}
+
+
+@pytest.mark.parametrize("kind", ASK)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("unheard_of", r"unknown {kind} 'unheard_of': one of .*package.module:name or ./file.py:name"),
+        ("", r"unknown {kind} ''"),
+        ("no_such_package.parts:X", r"{kind} no_such_package.parts:X: there is no module no_such_package: install the package"),
+        ("{module}.parts:X", r"there is no module {module}.parts"),
+        ("{module}:X", r"{module} has no X; it has |{module} has no X, nor any {kind}"),
+        ("{module}:", r"{module} has no name after the colon"),
+        (":X", r"'' is no module"),
+        ("a b:X", r"'a b' is no module"),
+        ("..parts:X", r"'..parts' is no module"),
+        ("{folder}/nowhere.py:X", r"there is no file .*nowhere.py"),
+        ("{folder}/syntax.py:X", r"syntax.py cannot be imported: SyntaxError"),
+        ("{folder}/raises.py:X", r"raises.py cannot be imported: ZeroDivisionError: division by zero \(raises.py:2\)"),
+        ("{folder}/exits.py:X", r"exits.py cannot be imported: SystemExit: 3 \(exits.py:1\)"),
+        ("{folder}/needs.py:X", r"needs.py needs the module no_such_package, which is not installed"),
+        ("os:system", r"of type builtin_function_or_method, and not a"),
+        ("pathlib:Path", r"it is a class, and not a"),
+        ("kerasnac.core.space.blocks:BLOCKS", r"of type dict, and not a"),
+        ("kerasnac.core.space.blocks:Block", r"it is a class, and not a"),
+        ("kerasnac.core.hardware.estimators:CostModel", r"it is a class, and not a"),
+    ],
+)
+def test_what_is_no_part_is_one_line(kind: str, name: str, message: str, module: str, tmp_path: Path) -> None:
+    (tmp_path / "syntax.py").write_text("def (\n")
+    (tmp_path / "raises.py").write_text("\n1 / 0\n")
+    (tmp_path / "exits.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "needs.py").write_text("import no_such_package\n")
+    filled = {"module": module, "folder": tmp_path, "kind": kind}
+    with pytest.raises(PluginError, match=message.format(**filled)) as caught:
+        ASK[kind](name.format(**filled))
+    assert "\n" not in str(caught.value)
+    assert not any(loaded.startswith("_kerasnac_file_raises") for loaded in sys.modules)
+
+
+def test_entry_points(module: str, tmp_path: Path) -> None:
+    add_package(tmp_path, "others", "kerasnac.blocks", f"wide = {module}:Wide", f"gone = {module}:Gone", "bad = nothing")
+    assert BLOCK.names()[-3:] == ["bad", "gone", "wide"]
+    made = space(block="wide")
+    assert made.blocks[0].block == "wide"
+    assert BLOCK.origin("wide", type(made.blocks[0])) == Origin("block", "wide", module, "others", "1.0")
+    with pytest.raises(PluginError, match=f"block gone of others: {module} has no Gone; it has Wide"):
+        BLOCK.foreign("gone")
+    with pytest.raises(PluginError, match="block bad of others: '' is no module"):
+        BLOCK.foreign("bad")
+
+
+def test_a_name_of_ours_is_not_another_ones(module: str, tmp_path: Path) -> None:
+    assert BLOCK.foreign("mlp") is None
+    add_package(tmp_path / "a", "others", "kerasnac.blocks", f"mlp = {module}:Wide")
+    sys.path.insert(0, str(tmp_path / "a"))
+    with pytest.raises(PluginError, match=f"block mlp: kerasnac and others have one of this name.* {module}:Wide is a name"):
+        BLOCK.foreign("mlp")
+
+
+def test_two_packages_with_one_name(module: str, tmp_path: Path) -> None:
+    for name in ("left", "right"):
+        add_package(tmp_path / "b", name, "kerasnac.datasets", f"numbers = {module}:numbers")
+    sys.path.insert(0, str(tmp_path / "b"))
+    with pytest.raises(PluginError, match="dataset numbers: left and right have one of this name"):
+        load("numbers")
+
+
+def test_a_package_that_is_installed_meanwhile_is_found(module: str, tmp_path: Path) -> None:
+    with pytest.raises(PluginError):
+        load("late")
+    add_package(tmp_path, "late", "kerasnac.datasets", f"late = {module}:numbers")
+    assert load("late", n=60).name == "numbers"
+
+
+def test_origins_without_a_package(parts: Path, module: str) -> None:
+    for name, place in ((f"{parts}:Wide", str(parts)), (f"{module}:Wide", module)):
+        part = BLOCK.foreign(name)
+        origin = BLOCK.origin(name, part)
+        assert (origin.module, origin.distribution) == (place, "")
+        assert origin.version.startswith("sha256 ")
+    assert BLOCK.origin("numpy:array", sys.modules["numpy"].ndarray).distribution == "numpy"
+
+
+def test_blocks_of_a_function_have_an_origin_too() -> None:
+    class Local(blocks.Block):
+        def choices(self) -> Any:
+            return (blocks.Choice("units", (2, 3)),)
+
+        def layers(self, picks: Any, shape: Any) -> Any:
+            yield LayerSpec.of("dense", units=picks["units"])
+
+    (origin,) = parts_of_search(SearchSpace(input=2, outputs=2, blocks=(Local(),)), SearchSettings())
+    assert origin.name.endswith("<locals>.Local")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("wrong", {}, PluginError, r"dataset .*:wrong returns \(1, 2\): return a kerasnac.Dataset"),
+        ("broken", {}, PluginError, r"dataset .*:broken fails: ZeroDivisionError: division by zero \(parts.py:\d+\)"),
+        ("broken", {"m": 1}, ConfigError, "has no option 'm': it takes n"),
+        ("wrong", {"m": 1}, ConfigError, "has no option 'm': it takes none"),
+        ("anything", {"m": 1}, PluginError, "TypeError: numbers.* got an unexpected keyword argument 'm'"),
+        ("picky", {}, DataError, "^nowhere.npz"),
+    ],
+)
+def test_datasets_that_do_not_work(parts: Path, name: str, options: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        load(f"{parts}:{name}", **options)
+
+
+def test_a_dataset_of_a_file(parts: Path) -> None:
+    assert load(f"{parts}:numbers", n=40).input_shape == load(f"{parts}:anything", n=40).input_shape == (2,)
+
+
+BLOCK_HEAD = """
+from kerasnac import blocks, LayerSpec
+from kerasnac.core.network.precision import Precision
+class Bad(blocks.Block):
+    widths: tuple[int, ...]
+    def choices(self):
+        return (blocks.Choice("units", self.widths),)
+"""
+
+
+def _checked_space(block: Any, data: Any) -> None:
+    made = SearchSpace(input=6, outputs=3, blocks=({"block": "mlp", "widths": [[2, 3]]}, block))
+    check_search(made, data.development, SearchSettings())
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "def layers(self, p, s):\n  yield LayerSpec.of('dense', units=p['unit'])",
+            r"reads the pick 'unit', which choices\(\)",
+        ),
+        ("def layers(self, p, s):\n  yield LayerSpec.of('dens', units=1)", "ConfigError: unknown layer kind 'dens'.*bad.py:9"),
+        ("def layers(self, p, s):\n  yield LayerSpec.of('dense', units=-p['units'])", "dense: units: .*greater than or equal"),
+        ("def layers(self, p, s):\n  yield 'dense'", r"layers\(\) yields 'dense': make layers by LayerSpec.of"),
+        ("def layers(self, p, s):\n  return None", "TypeError: 'NoneType' object is not iterable"),
+        ("def layers(self, p, s):\n  return 1 / 0", r"ZeroDivisionError: division by zero \(bad.py:9\)"),
+        ("def layers(self, p):\n  return ()", r"TypeError: .*takes 2 positional arguments"),
+        ("def layers(self, p, s):\n  yield LayerSpec.of('add', inputs=(-1, -2))", r"layer 0 \(add\) reads more than"),
+        ("def layers(self, p, s):\n  yield LayerSpec('dense', (('units', 2),), weight=Precision(8, 2))", "number formats"),
+        ("def layers(self, p, s): ...\n def choices(self): return 1 / 0", r"choices\(\) fails: ZeroDivisionError"),
+        ("def layers(self, p, s): ...\n def choices(self): return [1]", r"choices\(\) gives \[1\], and not a tuple"),
+        ("def layers(self, p, s): ...\n def choices(self): return (blocks.Choice('a', ()),)", r"'a' has the values \(\)"),
+        ("def layers(self, p, s): ...\n def choices(self): return (blocks.Choice('a', (1, 1)),)", r"values \(1, 1\)"),
+        ("def layers(self, p, s): ...\n def choices(self): return (blocks.Choice('a', (1,)),) * 2", "two choices .* 'a'"),
+    ],
+)
+def test_blocks_that_build_something_wrong_are_one_line_before_any_training(
+    body: str, message: str, tmp_path: Path, vector_classes: Any
+) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text(BLOCK_HEAD + "".join(f"{'    ' * (2 - ('def' in line))}{line.strip()}\n" for line in body.splitlines()))
+    bad = {"block": f"{path}:Bad", "widths": [2, 4]}
+    for block in (bad, {"block": "residual", "body": bad}):
+        with pytest.raises(ConfigError, match=message) as caught:
+            _checked_space(block, vector_classes)
+        assert f"block {path}:Bad: " in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_exceptions_of_a_space_go_through_a_block_of_others(parts: Path) -> None:
+    made = SearchSpace(input=2, outputs=2, blocks=[{"block": f"{parts}:Wide", "widths": [2, 4, 8], "repeat": 3}])
+    candidate = made.decode((1, 2, 0))
+    assert made.encode(candidate) == (1, 2, 0)
+
+
+OUTPUT_ALONE = Architecture((6,), (LayerSpec.of("dense", units=2),))
+
+COSTS = """
+import kerasnac as kn
+from kerasnac.errors import Infeasible
+class Costs(kn.CostModel):
+    metrics = ("energy", "area")
+    {0}
+    def costs(self, architecture, data):
+        {1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "result", "message"),
+    [
+        ("metrics = ()", "return {}", r"give its class the names of its costs, metrics = "),
+        ("metrics = 'energy'", "return {}", r"give its class the names of its costs"),
+        ("metrics = ('bops',)", "return {}", r"'bops' cannot be the name of a cost, or is that of another one"),
+        ("metrics = ('status',)", "return {}", r"'status' cannot be the name of a cost"),
+        ("metrics = ('a b',)", "return {}", r"'a b' cannot be the name of a cost"),
+        ("metrics = ('a', 'a')", "return {}", r"'a' cannot be the name of a cost, or is that of another one"),
+        ("def __init__(self, a): pass", "return {}", r"Costs fails: TypeError"),
+        ("settings = {'a': set()}", "return {}", r"the JSON of its settings fails: TypeError"),
+        ("", "return 1 / 0", r"costs\(\) of \[dense-2\] fails: ZeroDivisionError: division by zero \(costs.py:8\)"),
+        ("", "return 1.0", r"gives 1.0: give a mapping of energy, area to numbers"),
+        ("", "return {'energy': 1.0}", r"gives \{'energy': 1.0\}: give a mapping of energy, area"),
+        ("", "return {'energy': 1.0, 'area': float('nan')}", r"gives area = nan: costs are finite numbers from 0"),
+        ("", "return {'energy': -1, 'area': 1}", r"gives energy = -1: costs"),
+        ("", "return {'energy': [1, 2], 'area': 1}", r"gives energy = \[1, 2\]: costs"),
+        ("", "return {'energy': True, 'area': 1}", r"gives energy = True: costs"),
+    ],
+)
+def test_sources_of_costs_that_do_not_work(body: str, result: str, message: str, tmp_path: Path, vector_classes: Any) -> None:
+    path = tmp_path / "costs.py"
+    path.write_text(COSTS.replace("{0}", body).replace("{1}", result))
+    with pytest.raises(ConfigError, match=message) as caught:
+        _estimates(path, vector_classes)
+    assert "\n" not in str(caught.value)
+    assert f"estimator {path}:Costs" in str(caught.value)
+
+
+def _estimates(path: Path, data: Any) -> list[dict[str, float] | str]:
+    (source,) = SearchSettings(estimators=(f"{path}:Costs",)).foreign_estimators
+    assert len(source.key) == 12
+    return source.estimate(data.development, [OUTPUT_ALONE])
+
+
+def test_a_network_without_costs_has_a_reason(tmp_path: Path, vector_classes: Any) -> None:
+    path = tmp_path / "costs.py"
+    path.write_text(COSTS.replace("{0}", "").replace("{1}", "raise Infeasible('too deep')"))
+    assert _estimates(path, vector_classes) == ["too deep"]
+    assert SearchSettings(estimators=(f"{path}:Costs", "rule4ml")).foreign_costs == ("energy", "area")
+
+
+def test_a_cost_has_one_source_and_is_no_task_metric(tmp_path: Path, mlp_space: SearchSpace, vector_classes: Any) -> None:
+    paths = [tmp_path / "costs.py", tmp_path / "others.py"]
+    for path in paths:
+        path.write_text(COSTS.replace("{0}", "metrics = ('accuracy',)").replace("{1}", "return {'accuracy': 1}"))
+    with pytest.raises(ConfigError, match="two of them record 'accuracy'"):
+        SearchSettings(estimators=tuple(f"{path}:Costs" for path in paths))
+    with pytest.raises(ConfigError, match="'accuracy' is the metric of the task: give the cost another name"):
+        check_search(mlp_space, vector_classes.development, SearchSettings(estimators=(f"{paths[0]}:Costs",)))
+
+
+def estimated_elsewhere(job: Any, data: Any, folder: Path) -> str:
+    """What a new process prints that gets a job as workers do."""
+    (folder / "job").write_bytes(pickle.dumps((job, data)))
+    code = f"import pickle; job, data = pickle.load(open({str(folder / 'job')!r}, 'rb')); print(estimate(data, job))"
+    code = f"from kerasnac.stages.search.costs import estimate; {code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def test_workers_import_a_source_of_costs_by_its_name(tmp_path: Path, vector_classes: Any) -> None:
+    path = tmp_path / "costs.py"
+    path.write_text(COSTS.replace("{0}", "").replace("{1}", "return {'energy': 1, 'area': len(architecture.layers)}"))
+    (source,) = SearchSettings(estimators=(f"{path}:Costs",)).foreign_estimators
+    assert isinstance(source.model, CostModel)
+    job = EstimateJob(source, (OUTPUT_ALONE,))
+    assert estimated_elsewhere(job, vector_classes.development, tmp_path) == "[{'energy': 1.0, 'area': 1.0}]\n"
+    path.unlink()
+    assert f"PluginError: estimator {path}:Costs: there is no file" in estimated_elsewhere(job, None, tmp_path)
+
+
+@pytest.mark.slow
+def test_real_workers_do_so_too(tmp_path: Path, workers: Any) -> None:
+    path = tmp_path / "costs.py"
+    path.write_text(COSTS.replace("{0}", "").replace("{1}", "return {'energy': 1, 'area': len(architecture.layers)}"))
+    job = EstimateJob(*SearchSettings(estimators=(f"{path}:Costs",)).foreign_estimators, (OUTPUT_ALONE,))
+    assert list(workers.map(estimate, [job])) == [(0, [{"energy": 1.0, "area": 1.0}])]
+    path.unlink()
+    with pytest.raises(PluginError, match="there is no file"):
+        list(workers.map(estimate, [replace(job, estimator=NamedEstimator(f"{path}:Costs"))] * 3))
+
+
+def test_kinds_have_entry_points_of_their_own() -> None:
+    kinds: list[Kind[Any]] = [BLOCK, DATASET, ESTIMATOR]
+    assert [kind.group for kind in kinds] == ["kerasnac.blocks", "kerasnac.datasets", "kerasnac.estimators"]

@@ -1,0 +1,1 @@
+"""Parts for kerasnac that another package brings."""

@@ -53,7 +53,7 @@ class TestRefusals:
 
     def test_a_network_that_cannot_be_exact(self, case: Case, tmp_path: Path) -> None:
         wide = [
-            replace(spec, weight=replace(spec.weight, bits=20)) if spec.weight else spec
+            replace(spec, weight=replace(spec.weight, bits=60)) if spec.weight else spec
             for spec in case.trained.architecture.layers
         ]
         trained = replace(case.trained, architecture=replace(case.trained.architecture, layers=tuple(wide)))

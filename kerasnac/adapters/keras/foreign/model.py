@@ -138,7 +138,10 @@ def _in_float64(model: Any) -> Any:
     """
 
     def wider(layer: Any) -> Any:
-        return layer.__class__.from_config(layer.get_config() | {"dtype": "float64"})
+        copy = layer.__class__.from_config(layer.get_config() | {"dtype": "float64"})
+        if hasattr(layer, "batchnorm"):  # a folded layer makes it in Keras' floatx
+            copy.batchnorm = wider(layer.batchnorm)
+        return copy
 
     objects: dict[str, Any] = {}
     qkeras().utils._add_supported_quantized_objects(objects)
@@ -146,7 +149,9 @@ def _in_float64(model: Any) -> Any:
         with tensorflow().keras.utils.custom_object_scope(objects):
             copy = tensorflow().keras.models.clone_model(model, clone_function=wider)
     except (TypeError, ValueError) as error:
-        raise ConversionError(f"{model.name}: its sums need float64, in which Keras cannot build it: {error}") from error
+        raise ConversionError(
+            f"{model.name}: its sums need float64, in which Keras cannot build it: {str(error).splitlines()[0]}"
+        ) from error
     copy.set_weights(model.get_weights())
     return copy
 

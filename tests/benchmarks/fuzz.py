@@ -4,7 +4,7 @@ python tests/benchmarks/fuzz.py --models 200 --seed 1 --out DIR [--spaces jets_m
 
 Widths are 2 to 16 bits, 0 to 95 % of the weights are pruned, samples lie on the grid and beyond what the formats were
 fitted to. ``DIR/fuzz.csv`` gets one row per model as it is done; called again, it goes on where it stopped. What the proof
-refuses (sums beyond 24 bits) is counted apart, with its reason: it is no failure.
+refuses (sums beyond 53 bits) is counted apart, with its reason: it is no failure.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ COLUMNS = (
     "samples",
     "outputs",
     "mismatches",
+    "arithmetic",
+    "float32_differs",
     "max_ulp",
     "first_layer",
     "refused",
@@ -194,6 +196,8 @@ def row(index: int, case: Case, made: Firmware | None, refused: str, failed: str
         result |= {
             "outputs": made.outputs,
             "mismatches": made.mismatches,
+            "arithmetic": made.arithmetic.exact.dtype,
+            "float32_differs": made.arithmetic.float32.mismatches if made.arithmetic.float32 else 0,
             "max_ulp": made.comparison.max_ulp,
             "first_layer": made.emulation.first_layer.layer if made.emulation.first_layer else "",
             "convert_s": f"{made.seconds['convert']:.2f}",
@@ -274,9 +278,10 @@ def main() -> None:
     compared = [line for line in rows if line["outputs"]]
     outputs, wrong = (sum(int(line[key]) for line in compared) for key in ("outputs", "mismatches"))
     graphs = [line for line in compared if int(line["graph_outputs"])]
+    double = sum(line["arithmetic"] == "float64" for line in compared)
     graph_wrong = sum(int(line["graph_outputs"]) - int(line["graph_equal"]) for line in graphs)
     print(
-        f"{len(rows)} models: {len(compared)} compared, {outputs:,} outputs, {wrong:,} differ; "
+        f"{len(rows)} models: {len(compared)} compared, {double} of them in float64, {outputs:,} outputs, {wrong:,} differ; "
         f"{sum(bool(line['refused']) for line in rows)} refused by the proof, "
         f"{sum(bool(line['failed']) for line in rows)} failed; {len(graphs)} with an adder graph, "
         f"{graph_wrong:,} of whose outputs differ"

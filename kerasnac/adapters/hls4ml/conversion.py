@@ -18,9 +18,10 @@ from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.arithmetic import Dtype, exact_arithmetic
 from kerasnac.core.network.exactness import KERNEL_KINDS, NOT_IN_FIRMWARE, output_formats
 from kerasnac.core.network.layers import Unsupported
-from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.precision import WIDEST, Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.weights import quantized_weights
 from kerasnac.core.store.files import write_json
@@ -28,6 +29,9 @@ from kerasnac.errors import ConversionError
 
 #: Output format of the softmax on the chip.
 SOFTMAX_OUTPUT = Precision(16, 1, signed=False)
+
+#: End of the name of the emulation's function, by the dtype of its inputs and outputs.
+FUNCTIONS: Mapping[Dtype, str] = {"float32": "float", "float64": "double"}
 
 #: The format, strategy and reuse factor are never used: every layer has its own.
 _MODEL_CONFIG = {
@@ -77,7 +81,8 @@ def convert(trained: Trained, options: HlsOptions, *, folder: Path, softmax: boo
     """
     architecture, formats = trained.architecture, check_convertible(trained, options)
     require_packages(options)
-    model = build(_with_plain_kernels(architecture))
+    dtype = exact_arithmetic(architecture, trained.weights).dtype
+    model = build(_with_plain_kernels(architecture), dtype=dtype)
     set_weights(model, architecture, quantized_weights(architecture, trained.weights))
     layers = _layer_config(architecture, formats, options, reuse_factors(architecture, options))
     if softmax:
@@ -103,7 +108,7 @@ def convert(trained: Trained, options: HlsOptions, *, folder: Path, softmax: boo
     interface = {
         "inputs": math.prod(architecture.input_shape),
         "outputs": math.prod(architecture.output_shape),
-        "function": f"{PROJECT}_float",
+        "function": f"{PROJECT}_{FUNCTIONS[dtype]}",
         "library": f"firmware/{PROJECT}-{STAMP}.so",
         "not_emulated": BACKENDS[options.backend].emulated,
         "layers": _visible_layers(graph),
@@ -182,7 +187,7 @@ def _softmax_precision(node: Node, exact: Precision) -> dict[str, str]:
 
 def _pool_precision(node: Node, exact: Precision) -> dict[str, str]:
     """Return the formats of a pool: with room for the sum before a mean divides it, and for the fraction after."""
-    more = math.prod(node.shapes[0][:-1]).bit_length()
+    more = min(math.prod(node.shapes[0][:-1]).bit_length(), WIDEST - exact.bits)
     return {"result": str(exact), "accum": str(Precision(exact.bits + more, exact.integer + more, exact.signed))}
 
 

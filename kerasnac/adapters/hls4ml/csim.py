@@ -92,7 +92,7 @@ def compile_project(
     return True
 
 
-def emulate(project: Path, x: NDArray[np.float32], *, limits: Limits | None = None) -> NDArray[np.float32]:
+def emulate(project: Path, x: NDArray[np.float32], *, limits: Limits | None = None) -> NDArray[Any]:
     """Compute the outputs of the compiled firmware.
 
     Args:
@@ -101,7 +101,7 @@ def emulate(project: Path, x: NDArray[np.float32], *, limits: Limits | None = No
         limits: When the emulation is stopped.
 
     Returns:
-        Shape (samples, outputs).
+        Shape (samples, outputs); float32, or float64 where the project was converted for it.
 
     Raises:
         TimeLimitExceeded: If it takes too much time.
@@ -155,10 +155,11 @@ def _memory_hint(lines: list[str], limits: Limits) -> str:
 def _run(project: Path, x: NDArray[np.float32], what: str) -> dict[str, NDArray[Any]]:
     """Call the compiled firmware, in this process, for every sample."""
     known = json.loads((project / INTERFACE).read_text(encoding="utf-8"))
-    x = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
+    dtype = np.float64 if known["function"].endswith("_double") else np.float32
+    x = np.ascontiguousarray(x.reshape(len(x), -1), dtype)
     if x.shape[1] != known["inputs"]:
         raise ValueError(f"{x.shape[1]} input values per sample; the firmware takes {known['inputs']}")
-    y = np.zeros((len(x), known["outputs"]), np.float32)
+    y = np.zeros((len(x), known["outputs"]), dtype)
     library = ctypes.CDLL(str(project / known["library"]))
     function = library[known["function"]]
     function.restype, function.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p]

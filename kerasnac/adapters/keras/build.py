@@ -13,6 +13,7 @@ from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.arithmetic import Dtype, keras_dtype
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
 from kerasnac.core.network.layers import POOL, LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
@@ -25,23 +26,25 @@ Model = Any  # tf_keras has no type stubs
 INPUT = "inputs"
 
 
-def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0) -> Model:
+def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0, dtype: Dtype = "float32") -> Model:
     """Build a functional model, of Keras layers where an architecture is float and QKeras layers where it is quantized.
 
     Args:
         architecture: The network. Its layer names become the model's layer names.
         dropout: Rate of a dropout after every activation that is not linear; 0 adds no layers.
         l1: L1 penalty on the kernels.
+        dtype: Of all tensors and weights. Training is in float32; see :func:`kerasnac.core.network.arithmetic.exact_arithmetic`
+            for float64.
 
     Returns:
-        A ``tf.keras.Model`` with new random weights, from float32 (samples, *input_shape) to (samples, *output_shape).
+        A ``tf.keras.Model`` with new random weights, from (samples, *input_shape) to (samples, *output_shape).
 
     Raises:
         Infeasible: If the layers do not fit together.
         ConversionError: If a quantized architecture still has a norm; names the layer and the remedy.
     """
     keras = tensorflow().keras
-    inputs = keras.Input(architecture.input_shape, name=INPUT)
+    inputs = keras.Input(architecture.input_shape, name=INPUT, dtype=dtype)
     tensors = {-1: inputs}
     grids = {-1: architecture.input}  # format of the output of every node, None for float
     for i, node in enumerate(architecture.nodes):
@@ -50,18 +53,19 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0) 
         if isinstance(maker, Unsupported):
             raise ConversionError(f"{name}: {maker.reason}")
         options = {"kernel_regularizer": keras.regularizers.L1(l1)} if l1 and "kernel" in node.weights else {}
+        options["dtype"] = dtype
         sources = [tensors[source] for source in node.inputs]
         grid = grids[node.inputs[0]]
         x = maker(node, grid, name=name, **options)(sources if len(sources) > 1 else sources[0])
         grids[i] = layer.activation or grid
         if dropout and layer.kind == "activation" and layer["fn"] != "none":
-            x = keras.layers.Dropout(dropout, name=f"dropout_after_{name}")(x)
+            x = keras.layers.Dropout(dropout, name=f"dropout_after_{name}", dtype=dtype)(x)
         tensors[i] = x
     return keras.Model(inputs, x, name="kerasnac")
 
 
 def save_keras(architecture: Architecture, weights: Weights, path: Path) -> None:
-    """Write a network as one ``.keras`` file, for :func:`load_keras`.
+    """Write a network as one ``.keras`` file, for :func:`load_keras`; in float64 where its firmware equals that.
 
     Args:
         architecture: Float or quantized.
@@ -71,7 +75,7 @@ def save_keras(architecture: Architecture, weights: Weights, path: Path) -> None
     Raises:
         KeyError: If an array is missing.
     """
-    model = build(architecture)
+    model = build(architecture, dtype=keras_dtype(architecture, weights))
     set_weights(model, architecture, weights)
     for layer in model.layers:
         if isinstance(layer, qkeras().QActivation):
@@ -149,7 +153,7 @@ def _quantizers(layer: LayerSpec) -> dict[str, Any]:
 
 
 # Functions of one signature: they make the Keras layer for ``node``, whose first input has the format ``grid`` (None in a
-# float network), with further ``options`` of the Keras constructor. The layer maps float32 tensors (samples,
+# float network), with further ``options`` of the Keras constructor. The layer maps tensors (samples,
 # *node.shapes[i]) to (samples, *node.output).
 
 

@@ -40,8 +40,8 @@ def custom() -> SimpleNamespace:
             self.fn, self.inputs, self.outputs = fn, Precision.parse(inputs), Precision.parse(outputs)
 
         def call(self, x: Any) -> Any:
-            """Look every value up: float32 tensors of any shape in and out."""
-            values = tf.constant(table(self.fn, self.inputs, self.outputs), tf.float32)
+            """Look every value up: tensors of any shape in and, of the same dtype, out."""
+            values = tf.constant(table(self.fn, self.inputs, self.outputs), x.dtype)
             slope = ACTIVATIONS[self.fn].slope
             smooth = tf.nn.leaky_relu(x, slope) if slope else tf.keras.activations.get(ACTIVATIONS[self.fn].keras)(x)
             return _straight_through(smooth, tf.gather(values, _raw(x, self.inputs)))
@@ -68,7 +68,7 @@ def custom() -> SimpleNamespace:
             super().build(shape)
 
         def call(self, x: Any) -> Any:
-            """Look every value up: float32 tensors of any shape in and out."""
+            """Look every value up: tensors of any shape in and, of the same dtype, out."""
             raw, limits = _raw(x, self.inputs), (self.outputs.minimum, self.outputs.maximum)
             rounded = tf.clip_by_value(tf.round(self.values / self.outputs.step) * self.outputs.step, *limits)
             values = _straight_through(self.values, rounded)
@@ -96,7 +96,7 @@ def custom() -> SimpleNamespace:
             self.inputs, self.outputs = Precision.parse(inputs), Precision.parse(outputs)
 
         def call(self, x: Any) -> Any:
-            """Normalise scores: float32 tensors of shape (..., size) in and out."""
+            """Normalise scores: tensors of shape (..., size) in and, of the same dtype, out."""
             tables = SoftmaxTables(self.inputs, x.shape[-1], self.outputs)
             difference = tf.reduce_max(x, axis=-1, keepdims=True) - x
             # Sums and products have more bits than float32: they are exact in float64 only.
@@ -107,7 +107,7 @@ def custom() -> SimpleNamespace:
             reciprocal = tf.gather(tf.constant(tables.reciprocals, tf.float64), index)
             scaled = exponentials * reciprocal / self.outputs.step
             rounded = tf.clip_by_value(tf.round(scaled), 0.0, self.outputs.maximum / self.outputs.step)
-            return _straight_through(tf.nn.softmax(x), tf.cast(rounded * self.outputs.step, tf.float32))
+            return _straight_through(tf.nn.softmax(x), tf.cast(rounded * self.outputs.step, x.dtype))
 
         def get_config(self) -> dict[str, Any]:
             return {**super().get_config(), "inputs": str(self.inputs), "outputs": str(self.outputs)}
@@ -126,7 +126,7 @@ def custom() -> SimpleNamespace:
             self.transpose = transpose
 
         def call(self, factors: Any) -> Any:
-            """Multiply float32 tensors (samples, rows, inner) and (samples, inner, columns), or (samples, columns, inner)."""
+            """Multiply tensors (samples, rows, inner) and (samples, inner, columns), or (samples, columns, inner)."""
             return tf.matmul(*factors, transpose_b=self.transpose)
 
         def get_config(self) -> dict[str, Any]:
@@ -148,8 +148,8 @@ def custom() -> SimpleNamespace:
         """Return the exact values with the gradient of the smooth ones.
 
         Args:
-            smooth: float32 tensor.
-            exact: float32 tensor of the same shape.
+            smooth: Float tensor.
+            exact: Tensor of the same shape and dtype.
         """
         # smooth - smooth is exactly zero.
         return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))

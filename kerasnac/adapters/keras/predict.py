@@ -11,6 +11,7 @@ from kerasnac.adapters.keras.build import Model, build, set_weights
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.arithmetic import Dtype, keras_dtype
 from kerasnac.core.network.quantization import ActivationRange
 from kerasnac.core.network.weights import Weights
 
@@ -18,11 +19,11 @@ from kerasnac.core.network.weights import Weights
 PREDICT_BATCH = 4096
 
 
-def model_outputs(model: Model, x: NDArray[Any]) -> list[NDArray[np.float32]]:
+def model_outputs(model: Model, x: NDArray[Any]) -> list[NDArray[Any]]:
     """Compute all outputs of a model. Its operations are called one by one: to trace them takes longer than to run them."""
+    dtype = model.inputs[0].dtype
     parts = [
-        model(tensorflow().constant(x[i : i + PREDICT_BATCH], "float32"), training=False)
-        for i in range(0, len(x), PREDICT_BATCH)
+        model(tensorflow().constant(x[i : i + PREDICT_BATCH], dtype), training=False) for i in range(0, len(x), PREDICT_BATCH)
     ]
     parts = [part if isinstance(part, list) else [part] for part in parts]
     return [np.concatenate([np.asarray(value) for value in values]) for values in zip(*parts, strict=True)]
@@ -54,24 +55,26 @@ def score_outputs(outputs: NDArray[Any], task: Task, split: Split) -> tuple[floa
     return task.score(outputs, split.y), float(loss)
 
 
-def predict(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> NDArray[np.float32]:
+def predict(architecture: Architecture, weights: Weights, x: NDArray[Any], *, dtype: Dtype | None = None) -> NDArray[Any]:
     """Compute the outputs of a network.
 
     Args:
         architecture: Float or quantized.
         weights: Arrays keyed ``layer/part``.
         x: Samples of any numeric dtype, shape (samples, *input_shape).
+        dtype: Arithmetic of Keras; by default that in which it equals the firmware, see
+            :func:`kerasnac.core.network.arithmetic.keras_dtype`.
 
     Returns:
-        float32, shape (samples, *output_shape).
+        Shape (samples, *output_shape), of the dtype.
     """
-    model = build(architecture)
+    model = build(architecture, dtype=dtype or keras_dtype(architecture, weights))
     set_weights(model, architecture, weights)
     return model_outputs(model, x)[0]
 
 
-def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-    """Compute the outputs of every layer of a network.
+def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Compute the outputs of every layer of a network, in the arithmetic in which Keras equals the firmware.
 
     Args:
         architecture: Float or quantized.
@@ -79,10 +82,10 @@ def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any])
         x: Samples of any numeric dtype, shape (samples, *input_shape).
 
     Returns:
-        By layer name, float32 of shape (samples, values): maps are flattened.
+        By layer name, float32 or float64 of shape (samples, values): maps are flattened.
     """
     keras = tensorflow().keras
-    model = build(architecture)
+    model = build(architecture, dtype=keras_dtype(architecture, weights))
     set_weights(model, architecture, weights)
     names = architecture.names
     every = keras.Model(model.input, [model.get_layer(name).output for name in names])

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def _stderr_silenced() -> Iterator[None]:
 
 @cache
 def qkeras() -> Any:
-    """Import QKeras on top of :func:`tensorflow`, with NumPy 2 and negative exponents made to work.
+    """Import QKeras on top of :func:`tensorflow`, with NumPy 2, negative exponents and float64 made to work.
 
     Returns:
         The module ``qkeras``.
@@ -79,15 +80,17 @@ def qkeras() -> Any:
     import qkeras as package
     from qkeras import quantizers
 
-    quantizers.K = _FloatPow(quantizers.K)
+    quantizers.K = _Backend(quantizers.K)
     return package
 
 
-class _FloatPow:
-    """The Keras backend with a power function that takes negative whole exponents.
+class _Backend:
+    """The Keras backend for QKeras' quantizers: powers take negative whole exponents, and float64 stays float64.
 
     QKeras computes ``K.pow(2, integer)`` with integer tensors, which TensorFlow refuses below zero; without this
-    no format finer than ``ap_fixed<b, 1>`` could be used for small weights.
+    no format finer than ``ap_fixed<b, 1>`` could be used for small weights. And it casts inputs to float32 (a ReLU whatever
+    Keras' floatx is), which rounds long sums twice. Here a float64 tensor is left as it is, and scales are Python numbers,
+    which take part in arithmetic of either dtype.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -97,8 +100,29 @@ class _FloatPow:
         return getattr(self._backend, name)
 
     def pow(self, base: Any, exponent: Any) -> Any:
-        """Return ``base ** exponent`` in float32, for scalars or tensors of one shape and any numeric dtype."""
-        return self._backend.pow(self._backend.cast_to_floatx(base), self._backend.cast_to_floatx(exponent))
+        """Return ``base ** exponent``: a number if both are known scalars, else a tensor in floatx, or float64."""
+        tf = tensorflow()
+        known = [tf.get_static_value(value) if tf.is_tensor(value) else value for value in (base, exponent)]
+        if all(value is not None and np.ndim(value) == 0 for value in known):
+            return float(known[0]) ** float(known[1])
+        exponent = tf.convert_to_tensor(self.cast_to_floatx(exponent))
+        return tf.pow(tf.cast(base, exponent.dtype), exponent)
+
+    def cast(self, x: Any, dtype: str) -> Any:
+        """Cast as Keras does, except that float64 is not narrowed to float32 and a number remains one."""
+        if dtype == "float32" and (isinstance(x, Real) or _is_double(x)):
+            return self.cast_to_floatx(x)
+        return self._backend.cast(x, dtype)
+
+    def cast_to_floatx(self, x: Any) -> Any:
+        """Cast to Keras' floatx, with the exceptions of :meth:`cast`."""
+        if isinstance(x, Real):
+            return float(x)
+        return x if _is_double(x) else self._backend.cast_to_floatx(x)
+
+
+def _is_double(x: Any) -> bool:
+    return bool(tensorflow().is_tensor(x) and x.dtype == tensorflow().float64)
 
 
 @contextmanager

@@ -75,6 +75,9 @@ def fit(
 ) -> Fit:
     """Train a network without pruning, see :func:`train`.
 
+    Training is in float32, also that of a quantized network whose firmware equals QKeras in float64: a gradient does not
+    see the last bit of a sum. See :mod:`kerasnac.core.network.arithmetic`.
+
     Args:
         architecture: Float or quantized.
         data: The development splits.

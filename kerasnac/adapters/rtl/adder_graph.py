@@ -99,17 +99,17 @@ class AdderGraph:
             "adder_registers": float(self.register_bits),
         }
 
-    def predict(self, x: NDArray[Any]) -> NDArray[np.float32]:
+    def predict(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """Compute the outputs with da4ml's integer interpreter.
 
         Args:
             x: Samples on the input grid, cut to the network's window; shape (samples, ...).
 
         Returns:
-            Shape (samples, outputs).
+            Shape (samples, outputs), float64.
         """
         samples = np.ascontiguousarray(np.asarray(x, np.float64).reshape(len(x), -1))
-        return np.asarray(self.logic.predict(samples, n_threads=1), np.float32).reshape(len(x), -1)
+        return np.asarray(self.logic.predict(samples, n_threads=1), np.float64).reshape(len(x), -1)
 
 
 def adder_graph_costs(
@@ -186,6 +186,11 @@ def _checked(architecture: Architecture, weights: Weights) -> tuple[Architecture
             raise ConversionError(
                 f"{name}: {grid} has {grid.fractional} fractional bits; da4ml counts from -{MAX_FRACTIONAL} to "
                 f"{MAX_FRACTIONAL}: scale the data, or use other widths"
+            )
+    for key, array in values.items():
+        if key.endswith("/kernel") and (array.astype(np.float32) != array).any():
+            raise ConversionError(
+                f"{key.split('/')[0]}: da4ml reads weights as float32, which does not hold {key}; use fewer bits"
             )
     expected = expected_luts(network, values)
     if expected > MAX_LUTS:

@@ -1,8 +1,9 @@
 """Proof, from its formats, that a quantized network computes the same numbers in Keras and in firmware.
 
-Keras computes on a fixed-point grid with float32 numbers, the firmware with integers. Both are exact, hence
+Keras computes on a fixed-point grid with floating-point numbers, the firmware with integers. Both are exact, hence
 equal, as long as every number on the way fits both: every partial sum of a layer is a whole number of steps and
-stays within the 2**24 steps that float32 counts without gaps, whatever the inputs and the order of summation.
+stays within the steps that Keras counts without gaps, whatever the inputs and the order of summation: 2**24 in float32,
+2**53 in float64. Formats are proved for float64; :mod:`kerasnac.core.network.arithmetic` says which networks need it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layers import LayerSpec, Shape, Unsupported
 from kerasnac.core.network.parameters import MAX_TABLE_BITS
-from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.precision import WIDEST, Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
 from kerasnac.errors import ConversionError
 
-#: float32 holds every whole number up to 2**24.
-FLOAT32_BITS = 24
+#: float32 holds every whole number up to 2**24, float64 up to 2**53.
+FLOAT32_BITS, FLOAT64_BITS = 24, 53
 
 #: Kinds with a kernel and a bias: their output is an accumulator.
 KERNEL_KINDS = ("dense", "conv1d", "conv2d")
@@ -136,7 +137,7 @@ def firmware_meaning(gene: str, value: object) -> str:
     if choice in ("op", "aggregate") and value == "mean":
         return "exact over a power of two of values, else not convertible"
     if choice.endswith("_bits") and value == 16:
-        return "exact as long as sums fit the 24 bits that Keras adds exactly, else refused with the layer's name"
+        return "exact; where sums need more than 24 bits it equals QKeras in float64, beyond 53 refused with the layer's name"
     return "exact"
 
 
@@ -173,10 +174,10 @@ def _accumulator(node: Node, inputs: Sequence[Precision], values: Weights) -> Pr
     high = (positive * incoming.maximum + negative * incoming.minimum + np.maximum(bias, 0)).max()
     low = (positive * incoming.minimum + negative * incoming.maximum + np.minimum(bias, 0)).min()
     steps = math.ldexp(max(high, -low), fractional)
-    if steps > 2**FLOAT32_BITS:
+    if steps >= 2**FLOAT64_BITS:  # a bound that had to be rounded is there, or beyond
         raise ConversionError(
             f"{name}: sums of {layer.weight} weights with {incoming} inputs need up to {math.log2(steps):.1f} bits, "
-            f"more than the {FLOAT32_BITS} that float32 adds exactly in Keras; use fewer weight or activation bits, or prune"
+            f"more than the {FLOAT64_BITS} that float64 adds exactly in Keras; use fewer weight or activation bits, or prune"
         )
     return _narrowest(low, high, fractional)
 
@@ -201,7 +202,8 @@ def _concatenate(node: Node, inputs: Sequence[Precision], values: Weights) -> Pr
     signed = any(grid.signed for grid in inputs)
     integer = max(grid.integer + (signed and not grid.signed) for grid in inputs)
     joined = Precision(integer + max(grid.fractional for grid in inputs), integer, signed)
-    _check_width(node.name, joined)
+    if joined.bits > FLOAT64_BITS:
+        raise ConversionError(f"{node.name}: {joined} has more than the {FLOAT64_BITS} bits that float64 holds; use fewer")
     return joined
 
 
@@ -225,6 +227,8 @@ def _pool(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision
     # Keras adds before it divides: the sum, too, must fit.
     _sum(node.name, count * incoming.minimum, count * incoming.maximum, incoming.fractional)
     more = count.bit_length() - 1
+    if incoming.bits + 2 * more > WIDEST:  # hls4ml's accumulator has room for the sum and for the fraction of the mean
+        raise ConversionError(f"{node.name}: the mean of {count} values of {incoming} needs more than {WIDEST} bits; use max")
     return replace(incoming, bits=incoming.bits + more)
 
 
@@ -242,12 +246,12 @@ def _same(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision
 
 
 def _sum(name: str, low: float, high: float, fractional: int) -> Precision:
-    """Return the format of a sum without weights, proved to fit float32."""
-    bits = math.log2(math.ldexp(max(high, -low), fractional))
-    if bits > FLOAT32_BITS:
+    """Return the format of a sum without weights, proved to fit float64."""
+    steps = math.ldexp(max(high, -low), fractional)
+    if steps >= 2**FLOAT64_BITS:
         raise ConversionError(
-            f"{name}: sums need up to {bits:.1f} bits, more than the {FLOAT32_BITS} that float32 adds exactly in Keras; "
-            "use fewer activation bits"
+            f"{name}: sums need up to {math.log2(steps):.1f} bits, more than the {FLOAT64_BITS} that float64 adds exactly in "
+            "Keras; use fewer activation bits"
         )
     return _narrowest(low, high, fractional)
 
@@ -302,14 +306,19 @@ def _check_table(name: str, incoming: Precision) -> None:
         raise ConversionError(f"{name}: a table over {incoming} is too large; use at most {MAX_TABLE_BITS} bits")
 
 
-def _check_clipping(name: str, out: Precision, incoming: Precision) -> None:
-    """Refuse clipping that float32 cannot compute."""
+def clipping_bits(out: Precision, incoming: Precision) -> float:
+    """Return the bits in which QKeras clips to a signed format: of ``x + (clipped - x)``; 0 if nothing is clipped."""
     reach = max(-incoming.minimum, incoming.maximum)
     clips = incoming.minimum < out.minimum or incoming.maximum > out.maximum
-    needed = math.log2(reach) + max(out.fractional, incoming.fractional)
-    if clips and needed > FLOAT32_BITS:
+    return math.log2(reach) + max(out.fractional, incoming.fractional) if clips else 0.0
+
+
+def _check_clipping(name: str, out: Precision, incoming: Precision) -> None:
+    """Refuse clipping that float64 cannot compute."""
+    needed = clipping_bits(out, incoming)
+    if needed > FLOAT64_BITS:
         raise ConversionError(
-            f"{name}: clipping {incoming} to {out} needs {needed:.1f} bits, more than the {FLOAT32_BITS} that float32 "
+            f"{name}: clipping {incoming} to {out} needs {needed:.1f} bits, more than the {FLOAT64_BITS} that float64 "
             "holds in Keras; use fewer activation bits, or smaller weights before it"
         )
 

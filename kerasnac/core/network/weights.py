@@ -76,12 +76,18 @@ def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Archi
 
 
 def quantized_weights(architecture: Architecture, weights: Weights) -> dict[str, NDArray[Any]]:
-    """Return the weights that the firmware holds: every array rounded to its layer's format."""
+    """Return the weights that the firmware holds: every array rounded to its layer's format.
+
+    Returns:
+        float32 arrays keyed ``layer/part``; float64 where float32 does not hold a number of the format.
+    """
     result = dict(weights)
     for name, layer in zip(architecture.names, architecture.layers, strict=True):
         for part, grid in (("kernel", layer.weight), ("bias", layer.bias), ("values", layer.activation)):
             if grid is not None and f"{name}/{part}" in weights:
-                result[f"{name}/{part}"] = grid.quantize(weights[f"{name}/{part}"]).astype(np.float32)
+                exact = grid.quantize(weights[f"{name}/{part}"])
+                single = exact.astype(np.float32)
+                result[f"{name}/{part}"] = single if np.array_equal(single, exact, equal_nan=True) else exact
     return result
 
 

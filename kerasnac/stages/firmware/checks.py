@@ -29,7 +29,7 @@ def check_firmware(
 ) -> None:
     """Check whether any network of a run can become firmware on this machine.
 
-    What the trained weights decide is not known yet: sums beyond the exact range of float32, for one, and whether the chosen
+    What the trained weights decide is not known yet: sums beyond the exact range of float64, for one, and whether the chosen
     networks are among those that suit the options.
 
     Args:

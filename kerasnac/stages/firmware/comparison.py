@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.hls4ml.conversion import SOFTMAX_OUTPUT
+from kerasnac.core.network.arithmetic import Arithmetic
 from kerasnac.core.network.precision import Precision
 from kerasnac.errors import ConversionError, DataError
 
@@ -73,6 +74,33 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class ArithmeticCheck:
+    """The arithmetic of the QKeras model that firmware equals.
+
+    Attributes:
+        exact: The arithmetic, and the layer that it is needed for.
+        float32: The same model in float32 against it; None if float32 is the arithmetic.
+    """
+
+    exact: Arithmetic = field(default_factory=Arithmetic)
+    float32: Comparison | None = None
+
+    @property
+    def note(self) -> str:
+        """Addition to a verdict; empty where the firmware equals Keras as it usually computes."""
+        return "" if self.float32 is None else f" (QKeras in {self.exact.dtype})"
+
+    def __str__(self) -> str:
+        text = f"the firmware equals QKeras in {self.exact}"
+        if (found := self.float32) is None:
+            return text
+        text += f"; in float32, QKeras gives {found.mismatches:,} of {found.outputs:,} outputs differently"
+        if found.same_decision is None:
+            return text
+        return f"{text}, and another decision for {found.samples - found.same_decision:,} of {found.samples:,} samples"
+
+
+@dataclass(frozen=True)
 class SoftmaxAgreement:
     """Agreement of the softmax on the chip, an approximation by tables, with softmax in floating point.
 
@@ -134,11 +162,11 @@ def on_grid(x: NDArray[Any], grid: Precision, source: str = "samples") -> tuple[
     return values.astype(np.float32), check
 
 
-def compare(firmware: NDArray[np.float32], keras: NDArray[np.float32], grid: Precision, *, classes: bool = False) -> Comparison:
+def compare(firmware: NDArray[Any], keras: NDArray[Any], grid: Precision, *, classes: bool = False) -> Comparison:
     """Compare every output.
 
     Args:
-        firmware: Outputs of the emulation, shape (samples, outputs).
+        firmware: Outputs of the emulation, shape (samples, outputs), float32 or float64.
         keras: Outputs of Keras, of the same shape.
         grid: Format of the outputs.
         classes: True if the largest output is a decision.
@@ -168,7 +196,7 @@ def compare(firmware: NDArray[np.float32], keras: NDArray[np.float32], grid: Pre
     )
 
 
-def softmax_agreement(probabilities: NDArray[np.float32], logits: NDArray[np.float32]) -> SoftmaxAgreement:
+def softmax_agreement(probabilities: NDArray[Any], logits: NDArray[Any]) -> SoftmaxAgreement:
     """Compare probabilities from the chip with the softmax of what Keras puts out, both of shape (samples, classes)."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     expected = exponentials / exponentials.sum(axis=1, keepdims=True)

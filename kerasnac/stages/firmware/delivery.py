@@ -19,6 +19,7 @@ from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.programs import Limits
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
+from kerasnac.core.network.arithmetic import Arithmetic, exact_arithmetic
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
@@ -28,7 +29,14 @@ from kerasnac.core.store.files import deleted, disk_problem, new_folder, write_j
 from kerasnac.core.store.stopwatch import Stopwatch
 from kerasnac.errors import ConfigError, ConversionError, DataError
 from kerasnac.stages.firmware.checks import check_softmax, require_compiling
-from kerasnac.stages.firmware.comparison import InputCheck, SoftmaxAgreement, compare, on_grid, softmax_agreement
+from kerasnac.stages.firmware.comparison import (
+    ArithmeticCheck,
+    InputCheck,
+    SoftmaxAgreement,
+    compare,
+    on_grid,
+    softmax_agreement,
+)
 from kerasnac.stages.firmware.costs import board_of
 from kerasnac.stages.firmware.folder import REPORT, SOFTMAX, check_free, write_models, write_scripts, write_vectors
 from kerasnac.stages.firmware.graph_check import check_graph
@@ -57,6 +65,8 @@ def make_firmware(
     **single: Any,
 ) -> Firmware:
     """Convert a network, compile its C++ emulation and compare every output with Keras.
+
+    Keras computes in float32 where that adds exactly, else in float64; the report says which, and how often float32 differs.
 
     Args:
         model: A quantized network; or a QKeras model of your own, or its file, as :func:`kerasnac.from_keras` reads it. The
@@ -156,6 +166,7 @@ class _Job:
         trained: The network as it was given.
         network: The network of the firmware.
         output: Format of its outputs.
+        arithmetic: In which Keras equals its firmware.
         x: Samples on its input grid, shape (samples, ...), float32.
         y: Their labels; None if there are none.
         inputs: How many samples were not on the grid.
@@ -167,6 +178,7 @@ class _Job:
     trained: Trained
     network: Trained
     output: Precision
+    arithmetic: Arithmetic
     x: NDArray[np.float32]
     y: NDArray[Any] | None
     inputs: InputCheck
@@ -224,15 +236,16 @@ def _checked(
     formats = check_convertible(network, recipe.options)
     assert architecture.input is not None  # check_convertible has refused a float network
     x, inputs = on_grid(samples[:, trained.architecture.window], architecture.input)
-    return _Job(trained, network, formats[architecture.names[-1]], x, labels, inputs, task, recipe, foreign)
+    arithmetic = exact_arithmetic(architecture, network.weights)
+    return _Job(trained, network, formats[architecture.names[-1]], arithmetic, x, labels, inputs, task, recipe, foreign)
 
 
-def _made(job: _Job, keras: NDArray[np.float32], project: Path, folder: Path) -> Firmware:
+def _made(job: _Job, keras: NDArray[Any], project: Path, folder: Path) -> Firmware:
     """Convert and compare.
 
     Args:
         job: What to convert.
-        keras: Outputs of Keras, shape (samples, outputs), float32.
+        keras: Outputs of Keras, shape (samples, outputs), of the job's arithmetic.
         project: Where to write.
         folder: Where the project is going to be.
     """
@@ -243,10 +256,11 @@ def _made(job: _Job, keras: NDArray[np.float32], project: Path, folder: Path) ->
     with steps("adder graph"):
         graph = check_graph(job.network, job.x, keras, recipe.adder_graph, board_of(recipe.options))
     made = (job.trained, folder, recipe.options, job.inputs, emulation, graph, _metric(job, outputs, keras), softmax)
-    return Firmware(*made, steps.seconds, _original(job, keras if outputs is None else outputs))
+    original = _original(job, keras if outputs is None else outputs)
+    return Firmware(*made, steps.seconds, original, _arithmetic_check(job, keras))
 
 
-def _metric(job: _Job, outputs: NDArray[np.float32] | None, keras: NDArray[np.float32]) -> TaskMetric | None:
+def _metric(job: _Job, outputs: NDArray[Any] | None, keras: NDArray[Any]) -> TaskMetric | None:
     """Return the metric of the task for the outputs of the emulation and of Keras; None without labels."""
     if job.y is None:
         return None
@@ -255,7 +269,7 @@ def _metric(job: _Job, outputs: NDArray[np.float32] | None, keras: NDArray[np.fl
     return TaskMetric(name, None if outputs is None else task.score(outputs, job.y), task.score(keras, job.y))
 
 
-def _original(job: _Job, outputs: NDArray[np.float32]) -> Original | None:
+def _original(job: _Job, outputs: NDArray[Any]) -> Original | None:
     """Compare the model of somebody else itself with the firmware."""
     if job.foreign is None:
         return None
@@ -264,7 +278,15 @@ def _original(job: _Job, outputs: NDArray[np.float32]) -> Original | None:
     return Original(job.foreign.model.name, comparison, job.foreign.layers, job.foreign.host, job.foreign.rounded)
 
 
-def _emulated(job: _Job, project: Path, steps: Stopwatch, *, softmax: bool = False) -> NDArray[np.float32] | None:
+def _arithmetic_check(job: _Job, keras: NDArray[Any]) -> ArithmeticCheck:
+    """Compare Keras in float32 with outputs of Keras in float64, if that is what the firmware equals."""
+    if job.arithmetic.dtype == "float32":
+        return ArithmeticCheck()
+    usual = predict(job.network.architecture, job.network.weights, job.x, dtype="float32")
+    return ArithmeticCheck(job.arithmetic, compare(usual, keras, job.output, classes=job.task.kind == "classification"))
+
+
+def _emulated(job: _Job, project: Path, steps: Stopwatch, *, softmax: bool = False) -> NDArray[Any] | None:
     """Convert, compile and emulate.
 
     Args:
@@ -274,7 +296,7 @@ def _emulated(job: _Job, project: Path, steps: Stopwatch, *, softmax: bool = Fal
         softmax: Append hls4ml's softmax.
 
     Returns:
-        Shape (samples, outputs), float32; None if the project cannot be emulated here.
+        Shape (samples, outputs), float32 or float64; None if the project cannot be emulated here.
     """
     suffix = " with softmax" if softmax else ""
     with steps(f"convert{suffix}"):
@@ -287,8 +309,8 @@ def _emulated(job: _Job, project: Path, steps: Stopwatch, *, softmax: bool = Fal
         return emulate(project, job.x, limits=job.recipe.limits)
 
 
-def _compared(job: _Job, project: Path, outputs: NDArray[np.float32] | None, keras: NDArray[np.float32]) -> Emulation:
-    """Compare the outputs of an emulation, if there are any, with Keras; both of shape (samples, outputs), float32."""
+def _compared(job: _Job, project: Path, outputs: NDArray[Any] | None, keras: NDArray[Any]) -> Emulation:
+    """Compare the outputs of an emulation, if there are any, with Keras; both of shape (samples, outputs)."""
     if outputs is None:
         return Emulation(None, interface(project)["not_emulated"])
     comparison = compare(outputs, keras, job.output, classes=job.task.kind == "classification")
@@ -297,7 +319,7 @@ def _compared(job: _Job, project: Path, outputs: NDArray[np.float32] | None, ker
 
 
 def _softmax_agreement(
-    job: _Job, project: Path, outputs: NDArray[np.float32] | None, keras: NDArray[np.float32], steps: Stopwatch
+    job: _Job, project: Path, outputs: NDArray[Any] | None, keras: NDArray[Any], steps: Stopwatch
 ) -> SoftmaxAgreement | None:
     """Compare the softmax on the chip, if there is one and it can be emulated, with that in floating point."""
     if job.recipe.softmax == "chip":
@@ -309,7 +331,7 @@ def _softmax_agreement(
     return None
 
 
-def _write_files(firmware: Firmware, job: _Job, keras: NDArray[np.float32], project: Path) -> None:
+def _write_files(firmware: Firmware, job: _Job, keras: NDArray[Any], project: Path) -> None:
     """Write all that goes with a project, the manifest last: a folder without one is not complete."""
     write_models(project, job.network, job.trained)
     write_vectors(project, job.x, keras)

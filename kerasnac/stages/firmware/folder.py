@@ -36,13 +36,13 @@ SOFTMAX = Path("softmax")
 TEST_VECTORS = 1000
 
 
-def write_vectors(project: Path, x: NDArray[np.float32], keras: NDArray[np.float32]) -> None:
+def write_vectors(project: Path, x: NDArray[np.float32], keras: NDArray[Any]) -> None:
     """Write the samples of a comparison: all for kerasnac, the first for hls4ml's test bench.
 
     Args:
         project: Folder of the project.
         x: Samples on the input grid, shape (samples, ...), float32.
-        keras: Outputs of Keras, shape (samples, outputs), float32.
+        keras: Outputs of Keras, shape (samples, outputs), float32 or float64.
     """
     np.savez_compressed(project / VECTORS, x=x, keras=keras)
     bench = project / "tb_data"

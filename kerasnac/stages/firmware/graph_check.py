@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,7 @@ class GraphCheck:
         cls,
         graph: AdderGraph,
         x: NDArray[np.float32],
-        keras: NDArray[np.float32],
+        keras: NDArray[Any],
         grid: Precision,
         board: Board | None = None,
     ) -> GraphCheck:
@@ -77,7 +77,7 @@ class GraphCheck:
         Args:
             graph: The graph.
             x: Samples on the input grid, shape (samples, ...), float32.
-            keras: Outputs of Keras, shape (samples, ...), float32.
+            keras: Outputs of Keras, shape (samples, ...), float32 or float64.
             grid: Format of the outputs.
             board: What ``adder_percent`` is of, if it is known.
         """
@@ -90,7 +90,7 @@ class GraphCheck:
 def check_graph(
     network: Trained,
     x: NDArray[np.float32],
-    keras: NDArray[np.float32],
+    keras: NDArray[Any],
     settings: AdderGraphSettings,
     board: Board | None = None,
 ) -> GraphCheck:
@@ -99,7 +99,7 @@ def check_graph(
     Args:
         network: A quantized network without a window.
         x: Samples on the input grid, shape (samples, ...), float32.
-        keras: Outputs of Keras, shape (samples, ...), float32.
+        keras: Outputs of Keras, shape (samples, ...), float32 or float64.
         settings: How the graph is made.
         board: What ``adder_percent`` is of, if it is known.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +78,8 @@ def first_difference(
     project: Path,
     network: Trained,
     x: NDArray[np.float32],
-    outputs: NDArray[np.float32],
-    expected: NDArray[np.float32],
+    outputs: NDArray[Any],
+    expected: NDArray[Any],
     *,
     limits: Limits | None = None,
 ) -> LayerDifference | None:
@@ -88,8 +89,8 @@ def first_difference(
         project: A compiled project of :func:`kerasnac.adapters.hls4ml.conversion.convert`.
         network: What it was converted from, without a window.
         x: Samples on the input grid, shape (samples, ...), float32.
-        outputs: Outputs of the emulation, shape (samples, outputs), float32; of the samples that differ, the layers of the
-            first :data:`COMPARED` are compared.
+        outputs: Outputs of the emulation, shape (samples, outputs), float32 or float64; of the samples that differ, the layers
+            of the first :data:`COMPARED` are compared.
         expected: Outputs of Keras, of the same shape.
         limits: When the emulation is stopped.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from kerasnac.core.checks import explained
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
 from kerasnac.core.network.trained import Trained
 from kerasnac.errors import RunError
-from kerasnac.stages.firmware.comparison import Comparison, InputCheck, Mismatch, SoftmaxAgreement
+from kerasnac.stages.firmware.comparison import ArithmeticCheck, Comparison, InputCheck, Mismatch, SoftmaxAgreement
 from kerasnac.stages.firmware.folder import MODEL, REPORT, SOFTMAX, read_report, report_head
 from kerasnac.stages.firmware.graph_check import GraphCheck
 from kerasnac.stages.firmware.layer_differences import LayerDifference
@@ -129,6 +129,7 @@ class Firmware:
         softmax: Who computes the softmax, and how well.
         seconds: Wall time of each step.
         original: The Keras model that the network was read from, if it is somebody else's.
+        arithmetic: Of the QKeras model that all is compared with.
     """
 
     trained: InstanceOf[Trained]
@@ -141,6 +142,7 @@ class Firmware:
     softmax: SoftmaxCheck
     seconds: Mapping[str, float]
     original: Original | None = None
+    arithmetic: ArithmeticCheck = field(default_factory=ArithmeticCheck)
 
     @property
     def comparison(self) -> Comparison | None:
@@ -180,7 +182,7 @@ class Firmware:
     @property
     def verdict(self) -> str:
         """One line on bit-exactness."""
-        emulation = self.emulation.verdict
+        emulation = f"{self.emulation.verdict}{self.arithmetic.note if self.comparison else ''}"
         return emulation if self.adder_graph.agrees else f"{emulation}; {self.adder_graph.disagreement}"
 
     @property
@@ -200,13 +202,13 @@ class Firmware:
         if self.comparison is None:
             lines += [self.verdict, "  its types are those that were proved to be exact; nothing has computed with them"]
         else:
-            lines.append(f"C++ emulation against QKeras, {self.samples} samples:")
+            lines.append(f"C++ emulation against QKeras in {self.arithmetic.exact.dtype}, {self.samples} samples:")
             lines += [f"  {line}" for line in self.comparison.lines()]
             if self.metric is not None:
                 lines.append(f"  {self.metric.name}: firmware {self.metric.firmware:.6g}, Keras {self.metric.keras:.6g}")
         if self.original is not None:
             lines += self.original.lines()
-        lines.append(str(self.inputs))
+        lines += [str(self.arithmetic), str(self.inputs)]
         if self.emulation.first_layer is not None:
             lines.append(str(self.emulation.first_layer))
         lines.append(str(self.adder_graph))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from kerasnac.adapters.rtl.adder_graph import AdderGraph, check_unrollable, requ
 from kerasnac.adapters.rtl.verilator import Simulation, require_verilator, simulate
 from kerasnac.adapters.rtl.verilog import Design, write_design, write_testbench
 from kerasnac.adapters.rtl.yosys import Synthesis, require_yosys
+from kerasnac.core.network.arithmetic import Arithmetic, exact_arithmetic
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import AdderGraphSettings
@@ -47,6 +48,7 @@ class Rtl:
         simulation: Samples that were simulated, and those with a wrong output.
         synthesis: Cells that Yosys counts, if it was asked.
         seconds: Wall time of each step.
+        arithmetic: In which Keras computes the numbers that all is compared with.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Rtl:
     simulation: Simulation
     synthesis: Synthesis | None
     seconds: Mapping[str, float]
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
     @property
     def samples(self) -> int:
@@ -92,7 +95,7 @@ class Rtl:
             f"folder: {self.folder} (top module {self.top})",
             f"  model_inp: {self.inputs}",
             f"  model_out: {self.outputs}",
-            f"Verilator against QKeras: {self.verdict}",
+            f"Verilator against QKeras in {self.arithmetic.dtype}: {self.verdict}",
             f"latency: {self.latency} clock cycles, one sample per cycle, {cutoff} adder levels between registers",
             f"adder graph: {costs['adder_luts']:,.0f} LUT, {costs['adder_registers']:,.0f} register bits (estimate)",
         ]
@@ -181,6 +184,7 @@ def make_rtl(
             simulation=simulation,
             synthesis=synthesis,
             seconds=steps.seconds,
+            arithmetic=exact_arithmetic(trained.architecture.without_window(), trained.weights),
         )
         write_json(project / REPORT, rtl.to_dict())
         write_text(project / "report.txt", rtl.report())
@@ -215,7 +219,7 @@ def _require_tools(*, synthesise: bool) -> None:
 
 def _compared(
     trained: Trained, x: NDArray[np.float32], settings: AdderGraphSettings, steps: Stopwatch
-) -> tuple[AdderGraph, NDArray[np.float32]]:
+) -> tuple[AdderGraph, NDArray[Any]]:
     """Unroll a network, and compare the graph with Keras before minutes go into tools.
 
     Args:
@@ -225,7 +229,7 @@ def _compared(
         steps: Takes the time.
 
     Returns:
-        The graph, and the outputs of Keras, shape (samples, outputs), float32.
+        The graph, and the outputs of Keras, shape (samples, outputs), float32 or float64.
 
     Raises:
         ConversionError: If an output differs.
@@ -242,14 +246,14 @@ def _compared(
     return graph, keras.reshape(len(x), -1)
 
 
-def _simulated(name: str, design: Design, x: NDArray[np.float32], keras: NDArray[np.float32], steps: Stopwatch) -> Simulation:
+def _simulated(name: str, design: Design, x: NDArray[np.float32], keras: NDArray[Any], steps: Stopwatch) -> Simulation:
     """Simulate a design against Keras.
 
     Args:
         name: Name of the network.
         design: Its Verilog.
         x: Samples on the input grid, shape (samples, ...), float32.
-        keras: Outputs of Keras, shape (samples, outputs), float32.
+        keras: Outputs of Keras, shape (samples, outputs), float32 or float64.
         steps: Takes the time.
 
     Raises:

@@ -62,6 +62,7 @@ def _head(firmware: Firmware, network: Trained) -> tuple[str, ...]:
         f"# {network.name}",
         f"`{architecture}`",
         f"**{firmware.verdict}**",
+        f"Arithmetic: {firmware.arithmetic}.",
         f"hls4ml project `kerasnac`: {firmware.options}. Input `{architecture.input}`, shape {architecture.input_shape}; "
         f"output `{output}`, shape {architecture.output_shape}.",
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters.hls4ml.csim import compile_project, emulate, interface
 from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.programs import Limits
+from kerasnac.core.network.arithmetic import Arithmetic, exact_arithmetic
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.store.progress import Beat, Progress, Step, silent
 from kerasnac.datasets.files import read_npz
@@ -46,6 +47,7 @@ class Validation:
         first_layer: The first layer that differs, if an output does.
         adder_graph: What the adder graph of the network differed in when the folder was made; empty if in nothing.
         types: Types that are not the proven ones, even if no output shows it: name to (proven, declared).
+        arithmetic: In which Keras equals the firmware.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class Validation:
     first_layer: LayerDifference | None = None
     adder_graph: str = ""
     types: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
     @property
     def ok(self) -> bool:
@@ -71,7 +74,7 @@ class Validation:
         lines = [f"Firmware of {self.name} in {self.folder}"]
         lines += [f"  {change}" for change in self.changed] or ["  all files are as they were delivered"]
         if self.comparison is not None:
-            lines.append(f"C++ emulation against QKeras, {self.comparison.samples} samples:")
+            lines.append(f"C++ emulation against QKeras in {self.arithmetic.dtype}, {self.comparison.samples} samples:")
             lines += [f"  {line}" for line in self.comparison.lines()]
         if self.problem:
             lines.append(f"{'not emulated' if self.not_emulated else 'no comparison'}: {self.problem}")
@@ -132,6 +135,7 @@ def validate(
             if reason := interface(copy).get("not_emulated", ""):
                 return replace(result, problem=reason, not_emulated=True)
             output = output_formats(network.architecture, network.weights)[network.architecture.names[-1]]
+            arithmetic = exact_arithmetic(network.architecture, network.weights)
             progress(Step("validate", 0, 3, f"computing {len(x)} samples with QKeras"))
             keras = predict(network.architecture, network.weights, x)
             beat = Beat(progress, "validate", 1, 3)
@@ -148,7 +152,7 @@ def validate(
             if not changed and not isinstance(error, TimeLimitExceeded):
                 raise ConversionError(problem) from error
             return replace(result, problem=problem)
-    return replace(result, comparison=comparison, first_layer=first)
+    return replace(result, comparison=comparison, first_layer=first, arithmetic=arithmetic)
 
 
 def _copy(folder: Path, copy: Path) -> None:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from kerasnac.adapters.keras.foreign.rules import quantizes, rule_of
 from kerasnac.adapters.keras.predict import model_outputs, predict
 from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.arithmetic import keras_dtype
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.layers import Shape
 from kerasnac.core.network.precision import Precision
@@ -67,16 +69,23 @@ class ForeignModel:
         own = re.sub(r"[^A-Za-z0-9._-]", "_", self.model.name).lstrip("._-")
         return Trained(name or own or "model", self.architecture, self.weights, Training(), {}, 0)
 
-    def outputs(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Compute the outputs of the Keras model itself.
+    @cached_property
+    def exact(self) -> Any:
+        """The Keras model in the arithmetic in which it equals its firmware: itself, or a copy of it in float64."""
+        if keras_dtype(self.architecture, self.weights) == "float32":
+            return self.model
+        return _in_float64(self.model)
+
+    def outputs(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Compute the outputs of the Keras model itself, in the arithmetic in which it equals its firmware.
 
         Args:
             x: Samples on the input grid, shape (samples, *input_shape).
 
         Returns:
-            float32, shape (samples, *output_shape).
+            Shape (samples, *output_shape), float32 or float64.
         """
-        return model_outputs(self.model, x)[0]
+        return model_outputs(self.exact, x)[0]
 
     def on_grid(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         """Return samples in the shape of the input, rounded to its format if it has one."""
@@ -110,15 +119,41 @@ class ForeignModel:
 
     def _first_difference(self, x: NDArray[Any]) -> str:
         """Return the name of the first Keras layer whose outputs are not those of the network."""
-        known = {layer.name: layer.output for layer in self.model.layers if layer.name in set(self.layers.values())}
-        theirs = model_outputs(tensorflow().keras.Model(self.model.inputs, list(known.values())), x[:100])
+        known = {layer.name: layer.output for layer in self.exact.layers if layer.name in set(self.layers.values())}
+        theirs = model_outputs(tensorflow().keras.Model(self.exact.inputs, list(known.values())), x[:100])
         for owner, array in zip(known, theirs, strict=True):
             last = max(i for i, name in enumerate(self.layers.values()) if name == owner)
             part = Architecture(self.architecture.input_shape, self.architecture.layers[: last + 1], self.architecture.input)
-            ours = predict(part, self.weights, x[:100])
+            ours = predict(part, self.weights, x[:100], dtype=keras_dtype(self.architecture, self.weights))
             if not np.allclose(array.ravel(), ours.ravel(), rtol=0, atol=FLOAT_TOLERANCE):
                 return str(owner)
         return "not to be told from its outputs"
+
+
+def _in_float64(model: Any) -> Any:
+    """Return a copy of a model whose layers compute in float64.
+
+    Raises:
+        ConversionError: If a layer cannot.
+    """
+
+    def wider(layer: Any) -> Any:
+        copy = layer.__class__.from_config(layer.get_config() | {"dtype": "float64"})
+        if hasattr(layer, "batchnorm"):  # a folded layer makes it in Keras' floatx
+            copy.batchnorm = wider(layer.batchnorm)
+        return copy
+
+    objects: dict[str, Any] = {}
+    qkeras().utils._add_supported_quantized_objects(objects)
+    try:
+        with tensorflow().keras.utils.custom_object_scope(objects):
+            copy = tensorflow().keras.models.clone_model(model, clone_function=wider)
+    except (TypeError, ValueError) as error:
+        raise ConversionError(
+            f"{model.name}: its sums need float64, in which Keras cannot build it: {str(error).splitlines()[0]}"
+        ) from error
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def from_keras(

@@ -11,6 +11,7 @@ import pytest
 import kerasnac as kn
 from kerasnac.adapters.keras.foreign.model import read_model
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.arithmetic import keras_dtype
 from kerasnac.core.network.precision import Precision
 from kerasnac.errors import ConfigError, ConversionError, DataError, KerasnacError, RunError
 from tests.foreign_models import MODELS, L, act, bits, built, dense, keras, q
@@ -59,9 +60,6 @@ QUICK = (
     "pruned with TFMOT",
 )
 
-#: Sums of more bits than float32 adds exactly.
-WIDE = ("hls4ml 640", "hls4ml 978", "separable", "dilation", "ReLU without a quantizer")
-
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in REFUSED or name.startswith(QUICK) else pytest.mark.slow) for name in MODELS]
@@ -73,13 +71,11 @@ def test_a_model_is_read_exactly_or_refused(name: str) -> None:
             read_model(model, samples=x)
         assert REFUSED[name] in str(caught.value)
         return
-    if name.startswith(WIDE):
-        pytest.skip("sums of more than 24 bits")
     found = read_model(model, samples=x)
     x = found.on_grid(x)
     found.check(x)
     if found.architecture.quantized:
-        ours = kn.build(found.architecture)
+        ours = kn.build(found.architecture, dtype=keras_dtype(found.architecture, found.weights))
         from kerasnac.adapters.keras.build import set_weights
 
         set_weights(ours, found.architecture, found.weights)

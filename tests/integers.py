@@ -1,0 +1,153 @@
+"""Quantized networks in integers, layer by layer with NumPy: an evaluation that knows neither Keras nor da4ml.
+
+Every number is a whole number of steps of its layer's format, int64; nothing is rounded but in the activations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.exactness import averaged, output_formats
+from kerasnac.core.network.layers import POOL
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.weights import Weights, quantized_weights
+
+Steps = NDArray[np.int64]
+
+
+def predict_in_integers(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> NDArray[np.float64]:
+    """The outputs of a network whose samples lie on its input grid, shape (samples, *output_shape)."""
+    formats, values = output_formats(architecture, weights), quantized_weights(architecture, weights)
+    assert architecture.input is not None
+    grids = [architecture.input, *(formats[name] for name in architecture.names)]
+    tensors = [steps(x, architecture.input.fractional)]
+    for node, out in zip(architecture.nodes, grids[1:], strict=True):
+        sources = [(tensors[i + 1], grids[i + 1]) for i in node.inputs]
+        tensors.append(RULES[node.layer.kind](node, sources, out, values))
+        low, high = (round(np.ldexp(bound, out.fractional)) for bound in (out.minimum, out.maximum))
+        assert tensors[-1].min() >= low, f"{node.name} leaves {out}"
+        assert tensors[-1].max() <= high, f"{node.name} leaves {out}"
+    return np.ldexp(tensors[-1].astype(np.float64), -grids[-1].fractional)
+
+
+def steps(values: Any, fractional: int) -> Steps:
+    scaled = np.ldexp(np.asarray(values, np.float64), fractional)
+    whole = scaled.astype(np.int64)
+    assert (whole == scaled).all(), "not on the grid"
+    return whole
+
+
+_Sources = list[tuple[Steps, Precision]]
+
+
+def _kernel(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    ((x, grid),) = sources
+    assert node.layer.weight is not None
+    kernel = steps(values[f"{node.name}/kernel"], out.fractional - grid.fractional)
+    if node.layer.kind != "dense":
+        x = _patches(x, node)
+    sums = x @ kernel.reshape(-1, kernel.shape[-1])
+    return sums + steps(values[f"{node.name}/bias"], out.fractional)
+
+
+def _patches(x: Steps, node: Node) -> Steps:
+    """Shape (samples, *positions, channels) to (samples, *positions of the output, window * channels)."""
+    layer, rank = node.layer, x.ndim - 2
+    size, stride = layer["kernel"], layer["stride"]
+    if layer["padding"] == "same":
+        missing = [max((-(-n // stride) - 1) * stride + size - n, 0) for n in x.shape[1:-1]]
+        x = np.pad(x, [(0, 0), *((m // 2, m - m // 2) for m in missing), (0, 0)])
+    windows = _windows(x, size, stride)
+    windows = np.moveaxis(windows, rank + 1, -1)
+    return windows.reshape(*windows.shape[: rank + 1], -1)
+
+
+def _windows(x: Steps, size: int, stride: int) -> Steps:
+    """Shape (samples, *positions, channels) to (samples, *moved, channels, *window)."""
+    rank = x.ndim - 2
+    sizes = [size] * rank if size else x.shape[1:-1]
+    windows = np.lib.stride_tricks.sliding_window_view(x, sizes, axis=tuple(range(1, rank + 1)))
+    return windows[(slice(None), *[slice(None, None, stride or 1)] * rank)]
+
+
+def _pool(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    ((x, grid),) = sources
+    windows = _windows(x, node.layer["size"], POOL.stride(node.layer))
+    around = tuple(range(x.ndim, windows.ndim))
+    pooled = windows.max(axis=around) if node.layer["op"] == "max" else windows.sum(axis=around)
+    if node.layer["op"] != "max":
+        assert 2 ** (out.fractional - grid.fractional) == averaged(node.layer, node.shapes[0])
+    return pooled.reshape(len(x), *node.output)
+
+
+def _add(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    return sum(x << (out.fractional - grid.fractional) for x, grid in sources)  # type: ignore[return-value]
+
+
+def _concatenate(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    return np.concatenate([x << (out.fractional - grid.fractional) for x, grid in sources], axis=-1)
+
+
+def _lookup(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    ((x, grid),) = sources
+    return steps(values[f"{node.name}/values"], out.fractional)[x % 2**grid.bits]
+
+
+def _matmul(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    (left, _), (right, _) = sources
+    return left @ (np.swapaxes(right, 1, 2) if node.layer["transpose"] else right)
+
+
+def _reshape(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    return sources[0][0].reshape(-1, *node.output)
+
+
+def _activation(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    ((x, grid),) = sources
+    if ACTIVATIONS[node.layer["fn"]].table:
+        return steps(table(node.layer["fn"], grid, out), out.fractional)[x % 2**grid.bits]
+    return _rounded(x, grid.fractional - out.fractional, out)
+
+
+def _rounded(x: Steps, dropped: int, out: Precision) -> Steps:
+    """Drop fractional bits, half to even, and saturate."""
+    low, high = (round(np.ldexp(bound, out.fractional)) for bound in (out.minimum, out.maximum))
+    if dropped <= 0:
+        near = np.clip(x, (low >> -dropped) - 1, (high >> -dropped) + 1)  # so that the shift does not overflow
+        return np.clip(near << -dropped, low, high)
+    dropped = min(dropped, 62)
+    floor = x >> dropped
+    rest, half = x - (floor << dropped), 1 << (dropped - 1)
+    return np.clip(floor + ((rest > half) | ((rest == half) & (floor & 1 == 1))), low, high)
+
+
+def _softmax(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    ((x, grid),) = sources
+    tables = SoftmaxTables(grid, x.shape[-1], out)
+    entry, index = tables.entry, tables.index
+    exponentials = steps(tables.exponentials, entry.fractional)[x.max(axis=-1, keepdims=True) - x]
+    total = exponentials.sum(axis=-1, keepdims=True)
+    dropped = entry.fractional - index.fractional
+    nearest = (total + (1 << dropped >> 1)) >> dropped if dropped >= 0 else total << -dropped
+    reciprocal = steps(tables.reciprocals, entry.fractional)[np.minimum(nearest, 2**index.bits - 1)]
+    return _rounded(exponentials * reciprocal, 2 * entry.fractional - out.fractional, out)
+
+
+RULES: Mapping[str, Callable[[Node, _Sources, Precision, Weights], Steps]] = {
+    **dict.fromkeys(("dense", "conv1d", "conv2d"), _kernel),
+    **dict.fromkeys(("flatten", "reshape"), _reshape),
+    "pool": _pool,
+    "add": _add,
+    "concatenate": _concatenate,
+    "lookup": _lookup,
+    "matmul": _matmul,
+    "activation": _activation,
+    "softmax": _softmax,
+}

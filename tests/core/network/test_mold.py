@@ -10,18 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.cells import PARTS, NoMold, cells_of, table_bits
 from kerasnac.core.network.layers import KINDS, LayerSpec
-from kerasnac.core.network.mold import (
-    PARTS,
-    Mold,
-    NoMold,
-    cells_of,
-    fitting,
-    macs,
-    molds,
-    places,
-    table_bits,
-)
+from kerasnac.core.network.mold import Mold, fitting, macs, molds, places
 from kerasnac.core.network.precision import Precision
 from tests.networks import activation, dense, layer, mlp
 

@@ -21,7 +21,8 @@ from kerasnac.adapters.keras.predict import PREDICT_BATCH, score_outputs
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.data.batches import batches
 from kerasnac.core.data.dataset import Development
-from kerasnac.core.network.mold import Mold, cells_of, places, table_bits
+from kerasnac.core.network.cells import cells_of, table_bits
+from kerasnac.core.network.mold import Mold, places
 from kerasnac.core.network.training import Training
 
 Tensor = Any  # TensorFlow has no type stubs

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import accumulate, groupby
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kerasnac.core.network.architecture import COMPRESSION_PARAMS, Architecture
 from kerasnac.core.network.cells import Cell, NoMold, cells_of, drops
@@ -25,7 +25,7 @@ class MoldCell:
 
     Attributes:
         head: The head with the largest number of units of all members.
-        optional: True if members may lack the cell, with all of its segment: their values pass on unchanged.
+        optional: True if members may lack the cell: their values pass on unchanged.
         norms: The norms that members have.
         functions: Names of the activations that members have, ``none`` for a cell without.
         reads: Which cells it reads, as offsets.
@@ -78,7 +78,7 @@ class Mold:
 
     It is a chain of segments: single cells, and cells between which values also take other ways, as in a residual or an
     attention. Members differ in units, depth, norms, activations, number formats and pruning. Units are padded to the
-    largest, and segments that a member lacks are passed by.
+    largest, and cells that a member lacks are passed by.
 
     Attributes:
         input_shape: Shape of one sample.
@@ -125,7 +125,7 @@ class Mold:
             at = [*range(len(run.segments) - 1), len(free.segments) - 1]
             size = len(run.label)
             for i, segment in zip(at, run.segments, strict=True):
-                placed |= {first + i * size + j: cell for j, cell in enumerate(segment)}
+                placed |= dict(enumerate(segment, first + i * size))
             first += size * len(free.segments)
         held = all(self.cells[i].holds(cell) for i, cell in placed.items())
         complete = all(cell.optional for i, cell in enumerate(self.cells) if i not in placed)
@@ -143,11 +143,6 @@ class Place:
 
     cell: MoldCell
     shapes: tuple[Shape, ...]
-
-    @property
-    def reads(self) -> tuple[int, ...]:
-        """Which places it reads, as offsets."""
-        return self.cell.reads
 
     @property
     def shape(self) -> Shape:
@@ -177,17 +172,16 @@ class Place:
 def places(mold: Mold) -> tuple[Place, ...]:
     """Return the cells of a mold with the shapes of what they read."""
     found: list[Place] = []
-    for segment in segments(mold.cells):
-        for cell in segment:
-            sources = [len(found) + offset for offset in cell.reads]
-            shapes = [found[source].output if source >= 0 else mold.input_shape for source in sources]
-            if cell.aligns:
-                shapes = [(*shape[:-1], max(other[-1] for other in shapes)) for shape in shapes]
-            if cell.head.kind == "reshape":
-                cell = replace(cell, head=_with_units(cell.head, shapes[0][-1]))
-            elif cell.optional and len(segment) == 1:
-                cell = cell.widened(shapes[0][-1])
-            found.append(Place(cell, tuple(shapes)))
+    for i, cell in enumerate(mold.cells):
+        shapes = [found[i + offset].output if i + offset >= 0 else mold.input_shape for offset in cell.reads]
+        channels = max(shape[-1] for shape in shapes)
+        if cell.aligns:
+            shapes = [(*shape[:-1], channels) for shape in shapes]
+        if cell.head.kind == "reshape":
+            cell = replace(cell, head=_with_units(cell.head, channels))
+        elif cell.optional:
+            cell = cell.widened(channels)
+        found.append(Place(cell, tuple(shapes)))
     return tuple(found)
 
 
@@ -195,33 +189,6 @@ def macs(mold: Mold, architecture: Architecture | None = None) -> int:
     """Return the multiply-accumulates of a sample in a mold: of one network that it holds, padded, or with all its cells."""
     placed = None if architecture is None else mold.place(architecture)
     return sum(place.macs for i, place in enumerate(places(mold)) if placed is None or i in placed)
-
-
-class _Reading(Protocol):
-    """Cell of a network or of a mold."""
-
-    @property
-    def reads(self) -> tuple[int, ...]:
-        """Which cells it reads, as offsets."""
-
-
-Item = TypeVar("Item", bound=_Reading)
-
-
-def segments(cells: Sequence[Item]) -> list[list[Item]]:
-    """Cut cells in order wherever nothing passes from one part to the next but the values of the last cell.
-
-    Args:
-        cells: Cells of a network, or cells or places of a mold.
-    """
-    found: list[list[Item]] = []
-    # The earliest cell that any of those from here on reads.
-    earliest = list(accumulate((i + min(cell.reads) for i, cell in reversed(list(enumerate(cells)))), min))[::-1]
-    for i, cell in enumerate(cells):
-        if i == 0 or earliest[i] == i - 1:
-            found.append([])
-        found[-1].append(cell)
-    return found
 
 
 def molds(architectures: Iterable[Architecture]) -> tuple[Mold, ...]:
@@ -260,10 +227,15 @@ def _merged(a: Mold, b: Mold) -> Mold:
     cells: list[MoldCell] = []
     for run, other in zip(a.runs, b.runs, strict=True):
         short, long = sorted((run.segments, other.segments), key=len)
-        optional = [[replace(cell, optional=True) for cell in segment] for segment in long[len(short) - 1 : -1]]
-        pairs = zip([*short[:-1], *optional, short[-1]], [*long[: len(short) - 1], *optional, long[-1]], strict=True)
-        cells += [one.merged(two) for segment, another in pairs for one, two in zip(segment, another, strict=True)]
+        extra = [[replace(cell, optional=True) for cell in segment] for segment in long[len(short) - 1 : -1]]
+        filled = [*short[:-1], *extra, short[-1]]
+        cells += [
+            one.merged(two) for mine, theirs in zip(filled, long, strict=True) for one, two in zip(mine, theirs, strict=True)
+        ]
     return replace(a, cells=tuple(cells))
+
+
+Item = TypeVar("Item", Cell, MoldCell)
 
 
 @dataclass(frozen=True)
@@ -276,20 +248,34 @@ class _Run(Generic[Item]):
     @property
     def keeps_shape(self) -> bool:
         """True if a segment changes nothing but the number of channels, so that a network may lack it."""
-        head, reads = self.label[-1]
-        if len(self.label) > 1:
-            return head.kind == "add" and -len(self.label) in reads
+        # Residuals and attention would do so, too. But a choice between branches writes zeros in the place of all that the
+        # other branch computes for the gradients, and this takes as long as an attention.
+        (head, _), *more = self.label
+        if more:
+            return False
         if head.kind in ("conv1d", "conv2d"):
             return bool(head["stride"] == 1 and (head["kernel"] == 1 or head["padding"] == "same"))
         return head.kind == "dense"
 
 
-def _runs(cells: Sequence[Any]) -> list[_Run[Any]]:
-    return [_Run(label, list(run)) for label, run in groupby(segments(cells), _segment_label)]
+def _runs(cells: Sequence[Item]) -> list[_Run[Item]]:
+    return [_Run(label, list(run)) for label, run in groupby(_segments(cells), _segment_label)]
+
+
+def _segments(cells: Sequence[Item]) -> list[list[Item]]:
+    """Cut cells in order wherever nothing but the values of the last one passes to those behind."""
+    # The first cell that any of those from here on reads.
+    first = [*accumulate((i + min(cells[i].reads) for i in reversed(range(len(cells)))), min)][::-1]
+    found: list[list[Item]] = []
+    for i, cell in enumerate(cells):
+        if first[i] == i - 1:
+            found.append([])
+        found[-1].append(cell)
+    return found
 
 
 def _segment_label(segment: Sequence[Cell | MoldCell]) -> Label:
-    heads = [cell.head if isinstance(cell, MoldCell) else cell.head.layer for cell in segment]
+    heads = [cell.head.layer if isinstance(cell, Cell) else cell.head for cell in segment]
     return tuple((_label(head), cell.reads) for head, cell in zip(heads, segment, strict=True))
 
 

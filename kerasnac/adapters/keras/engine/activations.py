@@ -121,6 +121,6 @@ def _table_softmax(own: Mapping[str, Tensor], x: Tensor, out: Tensor) -> Tensor:
     exponentials = tf.cast(tf.gather(own["table"], _raw(difference, own)), tf.float64)
     total = tf.reduce_sum(exponentials, axis=-1, keepdims=True)
     index = tf.cast(tf.floor(total * 2.0**RECIPROCAL_BITS + 0.5), tf.int32)
-    reciprocal = tf.gather(own["reciprocals"], tf.minimum(index, len(own["reciprocals"]) - 1))
+    reciprocal = tf.gather(own["reciprocals"], tf.minimum(index, own["reciprocals"].shape[0] - 1))
     scaled = exponentials * tf.cast(reciprocal, tf.float64) / tf.cast(out[0], tf.float64)
     return tf.cast(tf.clip_by_value(tf.round(scaled), 0.0, tf.cast(out[2], tf.float64)), tf.float32) * out[0]

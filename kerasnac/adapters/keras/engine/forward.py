@@ -12,7 +12,7 @@ from kerasnac.adapters.keras.engine.heads import head_of, padded
 from kerasnac.adapters.keras.engine.layout import Layout
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.network.layers import LayerSpec
-from kerasnac.core.network.mold import Place, segments
+from kerasnac.core.network.mold import Place
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON
 
 Tensor = Any  # TensorFlow has no type stubs
@@ -55,53 +55,42 @@ def outputs(
     Returns:
         float32, shape (samples, *output_shape).
     """
-    tf, network, first = tensorflow(), _Network(weights, choices, quantized, step), 0
-    for segment in segments(places):
-        if not segment[0].cell.optional:
-            x, found = network.segment(first, segment, x)
+    tf, network, values = tensorflow(), _Network(weights, choices, quantized, step), [x]
+    for i, place in enumerate(places):
+        inputs = [values[i + 1 + offset] for offset in place.cell.reads]
+        if not place.cell.optional:
+            x, found = network.cell(i, place, inputs)
         else:
             x, found = tf.cond(
-                choices[first]["present"],
-                lambda x=x, first=first, segment=segment: network.segment(first, segment, x),
-                lambda x=x, first=first, segment=segment: network.passed(first, segment, x),
+                choices[i]["present"],
+                lambda i=i, place=place, inputs=inputs: network.cell(i, place, inputs),
+                lambda i=i, place=place, inputs=inputs: (padded(inputs[0], place.output[-1]), network.statistics(i)),
             )
+        values.append(x)
         if step is not None:
             step.statistics |= found
-        first += len(segment)
     return x
 
 
 @dataclass(frozen=True)
 class _Network:
-    """What :func:`outputs` is given for all places. Its methods return values, and new moving statistics by key."""
+    """What :func:`outputs` is given for all places."""
 
     weights: Mapping[str, Tensor]
     choices: Sequence[Mapping[str, Tensor]]
     quantized: bool
     step: Step | None
 
-    def segment(self, first: int, segment: Sequence[Place], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the places of a segment from the first one on."""
-        values, statistics = [x], {}
-        for i, place in enumerate(segment):
-            value, found = self._cell(first + i, place, [values[i + 1 + offset] for offset in place.reads])
-            values.append(value)
-            statistics |= found
-        return values[-1], statistics
-
-    def passed(self, first: int, segment: Sequence[Place], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Pass values by a segment that the network lacks."""
-        kept = [self._statistics(i) for i in range(first, first + len(segment))]
-        return padded(x, segment[-1].output[-1]), {key: value for found in kept for key, value in found.items()}
-
-    def _statistics(self, i: int) -> dict[str, Tensor]:
+    def statistics(self, i: int) -> dict[str, Tensor]:
+        """Return the old moving statistics of a place by key."""
         return {
             f"{i}/{name}": tensorflow().identity(value)
             for name, value in _below(str(i), self.weights).items()
             if name.split("/")[-1].startswith("moving_")
         }
 
-    def _cell(self, i: int, place: Place, inputs: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def cell(self, i: int, place: Place, inputs: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute a place; return its values, and the new moving statistics by key."""
         tf, own, parts, step = tensorflow(), self.choices[i], _below(str(i), self.weights), self.step
         kernel, bias = parts.get("kernel"), parts.get("bias")
         if self.quantized and kernel is not None:
@@ -109,7 +98,7 @@ class _Network:
         x = head_of(place, inputs, kernel)
         if bias is not None:
             x = x + bias
-        statistics = self._statistics(i)
+        statistics = self.statistics(i)
         plain = x
         for j, norm in enumerate(place.cell.norms):
             # A choice between branches would be compiled ten times as long as the norm itself.

@@ -67,7 +67,7 @@ class Fitted:
         # leave it as it is.
         reads = [(self._mold.input_shape, self._mold.input_shape)]
         for i, place in enumerate(self._places):
-            cell, (rows, around) = self._cells.get(i), reads[i + 1 + place.reads[0]]
+            cell, (rows, around) = self._cells.get(i), reads[i + 1 + place.cell.reads[0]]
             if cell is not None:
                 yield from self._kernels(i, cell, rows, around)
                 head = cell.head

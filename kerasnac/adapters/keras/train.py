@@ -15,11 +15,11 @@ from kerasnac.core.network.weights import Weights, fold_batch_norm
 
 #: Steps from which a training is compiled for a single network: Keras takes as long for them as the compilation. It pays sooner
 #: for a network that is trained several times, and for one of QKeras, which takes Keras as long to begin with.
-WORTH, WORTH_REPEATED, WORTH_QUANTIZED = 4000, 1000, 300
+WORTH, WORTH_REPEATED, WORTH_QUANTIZED = 1000, 300, 300
 
 #: What the padding of a shared form may cost, in multiply-accumulates of predictions: in a training, less than to compile
 #: another one; in a step, less than what Keras needs to start it.
-PADDING, PADDING_OF_STEP = 20e9, 10e6
+PADDING, PADDING_OF_STEP = 8e9, 10e6
 
 #: Training samples on which activation ranges are measured.
 CALIBRATION_SAMPLES = 8192

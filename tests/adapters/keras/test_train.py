@@ -21,9 +21,8 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import Mold, macs, molds
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import OPTIMIZERS, SCHEDULES, Training
-from kerasnac.core.space.blocks import Attention
 from kerasnac.errors import ConfigError
-from tests.networks import mlp, normal_weights, only
+from tests.networks import dense, mlp, normal_weights
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -274,7 +273,8 @@ class TestTheWayOfTraining:
     """Trainings that pay for it are compiled; nothing is trained here."""
 
     OWN, SHARED = molds([CLASSIFIER])[0], molds([mlp(6, 16, 3), mlp(6, 8, 8, 3)])[0]
-    ATTENTION = only((3, 2, 2), Attention(width=2), outputs=3)
+    #: A sum of flattened maps.
+    UNCOMMON = Architecture((3, 2, 2), (LayerSpec.of("flatten"), dense(12), LayerSpec.of("add", inputs=(-1, -2)), dense(3)))
 
     @pytest.fixture
     def way(self, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mold | None]:
@@ -342,8 +342,8 @@ class TestTheWayOfTraining:
         assert way(CLASSIFIER, WORTH, self.SHARED) == self.OWN
 
     def test_what_has_no_mold_is_left_to_keras(self, way: Callable[..., Mold | None]) -> None:
-        assert way(self.ATTENTION, 10 * WORTH) is None
-        assert way(self.ATTENTION, 10 * WORTH, self.SHARED) is None
+        assert way(self.UNCOMMON, 10 * WORTH) is None
+        assert way(self.UNCOMMON, 10 * WORTH, self.SHARED) is None
 
     def test_a_task_that_cannot_be_trained_so_is_refused_first(self, vector_values: Dataset) -> None:
         training = Training(label_smoothing=0.1)

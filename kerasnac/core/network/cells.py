@@ -8,10 +8,10 @@ from typing import Literal
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import PREVIOUS, LayerSpec
+from kerasnac.core.network.layers import POOL, PREVIOUS, LayerSpec, Unsupported
 
 #: For every kind: its part in a cell.
-PARTS: Mapping[str, Literal["head", "norm", "activation"]] = {
+PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
     "dense": "head",
     "conv1d": "head",
     "conv2d": "head",
@@ -25,7 +25,12 @@ PARTS: Mapping[str, Literal["head", "norm", "activation"]] = {
     "layer_norm": "norm",
     "activation": "activation",
     "softmax": "activation",
+    "concatenate": Unsupported("a mold pads channels, so that those of two layers would lie apart"),
+    "lookup": Unsupported("a mold has no tables but those of activations"),
 }
+
+#: Functions that a mold computes.
+FUNCTIONS = ("none", "relu", "leaky_relu", "gelu", "tanh", "sigmoid", "softmax")
 
 
 class NoMold(Exception):
@@ -85,9 +90,13 @@ def cells_of(architecture: Architecture) -> list[Cell]:
     cells: list[Cell] = []
     ends = {-1: -1}  # Index of the last layer of every cell -> index of the cell.
     for i, node in enumerate(architecture.nodes):
+        part = PARTS[node.layer.kind]
+        if isinstance(part, Unsupported):
+            raise NoMold(f"{node.name}: {part.reason}")
+        _check_parameters(node)
         if not architecture.quantized and any((node.layer.weight, node.layer.bias, node.layer.activation)):
             raise NoMold(f"{node.name}: it has a number format, and the network has none")
-        if PARTS[node.layer.kind] == "head":
+        if part == "head":
             unknown = next((source for source in node.inputs if source not in ends), None)
             if unknown is not None:
                 raise NoMold(
@@ -107,6 +116,17 @@ def cells_of(architecture: Architecture) -> list[Cell]:
             _check_formats(cell)
         _check_channels(cell, [cells[i + offset] for offset in cell.reads if i + offset >= 0])
     return cells
+
+
+def _check_parameters(node: Node) -> None:
+    """Refuse what a mold does not compute."""
+    layer = node.layer
+    if layer.kind == "activation" and layer["fn"] not in FUNCTIONS:
+        raise NoMold(f"{node.name}: a mold does not compute {layer['fn']}")
+    if layer.kind in ("conv1d", "conv2d") and any(isinstance(layer[name], tuple) for name in ("kernel", "stride")):
+        raise NoMold(f"{node.name}: the kernels of a mold have one size and stride for all axes")
+    if layer.kind == "pool" and layer["size"] and POOL.stride(layer) != layer["size"]:
+        raise NoMold(f"{node.name}: the windows of a mold do not overlap")
 
 
 def _followed(cell: Cell, node: Node) -> Cell:

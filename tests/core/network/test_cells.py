@@ -61,6 +61,31 @@ def test_a_network_without_formats_has_no_layer_with_one() -> None:
         cells_of(Architecture((3,), (dense(3), activation("relu"), dense(2, "fixed<6,1>"))))
 
 
+CONV = {"filters": 2, "kernel": 3, "stride": 1, "padding": "same"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([LayerSpec.of("concatenate", inputs=(-1, -1))], "concatenate_0: a mold pads channels"),
+        ([layer("lookup", bits=4)], "lookup_0: a mold has no tables"),
+        ([dense(3), activation("elu")], "activation_0: a mold does not compute elu"),
+        ([dense(3), activation("leaky_relu(0.3)")], "activation_0: a mold does not compute leaky_relu"),
+        ([LayerSpec.of("conv2d", **{**CONV, "kernel": (1, 3)})], "conv2d_0: the kernels of a mold"),
+        ([LayerSpec.of("conv2d", **{**CONV, "stride": (1, 2)})], "conv2d_0: the kernels of a mold"),
+        ([layer("pool", op="max", size=2, stride=1)], "pool_0: the windows of a mold do not overlap"),
+    ],
+)
+def test_what_a_mold_does_not_compute_is_refused(layers: list[LayerSpec], message: str) -> None:
+    shape = (4,) if layers[0].kind == "dense" else (4, 4, 2)
+    with pytest.raises(NoMold, match=message):
+        cells_of(Architecture(shape, tuple(layers)))
+
+
+def test_pools_that_name_their_stride_are_those_that_do_not() -> None:
+    assert len(cells_of(Architecture((4, 4, 2), (layer("pool", op="max", size=2, stride=2),)))) == 1
+
+
 SCORES = LayerSpec.of("matmul", transpose=True, inputs=(-1, -1))
 SOFTMAX = LayerSpec.of("softmax")
 

@@ -311,7 +311,7 @@ def train_compiled(member: Member, data: Development, mold: Mold) -> Fit:
     return compiled(kind).train(member, data)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def compiled(kind: Kind) -> CompiledTraining:
     """Return the training of a kind, which is compiled when it is first used."""
     return CompiledTraining(kind)

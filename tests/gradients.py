@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from kerasnac.core.data.dataset import Development, Split, Task
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.mold import Mold, cells_of, places, table_bits
+from kerasnac.core.network.cells import cells_of, table_bits
+from kerasnac.core.network.mold import Mold, places
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 

@@ -1,4 +1,4 @@
-"""Every block either is trained by the engine as Keras trains it, or has no mold."""
+"""Every block is trained by the engine as Keras trains it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from tests.contracts.test_blocks import every_block, space
 from tests.gradients import assert_alike, formatted
 from tests.networks import trained_weights
 
-#: Blocks whose networks are no chains.
-LEFT_TO_KERAS = {"attention", "residual"}
-
 
 @pytest.mark.usefixtures("keras")
 @every_block
@@ -20,9 +17,6 @@ def test_candidates_share_molds_that_compute_them(tag: str) -> None:
     rng = np.random.default_rng(4)
     networks = [space(tag).decode(space(tag).sample_feasible(rng)).architecture.plain for _ in range(24)]
     shared = molds(networks)
-    if tag in LEFT_TO_KERAS:
-        assert shared == ()
-        return
     distinct = {network.id: network for network in networks}
     for network in list(distinct.values())[:3]:
         mold = fitting(shared, network)

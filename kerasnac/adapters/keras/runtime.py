@@ -16,7 +16,7 @@ import numpy as np
 
 from kerasnac.errors import EnvironmentProblem
 
-#: Held while ``keras`` is another module.
+#: Held while ``keras`` is another module, or a function of TensorFlow another one.
 _swap = threading.RLock()
 
 
@@ -157,6 +157,25 @@ def _take_out_keras() -> dict[str, Any]:
     """Remove ``keras`` and its submodules from the imported modules, and return them by name."""
     names = [name for name in sys.modules if name == "keras" or name.startswith("keras.")]
     return {name: sys.modules.pop(name) for name in names}
+
+
+@contextmanager
+def unknown_branch_arguments() -> Iterator[None]:
+    """Trace choices between branches so that XLA does not look for constants among what the branches read.
+
+    To find them it would compute everything that leads there with an interpreter, matrix products included: two thirds of
+    the compilation of perceptrons, nine tenths of that of an attention. The compiled code is the same.
+    """
+    tensorflow()
+    from tensorflow.python.ops import control_flow_util_v2 as util
+
+    with _swap:
+        original = util.maybe_propagate_compile_time_consts_in_xla
+        util.maybe_propagate_compile_time_consts_in_xla = lambda operation: None
+        try:
+            yield
+        finally:
+            util.maybe_propagate_compile_time_consts_in_xla = original
 
 
 def become_worker() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from kerasnac.adapters.keras.engine.trainer import train_compiled
 from kerasnac.adapters.keras.member import Fit, Member
 from kerasnac.adapters.keras.predict import activation_ranges
@@ -15,11 +17,15 @@ from kerasnac.core.network.weights import Weights, fold_batch_norm
 
 #: Steps from which a training is compiled for a single network: Keras takes as long for them as the compilation. It pays sooner
 #: for a network that is trained several times, and for one of QKeras, which takes Keras as long to begin with.
-WORTH, WORTH_REPEATED, WORTH_QUANTIZED = 4000, 1000, 300
+WORTH, WORTH_REPEATED, WORTH_QUANTIZED = 1000, 300, 300
 
 #: What the padding of a shared form may cost, in multiply-accumulates of predictions: in a training, less than to compile
 #: another one; in a step, less than what Keras needs to start it.
 PADDING, PADDING_OF_STEP = 20e9, 10e6
+
+#: Scores of float attentions in a step from which Keras is faster: TensorFlow's own kernels take two thirds of XLA's time for
+#: them, which is more than Keras needs to start a step. (Of a quantized softmax they take twice the time.)
+SCORES_OF_STEP = 400_000
 
 #: Training samples on which activation ranges are measured.
 CALIBRATION_SAMPLES = 8192
@@ -52,7 +58,7 @@ def _form(member: Member, data: Development, mold: Mold | None) -> Mold | None:
     architecture, training = member.architecture, member.training
     shared = None if mold is None else fitting([mold], architecture)
     own = next(iter(molds([architecture])), None)
-    if own is None:
+    if own is None or (not architecture.quantized and _scores(architecture) * training.batch_size > SCORES_OF_STEP):
         return None
     samples = training.epochs * training.samples(len(data.train))
     if shared is not None:
@@ -61,6 +67,12 @@ def _form(member: Member, data: Development, mold: Mold | None) -> Mold | None:
             return shared
     worth = WORTH_QUANTIZED if architecture.quantized else WORTH_REPEATED if member.repeated else WORTH
     return own if samples >= worth * training.batch_size else None
+
+
+def _scores(architecture: Architecture) -> int:
+    """Return the number of scores of all attentions of a network."""
+    products = (node for node in architecture.nodes if node.layer.kind == "matmul" and node.layer["transpose"])
+    return sum(math.prod(node.output) for node in products)
 
 
 def fit(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kerasnac.adapters.keras.runtime import legacy_keras, qkeras, tensorflow
+from kerasnac.adapters.keras.runtime import legacy_keras, qkeras, tensorflow, unknown_branch_arguments
 
 
 def keras_modules() -> dict[str, Any]:
@@ -51,6 +51,24 @@ def test_legacy_keras_is_undone_after_an_exception() -> None:
     with pytest.raises(ZeroDivisionError), legacy_keras():
         raise ZeroDivisionError
     assert keras_modules() == before
+
+
+def test_the_arguments_of_branches_are_unknown_for_a_while_alone() -> None:
+    """XLA is asked to look for constants by an attribute of the operation."""
+    tf = tensorflow()
+
+    def asked() -> bool:
+        choose = tf.function(lambda x: tf.cond(x[0] > 0, lambda: x + 1, lambda: x), jit_compile=True)
+        operations = choose.get_concrete_function(tf.TensorSpec([2])).graph.get_operations()
+        (branches,) = [operation for operation in operations if "If" in operation.type]
+        return "_xla_propagate_compile_time_consts" in branches.node_def.attr
+
+    with unknown_branch_arguments():
+        assert not asked()
+    assert asked()
+    with pytest.raises(ZeroDivisionError), unknown_branch_arguments():
+        raise ZeroDivisionError
+    assert asked()
 
 
 def test_tensorflow_under_keras_3_is_refused() -> None:

@@ -14,7 +14,7 @@ from kerasnac.adapters.keras.member import Member
 from kerasnac.adapters.keras.optimizers import learning_rates
 from kerasnac.adapters.keras.predict import activation_ranges, predict, score
 from kerasnac.adapters.keras.reference import compile_model, fit_by_keras
-from kerasnac.adapters.keras.train import WORTH, WORTH_QUANTIZED, WORTH_REPEATED, fit, train
+from kerasnac.adapters.keras.train import WORTH, WORTH_QUANTIZED, WORTH_REPEATED, fit, quantized_start, train
 from kerasnac.core.data.dataset import Dataset, Split
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
@@ -23,7 +23,7 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import OPTIMIZERS, SCHEDULES, Training
 from kerasnac.core.space.blocks import Attention
 from kerasnac.errors import ConfigError
-from tests.networks import mlp, normal_weights, only
+from tests.networks import dense, mlp, normal_weights, only
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -274,7 +274,8 @@ class TestTheWayOfTraining:
     """Trainings that pay for it are compiled; nothing is trained here."""
 
     OWN, SHARED = molds([CLASSIFIER])[0], molds([mlp(6, 16, 3), mlp(6, 8, 8, 3)])[0]
-    ATTENTION = only((3, 2, 2), Attention(width=2), outputs=3)
+    #: A sum of flattened maps.
+    UNCOMMON = Architecture((3, 2, 2), (LayerSpec.of("flatten"), dense(12), LayerSpec.of("add", inputs=(-1, -2)), dense(3)))
 
     @pytest.fixture
     def way(self, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mold | None]:
@@ -341,9 +342,26 @@ class TestTheWayOfTraining:
         assert way(CLASSIFIER, steps, self.SHARED) is None
         assert way(CLASSIFIER, WORTH, self.SHARED) == self.OWN
 
+    def test_many_scores_are_left_to_keras_in_a_float_network_alone(
+        self, way: Callable[..., Mold | None], monkeypatch: pytest.MonkeyPatch, vector_classes: Dataset
+    ) -> None:
+        network = only((3, 2, 2), Attention(width=2), outputs=3)
+        scores = 6 * 6 * len(vector_classes.development.train)
+        monkeypatch.setattr("kerasnac.adapters.keras.train.SCORES_OF_STEP", scores)
+        assert way(network, WORTH) == molds([network])[0]
+        monkeypatch.setattr("kerasnac.adapters.keras.train.SCORES_OF_STEP", scores - 1)
+        assert way(network, WORTH) is None
+        data = vector_classes.development
+        x = np.zeros((60, 3, 2, 2), np.float32)
+        split = replace(data.train, x=x, y=data.train.y[:60])
+        maps = replace(data, train=split, validation=split)
+        widths = {"weight_bits": 6, "activation_bits": 6, "clip_quantile": 1e-3}
+        quantized, _ = quantized_start(network, normal_weights(network), maps, **widths)
+        assert way(quantized, WORTH) == molds([quantized])[0]
+
     def test_what_has_no_mold_is_left_to_keras(self, way: Callable[..., Mold | None]) -> None:
-        assert way(self.ATTENTION, 10 * WORTH) is None
-        assert way(self.ATTENTION, 10 * WORTH, self.SHARED) is None
+        assert way(self.UNCOMMON, 10 * WORTH) is None
+        assert way(self.UNCOMMON, 10 * WORTH, self.SHARED) is None
 
     def test_a_task_that_cannot_be_trained_so_is_refused_first(self, vector_values: Dataset) -> None:
         training = Training(label_smoothing=0.1)

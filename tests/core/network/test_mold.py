@@ -10,20 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import KINDS, LayerSpec
-from kerasnac.core.network.mold import (
-    PARTS,
-    Mold,
-    NoMold,
-    cells_of,
-    fitting,
-    macs,
-    molds,
-    places,
-    table_bits,
-)
+from kerasnac.core.network.cells import cells_of
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.mold import Mold, fitting, macs, molds, places
 from kerasnac.core.network.precision import Precision
-from tests.networks import activation, dense, layer, mlp
+from tests.networks import activation, dense, layer, mlp, only
 
 BATCH, LAST, ALL = LayerSpec.of("batch_norm"), layer("layer_norm", axes="last"), layer("layer_norm", axes="all")
 FLATTEN = LayerSpec.of("flatten")
@@ -182,78 +173,51 @@ def test_convolutions_that_keep_the_map_are_passed_by() -> None:
     assert [(cell.units, cell.optional) for cell in mold.cells[:3]] == [(3, True), (3, True), (3, False)]
 
 
-@pytest.mark.parametrize("kind", [kind for kind, part in PARTS.items() if not isinstance(part, str)])
-def test_kinds_without_a_mold_say_so(kind: str) -> None:
-    params: dict[str, Any] = {"reshape": {"shape": (2, 2)}, "matmul": {"transpose": False}, "lookup": {"bits": 4}}.get(kind, {})
-    inputs = (-1, -1) if kind in ("matmul", "add", "concatenate") else (-1,)
-    shape = (4, 4) if kind == "matmul" else (4,)
-    net = Architecture(shape, (LayerSpec.of(kind, inputs=inputs, **params),))
-    with pytest.raises(NoMold, match=f"{kind}_0: a mold"):
-        cells_of(net)
-    assert molds([net]) == ()
+def attend(width: int, scores: str = "softmax", fn: str = "none") -> tuple[LayerSpec, ...]:
+    from kerasnac.core.space.blocks import Attention
+
+    return only((8, 8, 3), Attention(width=width, scores=scores, activation=fn)).layers[:-2]
 
 
-def test_every_kind_of_layer_has_its_part_or_a_reason() -> None:
-    assert set(PARTS) == set(KINDS)
+def residual(filters: int, *body: LayerSpec) -> tuple[LayerSpec, ...]:
+    """Convolutions with a sum around the last of them."""
+    add = LayerSpec.of("add", inputs=(-1, -1 - len(body)))
+    return (conv(filters), *body, add, activation("relu"))
 
 
-@pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        ((BATCH, dense(2)), "batch_norm_0: it is the first layer"),
-        ((activation("relu"), dense(2)), "activation_0: it is the first layer"),
-        ((dense(3), activation("relu"), BATCH, dense(2)), "batch_norm_0: it follows activation_0"),
-        ((dense(3), BATCH, BATCH, dense(2)), "batch_norm_1: it follows batch_norm_0"),
-        ((dense(3), activation("relu"), activation("gelu"), dense(2)), "activation_1: it follows activation_0"),
-        ((dense(3), activation("none"), activation("relu"), dense(2)), "activation_1: it follows activation_0"),
-        ((dense(3), LayerSpec.of("dense", units=2, inputs=(-2,))), "dense_1: it does not read the layer before it"),
-    ],
-)
-def test_chains_that_are_no_chains_of_cells(layers: tuple[LayerSpec, ...], message: str) -> None:
-    with pytest.raises(NoMold, match=message):
-        cells_of(Architecture((3,), layers))
+def picture(*specs: LayerSpec) -> Architecture:
+    return Architecture((8, 8, 3), (*specs, FLATTEN, dense(2)))
 
 
-@pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        ([activation("relu")], "activation_0: its format is None"),
-        ([activation("relu", "fixed<6,2>")], "activation_0: its format is ap_fixed"),
-        ([activation("none", "ufixed<6,2>")], "activation_0: its format is ap_ufixed"),
-        ([activation("tanh", "fixed<6,2>")], "activation_0: a table needs a format, and a linear layer"),
-        ([activation("none"), activation("tanh", "fixed<6,2>")], "activation_1: a table needs a format, and a linear layer"),
-        ([activation("none", "fixed<6,2>"), activation("tanh")], "activation_1: a table needs a format, and a linear layer"),
-    ],
-)
-def test_formats_that_quantization_never_gives_have_no_mold(layers: list[LayerSpec], message: str) -> None:
-    net = Architecture((3,), (dense(3), *layers, dense(2)), Precision(8, 3))
-    with pytest.raises(NoMold, match=message):
-        cells_of(net)
+def test_attentions_of_all_widths_share_a_mold() -> None:
+    nets = [picture(*attend(2)), picture(*attend(5, "relu", "gelu"))]
+    (mold,) = molds(nets)
+    scores, product, narrow, projection, add = mold.cells[6:11]
+    assert (scores.reads, product.reads, add.reads) == ((-5, -3), (-1, -2), (-1, -11))
+    assert (scores.functions, add.functions) == (("relu", "softmax"), ("gelu", "none"))
+    assert [place.output for place in places(mold)][:3] == [(8, 8, 5), (64, 5), (8, 8, 5)]
+    assert [place.output for place in places(mold)][6:11] == [(64, 64), (64, 5), (8, 8, 5), (8, 8, 3), (8, 8, 3)]
+    assert (product.head.kind, narrow.head.kind, projection.head.kind) == ("matmul", "reshape", "conv2d")
+    assert not any(cell.optional for cell in mold.cells)
+    assert len(molds([*nets, picture(*attend(2), *attend(2))])) == 2
 
 
-def test_a_network_without_formats_has_no_layer_with_one() -> None:
-    with pytest.raises(NoMold, match="dense_1: it has a number format"):
-        cells_of(Architecture((3,), (dense(3), activation("relu"), dense(2, "fixed<6,1>"))))
+def test_the_channels_of_a_sum_are_those_of_the_wider_branch() -> None:
+    one, two = (picture(*residual(n, conv(n))) for n in (3, 5))
+    (mold,) = molds([one, two])
+    assert [place.output[-1] for place in places(mold)[:3]] == [5, 5, 5]
+    body = mold.cells[1]
+    narrow = replace(mold, cells=(mold.cells[0], replace(body, head=conv(4)), *mold.cells[2:]))
+    assert places(narrow)[2].shapes == ((8, 8, 5), (8, 8, 5))
+    assert mold.place(one) is not None
+    assert narrow.place(two) is None
 
 
-def test_attention_and_residuals_have_no_mold() -> None:
-    from kerasnac.core.space.blocks import Attention, Conv, Residual
-    from tests.networks import only
-
-    for net in (
-        only((3, 4, 2), Attention(width=2)),
-        only((4, 4, 2), Residual(body=Conv(channels=2, padding="same"))),
-    ):
-        assert molds([net]) == ()
-        assert fitting(molds([mlp(5, 8, 2)]), net) is None
-
-
-def test_the_widest_table_decides() -> None:
-    grids = [activation("none", f"fixed<{bits},3>") for bits in (5, 9, 7)]
-    layers = [spec for grid in grids for spec in (dense(3), grid, activation("tanh", "fixed<6,1>"))]
-    net = Architecture((3,), (*layers, dense(2)), Precision(8, 3))
-    assert table_bits(cells_of(net)) == 9
-    assert table_bits(cells_of(mlp(3, 4, 2, fn="tanh"))) == 0
+def test_layers_beside_a_residual_are_passed_by_and_those_within_are_not() -> None:
+    nets = [picture(*[conv(2)] * n, *residual(2, conv(2, padding="same"))) for n in (0, 2)]
+    (mold,) = molds(nets)
+    assert [cell.optional for cell in mold.cells[:5]] == [True, True, False, False, False]
+    assert len(molds([picture(*residual(2, *[conv(2)] * n)) for n in (1, 2)])) == 2
 
 
 def test_widths_and_sparsities_are_no_part_of_a_mold() -> None:

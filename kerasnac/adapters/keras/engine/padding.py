@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.table import table
-from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.adapters.keras.table import RECIPROCAL_BITS, SoftmaxTables, table
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import LayerSpec, Shape
-from kerasnac.core.network.mold import Cell, Mold, Place, places
+from kerasnac.core.network.cells import Cell, drops
+from kerasnac.core.network.layers import Shape
+from kerasnac.core.network.mold import Mold, Place, places
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 
@@ -63,23 +63,34 @@ class Fitted:
         self._blocks = list(self._find())
 
     def _find(self) -> Iterator[_Block]:
-        # Shapes of what a cell reads, before that was flattened. Cells that are passed by leave it as it is.
-        rows = around = self._mold.input_shape
-        for i, cell in sorted(self._cells.items()):
-            place, head = self._places[i], cell.head
-            for part, weight in head.weights.items():
-                shape, padded = weight.shape, place.weights[part].shape
-                flat = part == "kernel" and head.layer.kind == "dense"
-                blocks = ((*rows, shape[-1]), (*around, padded[-1])) if flat else (shape, padded)
-                yield _Block(f"{i}/{part}", f"{head.name}/{part}", shape, *blocks)
-            flat = head.layer.kind == "flatten"
-            rows, around = (head.shapes[0], place.shape) if flat else (head.output, place.output)
-            if cell.norm is not None:
-                prefix = f"norm_{place.cell.norms.index(cell.norm.layer)}"
-                for part, weight in cell.norm.weights.items():
-                    padded = place.weights[f"{prefix}/{part}"].shape
-                    blocks = (rows, around) if flat else (weight.shape, padded)
-                    yield _Block(f"{i}/{prefix}/{part}", f"{cell.norm.name}/{part}", weight.shape, *blocks)
+        # Shapes of what a place reads, before that was flattened: of the network, and around it. Places that are passed by
+        # leave it as it is.
+        reads = [(self._mold.input_shape, self._mold.input_shape)]
+        for i, place in enumerate(self._places):
+            cell, (rows, around) = self._cells.get(i), reads[i + 1 + place.cell.reads[0]]
+            if cell is not None:
+                yield from self._kernels(i, cell, rows, around)
+                head = cell.head
+                flat = head.layer.kind == "flatten"
+                rows, around = (head.shapes[0], place.shape) if flat else (head.output, place.output)
+                yield from self._norms(i, cell, rows, around, flat)
+            reads.append((rows, around))
+
+    def _kernels(self, i: int, cell: Cell, rows: Shape, around: Shape) -> Iterator[_Block]:
+        for part, weight in cell.head.weights.items():
+            shape, padded = weight.shape, self._places[i].weights[part].shape
+            flat = part == "kernel" and cell.head.layer.kind == "dense"
+            blocks = ((*rows, shape[-1]), (*around, padded[-1])) if flat else (shape, padded)
+            yield _Block(f"{i}/{part}", f"{cell.head.name}/{part}", shape, *blocks)
+
+    def _norms(self, i: int, cell: Cell, rows: Shape, around: Shape, flat: bool) -> Iterator[_Block]:
+        if cell.norm is None:
+            return
+        place = self._places[i]
+        prefix = f"norm_{place.cell.norms.index(cell.norm.layer)}"
+        for part, weight in cell.norm.weights.items():
+            blocks = (rows, around) if flat else (weight.shape, place.weights[f"{prefix}/{part}"].shape)
+            yield _Block(f"{i}/{prefix}/{part}", f"{cell.norm.name}/{part}", weight.shape, *blocks)
 
     def pad(self, weights: Weights, *, around: float = 0.0) -> dict[str, Array]:
         """Lay arrays into the corners of padded ones.
@@ -133,7 +144,7 @@ class Fitted:
             ``present``; ``mask``, ones for its own channels; ``values`` and ``units``, the true sizes of a sample and of its
             last axis; ``drops``, true if its values are subject to dropout; ``norm`` and ``function``, indices of the norm (0
             for none) and of the activation; for every format an array of its step, its smallest and its largest value in
-            steps; the ``table`` of an activation and its size.
+            steps; the ``table`` of an activation and its size, and the ``reciprocals`` of a softmax.
         """
         true = place.output if cell is None else cell.head.output
         size = place.output[-1]
@@ -143,34 +154,42 @@ class Fitted:
             mask[tuple(slice(n) for n in (cell.head.shapes[0] if flat else true))] = 1
         norm = None if cell is None else cell.norm
         head = place.cell.head if cell is None else cell.head.layer
-        grid = None if cell is None or cell.grid is None else cell.grid.layer
-        activation = None if cell is None or cell.activation is None else cell.activation.layer
+        grid, activation = (None, None) if cell is None else (cell.grid, cell.activation)
         return {
             "present": np.array(cell is not None),
             "mask": mask.reshape(-1, size)[0],
             "values": np.array(math.prod(true), np.float32),
             "units": np.array(true[-1], np.float32),
-            "drops": np.array(cell is not None and cell.fn != "none"),
+            "drops": np.array(cell is not None and drops(cell.fn)),
             "norm": np.array(0 if norm is None else 1 + place.cell.norms.index(norm.layer), np.int32),
             "function": np.array(0 if cell is None else place.cell.functions.index(cell.fn), np.int32),
             "kernel_format": _format(head.weight),
             "bias_format": _format(head.bias),
-            "grid_format": _format(None if grid is None else grid.activation),
-            "activation_format": _format(None if activation is None else activation.activation),
-            **_table(grid, activation, table_bits),
+            "grid_format": _format(None if grid is None else grid.layer.activation),
+            "activation_format": _format(None if activation is None else activation.layer.activation),
+            **_tables(place, cell, table_bits),
         }
 
 
-def _table(grid: LayerSpec | None, activation: LayerSpec | None, bits: int) -> dict[str, Array]:
+def _tables(place: Place, cell: Cell | None, bits: int) -> dict[str, Array]:
+    """Return the tables of an activation, or zeros of their sizes; none if no activation of the network has one."""
     if not bits:
         return {}
-    values, size = np.zeros(2**bits, np.float32), 1
-    if grid is not None and activation is not None and ACTIVATIONS[activation["fn"]].table:
-        assert grid.activation is not None
-        assert activation.activation is not None
-        size = 2**grid.activation.bits
-        values[:size] = table(activation["fn"], grid.activation, activation.activation)
-    return {"table": values, "table_size": np.array(size, np.int32)}
+    found = {"table": np.zeros(2**bits, np.float32), "table_size": np.array(1, np.int32)}
+    if "softmax" in place.cell.functions:
+        found["reciprocals"] = np.zeros(2 ** (place.output[-1].bit_length() + RECIPROCAL_BITS), np.float32)
+    if cell is None or cell.grid is None or cell.activation is None:
+        return found
+    grid, out = cell.grid.layer.activation, cell.activation.layer.activation
+    assert grid is not None
+    assert out is not None
+    if cell.fn == "softmax":
+        tables = SoftmaxTables(grid, place.output[-1], out)
+        values, found["reciprocals"] = tables.exponentials, tables.reciprocals.astype(np.float32)
+    else:
+        values = table(cell.fn, grid, out)
+    found["table"][: len(values)] = values
+    return found | {"table_size": np.array(len(values), np.int32)}
 
 
 def _format(grid: Precision | None) -> Array:

@@ -18,10 +18,11 @@ from kerasnac.adapters.keras.engine.padding import Fitted
 from kerasnac.adapters.keras.member import Fit, Member, Pruning, magnitude_mask
 from kerasnac.adapters.keras.optimizers import learning_rates, make_optimizer
 from kerasnac.adapters.keras.predict import PREDICT_BATCH, score_outputs
-from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.adapters.keras.runtime import tensorflow, unknown_branch_arguments
 from kerasnac.core.data.batches import batches
 from kerasnac.core.data.dataset import Development
-from kerasnac.core.network.mold import Mold, cells_of, places, table_bits
+from kerasnac.core.network.cells import cells_of, table_bits
+from kerasnac.core.network.mold import Mold, places
 from kerasnac.core.network.training import Training
 
 Tensor = Any  # TensorFlow has no type stubs
@@ -192,7 +193,8 @@ class CompiledTraining:
             self._step(x, y, own, plan["order"][i], plan["rates"][i], plan["seed"] + tf.stack([i * 131071, 0]))
             return (i + 1,)
 
-        tf.while_loop(lambda i: i < end, body, (begin,))
+        with unknown_branch_arguments():
+            tf.while_loop(lambda i: i < end, body, (begin,))
 
     def _step(self, x: Tensor, y: Tensor, own: dict[str, Any], indices: Tensor, rate: Tensor, seed: Tensor) -> None:
         tf, quantized = tensorflow(), self._kind.mold.quantized
@@ -309,7 +311,7 @@ def train_compiled(member: Member, data: Development, mold: Mold) -> Fit:
     return compiled(kind).train(member, data)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def compiled(kind: Kind) -> CompiledTraining:
     """Return the training of a kind, which is compiled when it is first used."""
     return CompiledTraining(kind)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.keras.engine.forward import dropout_factors
-from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network import cells
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import molds, places
+from kerasnac.core.space.blocks import Attention
 from tests.gradients import assert_alike, formatted
-from tests.networks import activation, dense, layer, mlp, trained_weights
+from tests.networks import activation, dense, layer, mlp, only, trained_weights
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -37,6 +38,16 @@ def picture(*layers: LayerSpec) -> Architecture:
 
 def readout(*layers: LayerSpec) -> Architecture:
     return Architecture((9, 2), (*layers, dense(3)))
+
+
+def attention(width: int, scores: str = "softmax", fn: str = "none") -> tuple[LayerSpec, ...]:
+    """An attention on the map of ``picture``, with the activation ``fn`` of queries and keys."""
+    layers = only((7, 6, 2), Attention(width=width, scores=scores, activation="gelu")).layers[:-2]
+    return tuple(activation(fn) if i in (1, 4) else spec for i, spec in enumerate(layers))
+
+
+def residual(*body: LayerSpec) -> tuple[LayerSpec, ...]:
+    return (*body, LayerSpec.of("add", inputs=(-1, -1 - len(body))), activation("tanh"))
 
 
 #: All activations, in twos.
@@ -71,6 +82,29 @@ NETWORKS: Mapping[str, tuple[list[Architecture], list[Architecture]]] = {
     "strides of padded maps": (
         [picture(conv(3, stride=2), BATCH, activation("sigmoid"), conv(2, kernel=2, stride=3), pool("mean", 0), LAST)],
         [picture(conv(4, stride=2), conv(3, kernel=2, stride=3), pool("mean", 0), dense(4))],
+    ),
+    "attention": (
+        [
+            picture(*attention(2), FLATTEN),
+            picture(*attention(3, "relu"), FLATTEN, LAST),
+            picture(*attention(1, fn="sigmoid"), FLATTEN, ALL),
+        ],
+        [picture(*attention(4, "relu"), FLATTEN, dense(5))],
+    ),
+    "attention of wider maps": (
+        [picture(conv(2), ALL, activation("sigmoid"), *attention(3, fn="sigmoid"), conv(3), FLATTEN)],
+        [picture(conv(2), *attention(5, "relu"), conv(5), *[conv(4)] * 2, FLATTEN)],
+    ),
+    "residuals": (
+        [
+            picture(conv(3), *residual(conv(2), BATCH, activation("sigmoid"), conv(3)), *residual(conv(3)), FLATTEN, LAST),
+            picture(*[conv(2)] * 2, *residual(conv(3), LAST, conv(2)), *residual(conv(2), activation("sigmoid")), FLATTEN),
+        ],
+        [picture(conv(5), *residual(conv(4), conv(5)), *residual(conv(5)), FLATTEN, *[dense(4)] * 2)],
+    ),
+    "residuals of vectors": (
+        [Architecture((5,), (dense(4), *residual(dense(6), BATCH, activation("relu"), dense(4)), dense(3)))],
+        [Architecture((5,), (*[dense(8)] * 2, *residual(dense(3), dense(8)), *[dense(3)] * 2))],
     ),
     "readouts": (
         [
@@ -109,7 +143,7 @@ def test_a_quantized_one_too(name: str) -> None:
 
 
 def test_all_activations_are_among_the_examples() -> None:
-    assert {fn for pair in FUNCTIONS for fn in pair} == set(ACTIVATIONS)
+    assert {*(fn for pair in FUNCTIONS for fn in pair), "softmax"} == set(cells.FUNCTIONS)
 
 
 def test_the_statistics_of_a_single_value_are_those_of_keras() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from kerasnac.adapters.keras.engine.padding import Fitted
 from kerasnac.adapters.keras.table import table
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.cells import cells_of
 from kerasnac.core.network.layers import LayerSpec
-from kerasnac.core.network.mold import cells_of, molds, places
+from kerasnac.core.network.mold import molds, places
 from kerasnac.core.network.precision import Precision
 from tests.core.network.test_mold import perceptrons, pictures
 from tests.networks import activation, dense, layer, mlp, normal_weights

@@ -21,7 +21,8 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import Mold, molds
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm, initial_weights
-from tests.networks import activation, dense, layer
+from kerasnac.core.space.blocks import Attention, Conv, Pool, Residual
+from tests.networks import activation, dense, layer, only
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -41,6 +42,17 @@ LINEAR = Architecture((6,), (dense(8), BATCH, dense(3)))
 TABLES = Architecture((6,), (dense(7), activation("tanh"), dense(5), activation("gelu"), dense(3)))
 MIXED = Architecture((6,), (dense(6), BATCH, activation("leaky_relu"), dense(8), activation("relu"), dense(3)))
 (QUANTIZED,) = [mold.quantized_form for mold in molds([TABLES, MIXED])]
+
+
+def attentive(width: int, scores: str = "softmax") -> Architecture:
+    """An attention, and a residual of as many channels."""
+    first = Conv(channels=width + 1, padding="same", activation="gelu")
+    body = Conv(channels=width + 1, padding="same", activation="sigmoid")
+    blocks = (first, Pool(size=2), Attention(width=width, scores=scores), Residual(body=body, activation="relu"))
+    return only((8, 8, 1), *blocks)
+
+
+(ATTENTIVE,) = molds([attentive(2), attentive(4, "relu")])
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,29 @@ class TestAgainstKeras:
         network = Architecture((9, 2), (*particle, layer("pool", op="max", size=0), dense(2)))
         training = replace(TRAINING, optimizer="nadam", schedule="cosine", weight_decay=0.1)
         assert_follows(Member(network, training, 3), readouts, *molds([network]))
+
+    def test_attention_and_residuals(self, map_positions: Dataset) -> None:
+        data = map_positions.development
+        training = replace(TRAINING, epochs=2, learning_rate=3e-3)
+        assert_follows(Member(attentive(2), training, 3), data, ATTENTIVE)
+        member = Member(attentive(2, "relu"), training, 3)
+        first = assert_follows(member, data, ATTENTIVE)
+        train_compiled(Member(attentive(4), training, 4), data, ATTENTIVE)
+        assert_same(train_compiled(member, data, ATTENTIVE), first)
+
+    @pytest.mark.parametrize("scores", ["softmax", "relu"])
+    def test_quantized_and_pruned_attention_and_residuals(self, scores: str, map_positions: Dataset) -> None:
+        data = map_positions.development
+        network = formatted(attentive(2, scores), data)
+        names = ("conv2d_1", "conv2d_4", "conv2d_5")
+        masks = {name: magnitude_mask(network.start[f"{name}/kernel"], 0.5) for name in names}
+        training = replace(TRAINING, epochs=2, learning_rate=1e-3)
+        member = Member(network.architecture, training, 3, network.start, Pruning(masks))
+        trained = assert_follows(member, data, ATTENTIVE.quantized_form, atol=1e-4)
+        assert all((trained.weights[f"{name}/kernel"][mask == 0] == 0).all() for name, mask in masks.items())
+        other = formatted(attentive(4), data)
+        train_compiled(Member(other.architecture, training, 4, other.start), data, ATTENTIVE.quantized_form)
+        assert_same(train_compiled(member, data, ATTENTIVE.quantized_form), trained)
 
     @pytest.mark.parametrize("name", ["tables", "mixed"])
     def test_quantized(self, name: str, data: Development, request: pytest.FixtureRequest) -> None:

@@ -1,0 +1,126 @@
+"""Activations of the cells of a mold, and the rounding to formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.adapters.keras.table import RECIPROCAL_BITS
+from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.cells import reads_table
+from kerasnac.core.network.mold import Place
+
+Tensor = Any  # TensorFlow has no type stubs
+
+
+def _rounded(x: Tensor, grid: Tensor) -> Tensor:
+    """Round half to even and saturate; ``grid`` has the step, and the smallest and largest value in steps."""
+    tf = tensorflow()
+    return tf.clip_by_value(tf.round(x / grid[0]), grid[1], grid[2]) * grid[0]
+
+
+def straight(x: Tensor, grid: Tensor) -> Tensor:
+    """Round to a format, with the gradient of the identity; a step of zero stands for no format."""
+    tf = tensorflow()
+    return tf.grad_pass_through(lambda values: tf.where(grid[0] > 0, _rounded(values, grid), values))(x)
+
+
+#: Derivatives of the smooth functions of single values.
+_SLOPES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: tensorflow().ones_like(x),
+    "relu": lambda x: tensorflow().cast(x > 0, x.dtype),
+    "leaky_relu": lambda x: tensorflow().where(x > 0, 1.0, ACTIVATIONS["leaky_relu"].slope),
+    "gelu": lambda x: _normal_cdf(x) + x * tensorflow().exp(-0.5 * x * x) * 0.3989422804014327,
+    "tanh": lambda x: 1 - tensorflow().square(tensorflow().tanh(x)),
+    "sigmoid": lambda x: tensorflow().sigmoid(x) * (1 - tensorflow().sigmoid(x)),
+}
+
+_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: tensorflow().identity(x),
+    "relu": lambda x: tensorflow().nn.relu(x),
+    "leaky_relu": lambda x: tensorflow().nn.leaky_relu(x, ACTIVATIONS["leaky_relu"].slope),
+    "gelu": lambda x: x * _normal_cdf(x),
+    "tanh": lambda x: tensorflow().tanh(x),
+    "sigmoid": lambda x: tensorflow().sigmoid(x),
+    "softmax": lambda x: tensorflow().nn.softmax(x),
+}
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    return 0.5 * (1 + tensorflow().math.erf(x * 0.7071067811865476))
+
+
+def activation(place: Place, own: Mapping[str, Tensor], x: Tensor, quantized: bool) -> Tensor:
+    """Apply the activation of the network and no other: through a choice, TensorFlow would compute the gradients of all.
+
+    Args:
+        place: Place of the cell.
+        own: Its choices, see :meth:`kerasnac.adapters.keras.engine.padding.Fitted.choices`.
+        x: float32, shape (samples, *place.output), with zeros for the channels that the network lacks.
+        quantized: True for networks with formats.
+
+    Returns:
+        float32 of the same shape, with the same zeros.
+    """
+    tf = tensorflow()
+    names, grid = place.cell.functions, own["grid_format"]
+    if quantized and "table" in own:
+        x = straight(x, grid)
+
+    def value(name: str, x: Tensor, out: Tensor) -> Tensor:
+        if not quantized:
+            return _FUNCTIONS[name](x)
+        if name == "softmax":
+            return _table_softmax(own, x, out)
+        if reads_table(name):
+            return tf.gather(own["table"], _raw(x, own))
+        return tf.where(out[0] > 0, _rounded(x, out), x)
+
+    def gradient(name: str, x: Tensor, out: Tensor, upstream: Tensor) -> Tensor:
+        if name == "softmax":
+            found = tf.nn.softmax(x)
+            return found * (upstream - tf.reduce_sum(found * upstream, -1, keepdims=True))
+        if quantized and name == "relu":
+            return tf.where((x > 0) & (x <= out[2] * out[0]), upstream, 0.0)
+        return upstream * _SLOPES[name](x)
+
+    # What the gradient reads has to be an argument, made in the same branch: it is computed in another graph.
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def chosen(x: Tensor, index: Tensor, out: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        def backward(upstream: Tensor) -> tuple[Tensor, None, None]:
+            return tf.switch_case(index, [lambda name=name: gradient(name, x, out, upstream) for name in names]), None, None
+
+        return tf.switch_case(index, [lambda name=name: value(name, x, out) for name in names]), backward
+
+    found = chosen(x, tf.identity(own["function"]), tf.identity(own["activation_format"]))
+    # The sigmoid alone makes something of nothing.
+    return found * own["mask"] if "sigmoid" in names else found
+
+
+def _raw(x: Tensor, own: Mapping[str, Tensor]) -> Tensor:
+    """Return the two's-complement patterns of values on the grid of a table, int32 of the same shape."""
+    tf = tensorflow()
+    return tf.math.floormod(tf.cast(tf.round(x / own["grid_format"][0]), tf.int32), own["table_size"])
+
+
+def _table_softmax(own: Mapping[str, Tensor], x: Tensor, out: Tensor) -> Tensor:
+    """Compute the softmax of :class:`kerasnac.adapters.keras.table.SoftmaxTables` over the last axis.
+
+    Args:
+        own: Choices of the cell.
+        x: Scores on their grid, float32.
+        out: Format of the result.
+
+    Returns:
+        float32 of the same shape.
+    """
+    tf = tensorflow()
+    difference = tf.reduce_max(x, axis=-1, keepdims=True) - x
+    # Sums and products have more bits than float32: they are exact in float64 only.
+    exponentials = tf.cast(tf.gather(own["table"], _raw(difference, own)), tf.float64)
+    total = tf.reduce_sum(exponentials, axis=-1, keepdims=True)
+    index = tf.cast(tf.floor(total * 2.0**RECIPROCAL_BITS + 0.5), tf.int32)
+    reciprocal = tf.gather(own["reciprocals"], tf.minimum(index, own["reciprocals"].shape[0] - 1))
+    scaled = exponentials * tf.cast(reciprocal, tf.float64) / tf.cast(out[0], tf.float64)
+    return tf.cast(tf.clip_by_value(tf.round(scaled), 0.0, tf.cast(out[2], tf.float64)), tf.float32) * out[0]

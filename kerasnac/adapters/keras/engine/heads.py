@@ -1,0 +1,111 @@
+"""Heads of the cells of a mold: layers as TensorFlow operations on padded tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.mold import Place
+
+Tensor = Any  # TensorFlow has no type stubs
+
+
+def head_of(place: Place, inputs: Sequence[Tensor], kernel: Tensor | None) -> Tensor:
+    """Compute a head, without its bias.
+
+    Args:
+        place: Place of the cell.
+        inputs: float32 tensors (samples, *shape) that it reads, with zeros for the channels that the network lacks.
+        kernel: Padded kernel; None for a head without one.
+
+    Returns:
+        float32, shape (samples, *place.output).
+    """
+    head = place.cell.head
+    if kernel is not None:
+        return _WITH_KERNEL[head.kind](head, inputs[0], kernel)
+    return _WITHOUT_KERNEL[head.kind](head, *(padded(x, shape[-1]) for x, shape in zip(inputs, place.shapes, strict=True)))
+
+
+def padded(x: Tensor, channels: int) -> Tensor:
+    """Return values with zeros for the channels that they do not have."""
+    missing = channels - x.shape[-1]
+    return tensorflow().pad(x, [[0, 0]] * (len(x.shape) - 1) + [[0, missing]]) if missing else x
+
+
+# The layer, float32 tensors (samples, *shape), and the kernel where there is one.
+
+
+def _dense(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
+    return tensorflow().matmul(x, kernel)
+
+
+def _conv(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
+    """Unfold the windows of a map, and multiply them by the kernel: on a CPU, XLA has no fast gradients of convolutions."""
+    tf, size, stride = tensorflow(), head["kernel"], head["stride"]
+    if head["padding"] == "same":
+        sizes = x.shape[1:-1]
+        missing = [max(0, (-(-n // stride) - 1) * stride + size - n) for n in sizes]
+        x = tf.pad(x, [[0, 0], *([n // 2, n - n // 2] for n in missing), [0, 0]])
+    parts = _window_parts(x, size, stride)
+    unfolded = tf.concat(parts, -1) if len(parts) > 1 else parts[0]
+    return tf.tensordot(unfolded, tf.reshape(kernel, (-1, kernel.shape[-1])), 1)
+
+
+def _window_parts(x: Tensor, size: int, stride: int) -> list[Tensor]:
+    """Return, for every place in a window, the values of a map that are at this place of all windows."""
+    sides = x.shape[1:-1]
+    return [
+        x[(slice(None), *(slice(at, at + side - size + 1, stride) for at, side in zip(offset, sides, strict=True)))]
+        for offset in product(range(size), repeat=len(sides))
+    ]
+
+
+def _pool(head: LayerSpec, x: Tensor) -> Tensor:
+    tf = tensorflow()
+    axes = list(range(1, len(x.shape) - 1))
+    if head["size"] == 0:
+        return (tf.reduce_max if head["op"] == "max" else tf.reduce_mean)(x, axes)
+    size = head["size"]
+    if head["op"] == "mean":
+        return tf.nn.pool(x, [size] * len(axes), "AVG", [size] * len(axes))
+    # XLA has no deterministic gradient of this pool. Among equals the first one is taken, as by Keras.
+    first, *rest = _window_parts(x, size, size)
+    for other in rest:
+        first = tf.where(other > first, other, first)
+    return first
+
+
+def _flatten(head: LayerSpec, x: Tensor) -> Tensor:
+    return tensorflow().reshape(x, (x.shape[0], -1))
+
+
+def _window(head: LayerSpec, x: Tensor) -> Tensor:
+    return x[:, head["start"] : head["start"] + head["length"]]
+
+
+def _reshape(head: LayerSpec, x: Tensor) -> Tensor:
+    return tensorflow().reshape(x, (x.shape[0], *head["shape"]))
+
+
+def _matmul(head: LayerSpec, x: Tensor, y: Tensor) -> Tensor:
+    return tensorflow().matmul(x, y, transpose_b=head["transpose"])
+
+
+def _add(head: LayerSpec, x: Tensor, y: Tensor) -> Tensor:
+    return x + y
+
+
+_WITH_KERNEL: Mapping[str, Callable[[LayerSpec, Tensor, Tensor], Tensor]] = {"dense": _dense, "conv1d": _conv, "conv2d": _conv}
+
+_WITHOUT_KERNEL: Mapping[str, Callable[..., Tensor]] = {
+    "pool": _pool,
+    "flatten": _flatten,
+    "reshape": _reshape,
+    "window": _window,
+    "matmul": _matmul,
+    "add": _add,
+}

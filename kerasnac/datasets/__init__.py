@@ -47,6 +47,9 @@ DATASETS: Mapping[str, Callable[..., Dataset]] = {
     "csv": from_csv,
 }
 
+#: Options of all datasets, see :meth:`kerasnac.core.data.dataset.Dataset.with_task`.
+COMMON = ("metric", "metrics")
+
 
 #: Datasets of all origins.
 DATASET: Kind[Callable[..., Dataset]] = Kind(
@@ -60,7 +63,7 @@ def load(name: str, /, **options: Any) -> Dataset:
     Args:
         name: ``bragg_peaks``, ``npz`` or another key of :data:`DATASETS`; an entry point; or ``module:function``, see
             :mod:`kerasnac.core.plugins`.
-        **options: Arguments of the function that the name stands for.
+        **options: Arguments of the function that the name stands for; and those of :data:`COMMON`, for any of them.
 
     Returns:
         The dataset.
@@ -73,16 +76,19 @@ def load(name: str, /, **options: Any) -> Dataset:
     foreign = DATASET.foreign(name)
     function = DATASETS[name] if foreign is None else foreign
     allowed, required = _options(function)
+    common = {option: options.pop(option) for option in COMMON if option in options and option not in allowed}
     unknown = [option for option in options if option not in allowed]
     if unknown and not _takes_any(function):
-        raise ConfigError(f"dataset {name} has no option {unknown[0]!r}: it takes {', '.join(allowed) or 'none'}")
+        raise ConfigError(f"dataset {name} has no option {unknown[0]!r}: it takes {', '.join([*allowed, *COMMON])}")
     missing = [option for option in required if option not in options]
     if missing:
         raise ConfigError(f"dataset {name} needs the option {missing[0]!r}")
     if foreign is None:
         check_arguments(function, options, f"dataset {name}")
-        return function(**options)
-    return _load_foreign(name, function, options)
+        made = function(**options)
+    else:
+        made = _load_foreign(name, function, options)
+    return made.with_task(**common) if common else made
 
 
 def _load_foreign(name: str, function: Callable[..., Dataset], options: Mapping[str, Any]) -> Dataset:

@@ -11,10 +11,11 @@ from typing import Any, Unpack
 import numpy as np
 
 from kerasnac.core.checks import AnyPath, Seed, Size, checked
-from kerasnac.core.data.dataset import Array, Dataset, Development, Task, make_dataset
+from kerasnac.core.data.dataset import Array, Dataset, Development, make_dataset
+from kerasnac.core.data.task import Task, task_kind
 from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import column, read_hdf5, read_npz, read_table, require
-from kerasnac.datasets.options import AnyTask, Columns, Fraction, Grid, InputBits, Kind, Options, Saturation
+from kerasnac.datasets.options import AnyTask, Columns, Fraction, Grid, InputBits, Options, Saturation
 from kerasnac.errors import DataError
 
 #: A class with less than this part of the even share of the training samples earns a warning.
@@ -68,7 +69,7 @@ def from_arrays(
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     kind, names = (task.kind, task.names) if isinstance(task, Task) else (task, ())
-    if kind == "classification" and y.dtype.kind == "U":
+    if task_kind(kind).classes and y.dtype.kind == "U":
         y, names = class_indices(y, names, name)
     dataset = make_dataset(
         x,
@@ -253,11 +254,11 @@ def plain(values: Any, what: str) -> Array:
     return array
 
 
-def _task(kind: Kind, outputs: int | None, names: tuple[str, ...], y: Array, name: str) -> Task:
+def _task(kind: str, outputs: int | None, names: tuple[str, ...], y: Array, name: str) -> Task:
     """Return the task of a kind, with the number of outputs from the labels unless given."""
-    if kind == "classification":
-        return Task("classification", outputs or len(names) or _count_classes(y, name), names=names)
-    return Task("regression", outputs or max(1, int(np.prod(y.shape[1:]))))
+    if task_kind(kind).classes:
+        return Task(kind, outputs or len(names) or _count_classes(y, name), names=names)
+    return Task(kind, outputs or max(1, int(np.prod(y.shape[1:]))))
 
 
 def _count_classes(y: Array, name: str) -> int:
@@ -275,7 +276,7 @@ def _count_classes(y: Array, name: str) -> int:
 
 def _warn_of_rare_classes(development: Development) -> None:
     task = development.task
-    if task.kind == "regression":
+    if not task.classes:
         return
     shares = np.bincount(development.train.y, minlength=task.outputs) / len(development.train)
     for index in np.flatnonzero(shares < RARE / task.outputs):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, cast, get_args
+from typing import Annotated, Any, TypedDict, cast
 
 from pydantic import Field, PlainValidator
 
 from kerasnac.core.checks import Seed, Size
-from kerasnac.core.data.dataset import Task
+from kerasnac.core.data.task import Task, task_kind
 from kerasnac.core.network.precision import Precision
 
 #: Width of the input grid, in bits.
@@ -21,14 +21,11 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 #: Fraction of values that a grid may clip.
 Saturation = Annotated[float, Field(ge=0, le=1)]
 
-#: Kinds of tasks.
-Kind = Literal["classification", "regression"]
 
-
-def _task_or_kind(value: Any) -> Kind | Task:
-    if value not in get_args(Kind) and not isinstance(value, Task):
-        raise ValueError("a task is classification or regression, in one word or as a full Task")
-    return cast(Kind | Task, value)
+def _task_or_kind(value: Any) -> str | Task:
+    if not isinstance(value, Task):
+        task_kind(value)
+    return cast(str | Task, value)
 
 
 def _grid(value: Any) -> Precision | None:
@@ -38,7 +35,7 @@ def _grid(value: Any) -> Precision | None:
 
 
 #: A task, in one word or in full.
-AnyTask = Annotated[Kind | Task, PlainValidator(_task_or_kind)]
+AnyTask = Annotated[str | Task, PlainValidator(_task_or_kind)]
 
 #: A number format, or its name.
 Grid = Annotated[Precision | str | None, PlainValidator(_grid)]

@@ -47,3 +47,13 @@ def test_unknown_option_lists_the_allowed_ones(name: str, allowed: str) -> None:
 def test_missing_option_is_named() -> None:
     with pytest.raises(ConfigError, match=r"csv .*'label'"):
         load("csv", path="a.csv")
+
+
+def test_any_dataset_takes_metrics() -> None:
+    data = load("digits", metric="auc", metrics=["accuracy:each"])
+    assert data.task.metric == "auc"
+    assert len(data.task.metrics) == 10
+    plain, same = load("digits"), load("digits", metric="accuracy")
+    assert plain.development.fingerprint == same.development.fingerprint != data.development.fingerprint
+    with pytest.raises(ConfigError, match="there is no metric 'gini'"):
+        load("digits", metric="gini")

@@ -68,9 +68,9 @@ def fit_by_keras(member: Member, data: Development, *, callbacks: Sequence[Any] 
         callbacks=own,
         verbose=0,
     )
-    metric, loss = score(model, data.task, data.validation)
+    scores = score(model, data.task, data.validation)
     weights, epochs = get_weights(model, architecture), len(history.epoch)
-    return Fit(weights, metric, loss, epochs, time.perf_counter() - began, snapshot=snapshot)
+    return Fit(weights, scores.metric, scores.loss, epochs, time.perf_counter() - began, scores.further, snapshot)
 
 
 def _batched(data: Development, seed: int, training: Training) -> Any:
@@ -132,7 +132,7 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int) -
     keras = tensorflow().keras
     rate = learning_rate(training, steps)
     optimizer = make_optimizer(training.optimizer, rate, training.weight_decay or None)
-    if task.kind == "classification":
+    if task.classes:
         plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         metric = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="plain")
     else:

@@ -6,100 +6,17 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import PositiveFloat
 
-from kerasnac.core.checks import Size, valid_fields
+from kerasnac.core.data.metrics import Array as Array
+from kerasnac.core.data.metrics import Sense as Sense
+from kerasnac.core.data.task import Task as Task
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import Training
 from kerasnac.core.store.keys import content_key, decisive
 from kerasnac.errors import ConfigError, DataError
-
-Sense = Literal["min", "max"]
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Kind of prediction, with its metric.
-
-    Attributes:
-        kind: ``"classification"`` (integer labels, logits out) or ``"regression"``.
-        outputs: Number of classes or of regressed values.
-        scale: Regression: the metric is multiplied by this, so that it is in ``unit``.
-        unit: Unit of the metric.
-        names: Class names, or names of the regressed values.
-
-    Raises:
-        ConfigError: If there is no such kind, or a value is of another type or out of range.
-    """
-
-    kind: Literal["classification", "regression"]
-    outputs: Size
-    scale: PositiveFloat = 1.0
-    unit: str = ""
-    names: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        valid = valid_fields(self)
-        for name in ("outputs", "names"):  # A whole scale stays as it is: it is in the fingerprint of the data.
-            object.__setattr__(self, name, valid[name])
-
-    @property
-    def metric(self) -> str:
-        """Name of the task metric: ``accuracy``, or ``distance`` (mean Euclidean)."""
-        return "accuracy" if self.kind == "classification" else "distance"
-
-    @property
-    def sense(self) -> Sense:
-        """``max`` if a larger metric is better, else ``min``."""
-        return "max" if self.kind == "classification" else "min"
-
-    def scores(self, outputs: Array, labels: Array) -> NDArray[np.float64]:
-        """Return the task metric of every sample; their mean is the task metric.
-
-        Args:
-            outputs: Network outputs, shape (samples, outputs): logits or regressed values.
-            labels: Shape (samples,) integers, or (samples, outputs) floats.
-
-        Returns:
-            Shape (samples,): 1 for a right class and 0 for a wrong one, or the Euclidean distance in ``unit``; NaN
-            where an output is not finite.
-        """
-        if self.kind == "classification":
-            values = (np.argmax(outputs, axis=-1) == labels).astype(np.float64)
-        else:
-            difference = np.asarray(outputs, np.float64) - np.asarray(labels, np.float64)
-            values = self.scale * np.linalg.norm(difference, axis=-1)
-        return np.where(np.isfinite(outputs).all(axis=-1), values, np.nan)
-
-    def score(self, outputs: Array, labels: Array) -> float:
-        """Return the task metric.
-
-        Args:
-            outputs: Network outputs, shape (samples, outputs): logits or regressed values.
-            labels: Shape (samples,) integers, or (samples, outputs) floats.
-
-        Returns:
-            Accuracy in [0, 1], or the mean Euclidean distance in ``unit``; NaN if an output is not finite.
-        """
-        return float(np.mean(self.scores(outputs, labels)))
-
-    def check(self, training: Training) -> None:
-        """Check that a network for this task can be trained so.
-
-        Raises:
-            ConfigError: If labels that are no classes are to be smoothed.
-        """
-        if training.label_smoothing and self.kind != "classification":
-            raise ConfigError("training: label_smoothing is for classification; leave it out for regression")
-
-    def better(self, left: float, right: float) -> bool:
-        """Return True if ``left`` is a strictly better metric than ``right``."""
-        return left > right if self.sense == "max" else left < right
 
 
 @dataclass(frozen=True)
@@ -146,7 +63,7 @@ class Development:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all arrays, so that a run is never resumed on other data."""
-        task = decisive(self.task, ("kind", "outputs", "scale", "unit", "names"))
+        task = decisive(self.task, ("kind", "outputs", "scale", "unit", "names")) | self.task.identity
         digest = hashlib.sha256(content_key("data", task=task, input_grid=str(self.input_grid)).encode())
         for split in (self.train, self.validation):
             for array in (split.x, split.y):
@@ -158,8 +75,10 @@ class Development:
 
         Raises:
             ConfigError: If labels that are no classes are to be smoothed, or less than a sample is used.
+            MetricError: If a metric's function does not work on the validation split.
         """
         self.task.check(training)
+        self.task.try_metrics(self.validation.y)
         if training.data_fraction * len(self.train) < 1:
             raise ConfigError(
                 f"training: data_fraction {training.data_fraction:g} of {len(self.train)} samples is less than one: use more"
@@ -172,7 +91,7 @@ class Development:
             DataError: If a class has fewer samples than there are folds.
         """
         y = np.concatenate([self.train.y, self.validation.y])
-        fewest = int(np.bincount(y)[np.unique(y)].min()) if self.task.kind == "classification" else len(y)
+        fewest = int(np.bincount(y)[np.unique(y)].min()) if self.task.classes else len(y)
         if fewest < count:
             raise DataError(
                 f"{self.name}: {count} folds need as many samples of every class, one has {fewest}: use fewer folds"
@@ -197,7 +116,7 @@ class Development:
         self.check_folds(count)
         x = np.concatenate([self.train.x, self.validation.x])
         y = np.concatenate([self.train.y, self.validation.y])
-        splitter = (StratifiedKFold if self.task.kind == "classification" else KFold)(count, shuffle=True, random_state=0)
+        splitter = (StratifiedKFold if self.task.classes else KFold)(count, shuffle=True, random_state=0)
         for train, validation in splitter.split(x, y):
             yield replace(self, train=Split(x[train], y[train]), validation=Split(x[validation], y[validation]))
 
@@ -235,6 +154,18 @@ class Dataset:
     def open_test(self) -> Split:
         """Return the held-out test split. Call it once, when every choice has been made."""
         return self._test
+
+    def with_task(self, **changes: Any) -> Dataset:
+        """Return the same samples with another metric, or further ones: ``data.with_task(metric="auc")``.
+
+        Args:
+            **changes: ``metric`` or ``metrics`` of the :class:`kerasnac.core.data.task.Task`.
+
+        Raises:
+            ConfigError: If there is no such metric.
+        """
+        task = replace(self.task, **changes)
+        return replace(self, development=replace(self.development, task=task))
 
     def describe(self) -> str:
         """Describe sizes, shapes and grid in one line."""
@@ -306,7 +237,7 @@ def make_dataset(
         )
     on_grid = grid.quantize(x).astype(np.float32)
     splits = [Split(on_grid[p], y[p]) for p in parts]
-    if task.kind == "classification":
+    if task.classes:
         for label, part in zip(("train", "validation", "test"), splits, strict=True):
             missing = sorted(set(range(task.outputs)) - set(np.unique(part.y).tolist()))
             if missing:
@@ -328,7 +259,7 @@ def _checked(x: Array, y: Array, name: str, task: Task) -> tuple[Array, Array]:
             raise DataError(
                 f"{name}: {what} {int(np.argmax(bad))} is NaN or infinite ({int(bad.sum())} of {len(array)}): drop or mend them"
             )
-    if task.kind == "classification":
+    if task.classes:
         if y.ndim == 2 and y.shape[1] == task.outputs and np.all(np.isin(y, (0, 1))) and np.all(y.sum(axis=1) == 1):
             y = y.argmax(axis=1)  # one-hot, as the public jet files have it
         if y.ndim != 1:

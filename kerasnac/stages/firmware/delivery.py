@@ -265,7 +265,7 @@ def _metric(job: _Job, outputs: NDArray[Any] | None, keras: NDArray[Any]) -> Tas
     if job.y is None:
         return None
     task = job.task
-    name = f"{task.metric} [{task.unit}]" if task.unit else task.metric
+    name = f"{task.metric} [{task.metric_unit}]" if task.metric_unit else task.metric
     return TaskMetric(name, None if outputs is None else task.score(outputs, job.y), task.score(keras, job.y))
 
 
@@ -274,7 +274,7 @@ def _original(job: _Job, outputs: NDArray[Any]) -> Original | None:
     if job.foreign is None:
         return None
     theirs = job.foreign.outputs(job.x).reshape(len(job.x), -1)
-    comparison = compare(outputs, theirs, job.output, classes=job.task.kind == "classification")
+    comparison = compare(outputs, theirs, job.output, classes=job.task.classes)
     return Original(job.foreign.model.name, comparison, job.foreign.layers, job.foreign.host, job.foreign.rounded)
 
 
@@ -313,7 +313,7 @@ def _compared(job: _Job, project: Path, outputs: NDArray[Any] | None, keras: NDA
     """Compare the outputs of an emulation, if there are any, with Keras; both of shape (samples, outputs)."""
     if outputs is None:
         return Emulation(None, interface(project)["not_emulated"])
-    comparison = compare(outputs, keras, job.output, classes=job.task.kind == "classification")
+    comparison = compare(outputs, keras, job.output, classes=job.task.classes)
     first = first_difference(project, job.network, job.x, outputs, keras, limits=job.recipe.limits)
     return Emulation(comparison, "", first)
 

@@ -170,10 +170,10 @@ class Run:
         return tuple(found for found in results if not isinstance(found, str)), refused
 
     def test(self, models: Sequence[Trained]) -> tuple[Score, ...]:
-        """Score models by the task metric on the whole test split; to be called once, when all choices are made.
+        """Score models by the metrics of the task on the whole test split; to be called once, when all choices are made.
 
         Returns:
-            One metric per model with a 95 % confidence interval, from :func:`kerasnac.core.data.bootstrap.bootstrap`. All
+            One metric per model with a 95 % confidence interval, from :func:`kerasnac.core.data.bootstrap.score`. All
             models are scored on the same resampled test sets.
         """
         seed = derive_seed(self.seed, "bootstrap")

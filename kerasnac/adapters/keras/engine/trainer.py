@@ -17,7 +17,7 @@ from kerasnac.adapters.keras.engine.layout import Layout
 from kerasnac.adapters.keras.engine.padding import Fitted
 from kerasnac.adapters.keras.member import Fit, Member, Pruning, magnitude_mask
 from kerasnac.adapters.keras.optimizers import learning_rates, make_optimizer
-from kerasnac.adapters.keras.predict import PREDICT_BATCH, score_outputs
+from kerasnac.adapters.keras.predict import PREDICT_BATCH, Scores, loss
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.data.batches import batches
 from kerasnac.core.data.dataset import Development
@@ -113,20 +113,23 @@ class CompiledTraining:
             self._weights.assign(self._weights * self._mask)
             if epoch + 1 == member.snapshot_epoch:
                 snapshot = fitted.unpad(self._values())
-            if training.patience is not None and stopping.stops(self.score(own["choices"], data)[1], self._state):
+            if training.patience is not None and stopping.stops(self._loss(own["choices"], data), self._state):
                 break
         if stopping.best is not None:
             for variable, value in zip((self._weights, self._statistics), stopping.best, strict=True):
                 variable.assign(value)
-        metric, loss = self.score(own["choices"], data)
-        seconds = time.perf_counter() - began
-        return Fit(fitted.unpad(self._values()), metric, loss, epoch + 1, seconds, snapshot=snapshot, compiled=True)
+        scores = Scores.of(self._predictions(own["choices"], data), data.task, data.validation)
+        seconds, weights = time.perf_counter() - began, fitted.unpad(self._values())
+        return Fit(weights, scores.metric, scores.loss, epoch + 1, seconds, scores.further, snapshot, compiled=True)
 
-    def score(self, choices: Any, data: Development) -> tuple[float, float]:
-        """Return the task metric and the loss on validation of the network that is loaded."""
+    def _loss(self, choices: Any, data: Development) -> float:
+        return loss(self._predictions(choices, data), data.task, data.validation)
+
+    def _predictions(self, choices: Any, data: Development) -> NDArray[np.float32]:
+        """Return the outputs for the validation split of the network that is loaded."""
         x = _padded(data.validation.x, PREDICT_BATCH)
         parts = [self._predict(x[i : i + PREDICT_BATCH], choices).numpy() for i in range(0, len(x), PREDICT_BATCH)]
-        return score_outputs(np.concatenate(parts)[: len(data.validation)], data.task, data.validation)
+        return np.concatenate(parts)[: len(data.validation)]
 
     def _own(self, fitted: Fitted, training: Training) -> dict[str, Any]:
         """Return all that the compiled function has to know of a network and its training."""
@@ -301,7 +304,7 @@ def train_compiled(member: Member, data: Development, mold: Mold) -> Fit:
         data: The development splits.
         mold: A mold that holds it.
     """
-    training, classes = member.training, data.task.outputs if data.task.kind == "classification" else 0
+    training, classes = member.training, data.task.outputs if data.task.classes else 0
     # Tables of 8 bits are by far the most frequent ones: narrower ones are padded to them.
     bits = table_bits(cells_of(member.architecture))
     bits = max(bits, TABLE_BITS) if bits else 0

@@ -47,8 +47,8 @@ DATASETS: Mapping[str, Callable[..., Dataset]] = {
     "csv": from_csv,
 }
 
-#: Options of all datasets, see :meth:`kerasnac.core.data.dataset.Dataset.with_task`.
-COMMON = ("metric", "metrics")
+#: Options of all datasets, see :meth:`kerasnac.core.data.dataset.Dataset.with_`.
+COMMON = ("metric", "metrics", "loss", "class_weights")
 
 
 #: Datasets of all origins.
@@ -88,7 +88,7 @@ def load(name: str, /, **options: Any) -> Dataset:
         made = function(**options)
     else:
         made = _load_foreign(name, function, options)
-    return made.with_task(**common) if common else made
+    return made.with_(**common) if common else made
 
 
 def _load_foreign(name: str, function: Callable[..., Dataset], options: Mapping[str, Any]) -> Dataset:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.build import Model, build, set_weights
+from kerasnac.adapters.keras.losses import validation_loss
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
@@ -58,16 +59,7 @@ class Scores:
     @classmethod
     def of(cls, outputs: NDArray[Any], task: Task, split: Split) -> Scores:
         """Score the outputs of a network for a split."""
-        return cls(task.score(outputs, split.y), loss(outputs, task, split), task.further(outputs, split.y))
-
-
-def loss(outputs: NDArray[Any], task: Task, split: Split) -> float:
-    """Return the loss of the outputs of a network for a split, the cross-entropy or the mean squared error."""
-    if task.classes:
-        shifted = outputs - outputs.max(axis=1, keepdims=True)
-        log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        return float(-np.mean(log_probability[np.arange(len(split)), split.y]))
-    return float(np.mean((outputs - split.y) ** 2))
+        return cls(task.score(outputs, split.y), validation_loss(outputs, task, split), task.further(outputs, split.y))
 
 
 def predict(architecture: Architecture, weights: Weights, x: NDArray[Any], *, dtype: Dtype | None = None) -> NDArray[Any]:

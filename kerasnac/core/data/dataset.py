@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerasnac.core.data.metrics import Array as Array
 from kerasnac.core.data.metrics import Sense as Sense
@@ -26,13 +27,31 @@ class Split:
     Attributes:
         x: float32, shape (samples, *input_shape), every value on the input grid.
         y: int64 (samples,) or float32 (samples, outputs).
+        weight: Factors of the losses of the samples, float32 (samples,); None for ones. Metrics know no weights.
     """
 
     x: Array
     y: Array
+    weight: Array | None = None
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def take(self, chosen: Array | slice) -> Split:
+        """Return some of the samples.
+
+        Args:
+            chosen: Indices, or a slice.
+        """
+        return Split(self.x[chosen], self.y[chosen], None if self.weight is None else self.weight[chosen])
+
+    def joined(self, other: Split) -> Split:
+        """Return the samples of both."""
+        weight = None
+        if self.weight is not None or other.weight is not None:
+            parts = (np.ones(len(s), np.float32) if s.weight is None else s.weight for s in (self, other))
+            weight = np.concatenate([*parts])
+        return Split(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), weight)
 
 
 @dataclass(frozen=True)
@@ -68,6 +87,9 @@ class Development:
         for split in (self.train, self.validation):
             for array in (split.x, split.y):
                 digest.update(np.ascontiguousarray(array).data)
+            if split.weight is not None:
+                digest.update(b"weight")
+                digest.update(np.ascontiguousarray(split.weight).data)
         return digest.hexdigest()[:16]
 
     def check(self, training: Training) -> None:
@@ -114,11 +136,10 @@ class Development:
         from sklearn.model_selection import KFold, StratifiedKFold
 
         self.check_folds(count)
-        x = np.concatenate([self.train.x, self.validation.x])
-        y = np.concatenate([self.train.y, self.validation.y])
+        every = self.train.joined(self.validation)
         splitter = (StratifiedKFold if self.task.classes else KFold)(count, shuffle=True, random_state=0)
-        for train, validation in splitter.split(x, y):
-            yield replace(self, train=Split(x[train], y[train]), validation=Split(x[validation], y[validation]))
+        for train, validation in splitter.split(every.x, every.y):
+            yield replace(self, train=every.take(train), validation=every.take(validation))
 
 
 @dataclass(frozen=True)
@@ -155,17 +176,27 @@ class Dataset:
         """Return the held-out test split. Call it once, when every choice has been made."""
         return self._test
 
-    def with_task(self, **changes: Any) -> Dataset:
-        """Return the same samples with another metric, or further ones: ``data.with_task(metric="auc")``.
+    def with_(self, *, class_weights: Any = None, **changes: Any) -> Dataset:
+        """Return the same samples with other metrics, another loss or weights: ``data.with_(metric="auc")``.
 
         Args:
-            **changes: ``metric`` or ``metrics`` of the :class:`kerasnac.core.data.task.Task`.
+            class_weights: Factors of the losses of the samples of each class: a number for every class, by name or index (one
+                that is left out has 1) or as a list; or ``balanced``, which weighs all classes alike in the training split.
+                Weights of samples are multiplied by them.
+            **changes: ``metric``, ``metrics`` or ``loss`` of the :class:`kerasnac.core.data.task.Task`.
 
         Raises:
-            ConfigError: If there is no such metric.
+            ConfigError: If there is no such metric or loss, or the weights are not for the classes.
         """
         task = replace(self.task, **changes)
-        return replace(self, development=replace(self.development, task=task))
+        parts = self.development.train, self.development.validation, self._test
+        if class_weights is not None:
+            factors = _class_factors(class_weights, task, self.development.train.y)
+            parts = tuple(  # type: ignore[assignment]
+                replace(p, weight=factors[p.y] if p.weight is None else p.weight * factors[p.y]) for p in parts
+            )
+        train, validation, test = parts
+        return Dataset(replace(self.development, task=task, train=train, validation=validation), test)
 
     def describe(self) -> str:
         """Describe sizes, shapes and grid in one line."""
@@ -177,10 +208,35 @@ class Dataset:
         )
 
 
+def _class_factors(given: Any, task: Task, labels: Array) -> NDArray[np.float32]:
+    """Return the factor of every class; arguments and errors are those of :meth:`Dataset.with_`."""
+    if not task.classes:
+        raise ConfigError(f"class_weights: a {task.kind} has no classes; give every sample a weight of its own")
+    count = task.outputs
+    if given == "balanced":
+        return (len(labels) / count / np.bincount(labels, minlength=count)).astype(np.float32)
+    names = {**{str(i): i for i in range(count)}, **{name: i for i, name in enumerate(task.names)}}
+    if isinstance(given, list | tuple) and len(given) == count:
+        given = dict(enumerate(given))
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"class_weights: write balanced, {count} numbers, or numbers by class; not {given!r:.60}")
+    factors = np.ones(count, np.float32)
+    for name, value in given.items():
+        if str(name) not in names:
+            raise ConfigError(f"class_weights: there is no class {name!r}: one of {', '.join(task.names or names)}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
+            raise ConfigError(f"class_weights: the weight of {name} must be a number from 0 on, not {value!r}")
+        factors[names[str(name)]] = value
+    if not factors.any():
+        raise ConfigError("class_weights: all are zero: nothing would be trained")
+    return factors
+
+
 def make_dataset(
     x: Array,
     y: Array,
     *,
+    weight: Array | None = None,
     name: str,
     task: Task,
     seed: int,
@@ -198,6 +254,7 @@ def make_dataset(
     Args:
         x: Samples, shape (samples, ...), any float or integer dtype.
         y: Labels: (samples,) integers for classification, (samples, outputs) floats for regression.
+        weight: Factors of the losses of the samples, shape (samples,); ones by default.
         name: For messages and tables.
         task: Kind of prediction.
         seed: Seed of the split.
@@ -214,6 +271,7 @@ def make_dataset(
             from a split, an empty split, inputs that do not fit the grid.
     """
     x, y = _checked(np.asarray(x), np.asarray(y), name, task)
+    weight = None if weight is None else _checked_weight(np.asarray(weight), len(x), name)
     parts = _random_split(len(x), fractions, seed, name) if split is None else split(len(x))
     if min(len(p) for p in parts) == 0:
         raise DataError(f"{name}: {len(x)} samples leave an empty split ({[len(p) for p in parts]}): give more samples")
@@ -236,7 +294,7 @@ def make_dataset(
             f"(range {grid.minimum:g} to {grid.maximum:g}): scale the inputs, widen the grid, or raise max_saturation"
         )
     on_grid = grid.quantize(x).astype(np.float32)
-    splits = [Split(on_grid[p], y[p]) for p in parts]
+    splits = [Split(on_grid[p], y[p], None if weight is None else weight[p]) for p in parts]
     if task.classes:
         for label, part in zip(("train", "validation", "test"), splits, strict=True):
             missing = sorted(set(range(task.outputs)) - set(np.unique(part.y).tolist()))
@@ -279,6 +337,18 @@ def _checked(x: Array, y: Array, name: str, task: Task) -> tuple[Array, Array]:
         if y.shape[1] != task.outputs:
             raise DataError(f"{name}: {y.shape[1]} regression targets per sample; the task declares {task.outputs}")
     return x.astype(np.float32), y
+
+
+def _checked_weight(weight: Array, samples: int, name: str) -> Array:
+    if weight.shape == (samples, 1):
+        weight = weight[:, 0]
+    if weight.shape != (samples,) or weight.dtype.kind not in "biuf":
+        raise DataError(f"{name}: weights have shape {weight.shape} and dtype {weight.dtype}; expected ({samples},) numbers")
+    bad = ~np.isfinite(weight) | (weight < 0)
+    if bad.any() or not weight.any():
+        what = f"weight {int(np.argmax(bad))} is {weight[np.argmax(bad)]}" if bad.any() else "all weights are zero"
+        raise DataError(f"{name}: {what}: weights are finite and not negative, and some are more than zero")
+    return weight.astype(np.float32)
 
 
 def _random_split(samples: int, fractions: tuple[float, float, float], seed: int, name: str) -> tuple[Array, Array, Array]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import PlainValidator, PositiveFloat
 
 from kerasnac.core.checks import Size, valid_fields
+from kerasnac.core.data.losses import LOSSES, loss
 from kerasnac.core.data.metrics import Array, Metric, Sense, each_class, metric, with_unit
 from kerasnac.core.network.training import Training
 from kerasnac.errors import ConfigError
@@ -22,17 +23,19 @@ class TaskKind:
 
     Attributes:
         metric: Name of its usual metric.
+        loss: Name of its usual loss.
         classes: True if labels are indices of classes, and outputs their logits.
     """
 
     metric: str
+    loss: str
     classes: bool = False
 
 
 #: Kinds of tasks by name.
 TASKS: Mapping[str, TaskKind] = {
-    "classification": TaskKind("accuracy", classes=True),
-    "regression": TaskKind("distance"),
+    "classification": TaskKind("accuracy", "categorical_crossentropy", classes=True),
+    "regression": TaskKind("distance", "mean_squared_error"),
 }
 
 
@@ -63,6 +66,9 @@ def _several(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
+#: A loss, its name or a function.
+AnyLoss = AnyMetric
+
 AnyMetrics = Annotated[tuple[Any, ...], PlainValidator(_several)]
 
 
@@ -79,6 +85,8 @@ class Task:
         metric: Name of the metric that stages choose by. Given as a name, see :func:`kerasnac.core.data.metrics.metric`, or as
             a :class:`kerasnac.core.data.metrics.Metric`; by default ``accuracy``, or ``distance`` (mean Euclidean).
         metrics: Names of further metrics that are recorded; ``accuracy:each`` stands for those of all classes.
+        loss: What trainings minimise: a name, a function, or a loss; see :func:`kerasnac.core.data.losses.loss`. By default the
+            cross-entropy, or the mean squared error.
         measured: The metrics themselves, found by their names: not to be given.
 
     Raises:
@@ -92,6 +100,7 @@ class Task:
     names: tuple[str, ...] = ()
     metric: AnyMetric = ""
     metrics: AnyMetrics = ()
+    loss: AnyLoss = ""
     measured: AnyMetrics = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +116,11 @@ class Task:
         object.__setattr__(self, "metric", found[0].name)
         object.__setattr__(self, "metrics", tuple(one.name for one in found[1:]))
         object.__setattr__(self, "measured", tuple(found))
+        object.__setattr__(self, "loss", loss(self.loss or task_kind(self.kind).loss))
+        wrong = "values" if self.classes else "classes"
+        if self.loss.labels == wrong:
+            fitting = ", ".join(name for name, one in LOSSES.items() if one.labels != wrong)
+            raise ConfigError(f"loss {self.loss.name} is not for {self.kind}: one of {fitting}, or a function of your own")
 
     @property
     def classes(self) -> bool:
@@ -130,9 +144,16 @@ class Task:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The metrics that are not the usual one, for the fingerprint of the data."""
-        others = {} if self.metric == task_kind(self.kind).metric else {"metric": self._main.identity}
+        """The metrics and the loss that are not the usual ones, for the fingerprint of the data."""
+        others: dict[str, Any] = {} if self.metric == task_kind(self.kind).metric else {"metric": self._main.identity}
+        if not self.has_usual_loss:
+            others["loss"] = self.loss.identity
         return {**others, **({"metrics": [found.identity for found in self.measured[1:]]} if self.metrics else {})}
+
+    @property
+    def has_usual_loss(self) -> bool:
+        """True if the loss is that of all tasks of the kind."""
+        return bool(self.loss == LOSSES[task_kind(self.kind).loss])
 
     @property
     def _main(self) -> Metric:
@@ -210,10 +231,12 @@ class Task:
         """Check that a network for this task can be trained so.
 
         Raises:
-            ConfigError: If labels that are no classes are to be smoothed.
+            ConfigError: If labels that are no classes, or those of a function of the user's, are to be smoothed.
         """
         if training.label_smoothing and not self.classes:
             raise ConfigError(f"training: label_smoothing is for classification; leave it out for {self.kind}")
+        if training.label_smoothing and self.loss.function is not None:
+            raise ConfigError(f"training: label_smoothing is for losses of Keras; leave it out for the loss {self.loss.name}")
 
     def better(self, left: float, right: float) -> bool:
         """Return True if ``left`` is a strictly better metric than ``right``."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kerasnac.adapters.workers import LocalWorkers, Workers, check_processes, connect
 from kerasnac.core.checks import valid_seed, with_options
 from kerasnac.core.data.bootstrap import Score
-from kerasnac.core.data.dataset import Dataset, Development, Split
+from kerasnac.core.data.dataset import Dataset, Development
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
@@ -145,7 +145,7 @@ class Run:
         """
         settings = with_options(FirmwareSettings, settings, options)
         test = self.data.open_test()
-        samples = Split(test.x[: settings.samples], test.y[: settings.samples])
+        samples = test.take(slice(settings.samples))
         self.check()
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
         made: dict[int, Firmware | str] = {}

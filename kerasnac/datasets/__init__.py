@@ -12,7 +12,7 @@ from kerasnac.core.plugins import Kind, guarded
 from kerasnac.datasets.bragg import bragg_peaks, braggnn
 from kerasnac.datasets.digits import digits
 from kerasnac.datasets.jets import hls4ml_jets, jets, particle_jets
-from kerasnac.datasets.loaders import from_arrays, from_csv, from_hdf5, from_npz
+from kerasnac.datasets.loaders import from_arrays, from_csv, from_hdf5, from_npz, from_splits
 from kerasnac.datasets.options import Options
 from kerasnac.datasets.qubit import iq_readout, qubit_readout
 from kerasnac.errors import ConfigError, PluginError
@@ -25,6 +25,7 @@ __all__ = [
     "from_csv",
     "from_hdf5",
     "from_npz",
+    "from_splits",
     "hls4ml_jets",
     "iq_readout",
     "jets",

@@ -13,7 +13,7 @@ from kerasnac.core.checks import AnyPath, Count, Seed, Size, checked
 from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
 from kerasnac.datasets.files import column, read_arrays, read_npy, read_npz, read_table
 from kerasnac.datasets.loaders import class_indices, from_file, located, plain
-from kerasnac.datasets.options import Fraction, InputBits, Options, Saturation
+from kerasnac.datasets.options import Fraction, Fractions, InputBits, Options, Saturation
 from kerasnac.errors import DataError
 
 #: Jet radius R of the anti-kT clustering.
@@ -45,6 +45,7 @@ def jets(
     samples: Count | None = None,
     standardize: bool = True,
     seed: Seed = 0,
+    fractions: Fractions = (0.7, 0.15, 0.15),
     input_bits: InputBits = 12,
     max_saturation: Saturation = 1e-3,
 ) -> Dataset:
@@ -59,6 +60,7 @@ def jets(
         standardize: Shift and scale the features to mean 0 and deviation 1 on the training split. Particles have
             a fixed scaling instead, which leaves the padding at zero.
         seed: Seed of the random split; the file has no official one.
+        fractions: Train, validation and test fractions; must add up to 1.
         input_bits: Width of the input grid.
         max_saturation: Fraction of the values that may be clipped to the grid's range: features with long tails gain
             resolution by it.
@@ -93,6 +95,7 @@ def jets(
         task=Task("classification", len(names), names=names),
         name="jets" if constituents is None else f"jets_{constituents}",
         seed=seed,
+        fractions=fractions,
         standardize=standardize and constituents is None,
         input_bits=input_bits,
         max_saturation=max_saturation,

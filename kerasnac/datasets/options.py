@@ -18,6 +18,9 @@ InputBits = Annotated[int, Field(ge=1, le=32)]
 #: A number between 0 and 1, both excluded.
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+#: Train, validation and test fractions.
+Fractions = tuple[Fraction, Fraction, Fraction]
+
 #: Fraction of values that a grid may clip.
 Saturation = Annotated[float, Field(ge=0, le=1)]
 
@@ -70,7 +73,7 @@ class Options(TypedDict, total=False):
     outputs: Size | None
     name: str
     seed: Seed
-    fractions: tuple[Fraction, Fraction, Fraction]
+    fractions: Fractions
     standardize: bool
     input_bits: InputBits
     input_grid: Grid

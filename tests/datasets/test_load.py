@@ -31,12 +31,12 @@ def test_unknown_name_lists_all() -> None:
     ("name", "allowed"),
     [
         ("bragg_peaks", "n, seed, input_bits, offset"),
-        ("jets", "path, constituents, samples, standardize, seed, input_bits"),
+        ("jets", "path, constituents, samples, standardize, seed, fractions, input_bits"),
         ("qubit_readout", "n, seed, input_bits, samples, period, kappa"),
         ("braggnn", "frames_file, peaks_file, seed, input_bits"),
         ("iq_readout", "path, labels, task, outputs, name"),
-        ("csv", "path, label, features, task, outputs, name"),
-        ("npz", "path, x, y, task, outputs, name, seed, fractions"),
+        ("csv", "path, label, features, weight, split, validation_path, test_path, task, outputs, name"),
+        ("npz", "path, x, y, weight, split, validation_path, test_path, task, outputs, name, seed, fractions"),
     ],
 )
 def test_unknown_option_lists_the_allowed_ones(name: str, allowed: str) -> None:

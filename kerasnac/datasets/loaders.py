@@ -16,6 +16,7 @@ from kerasnac.core.checks import AnyPath, Seed, Size, checked
 from kerasnac.core.data.dataset import Array, Dataset, Development, make_dataset
 from kerasnac.core.data.task import Task, task_kind
 from kerasnac.core.network.precision import Precision
+from kerasnac.datasets.anomaly import anomalies
 from kerasnac.datasets.files import column, read_hdf5, read_npz, read_table, require
 from kerasnac.datasets.options import AnyTask, Columns, Fractions, Grid, InputBits, Options, Saturation
 from kerasnac.datasets.unpacking import Samples, split_of, unpacked
@@ -41,6 +42,7 @@ def from_arrays(
     input_bits: InputBits = 12,
     input_grid: Grid = None,
     max_saturation: Saturation = 1e-3,
+    background: Columns | None = None,
 ) -> Dataset:
     """Make a dataset of arrays, of a pandas frame, or of a ``tf.data.Dataset``.
 
@@ -64,6 +66,8 @@ def from_arrays(
         input_grid: Number format of the firmware's input, such as ``"ap_fixed<12,4>"``; by default it is
             fitted to the training split.
         max_saturation: Largest fraction of the training inputs that the grid may clip.
+        background: Classes that are background, by name or index: the task is then to detect all others as anomalies, without
+            any of them in the training split. Of a task ``anomaly`` without it, label 0 is background.
 
     Returns:
         The dataset, split and on its input grid.
@@ -82,11 +86,14 @@ def from_arrays(
     kind, names = (task.kind, task.names) if isinstance(task, Task) else (task, ())
     if task_kind(kind).classes and y.dtype.kind == "U":
         y, names = class_indices(y, names, name)
+    own = task if isinstance(task, Task) else _task(kind, outputs, names, x, y, name)
+    if background is not None:
+        y, own = anomalies(x, y, own, tuple(background), name)
     dataset = make_dataset(
         x,
         y,
         name=name,
-        task=task if isinstance(task, Task) else _task(kind, outputs, names, y, name),
+        task=own,
         seed=seed,
         weight=given.weight,
         split=None if split is None else split_of(split, fractions, seed, name),
@@ -384,8 +391,10 @@ def plain(values: Any, what: str) -> Array:
     return array
 
 
-def _task(kind: str, outputs: int | None, names: tuple[str, ...], y: Array, name: str) -> Task:
-    """Return the task of a kind, with the number of outputs from the labels unless given."""
+def _task(kind: str, outputs: int | None, names: tuple[str, ...], x: Array, y: Array, name: str) -> Task:
+    """Return the task of a kind, with the number of outputs from the labels, or what is reconstructed, unless given."""
+    if task_kind(kind).trained is not None:
+        return Task(kind, outputs or max(1, int(np.prod(x.shape[1:]))))
     if task_kind(kind).classes:
         return Task(kind, outputs or len(names) or _count_classes(y, name), names=names)
     return Task(kind, outputs or max(1, int(np.prod(y.shape[1:]))))

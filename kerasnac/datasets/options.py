@@ -44,7 +44,9 @@ AnyTask = Annotated[str | Task, PlainValidator(_task_or_kind)]
 Grid = Annotated[Precision | str | None, PlainValidator(_grid)]
 
 
-def _columns(value: Any) -> tuple[str, ...]:
+def _columns(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ValueError("expected the name of a column, or a list of names")
@@ -78,3 +80,4 @@ class Options(TypedDict, total=False):
     input_bits: InputBits
     input_grid: Grid
     max_saturation: Saturation
+    background: Columns | None

@@ -9,7 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kerasnac.core.data.dataset import Task
+from kerasnac.core.data.bootstrap import number
+from kerasnac.core.data.task import Task
 from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.training import Training
 from kerasnac.stages.compress.points import point_origin
@@ -71,7 +72,7 @@ def front(result: SearchResult, *chosen: str) -> Table:
         table.add_row(
             f"{name} *" if evaluation.candidate.id in chosen else name,
             f"{metrics[task.metric]:.4f}" if evaluation.status == "ok" else evaluation.status.replace("_", " "),
-            *(f"{metrics[name]:.4f}" if name in metrics else "" for name in task.metrics),
+            *(number(metrics[name]) if name in metrics else "" for name in task.metrics),
             *(f"{metrics[cost]:,.4g}" if metrics[cost] < 1000 else f"{metrics[cost]:,.0f}" for cost in costs),
             str(evaluation.candidate.architecture),
         )
@@ -94,7 +95,6 @@ def tuned(result: Outcome) -> Table:
         "Tuned models (float)",
         "model",
         _heading(task),
-        *task.metrics,
         *["repeated"] * repeated,
         "test [95 % interval]",
         "BOPs at 32 bit",
@@ -110,7 +110,6 @@ def tuned(result: Outcome) -> Table:
         table.add_row(
             model.name,
             f"{model.metrics[task.metric]:.4f}",
-            *(f"{model.metrics[name]:.4f}" for name in task.metrics),
             *[f"{model.metrics[mean]:.4f} ± {model.metrics[deviation]:.4f}" if mean in model.metrics else ""] * repeated,
             str(result.test[model.name]),
             f"{model.bops:,.0f}",
@@ -135,14 +134,16 @@ def compressed(result: Outcome) -> Table:
     table = _table(title, "model", _heading(task), *task.metrics, "sparsity", "BOPs", "vs 32 bit", *other)
     parents = {model.name: model for model in result.compressed.parents}
     converted = {f.trained.name for f in result.firmware}
-    shown = {m.name: m for m in (*result.compressed.front, *(f.trained for f in result.firmware))}
+    # The firmware of some tasks has further layers than the model.
+    own = {model.name: model for model in result.compressed.models}
+    shown = {m.name: own.get(m.name, m) for m in (*result.compressed.front, *(f.trained for f in result.firmware))}
     by_cost = {model.name: result.compressed.values(model).get(cost, math.inf) for model in shown.values()}
     for model in sorted(shown.values(), key=lambda m: (by_cost[m.name], m.bops)):
         values = result.compressed.values(model)
         table.add_row(
             f"{model.name} *" if model.name in converted else model.name,
             f"{model.metrics[task.metric]:.4f}",
-            *(f"{model.metrics[name]:.4f}" for name in task.metrics),
+            *(number(model.metrics[name]) for name in task.metrics),
             f"{model.sparsity:.1%}",
             f"{model.bops:,.0f}",
             f"{parents[point_origin(model).parent].bops / model.bops:.0f}x fewer",

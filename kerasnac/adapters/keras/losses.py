@@ -79,9 +79,9 @@ def validation_loss(outputs: NDArray[Any], task: Task, split: Split) -> float:
     if task.has_usual_loss:
         losses = _usual(outputs, task, split)
         return float(np.mean(losses)) if split.weight is None else _average(losses.reshape(len(split), -1).mean(1), split)
-    tf, function = tensorflow(), task_losses(task)
+    tf, function, targets = tensorflow(), task_losses(task), task.targets(split.y)
     parts = (slice(i, i + _BATCH) for i in range(0, len(split), _BATCH))
-    found = np.concatenate([function(tf.constant(split.y[p]), tf.constant(outputs[p]), 0.0).numpy() for p in parts])
+    found = np.concatenate([function(tf.constant(targets[p]), tf.constant(outputs[p]), 0.0).numpy() for p in parts])
     return _average(found, split)
 
 
@@ -96,7 +96,7 @@ def try_loss(task: Task, split: Split) -> None:
         MetricError: If its function raises, or does not return one number per sample.
     """
     if not task.has_usual_loss:
-        labels = split.y[:_TRIED]
+        labels = task.targets(split.y[:_TRIED])
         outputs = np.random.default_rng(0).normal(size=(len(labels), task.outputs)).astype(np.float32)
         task_losses(task)(tensorflow().constant(labels), tensorflow().constant(outputs), 0.0)
 
@@ -108,7 +108,7 @@ def _average(losses: NDArray[Any], split: Split) -> float:
 def _usual(outputs: NDArray[Any], task: Task, split: Split) -> NDArray[Any]:
     """Return cross-entropies of the samples, or squared errors of their values."""
     if not task.classes:
-        return np.asarray((outputs - split.y) ** 2)
+        return np.asarray((outputs - task.targets(split.y)) ** 2)
     shifted = outputs - outputs.max(axis=1, keepdims=True)
     log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return np.asarray(-log_probability[np.arange(len(split)), split.y])

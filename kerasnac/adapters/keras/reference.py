@@ -59,7 +59,8 @@ def fit_by_keras(member: Member, data: Development, *, callbacks: Sequence[Any] 
         stopping = keras.callbacks.EarlyStopping(_monitored(training), patience=training.patience, restore_best_weights=True)
         own.insert(0, stopping)
     steps = training.steps(len(data.train))
-    validation = tuple(part for part in (data.validation.x, data.validation.y, data.validation.weight) if part is not None)
+    targets = data.task.targets(data.validation.y)
+    validation = tuple(part for part in (data.validation.x, targets, data.validation.weight) if part is not None)
     compile_model(trained, data.task, training, steps=training.epochs * steps, weighted=data.validation.weight is not None)
     history = trained.fit(
         _batched(data, member.seed, training),
@@ -80,7 +81,7 @@ def _batched(data: Development, seed: int, training: Training) -> Any:
     tf, count = tensorflow(), training.samples(len(data.train))
     order = [batches(count, training.batch_size, seed=seed, epoch=epoch) for epoch in range(training.epochs)]
     train = data.train
-    parts = [tf.constant(part) for part in (train.x, train.y, train.weight) if part is not None]
+    parts = [tf.constant(part) for part in (train.x, data.task.targets(train.y), train.weight) if part is not None]
 
     def chosen(indices: Any) -> tuple[Any, ...]:
         present = indices[indices >= 0]

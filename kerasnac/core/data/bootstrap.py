@@ -36,7 +36,12 @@ class Score:
     further: Mapping[str, Score] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+        return f"{number(self.value)} [{number(self.low)}, {number(self.high)}]"
+
+
+def number(value: float) -> str:
+    """Return a metric as tables show it."""
+    return f"{value:.4f}" if not abs(value) >= 100 else f"{value:.5g}"
 
 
 def score(task: Task, outputs: Array, labels: Array, *, seed: int, confidence: float = 0.95) -> Score:
@@ -57,6 +62,7 @@ def score(task: Task, outputs: Array, labels: Array, *, seed: int, confidence: f
     Raises:
         MetricError: If a metric's function does not return finite numbers.
     """
+    outputs, labels = task.seen(outputs, labels)
 
     def interval(measured: Metric) -> Score:
         if measured.averaged:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kerasnac.core.data.metrics import Array as Array
 from kerasnac.core.data.metrics import Sense as Sense
 from kerasnac.core.data.task import Task as Task
+from kerasnac.core.data.task import task_kind
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import Training
 from kerasnac.core.store.keys import content_key, decisive
@@ -110,8 +111,10 @@ class Development:
         """Check that there are enough samples for a cross-validation.
 
         Raises:
-            DataError: If a class has fewer samples than there are folds.
+            DataError: If a class has fewer samples than there are folds, or some of the samples must not be trained on.
         """
+        if task_kind(self.task.kind).trained is not None:
+            raise DataError(f"{self.name}: folds would train on the signals of the validation split: leave them out")
         y = np.concatenate([self.train.y, self.validation.y])
         fewest = int(np.bincount(y)[np.unique(y)].min()) if self.task.classes else len(y)
         if fewest < count:
@@ -273,6 +276,9 @@ def make_dataset(
     x, y = _checked(np.asarray(x), np.asarray(y), name, task)
     weight = None if weight is None else _checked_weight(np.asarray(weight), len(x), name)
     parts = _random_split(len(x), fractions, seed, name) if split is None else split(len(x))
+    trained = task_kind(task.kind).trained
+    if trained is not None:
+        parts = _without_signal(parts, trained(y), name)
     if min(len(p) for p in parts) == 0:
         raise DataError(f"{name}: {len(x)} samples leave an empty split ({[len(p) for p in parts]}): give more samples")
     train = x[parts[0]].astype(np.float64)
@@ -294,7 +300,10 @@ def make_dataset(
             f"(range {grid.minimum:g} to {grid.maximum:g}): scale the inputs, widen the grid, or raise max_saturation"
         )
     on_grid = grid.quantize(x).astype(np.float32)
-    splits = [Split(on_grid[p], y[p], None if weight is None else weight[p]) for p in parts]
+    if trained is not None:  # What is not trained on has no part in the loss on validation either.
+        weight = trained(y).astype(np.float32) * (1.0 if weight is None else weight)
+    stored = task_kind(task.kind).stored(on_grid, y)
+    splits = [Split(on_grid[p], stored[p], None if weight is None else weight[p]) for p in parts]
     if task.classes:
         for label, part in zip(("train", "validation", "test"), splits, strict=True):
             missing = sorted(set(range(task.outputs)) - set(np.unique(part.y).tolist()))
@@ -317,26 +326,17 @@ def _checked(x: Array, y: Array, name: str, task: Task) -> tuple[Array, Array]:
             raise DataError(
                 f"{name}: {what} {int(np.argmax(bad))} is NaN or infinite ({int(bad.sum())} of {len(array)}): drop or mend them"
             )
-    if task.classes:
-        if y.ndim == 2 and y.shape[1] == task.outputs and np.all(np.isin(y, (0, 1))) and np.all(y.sum(axis=1) == 1):
-            y = y.argmax(axis=1)  # one-hot, as the public jet files have it
-        if y.ndim != 1:
-            raise DataError(
-                f"{name}: labels have shape {y.shape}; expected (samples,) class indices or one-hot (samples, {task.outputs})"
-            )
-        if not np.array_equal(y, y.astype(np.int64)):
-            raise DataError(f"{name}: class labels must be whole numbers")
-        y = y.astype(np.int64)
-        wrong = (y < 0) | (y >= task.outputs)
-        if wrong.any():
-            raise DataError(
-                f"{name}: label {y[np.argmax(wrong)]} of sample {int(np.argmax(wrong))} is outside 0..{task.outputs - 1}"
-            )
-    else:
-        y = y.reshape(len(y), -1).astype(np.float32)
-        if y.shape[1] != task.outputs:
-            raise DataError(f"{name}: {y.shape[1]} regression targets per sample; the task declares {task.outputs}")
-    return x.astype(np.float32), y
+    return x.astype(np.float32), task_kind(task.kind).labels(x, y, task.outputs, name)
+
+
+def _without_signal(parts: tuple[Array, Array, Array], background: Array, name: str) -> tuple[Array, Array, Array]:
+    """Return the parts with background alone in the first; there must be signal and background in each."""
+    for label, part in zip(("train", "validation", "test"), parts, strict=True):
+        if len(part) and not background[part].any():
+            raise DataError(f"{name}: the {label} split has no background: give more samples of it")
+        if label != "train" and len(part) and background[part].all():
+            raise DataError(f"{name}: the {label} split has no signal to tell from background: give samples of it")
+    return parts[0][background[parts[0]]], parts[1], parts[2]
 
 
 def _checked_weight(weight: Array, samples: int, name: str) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -13,8 +13,72 @@ from pydantic import PlainValidator, PositiveFloat
 from kerasnac.core.checks import Size, valid_fields
 from kerasnac.core.data.losses import LOSSES, loss
 from kerasnac.core.data.metrics import Array, Metric, Sense, each_class, metric, with_unit
+from kerasnac.core.network.reconstruction import with_reconstruction_error
+from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.errors import ConfigError
+from kerasnac.errors import ConfigError, DataError
+
+
+def _class_labels(x: Array, y: Array, outputs: int, name: str) -> Array:
+    if y.ndim == 2 and y.shape[1] == outputs and np.all(np.isin(y, (0, 1))) and np.all(y.sum(axis=1) == 1):
+        y = y.argmax(axis=1)  # one-hot, as the public jet files have it
+    if y.ndim != 1:
+        raise DataError(
+            f"{name}: labels have shape {y.shape}; expected (samples,) class indices or one-hot (samples, {outputs})"
+        )
+    if not np.array_equal(y, y.astype(np.int64)):
+        raise DataError(f"{name}: class labels must be whole numbers")
+    y = y.astype(np.int64)
+    wrong = (y < 0) | (y >= outputs)
+    if wrong.any():
+        raise DataError(f"{name}: label {y[np.argmax(wrong)]} of sample {int(np.argmax(wrong))} is outside 0..{outputs - 1}")
+    return y
+
+
+def _value_labels(x: Array, y: Array, outputs: int, name: str) -> Array:
+    y = y.reshape(len(y), -1).astype(np.float32)
+    if y.shape[1] != outputs:
+        raise DataError(f"{name}: {y.shape[1]} regression targets per sample; the task declares {outputs}")
+    return y
+
+
+def _anomaly_labels(x: Array, y: Array, outputs: int, name: str) -> Array:
+    if x.ndim != 2 or x.shape[1] < 2 or x.shape[1] != outputs:
+        raise DataError(f"{name}: an anomaly detection reconstructs samples of shape (samples, {outputs}), not {x.shape}")
+    if y.ndim != 1 or not np.array_equal(y, np.maximum(y, 0).astype(np.int64)):
+        raise DataError(f"{name}: labels must be 0 for background, and 1 or more for signals, one per sample")
+    return y.astype(np.int64)
+
+
+def _same(y: Array) -> Array:
+    return y
+
+
+def _last(x: Array, y: Array) -> Array:
+    return y
+
+
+def _as_they_are(outputs: Array, y: Array) -> tuple[Array, Array]:
+    return outputs, y
+
+
+def _samples_with_labels(x: Array, y: Array) -> Array:
+    return np.concatenate([x, y[:, np.newaxis]], axis=1, dtype=np.float32)
+
+
+def _reconstructed(y: Array) -> Array:
+    return y[:, :-1]
+
+
+def _anomaly_scores(outputs: Array, y: Array) -> tuple[Array, Array]:
+    """Return the scores of samples, which firmware has for outputs, and their labels."""
+    if outputs.shape[1] > 1:
+        outputs = np.abs(np.asarray(outputs, np.float64) - y[:, :-1]).sum(axis=1, keepdims=True)
+    return outputs, y[:, -1].astype(np.int64)
+
+
+def _background(y: Array) -> Array:
+    return np.asarray(y == 0)
 
 
 @dataclass(frozen=True)
@@ -24,18 +88,42 @@ class TaskKind:
     Attributes:
         metric: Name of its usual metric.
         loss: Name of its usual loss.
+        labels: Checks labels: of samples, labels, the number of outputs and the name of the dataset it returns labels, or
+            raises a :class:`kerasnac.errors.DataError`.
         classes: True if labels are indices of classes, and outputs their logits.
+        trained: Which samples are trained on, by their labels; None for all. Others are left out of the training split, and
+            have no weight in the loss on validation.
+        stored: The labels of a :class:`kerasnac.core.data.dataset.Split`, of samples on their grid and labels.
+        targets: What the loss compares outputs with, of stored labels.
+        measured: Outputs and labels as metrics get them, of outputs and stored labels.
+        firmware: The network that becomes firmware, of a quantized one.
     """
 
     metric: str
     loss: str
+    labels: Callable[[Array, Array, int, str], Array]
     classes: bool = False
+    trained: Callable[[Array], Array] | None = None
+    stored: Callable[[Array, Array], Array] = _last
+    targets: Callable[[Array], Array] = _same
+    measured: Callable[[Array, Array], tuple[Array, Array]] = _as_they_are
+    firmware: Callable[[Trained], Trained] | None = None
 
 
 #: Kinds of tasks by name.
 TASKS: Mapping[str, TaskKind] = {
-    "classification": TaskKind("accuracy", "categorical_crossentropy", classes=True),
-    "regression": TaskKind("distance", "mean_squared_error"),
+    "classification": TaskKind("accuracy", "categorical_crossentropy", _class_labels, classes=True),
+    "regression": TaskKind("distance", "mean_squared_error", _value_labels),
+    "anomaly": TaskKind(
+        "auc",
+        "mean_squared_error",
+        _anomaly_labels,
+        trained=_background,
+        stored=_samples_with_labels,
+        targets=_reconstructed,
+        measured=_anomaly_scores,
+        firmware=with_reconstruction_error,
+    ),
 }
 
 
@@ -77,11 +165,12 @@ class Task:
     """Kind of prediction, with its metrics.
 
     Attributes:
-        kind: ``"classification"`` (integer labels, logits out) or ``"regression"``.
-        outputs: Number of classes or of regressed values.
+        kind: ``"classification"`` (integer labels, logits out); ``"regression"``; or ``"anomaly"``: an autoencoder that is
+            trained on background alone, whose reconstruction error tells signals from it.
+        outputs: Number of classes or of regressed values; of an anomaly detection, number of values of a sample.
         scale: Regression: metrics are multiplied by this, so that they are in ``unit``.
         unit: Unit of the regressed values times ``scale``.
-        names: Class names, or names of the regressed values.
+        names: Class names, or names of the regressed values; of an anomaly detection, ``background`` and the signals.
         metric: Name of the metric that stages choose by. Given as a name, see :func:`kerasnac.core.data.metrics.metric`, or as
             a :class:`kerasnac.core.data.metrics.Metric`; by default ``accuracy``, or ``distance`` (mean Euclidean).
         metrics: Names of further metrics that are recorded; ``accuracy:each`` stands for those of all classes.
@@ -121,6 +210,10 @@ class Task:
         if self.loss.labels == wrong:
             fitting = ", ".join(name for name, one in LOSSES.items() if one.labels != wrong)
             raise ConfigError(f"loss {self.loss.name} is not for {self.kind}: one of {fitting}, or a function of your own")
+
+    def targets(self, labels: Array) -> Array:
+        """Return what the loss compares outputs with, of the labels of a split."""
+        return task_kind(self.kind).targets(labels)
 
     @property
     def classes(self) -> bool:
@@ -174,10 +267,23 @@ class Task:
         Raises:
             MetricError: If the metric's function does not return one finite number per sample.
         """
-        return self.sample_values(self._main, outputs, labels)
+        return self.sample_values(self._main, *self.seen(outputs, labels))
+
+    def seen(self, outputs: Array, labels: Array) -> tuple[Array, Array]:
+        """Return outputs and labels as metrics get them: the scores of an anomaly detection, and otherwise what is given."""
+        return task_kind(self.kind).measured(outputs, labels)
 
     def sample_values(self, measured: Metric, outputs: Array, labels: Array) -> NDArray[np.float64]:
-        """Return one of the metrics that are means over samples, for every sample; otherwise as :meth:`scores`."""
+        """Return one of the metrics that are means over samples, for every sample.
+
+        Args:
+            measured: The metric.
+            outputs: As :meth:`seen` returns them.
+            labels: The same.
+
+        Returns:
+            As for :meth:`scores`, and with its errors.
+        """
         finite = np.isfinite(outputs).all(axis=-1)
         values = np.full(len(outputs), np.nan)
         if finite.any():
@@ -198,14 +304,15 @@ class Task:
         Raises:
             MetricError: If the metric's function does not return a finite number.
         """
-        return self.value(self._main, outputs, labels)
+        return self.value(self._main, *self.seen(outputs, labels))
 
     def further(self, outputs: Array, labels: Array) -> dict[str, float]:
         """Return the further metrics by name; arguments and errors are those of :meth:`score`."""
-        return {found.name: self.value(found, outputs, labels) for found in self.measured[1:]}
+        seen = self.seen(outputs, labels)
+        return {found.name: self.value(found, *seen) for found in self.measured[1:]}
 
     def value(self, measured: Metric, outputs: Array, labels: Array) -> float:
-        """Return one of the metrics; the other arguments and errors are those of :meth:`score`."""
+        """Return one of the metrics of outputs and labels as :meth:`seen` returns them; errors are those of :meth:`score`."""
         if not np.isfinite(outputs).all():
             return float("nan")
         return float(np.mean(self._values(measured, outputs, labels)))

@@ -17,7 +17,8 @@ from kerasnac.adapters.hls4ml.csim import INTERFACE, compile_project, emulate, i
 from kerasnac.adapters.keras.foreign.model import ForeignModel, opened, read_model
 from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.programs import Limits
-from kerasnac.core.data.dataset import Split, Task
+from kerasnac.core.data.dataset import Split
+from kerasnac.core.data.task import Task, task_kind
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
 from kerasnac.core.network.arithmetic import Arithmetic, exact_arithmetic
 from kerasnac.core.network.exactness import output_formats
@@ -96,6 +97,8 @@ def make_firmware(
         RunError: If the folder holds something else than firmware.
         EnvironmentProblem: If the compiler or a package is missing, or the folder cannot be written.
     """
+    made_of = task_kind(task.kind).firmware
+    trained = trained if made_of is None else made_of(trained)
     folder = Path(folder).resolve()
     check_free(folder, (MANIFEST, REPORT, INTERFACE), "firmware")
     if isinstance(samples, tuple):

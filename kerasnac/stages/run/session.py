@@ -12,6 +12,7 @@ from kerasnac.adapters.workers import LocalWorkers, Workers, check_processes, co
 from kerasnac.core.checks import valid_seed, with_options
 from kerasnac.core.data.bootstrap import Score
 from kerasnac.core.data.dataset import Dataset, Development
+from kerasnac.core.data.task import task_kind
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
@@ -147,6 +148,8 @@ class Run:
         test = self.data.open_test()
         samples = test.take(slice(settings.samples))
         self.check()
+        made_of = task_kind(self.data.task.kind).firmware
+        models = models if made_of is None else [made_of(model) for model in models]
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
         made: dict[int, Firmware | str] = {}
         self.progress(Step("firmware", 0, len(jobs), "converting and compiling"))

@@ -302,8 +302,8 @@ class _Identity:
 @lru_cache(maxsize=2)
 def _resident(identity: _Identity) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the training samples, targets and weights as tensors, padded; None for no weights."""
-    train = identity.data.train
-    return _padded(train.x, ROWS), _padded(train.y, ROWS), None if train.weight is None else _padded(train.weight, ROWS)
+    train, targets = identity.data.train, identity.data.task.targets(identity.data.train.y)
+    return _padded(train.x, ROWS), _padded(targets, ROWS), None if train.weight is None else _padded(train.weight, ROWS)
 
 
 def train_compiled(member: Member, data: Development, mold: Mold) -> Fit:

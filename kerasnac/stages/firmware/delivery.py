@@ -97,8 +97,9 @@ def make_firmware(
         RunError: If the folder holds something else than firmware.
         EnvironmentProblem: If the compiler or a package is missing, or the folder cannot be written.
     """
-    made_of = task_kind(task.kind).firmware
-    trained = trained if made_of is None else made_of(trained)
+    made_of = None if task is None else task_kind(task.kind).firmware
+    if made_of is not None and isinstance(model, Trained):
+        model = made_of(model)
     folder = Path(folder).resolve()
     check_free(folder, (MANIFEST, REPORT, INTERFACE), "firmware")
     if isinstance(samples, tuple):

@@ -11,9 +11,9 @@ import numpy as np
 
 from kerasnac.core.checks import AnyPath, Count, Seed, Size, checked
 from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
-from kerasnac.datasets.anomaly import anomalies
 from kerasnac.datasets.files import column, read_arrays, read_npy, read_npz, read_table
-from kerasnac.datasets.loaders import class_indices, from_file, located, plain
+from kerasnac.datasets.labels import anomalies, class_indices
+from kerasnac.datasets.loaders import from_file, located, plain
 from kerasnac.datasets.options import Columns, Fraction, Fractions, InputBits, Options, Saturation
 from kerasnac.errors import DataError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,17 +12,14 @@ from typing import Any, Unpack
 import numpy as np
 
 from kerasnac.core.checks import AnyPath, Seed, Size, checked
-from kerasnac.core.data.dataset import Array, Dataset, Development, make_dataset
+from kerasnac.core.data.dataset import Array, Dataset, make_dataset
 from kerasnac.core.data.task import Task, task_kind
 from kerasnac.core.network.precision import Precision
-from kerasnac.datasets.anomaly import anomalies
 from kerasnac.datasets.files import column, read_hdf5, read_npz, read_table, require
+from kerasnac.datasets.labels import anomalies, class_indices, task_of, warn_of_rare_classes
 from kerasnac.datasets.options import AnyTask, Columns, Fractions, Grid, InputBits, Options, Saturation
 from kerasnac.datasets.unpacking import Samples, split_of, unpacked
 from kerasnac.errors import DataError
-
-#: A class with less than this part of the even share of the training samples earns a warning.
-RARE = 1 / 20
 
 
 @checked
@@ -86,7 +82,7 @@ def from_arrays(
     kind, names = (task.kind, task.names) if isinstance(task, Task) else (task, ())
     if task_kind(kind).classes and y.dtype.kind == "U":
         y, names = class_indices(y, names, name)
-    own = task if isinstance(task, Task) else _task(kind, outputs, names, x, y, name)
+    own = task if isinstance(task, Task) else task_of(kind, outputs, names, x, y, name)
     if background is not None:
         y, own = anomalies(x, y, own, tuple(background), name)
     dataset = make_dataset(
@@ -103,7 +99,7 @@ def from_arrays(
         input_grid=Precision.parse(input_grid) if isinstance(input_grid, str) else input_grid,
         max_saturation=max_saturation,
     )
-    _warn_of_rare_classes(dataset.development)
+    warn_of_rare_classes(dataset.development)
     return dataset
 
 
@@ -344,28 +340,6 @@ def located(path: str | Path, source: str) -> Iterator[None]:
         raise DataError(f"{path} ({source}): {error}") from error
 
 
-def class_indices(labels: Array, names: tuple[str, ...], name: str) -> tuple[Array, tuple[str, ...]]:
-    """Return the class indices of text labels, and the names that they index.
-
-    Args:
-        labels: Text, shape (samples,).
-        names: All class names; by default those that there are, sorted.
-        name: Of the dataset, for messages.
-
-    Returns:
-        int64 indices (samples,), and the names.
-
-    Raises:
-        DataError: If a label is none of the names.
-    """
-    found, inverse = np.unique(labels, return_inverse=True)
-    names = names or tuple(found.tolist())
-    for label in found:
-        if label not in names:
-            raise DataError(f"{name}: label {str(label)!r} is none of the classes {', '.join(names)}")
-    return np.array([names.index(label) for label in found])[inverse], names
-
-
 def plain(values: Any, what: str) -> Array:
     """Return numbers as they are, booleans as 0 and 1, text of any kind as NumPy text.
 
@@ -389,39 +363,3 @@ def plain(values: Any, what: str) -> Array:
     if array.dtype.kind not in "iufU":
         raise DataError(f"{what} have dtype {array.dtype}; expected real numbers")
     return array
-
-
-def _task(kind: str, outputs: int | None, names: tuple[str, ...], x: Array, y: Array, name: str) -> Task:
-    """Return the task of a kind, with the number of outputs from the labels, or what is reconstructed, unless given."""
-    if task_kind(kind).trained is not None:
-        return Task(kind, outputs or max(1, int(np.prod(x.shape[1:]))))
-    if task_kind(kind).classes:
-        return Task(kind, outputs or len(names) or _count_classes(y, name), names=names)
-    return Task(kind, outputs or max(1, int(np.prod(y.shape[1:]))))
-
-
-def _count_classes(y: Array, name: str) -> int:
-    if y.ndim == 2:
-        return max(1, int(y.shape[1]))
-    found = np.unique(y)
-    if len(found) == 1 or not np.array_equal(found, np.arange(len(found))):
-        listed = ", ".join(f"{label:g}" for label in found[:5])
-        raise DataError(
-            f"{name}: class labels must be 0, 1, 2, ... without gaps; these begin {listed}: "
-            "renumber them, give outputs, or make it a regression"
-        )
-    return max(1, len(found))  # There are none: that is said of the samples.
-
-
-def _warn_of_rare_classes(development: Development) -> None:
-    task = development.task
-    if not task.classes:
-        return
-    shares = np.bincount(development.train.y, minlength=task.outputs) / len(development.train)
-    for index in np.flatnonzero(shares < RARE / task.outputs):
-        label = task.names[index] if index < len(task.names) else index
-        warnings.warn(
-            f"{development.name}: class {label} makes up only {shares[index]:.2%} of the training samples "
-            f"(an even share is {1 / task.outputs:.2%}): the accuracy will say little about it",
-            stacklevel=3,
-        )

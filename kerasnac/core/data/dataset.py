@@ -283,14 +283,7 @@ def make_dataset(
         raise DataError(f"{name}: {len(x)} samples leave an empty split ({[len(p) for p in parts]}): give more samples")
     train = x[parts[0]].astype(np.float64)
     if standardize:
-        axes = tuple(range(train.ndim - 1))
-        mean, deviation = train.mean(axes), train.std(axes)
-        constant = np.flatnonzero(deviation == 0)
-        if constant.size:
-            raise DataError(
-                f"{name}: feature {constant[0]} is constant in the training split: drop it (it cannot be standardised)"
-            )
-        x = ((x.astype(np.float64) - mean) / deviation).astype(np.float32)
+        x = _standardized(x, train, name)
         train = x[parts[0]].astype(np.float64)
     grid = input_grid or _grid_for(train, input_bits, max_saturation)
     saturated = float(1.0 - np.mean(grid.contains(train)))
@@ -327,6 +320,15 @@ def _checked(x: Array, y: Array, name: str, task: Task) -> tuple[Array, Array]:
                 f"{name}: {what} {int(np.argmax(bad))} is NaN or infinite ({int(bad.sum())} of {len(array)}): drop or mend them"
             )
     return x.astype(np.float32), task_kind(task.kind).labels(x, y, task.outputs, name)
+
+
+def _standardized(x: Array, train: Array, name: str) -> Array:
+    axes = tuple(range(train.ndim - 1))
+    mean, deviation = train.mean(axes), train.std(axes)
+    constant = np.flatnonzero(deviation == 0)
+    if constant.size:
+        raise DataError(f"{name}: feature {constant[0]} is constant in the training split: drop it (it cannot be standardised)")
+    return np.asarray((x.astype(np.float64) - mean) / deviation, np.float32)
 
 
 def _without_signal(parts: tuple[Array, Array, Array], background: Array, name: str) -> tuple[Array, Array, Array]:

@@ -89,7 +89,10 @@ def load(name: str, /, **options: Any) -> Dataset:
         made = function(**options)
     else:
         made = _load_foreign(name, function, options)
-    return made.with_(**common) if common else made
+    try:
+        return made.with_(**common) if common else made
+    except ConfigError as error:
+        raise ConfigError(f"dataset {name}: {error}") from error
 
 
 def _load_foreign(name: str, function: Callable[..., Dataset], options: Mapping[str, Any]) -> Dataset:

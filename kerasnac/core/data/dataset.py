@@ -214,7 +214,7 @@ class Dataset:
 def _class_factors(given: Any, task: Task, labels: Array) -> NDArray[np.float32]:
     """Return the factor of every class; arguments and errors are those of :meth:`Dataset.with_`."""
     if not task.classes:
-        raise ConfigError(f"class_weights: a {task.kind} has no classes; give every sample a weight of its own")
+        raise ConfigError(f"class_weights: {task.kind} has no classes; give every sample a weight of its own")
     count = task.outputs
     if given == "balanced":
         return (len(labels) / count / np.bincount(labels, minlength=count)).astype(np.float32)

@@ -27,6 +27,10 @@ class PluginError(ConfigError):
     """A part from elsewhere (a block, a dataset, a source of costs) is missing, does not load or does not do its work."""
 
 
+class MetricError(ConfigError):
+    """A metric's or a loss's function raises, or returns something else than numbers; the message names it."""
+
+
 class DataError(KerasnacError):
     """Samples or labels cannot be used as they are."""
 

@@ -12,7 +12,7 @@ from kerasnac.core.plugins import Kind, guarded
 from kerasnac.datasets.bragg import bragg_peaks, braggnn
 from kerasnac.datasets.digits import digits
 from kerasnac.datasets.jets import hls4ml_jets, jets, particle_jets
-from kerasnac.datasets.loaders import from_arrays, from_csv, from_hdf5, from_npz
+from kerasnac.datasets.loaders import from_arrays, from_csv, from_hdf5, from_npz, from_splits
 from kerasnac.datasets.options import Options
 from kerasnac.datasets.qubit import iq_readout, qubit_readout
 from kerasnac.errors import ConfigError, PluginError
@@ -25,6 +25,7 @@ __all__ = [
     "from_csv",
     "from_hdf5",
     "from_npz",
+    "from_splits",
     "hls4ml_jets",
     "iq_readout",
     "jets",
@@ -47,6 +48,9 @@ DATASETS: Mapping[str, Callable[..., Dataset]] = {
     "csv": from_csv,
 }
 
+#: Options of all datasets, see :meth:`kerasnac.core.data.dataset.Dataset.with_`.
+COMMON = ("metric", "metrics", "loss", "class_weights")
+
 
 #: Datasets of all origins.
 DATASET: Kind[Callable[..., Dataset]] = Kind(
@@ -60,7 +64,7 @@ def load(name: str, /, **options: Any) -> Dataset:
     Args:
         name: ``bragg_peaks``, ``npz`` or another key of :data:`DATASETS`; an entry point; or ``module:function``, see
             :mod:`kerasnac.core.plugins`.
-        **options: Arguments of the function that the name stands for.
+        **options: Arguments of the function that the name stands for; and those of :data:`COMMON`, for any of them.
 
     Returns:
         The dataset.
@@ -73,16 +77,22 @@ def load(name: str, /, **options: Any) -> Dataset:
     foreign = DATASET.foreign(name)
     function = DATASETS[name] if foreign is None else foreign
     allowed, required = _options(function)
+    common = {option: options.pop(option) for option in COMMON if option in options and option not in allowed}
     unknown = [option for option in options if option not in allowed]
     if unknown and not _takes_any(function):
-        raise ConfigError(f"dataset {name} has no option {unknown[0]!r}: it takes {', '.join(allowed) or 'none'}")
+        raise ConfigError(f"dataset {name} has no option {unknown[0]!r}: it takes {', '.join([*allowed, *COMMON])}")
     missing = [option for option in required if option not in options]
     if missing:
         raise ConfigError(f"dataset {name} needs the option {missing[0]!r}")
     if foreign is None:
         check_arguments(function, options, f"dataset {name}")
-        return function(**options)
-    return _load_foreign(name, function, options)
+        made = function(**options)
+    else:
+        made = _load_foreign(name, function, options)
+    try:
+        return made.with_(**common) if common else made
+    except ConfigError as error:
+        raise ConfigError(f"dataset {name}: {error}") from error
 
 
 def _load_foreign(name: str, function: Callable[..., Dataset], options: Mapping[str, Any]) -> Dataset:

@@ -12,7 +12,7 @@ from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
 from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import open_hdf5
 from kerasnac.datasets.loaders import located
-from kerasnac.datasets.options import InputBits
+from kerasnac.datasets.options import Fractions, InputBits
 from kerasnac.errors import ConfigError, DataError
 
 #: Rows and columns of a patch.
@@ -33,6 +33,7 @@ def bragg_peaks(
     lorentzian: Range = (0.0, 1.0),
     amplitude: Range = (20.0, 500.0),
     background: Range = (5.0, 50.0),
+    fractions: Fractions = (0.7, 0.15, 0.15),
 ) -> Dataset:
     """Simulate patches of 11 x 11 pixels with one Bragg peak each; the task is to find its centre.
 
@@ -51,6 +52,7 @@ def bragg_peaks(
         lorentzian: Lorentzian fraction of the profile, 0 to 1.
         amplitude: Photons per pixel in the peak's maximum; log-uniform, all other ranges are uniform.
         background: Photons per pixel below the peak.
+        fractions: Train, validation and test fractions; must add up to 1.
 
     Returns:
         Samples of shape (11, 11, 1) in [0, 1); labels (row, column) / 11, where the central pixel is (5, 5).
@@ -62,11 +64,18 @@ def bragg_peaks(
     patches, centres = simulate(
         n, seed, offset=offset, fwhm=fwhm, lorentzian=lorentzian, amplitude=amplitude, background=background
     )
-    return _dataset(patches, centres, "bragg_peaks", seed, input_bits)
+    return _dataset(patches, centres, "bragg_peaks", seed, input_bits, fractions)
 
 
 @checked
-def braggnn(frames_file: AnyPath, peaks_file: AnyPath, *, seed: Seed = 0, input_bits: InputBits = 8) -> Dataset:
+def braggnn(
+    frames_file: AnyPath,
+    peaks_file: AnyPath,
+    *,
+    seed: Seed = 0,
+    input_bits: InputBits = 8,
+    fractions: Fractions = (0.7, 0.15, 0.15),
+) -> Dataset:
     """Cut patches of 11 x 11 pixels around the peaks of measured frames; the task is that of :func:`bragg_peaks`.
 
     Reads the two HDF5 files that BraggNN is trained with. As there, patches
@@ -81,6 +90,7 @@ def braggnn(frames_file: AnyPath, peaks_file: AnyPath, *, seed: Seed = 0, input_
             of a pixel, and ``peak_fidx`` (peaks,), indices of the frames.
         seed: Seed of the random split.
         input_bits: Width of the unsigned input grid, which has no integer bits.
+        fractions: Train, validation and test fractions; must add up to 1.
 
     Returns:
         Samples of shape (11, 11, 1) in [0, 1), each scaled from its own minimum and maximum; labels
@@ -119,7 +129,7 @@ def braggnn(frames_file: AnyPath, peaks_file: AnyPath, *, seed: Seed = 0, input_
             patches[here] = windows[top[here], left[here]]
     centres = np.stack([row - top, col - left], axis=1)
     with located(peaks_file, f"peaks, frames in {frames_file}"):
-        return _dataset(patches, centres, "braggnn", seed, input_bits)
+        return _dataset(patches, centres, "braggnn", seed, input_bits, fractions)
 
 
 def simulate(
@@ -201,7 +211,7 @@ def _warn_of_dropped(kept: Array, reason: str, path: str | Path) -> None:
         warnings.warn(f"{path}: dropped {np.sum(~kept)} of {len(kept)} peaks, which {reason}", stacklevel=3)
 
 
-def _dataset(patches: Array, centres: Array, name: str, seed: int, input_bits: int) -> Dataset:
+def _dataset(patches: Array, centres: Array, name: str, seed: int, input_bits: int, fractions: Fractions) -> Dataset:
     """Make the dataset of patches (n, 11, 11) and of centres (n, 2) in pixels."""
     return make_dataset(
         _scaled(patches)[..., np.newaxis],
@@ -209,6 +219,7 @@ def _dataset(patches: Array, centres: Array, name: str, seed: int, input_bits: i
         name=name,
         task=Task("regression", outputs=2, scale=SIZE, unit="px", names=("row", "col")),
         seed=seed,
+        fractions=fractions,
         input_grid=Precision(input_bits, 0, signed=False),
         # Scaled pixels never leave [0, 1]. The brightest of each patch is 1 and loses one step of the grid to
         # saturation, which is harmless: it costs no integer bit that all other values would leave unused.

@@ -8,14 +8,14 @@ from kerasnac.core.checks import Seed, checked
 from kerasnac.core.data.dataset import Dataset, Task, make_dataset
 from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import optional
-from kerasnac.datasets.options import InputBits
+from kerasnac.datasets.options import Fractions, InputBits
 
 #: Brightest pixel of the images; the darkest is 0, and all are whole numbers.
 BRIGHTEST = 16
 
 
 @checked
-def digits(seed: Seed = 0, *, input_bits: InputBits = 5) -> Dataset:
+def digits(seed: Seed = 0, *, fractions: Fractions = (0.7, 0.15, 0.15), input_bits: InputBits = 5) -> Dataset:
     """Load images of 8 x 8 pixels with one handwritten digit each; the task is to read it.
 
     The 1,797 images are those of ``sklearn.datasets.load_digits``, the test part of Alpaydin and Kaynak, "Optical
@@ -23,6 +23,7 @@ def digits(seed: Seed = 0, *, input_bits: InputBits = 5) -> Dataset:
 
     Args:
         seed: Seed of the random split.
+        fractions: Train, validation and test fractions; must add up to 1.
         input_bits: Width of the unsigned input grid, one of them left of the binary point. 5 bits hold all
             brightnesses exactly; fewer round them.
 
@@ -40,5 +41,6 @@ def digits(seed: Seed = 0, *, input_bits: InputBits = 5) -> Dataset:
         name="digits",
         task=Task("classification", 10, names=tuple(map(str, np.unique(labels)))),
         seed=seed,
+        fractions=fractions,
         input_grid=Precision(input_bits, 1, signed=False),
     )

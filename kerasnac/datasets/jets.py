@@ -12,8 +12,9 @@ import numpy as np
 from kerasnac.core.checks import AnyPath, Count, Seed, Size, checked
 from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
 from kerasnac.datasets.files import column, read_arrays, read_npy, read_npz, read_table
-from kerasnac.datasets.loaders import class_indices, from_file, located, plain
-from kerasnac.datasets.options import Fraction, InputBits, Options, Saturation
+from kerasnac.datasets.labels import anomalies, class_indices
+from kerasnac.datasets.loaders import from_file, located, plain
+from kerasnac.datasets.options import Columns, Fraction, Fractions, InputBits, Options, Saturation
 from kerasnac.errors import DataError
 
 #: Jet radius R of the anti-kT clustering.
@@ -45,8 +46,10 @@ def jets(
     samples: Count | None = None,
     standardize: bool = True,
     seed: Seed = 0,
+    fractions: Fractions = (0.7, 0.15, 0.15),
     input_bits: InputBits = 12,
     max_saturation: Saturation = 1e-3,
+    background: Columns | None = None,
 ) -> Dataset:
     """Simulate jets with a few features, to be classified by origin: gluon, light quark, W, Z or top.
 
@@ -59,9 +62,12 @@ def jets(
         standardize: Shift and scale the features to mean 0 and deviation 1 on the training split. Particles have
             a fixed scaling instead, which leaves the padding at zero.
         seed: Seed of the random split; the file has no official one.
+        fractions: Train, validation and test fractions; must add up to 1.
         input_bits: Width of the input grid.
         max_saturation: Fraction of the values that may be clipped to the grid's range: features with long tails gain
             resolution by it.
+        background: Origins that are background; the task is then to detect all others as anomalies, see
+            :func:`kerasnac.datasets.from_arrays`.
 
     Returns:
         Samples of shape (features,), or (constituents, 3): log(1 + pT / GeV) / 8 and the angles Δη and Δφ in
@@ -93,9 +99,11 @@ def jets(
         task=Task("classification", len(names), names=names),
         name="jets" if constituents is None else f"jets_{constituents}",
         seed=seed,
+        fractions=fractions,
         standardize=standardize and constituents is None,
         input_bits=input_bits,
         max_saturation=max_saturation,
+        background=background,
     )
 
 
@@ -108,6 +116,7 @@ def hls4ml_jets(
     standardize: bool = True,
     seed: Seed = 0,
     input_bits: InputBits = 12,
+    background: Columns | None = None,
 ) -> Dataset:
     """Load the jets of the hls4ml tutorial with 16 features, to be classified: gluon, light quark, top, W or Z.
 
@@ -123,6 +132,7 @@ def hls4ml_jets(
         standardize: Shift and scale the features to mean 0 and deviation 1 on the training split.
         seed: Seed of the split.
         input_bits: Width of the input grid.
+        background: Origins that are background, see :func:`jets`.
 
     Returns:
         Samples of shape (16,). The test split is ``X_test``, or a fifth of the table at random.
@@ -146,11 +156,14 @@ def hls4ml_jets(
         split = _given_test(len(x), validation, seed)
         x, y = (np.concatenate(pair) for pair in zip((x, y), test, strict=True))
     with located(path, source):
+        task = Task("classification", len(HLS4ML_CLASSES), names=HLS4ML_CLASSES)
+        if background is not None:
+            y, task = anomalies(x, y, task, tuple(background), "hls4ml_jets")
         return make_dataset(
             x,
             y,
             name="hls4ml_jets",
-            task=Task("classification", len(HLS4ML_CLASSES), names=HLS4ML_CLASSES),
+            task=task,
             seed=seed,
             fractions=((1 - _TEST) * (1 - validation), (1 - _TEST) * validation, _TEST),
             standardize=standardize,

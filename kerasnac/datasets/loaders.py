@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
 from kerasnac.core.checks import AnyPath, Seed, Size, checked
-from kerasnac.core.data.dataset import Array, Dataset, Development, Task, make_dataset
+from kerasnac.core.data.dataset import Array, Dataset, make_dataset
+from kerasnac.core.data.task import Task, task_kind
 from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import column, read_hdf5, read_npz, read_table, require
-from kerasnac.datasets.options import AnyTask, Columns, Fraction, Grid, InputBits, Kind, Options, Saturation
+from kerasnac.datasets.labels import anomalies, class_indices, task_of, warn_of_rare_classes
+from kerasnac.datasets.options import AnyTask, Columns, Fractions, Grid, InputBits, Options, Saturation
+from kerasnac.datasets.unpacking import Samples, split_of, unpacked
 from kerasnac.errors import DataError
-
-#: A class with less than this part of the even share of the training samples earns a warning.
-RARE = 1 / 20
 
 
 @checked
 def from_arrays(
-    x: Array,
-    y: Array,
+    x: Any,
+    y: Any = None,
     *,
+    weight: Any = None,
+    split: Any = None,
     task: AnyTask = "classification",
     outputs: Size | None = None,
     name: str = "arrays",
     seed: Seed = 0,
-    fractions: tuple[Fraction, Fraction, Fraction] = (0.7, 0.15, 0.15),
+    fractions: Fractions = (0.7, 0.15, 0.15),
     standardize: bool = False,
     input_bits: InputBits = 12,
     input_grid: Grid = None,
     max_saturation: Saturation = 1e-3,
+    background: Columns | None = None,
 ) -> Dataset:
-    """Make a dataset of two arrays.
+    """Make a dataset of arrays, of a pandas frame, or of a ``tf.data.Dataset``.
 
     Args:
-        x: Samples, shape (samples, ...), any number or boolean dtype.
+        x: Samples, shape (samples, ...), any number or boolean dtype; or a pandas frame. Without ``y``, a tuple (x, y) or
+            (x, y, weight), or a finite ``tf.data.Dataset`` of such, in batches or not, which must yield the same samples in the
+            same order every time if runs are to be resumed.
         y: Labels. Classification: indices (samples,) or (samples, 1), one-hot (samples, classes), or strings, which
             become indices into the names of the task or, without names, into the sorted strings. Regression:
             (samples,) or (samples, outputs).
+        weight: Factors of the losses of the samples, shape (samples,).
+        split: ``train``, ``validation`` or ``test`` for every sample, shape (samples,), in place of a random split. A split
+            without any sample is drawn at random from those for training.
         task: Kind of prediction, in one word or as a full :class:`Task`.
         outputs: Number of classes or of regressed values, unless the task says it; by default the labels tell.
         name: For messages and tables.
@@ -53,6 +62,8 @@ def from_arrays(
         input_grid: Number format of the firmware's input, such as ``"ap_fixed<12,4>"``; by default it is
             fitted to the training split.
         max_saturation: Largest fraction of the training inputs that the grid may clip.
+        background: Classes that are background, by name or index: the task is then to detect all others as anomalies, without
+            any of them in the training split. Of a task ``anomaly`` without it, label 0 is background.
 
     Returns:
         The dataset, split and on its input grid.
@@ -64,36 +75,81 @@ def from_arrays(
     Warns:
         UserWarning: For every class that has less than 1/20 of the even share of the training samples.
     """
-    x, y = plain(x, f"{name}: samples"), plain(y, f"{name}: labels")
+    given = unpacked(x, y, weight, name=name)
+    x, y = plain(given.x, f"{name}: samples"), plain(given.y, f"{name}: labels")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     kind, names = (task.kind, task.names) if isinstance(task, Task) else (task, ())
-    if kind == "classification" and y.dtype.kind == "U":
+    if task_kind(kind).classes and y.dtype.kind == "U":
         y, names = class_indices(y, names, name)
+    own = task if isinstance(task, Task) else task_of(kind, outputs, names, x, y, name)
+    if background is not None:
+        y, own = anomalies(x, y, own, tuple(background), name)
     dataset = make_dataset(
         x,
         y,
         name=name,
-        task=task if isinstance(task, Task) else _task(kind, outputs, names, y, name),
+        task=own,
         seed=seed,
+        weight=given.weight,
+        split=None if split is None else split_of(split, fractions, seed, name),
         fractions=fractions,
         standardize=standardize,
         input_bits=input_bits,
         input_grid=Precision.parse(input_grid) if isinstance(input_grid, str) else input_grid,
         max_saturation=max_saturation,
     )
-    _warn_of_rare_classes(dataset.development)
+    warn_of_rare_classes(dataset.development)
     return dataset
 
 
+def from_splits(train: Any, validation: Any, test: Any, **options: Any) -> Dataset:
+    """Make a dataset of splits of one's own.
+
+    Args:
+        train: A tuple (x, y) or (x, y, weight), or a ``tf.data.Dataset`` of such, see :func:`from_arrays`.
+        validation: The same; None draws it at random from the training samples, by ``fractions``.
+        test: The same.
+        **options: As for :func:`from_arrays`.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ConfigError: As :func:`from_arrays`.
+        DataError: As :func:`from_arrays`, or if the shapes of the splits differ.
+    """
+    name = str(options.get("name", "arrays"))
+    given = {
+        split: unpacked(one, name=f"{name}, {split}") for split, one in (("validation", validation), ("test", test)) if one
+    }
+    every = unpacked(train, name=f"{name}, train").joined(given, name)
+    return from_arrays(every.x, every.y, weight=every.weight, split=every.split, **options)
+
+
 @checked
-def from_npz(path: AnyPath, *, x: str = "x", y: str = "y", **options: Unpack[Options]) -> Dataset:
-    """Read samples and labels from an ``.npz`` file.
+def from_npz(
+    path: AnyPath,
+    *,
+    x: str = "x",
+    y: str = "y",
+    weight: str | None = None,
+    split: str | None = None,
+    validation_path: AnyPath | None = None,
+    test_path: AnyPath | None = None,
+    **options: Unpack[Options],
+) -> Dataset:
+    """Read samples and labels from an ``.npz`` file, or from one for each split.
 
     Args:
         path: The file.
         x: Name of the array of samples.
         y: Name of the array of labels.
+        weight: Name of the array of weights of the samples, if there is one.
+        split: Name of an array with ``train``, ``validation`` or ``test`` for every sample, if there is one.
+        validation_path: File of the validation split, if it is another one.
+        test_path: File of the test split, if it is another one; ``fractions`` say how much of the first file is for
+            a split without a file.
         **options: As for :func:`from_arrays`; the name is by default that of the file.
 
     Returns:
@@ -103,18 +159,32 @@ def from_npz(path: AnyPath, *, x: str = "x", y: str = "y", **options: Unpack[Opt
         ConfigError: As :func:`from_arrays`.
         DataError: With the file and the array that is wrong or missing.
     """
-    samples, labels = read_npz(path, (x, y))
-    return from_file(path, samples, labels, f"samples {x!r}, labels {y!r}", **options)
+    files = {"train": path, "validation": validation_path, "test": test_path}
+    return _from_files(files, partial(_named, read_npz, (x, y, weight, split)), f"samples {x!r}, labels {y!r}", options)
 
 
 @checked
-def from_hdf5(path: AnyPath, *, x: str = "x", y: str = "y", **options: Unpack[Options]) -> Dataset:
-    """Read samples and labels from an HDF5 file.
+def from_hdf5(
+    path: AnyPath,
+    *,
+    x: str = "x",
+    y: str = "y",
+    weight: str | None = None,
+    split: str | None = None,
+    validation_path: AnyPath | None = None,
+    test_path: AnyPath | None = None,
+    **options: Unpack[Options],
+) -> Dataset:
+    """Read samples and labels from an HDF5 file, or from one for each split.
 
     Args:
         path: The file.
         x: Path of the HDF5 dataset of samples inside the file, such as ``"train/images"``.
         y: Path of the HDF5 dataset of labels.
+        weight: Path of the HDF5 dataset of weights, see :func:`from_npz`.
+        split: Path of the HDF5 dataset of splits, see :func:`from_npz`.
+        validation_path: See :func:`from_npz`.
+        test_path: See :func:`from_npz`.
         **options: As for :func:`from_arrays`; the name is by default that of the file.
 
     Returns:
@@ -125,8 +195,8 @@ def from_hdf5(path: AnyPath, *, x: str = "x", y: str = "y", **options: Unpack[Op
         DataError: With the file and the HDF5 dataset that is wrong or missing.
         EnvironmentProblem: If h5py is not installed.
     """
-    samples, labels = read_hdf5(path, (x, y))
-    return from_file(path, samples, labels, f"samples {x!r}, labels {y!r}", **options)
+    files = {"train": path, "validation": validation_path, "test": test_path}
+    return _from_files(files, partial(_named, read_hdf5, (x, y, weight, split)), f"samples {x!r}, labels {y!r}", options)
 
 
 @checked
@@ -135,14 +205,22 @@ def from_csv(
     *,
     label: Columns,
     features: Columns | None = None,
+    weight: str | None = None,
+    split: str | None = None,
+    validation_path: AnyPath | None = None,
+    test_path: AnyPath | None = None,
     **options: Unpack[Options],
 ) -> Dataset:
-    """Read a table with a header, one sample per row.
+    """Read a table with a header, one sample per row, or a table for each split.
 
     Args:
         path: The file, comma separated or ARFF.
         label: Column of the labels (numbers, or strings for classes), or several columns of numbers.
-        features: Columns of the features, all numbers; by default all columns that are not labels.
+        features: Columns of the features, all numbers; by default all columns that are nothing else.
+        weight: Column of the weights of the samples, if there is one.
+        split: Column with ``train``, ``validation`` or ``test`` for every sample, if there is one.
+        validation_path: See :func:`from_npz`.
+        test_path: See :func:`from_npz`.
         **options: As for :func:`from_arrays`; the name is by default that of the file.
 
     Returns:
@@ -153,21 +231,75 @@ def from_csv(
         DataError: With the file and the column that is missing, has gaps or is not numeric.
         EnvironmentProblem: If pandas is not installed.
     """
-    frame = read_table(path)
     targets = [label] if isinstance(label, str) else list(label)
-    inputs = [name for name in frame.columns if name not in targets] if features is None else list(features)
-    require(targets + inputs, list(frame.columns), path, "column")
-    if not targets or not inputs:
-        raise DataError(f"{path}: there is no column of {'features' if targets else 'labels'}")
-    for name in inputs:
-        if name in targets:
-            raise DataError(f"{path}: column {name!r} is both a feature and a label")
-    samples = np.column_stack([column(frame[name], path) for name in inputs])
-    labels = np.column_stack([column(frame[name], path, text=len(targets) == 1) for name in targets])
-    return from_file(path, samples, labels, f"labels {', '.join(targets)}", **options)
+    columns = _Columns(targets, None if features is None else list(features), weight, split)
+    files = {"train": path, "validation": validation_path, "test": test_path}
+    return _from_files(files, columns.read, f"labels {', '.join(targets)}", options)
 
 
-def from_file(path: str | Path, x: Array, y: Array, source: str, **options: Unpack[Options]) -> Dataset:
+@dataclass(frozen=True)
+class _Columns:
+    """Names of the columns of a table: of labels, of features (None for all others), of weights and splits (None for none)."""
+
+    labels: list[str]
+    features: list[str] | None
+    weight: str | None
+    split: str | None
+
+    def read(self, path: str | Path) -> Samples:
+        """Return the samples of a table.
+
+        Raises:
+            DataError: With the file and the column that is missing, has gaps or is not numeric.
+        """
+        frame = read_table(path)
+        others = [name for name in (self.weight, self.split) if name is not None]
+        taken = self.labels + others
+        inputs = [name for name in frame.columns if name not in taken] if self.features is None else self.features
+        require(taken + inputs, list(frame.columns), path, "column")
+        if not self.labels or not inputs:
+            raise DataError(f"{path}: there is no column of {'features' if self.labels else 'labels'}")
+        for name in inputs:
+            if name in taken:
+                what = "a label" if name in self.labels else "one of weights or splits"
+                raise DataError(f"{path}: column {name!r} is both a feature and {what}")
+        text = len(self.labels) == 1
+        return Samples(
+            np.column_stack([column(frame[name], path) for name in inputs]),
+            np.column_stack([column(frame[name], path, text=text) for name in self.labels]),
+            None if self.weight is None else column(frame[self.weight], path),
+            None if self.split is None else column(frame[self.split], path, text=True),
+        )
+
+
+def _named(read: Callable[[str | Path, Sequence[str]], list[Array]], keys: Sequence[str | None], path: str | Path) -> Samples:
+    """Return the samples of a file with named arrays: samples, labels, and weights and splits where they have a name."""
+    arrays = iter(read(path, [key for key in keys if key is not None]))
+    return Samples(*(None if key is None else next(arrays) for key in keys))
+
+
+def _from_files(
+    files: Mapping[str, str | Path | None], read: Callable[[str | Path], Samples], source: str, options: Options
+) -> Dataset:
+    """Return a dataset of a file, or of one for each split; the training split has one in any case."""
+    path = files["train"]
+    assert path is not None
+    others = {split: read(file) for split, file in files.items() if file is not None and split != "train"}
+    with located(path, source):
+        every = read(path).joined(others, Path(path).stem)
+    return from_file(path, every.x, every.y, source, weight=every.weight, split=every.split, **options)
+
+
+def from_file(
+    path: str | Path,
+    x: Array,
+    y: Array,
+    source: str,
+    *,
+    weight: Array | None = None,
+    split: Array | None = None,
+    **options: Unpack[Options],
+) -> Dataset:
     """Make a dataset of the arrays of a file.
 
     Args:
@@ -175,6 +307,8 @@ def from_file(path: str | Path, x: Array, y: Array, source: str, **options: Unpa
         x: See :func:`from_arrays`.
         y: See :func:`from_arrays`.
         source: Where in the file the arrays are, for messages.
+        weight: See :func:`from_arrays`.
+        split: See :func:`from_arrays`.
         **options: See :func:`from_arrays`.
 
     Returns:
@@ -186,7 +320,7 @@ def from_file(path: str | Path, x: Array, y: Array, source: str, **options: Unpa
     """
     options.setdefault("name", Path(path).stem)
     with located(path, source):
-        return from_arrays(x, y, **options)
+        return from_arrays(x, y, weight=weight, split=split, **options)
 
 
 @contextmanager
@@ -204,28 +338,6 @@ def located(path: str | Path, source: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{path} ({source}): {error}") from error
-
-
-def class_indices(labels: Array, names: tuple[str, ...], name: str) -> tuple[Array, tuple[str, ...]]:
-    """Return the class indices of text labels, and the names that they index.
-
-    Args:
-        labels: Text, shape (samples,).
-        names: All class names; by default those that there are, sorted.
-        name: Of the dataset, for messages.
-
-    Returns:
-        int64 indices (samples,), and the names.
-
-    Raises:
-        DataError: If a label is none of the names.
-    """
-    found, inverse = np.unique(labels, return_inverse=True)
-    names = names or tuple(found.tolist())
-    for label in found:
-        if label not in names:
-            raise DataError(f"{name}: label {str(label)!r} is none of the classes {', '.join(names)}")
-    return np.array([names.index(label) for label in found])[inverse], names
 
 
 def plain(values: Any, what: str) -> Array:
@@ -251,37 +363,3 @@ def plain(values: Any, what: str) -> Array:
     if array.dtype.kind not in "iufU":
         raise DataError(f"{what} have dtype {array.dtype}; expected real numbers")
     return array
-
-
-def _task(kind: Kind, outputs: int | None, names: tuple[str, ...], y: Array, name: str) -> Task:
-    """Return the task of a kind, with the number of outputs from the labels unless given."""
-    if kind == "classification":
-        return Task("classification", outputs or len(names) or _count_classes(y, name), names=names)
-    return Task("regression", outputs or max(1, int(np.prod(y.shape[1:]))))
-
-
-def _count_classes(y: Array, name: str) -> int:
-    if y.ndim == 2:
-        return max(1, int(y.shape[1]))
-    found = np.unique(y)
-    if len(found) == 1 or not np.array_equal(found, np.arange(len(found))):
-        listed = ", ".join(f"{label:g}" for label in found[:5])
-        raise DataError(
-            f"{name}: class labels must be 0, 1, 2, ... without gaps; these begin {listed}: "
-            "renumber them, give outputs, or make it a regression"
-        )
-    return max(1, len(found))  # There are none: that is said of the samples.
-
-
-def _warn_of_rare_classes(development: Development) -> None:
-    task = development.task
-    if task.kind == "regression":
-        return
-    shares = np.bincount(development.train.y, minlength=task.outputs) / len(development.train)
-    for index in np.flatnonzero(shares < RARE / task.outputs):
-        label = task.names[index] if index < len(task.names) else index
-        warnings.warn(
-            f"{development.name}: class {label} makes up only {shares[index]:.2%} of the training samples "
-            f"(an even share is {1 / task.outputs:.2%}): the accuracy will say little about it",
-            stacklevel=3,
-        )

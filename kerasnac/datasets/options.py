@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, cast, get_args
+from typing import Annotated, Any, TypedDict, cast
 
 from pydantic import Field, PlainValidator
 
 from kerasnac.core.checks import Seed, Size
-from kerasnac.core.data.dataset import Task
+from kerasnac.core.data.task import Task, task_kind
 from kerasnac.core.network.precision import Precision
 
 #: Width of the input grid, in bits.
@@ -18,17 +18,17 @@ InputBits = Annotated[int, Field(ge=1, le=32)]
 #: A number between 0 and 1, both excluded.
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+#: Train, validation and test fractions.
+Fractions = tuple[Fraction, Fraction, Fraction]
+
 #: Fraction of values that a grid may clip.
 Saturation = Annotated[float, Field(ge=0, le=1)]
 
-#: Kinds of tasks.
-Kind = Literal["classification", "regression"]
 
-
-def _task_or_kind(value: Any) -> Kind | Task:
-    if value not in get_args(Kind) and not isinstance(value, Task):
-        raise ValueError("a task is classification or regression, in one word or as a full Task")
-    return cast(Kind | Task, value)
+def _task_or_kind(value: Any) -> str | Task:
+    if not isinstance(value, Task):
+        task_kind(value)
+    return cast(str | Task, value)
 
 
 def _grid(value: Any) -> Precision | None:
@@ -38,13 +38,15 @@ def _grid(value: Any) -> Precision | None:
 
 
 #: A task, in one word or in full.
-AnyTask = Annotated[Kind | Task, PlainValidator(_task_or_kind)]
+AnyTask = Annotated[str | Task, PlainValidator(_task_or_kind)]
 
 #: A number format, or its name.
 Grid = Annotated[Precision | str | None, PlainValidator(_grid)]
 
 
-def _columns(value: Any) -> tuple[str, ...]:
+def _columns(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ValueError("expected the name of a column, or a list of names")
@@ -73,8 +75,9 @@ class Options(TypedDict, total=False):
     outputs: Size | None
     name: str
     seed: Seed
-    fractions: tuple[Fraction, Fraction, Fraction]
+    fractions: Fractions
     standardize: bool
     input_bits: InputBits
     input_grid: Grid
     max_saturation: Saturation
+    background: Columns | None

@@ -12,7 +12,7 @@ from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
 from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import read_npy
 from kerasnac.datasets.loaders import from_file
-from kerasnac.datasets.options import InputBits, Labels, Options
+from kerasnac.datasets.options import Fractions, InputBits, Labels, Options
 from kerasnac.errors import ConfigError, DataError
 
 #: Ground or excited, as prepared.
@@ -41,6 +41,7 @@ def qubit_readout(
     t1: float = 40.0,
     preparation_error: float = 0.01,
     phase: float = 0.8,
+    fractions: Fractions = (0.7, 0.15, 0.15),
 ) -> Dataset:
     """Simulate traces of a transmon's readout resonator; the task is to tell in which state the qubit was prepared.
 
@@ -68,6 +69,7 @@ def qubit_readout(
         t1: Lifetime T1 of the excited state, in µs.
         preparation_error: Probability that the qubit starts in the state opposite to the label.
         phase: Rotation of the I/Q plane by cables and mixers, in rad.
+        fractions: Train, validation and test fractions; must add up to 1.
 
     Returns:
         float32 samples of shape (samples, 2) with I and Q; the signal and its noise together have variance 1, from a
@@ -102,7 +104,7 @@ def qubit_readout(
     )
     # Three integer bits reach from -4 to 4: of Gaussian noise of variance 1, less than 0.01% saturates.
     grid = Precision(input_bits, 3)
-    return make_dataset(traces, prepared, name="qubit_readout", task=TASK, seed=seed, input_grid=grid)
+    return make_dataset(traces, prepared, name="qubit_readout", task=TASK, seed=seed, fractions=fractions, input_grid=grid)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.core.store.names import LONGEST_GIVEN, check_name
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
-from kerasnac.errors import ConfigError, DataError, TrialError
+from kerasnac.errors import ConfigError, DataError, MetricError, TrialError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.candidate_training import training_seed
 
@@ -158,7 +158,7 @@ class _Progress:
         records = self._memo.all(*self._keys)
         if trials := [r[task.metric] for r in records if r["kind"] == "trial"]:
             best = (max if task.sense == "max" else min)(trials)
-            text = f"best {task.metric} {best:.4f} {task.unit}".rstrip()
+            text = f"best {task.metric} {best:.4f} {task.metric_unit}".rstrip()
         self._context.progress(Step("tune", len(records), self._total, text))
 
 
@@ -197,8 +197,9 @@ def check_tune(data: Development, settings: TuneSettings) -> None:
             name of its own.
         DataError: If there are fewer samples than folds.
     """
-    if settings.label_smoothing and settings.label_smoothing[1] and data.task.kind != "classification":
-        raise ConfigError("tune.label_smoothing: there are no labels to smooth in a regression; leave it out")
+    data.task.try_metrics(data.validation.y)
+    if settings.label_smoothing and settings.label_smoothing[1] and not data.task.classes:
+        raise ConfigError("tune.label_smoothing: there are no classes to smooth the labels of; leave it out")
     if settings.folds > 1:
         try:
             data.check_folds(settings.folds)
@@ -243,7 +244,8 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
     metric, trials = data.task.metric, _run_trials(data, job, known)
     best = _best(data.task, trials)
     saved = _best_model(data, job, best)
-    metrics = {metric: saved.metrics[metric], "loss": saved.metrics["loss"], **_repeat(data, job, known, best)}
+    own = {name: saved.metrics[name] for name in (metric, "loss", *data.task.metrics)}
+    metrics = {**own, **_repeat(data, job, known, best)}
     origin = TuningOrigin(job.candidate.id, tuple(trial.record[metric] for trial in trials), job.searched)
     model = replace(saved, metrics=metrics, origin=origin)
     if model != saved:
@@ -348,6 +350,7 @@ def _record(data: Development, job: TuneJob, kind: str, number: int, training: T
         "number": number,
         data.task.metric: float(np.mean(metrics)),
         "loss": float(np.mean([fit.loss for fit in fits])),
+        **{name: float(np.mean([fit.further[name] for fit in fits])) for name in fits[0].further},
         **({f"{data.task.metric}_std": float(np.std(metrics, ddof=1))} if len(fits) > 1 else {}),
         "epochs_run": sum(fit.epochs for fit in fits),
         **training.to_dict(),
@@ -356,7 +359,7 @@ def _record(data: Development, job: TuneJob, kind: str, number: int, training: T
 
 
 def _trained(data: Development, job: TuneJob, trial: TrialRun, fit: Fit) -> Trained:
-    metrics = {data.task.metric: fit.metric, "loss": fit.loss}
+    metrics = fit.recorded(data.task)
     return Trained(job.name, job.candidate.architecture, fit.weights, trial.training, metrics, trial.seed)
 
 
@@ -367,5 +370,7 @@ def _fit(data: Development, job: TuneJob, training: Training, seed: int, *, repe
     architecture = job.candidate.architecture
     try:
         return fit(architecture, data, training, seed=seed, mold=job.mold, repeated=repeated)
+    except MetricError:
+        raise
     except Exception as error:
         raise TrialError(f"tuning [{architecture}] with {training} failed: {error!r}") from error

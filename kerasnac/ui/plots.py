@@ -157,7 +157,7 @@ def _zoom(axes: Axes, values: NDArray[np.float64], task: Task) -> None:
 
 
 def _validation(task: Task) -> str:
-    return f"validation {task.metric}" + (f" [{task.unit}]" if task.unit else "")
+    return f"validation {task.metric}" + (f" [{task.metric_unit}]" if task.metric_unit else "")
 
 
 def _plane(task: Task, title: str, cost: str = "bops") -> tuple[Figure, Axes]:

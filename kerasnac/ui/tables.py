@@ -9,7 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kerasnac.core.data.dataset import Task
+from kerasnac.core.data.bootstrap import number
+from kerasnac.core.data.task import Task
 from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.training import Training
 from kerasnac.stages.compress.points import point_origin
@@ -33,6 +34,7 @@ def outcome(result: Outcome) -> RenderableType:
     """Return everything that a run found: the front, the tuned and compressed models, the firmware."""
     small = [compressed(result)] if result.compressed.models else []
     small += [firmware(result)] if result.firmware else []
+    small += [further(result)] if result.search.task.metrics else []
     floats = {model.name for model in result.tuned}
     refused = (
         Text(f"{name} {'stays float' if name in floats else 'has no firmware'}: {reason}")
@@ -50,12 +52,13 @@ def front(result: SearchResult, *chosen: str) -> Table:
         *chosen: Ids of candidates to mark.
     """
     task, front = result.task, result.front
-    costs = list(dict.fromkeys(o.metric for o in (*result.objectives, *result.budgets) if o.metric != task.metric))
+    costs = list(dict.fromkeys(o.metric for o in (*result.objectives, *result.budgets) if o.metric not in task.senses))
     costs += [cost for cost in ("bops", "parameters") if cost not in costs]
     table = _table(
         f"Pareto front of the global search ({len(result.trained)} candidates trained: {result.stopped})",
         "model",
         _heading(task),
+        *task.metrics,
         *(_TITLES.get(cost, cost.replace("_", " ")) for cost in costs),
         "architecture",
     )
@@ -69,6 +72,7 @@ def front(result: SearchResult, *chosen: str) -> Table:
         table.add_row(
             f"{name} *" if evaluation.candidate.id in chosen else name,
             f"{metrics[task.metric]:.4f}" if evaluation.status == "ok" else evaluation.status.replace("_", " "),
+            *(number(metrics[name]) if name in metrics else "" for name in task.metrics),
             *(f"{metrics[cost]:,.4g}" if metrics[cost] < 1000 else f"{metrics[cost]:,.0f}" for cost in costs),
             str(evaluation.candidate.architecture),
         )
@@ -127,16 +131,19 @@ def compressed(result: Outcome) -> Table:
     cost = result.compressed.cost
     title = f"Compressed models (front of metric and {_TITLES.get(cost, cost.replace('_', ' '))})"
     other = () if cost == "bops" else (cost.replace("_", " "),)
-    table = _table(title, "model", _heading(task), "sparsity", "BOPs", "vs 32 bit", *other)
+    table = _table(title, "model", _heading(task), *task.metrics, "sparsity", "BOPs", "vs 32 bit", *other)
     parents = {model.name: model for model in result.compressed.parents}
     converted = {f.trained.name for f in result.firmware}
-    shown = {m.name: m for m in (*result.compressed.front, *(f.trained for f in result.firmware))}
+    # The firmware of some tasks has further layers than the model.
+    own = {model.name: model for model in result.compressed.models}
+    shown = {m.name: own.get(m.name, m) for m in (*result.compressed.front, *(f.trained for f in result.firmware))}
     by_cost = {model.name: result.compressed.values(model).get(cost, math.inf) for model in shown.values()}
     for model in sorted(shown.values(), key=lambda m: (by_cost[m.name], m.bops)):
         values = result.compressed.values(model)
         table.add_row(
             f"{model.name} *" if model.name in converted else model.name,
             f"{model.metrics[task.metric]:.4f}",
+            *(number(model.metrics[name]) for name in task.metrics),
             f"{model.sparsity:.1%}",
             f"{model.bops:,.0f}",
             f"{parents[point_origin(model).parent].bops / model.bops:.0f}x fewer",
@@ -174,6 +181,15 @@ def firmware(result: Outcome) -> Table:
     return table
 
 
+def further(result: Outcome) -> Table:
+    """Return a table of the further metrics on the test split, with their intervals."""
+    names = result.search.task.metrics
+    table = _table("Further metrics on the test split [95 % interval]", "model", *names)
+    for model, scored in result.test.items():
+        table.add_row(model, *(str(scored.further[name]) for name in names))
+    return table
+
+
 def as_text(renderable: RenderableType) -> str:
     """Return a table as plain text, for files."""
     console = Console(width=WIDTH, no_color=True, highlight=False)
@@ -183,7 +199,7 @@ def as_text(renderable: RenderableType) -> str:
 
 
 def _heading(task: Task) -> str:
-    return f"{task.metric}, {task.unit}" if task.unit else task.metric
+    return f"{task.metric}, {task.metric_unit}" if task.metric_unit else task.metric
 
 
 def _table(title: str, *columns: str) -> Table:

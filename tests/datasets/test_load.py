@@ -31,12 +31,12 @@ def test_unknown_name_lists_all() -> None:
     ("name", "allowed"),
     [
         ("bragg_peaks", "n, seed, input_bits, offset"),
-        ("jets", "path, constituents, samples, standardize, seed, input_bits"),
+        ("jets", "path, constituents, samples, standardize, seed, fractions, input_bits"),
         ("qubit_readout", "n, seed, input_bits, samples, period, kappa"),
         ("braggnn", "frames_file, peaks_file, seed, input_bits"),
         ("iq_readout", "path, labels, task, outputs, name"),
-        ("csv", "path, label, features, task, outputs, name"),
-        ("npz", "path, x, y, task, outputs, name, seed, fractions"),
+        ("csv", "path, label, features, weight, split, validation_path, test_path, task, outputs, name"),
+        ("npz", "path, x, y, weight, split, validation_path, test_path, task, outputs, name, seed, fractions"),
     ],
 )
 def test_unknown_option_lists_the_allowed_ones(name: str, allowed: str) -> None:
@@ -47,3 +47,13 @@ def test_unknown_option_lists_the_allowed_ones(name: str, allowed: str) -> None:
 def test_missing_option_is_named() -> None:
     with pytest.raises(ConfigError, match=r"csv .*'label'"):
         load("csv", path="a.csv")
+
+
+def test_any_dataset_takes_metrics() -> None:
+    data = load("digits", metric="auc", metrics=["accuracy:each"])
+    assert data.task.metric == "auc"
+    assert len(data.task.metrics) == 10
+    plain, same = load("digits"), load("digits", metric="accuracy")
+    assert plain.development.fingerprint == same.development.fingerprint != data.development.fingerprint
+    with pytest.raises(ConfigError, match="there is no metric 'gini'"):
+        load("digits", metric="gini")

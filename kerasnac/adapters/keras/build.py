@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,10 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0, 
         options["dtype"] = dtype
         sources = [tensors[source] for source in node.inputs]
         grid = grids[node.inputs[0]]
-        x = maker(node, grid, name=name, **options)(sources if len(sources) > 1 else sources[0])
+        with warnings.catch_warnings():
+            # QKeras draws twice where the format of a kernel reaches beyond one.
+            warnings.filterwarnings("ignore", message="The initializer .* is unseeded")
+            x = maker(node, grid, name=name, **options)(sources if len(sources) > 1 else sources[0])
         grids[i] = layer.activation or grid
         if dropout and layer.kind == "activation" and layer["fn"] != "none":
             x = keras.layers.Dropout(dropout, name=f"dropout_after_{name}", dtype=dtype)(x)

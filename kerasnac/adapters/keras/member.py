@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.core.data.task import Task
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, initial_weights
@@ -83,6 +84,7 @@ class Fit:
         loss: Loss on validation, without penalties and label smoothing.
         epochs: Epochs trained.
         seconds: Wall time of the training.
+        further: The further metrics of the task on validation.
         snapshot: Weights after the epochs that the member asks for; empty if it asks for none.
         compiled: True if the training was compiled for a mold; False if it was left to ``fit`` of Keras.
     """
@@ -92,5 +94,10 @@ class Fit:
     loss: float
     epochs: int
     seconds: float
+    further: Mapping[str, float] = field(default_factory=dict)
     snapshot: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     compiled: bool = False
+
+    def recorded(self, task: Task) -> dict[str, float]:
+        """Return all metrics and the loss by name, as journals and models have them."""
+        return {task.metric: self.metric, "loss": self.loss, **self.further}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.build import Model, build, set_weights
+from kerasnac.adapters.keras.losses import validation_loss
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
@@ -29,30 +31,35 @@ def model_outputs(model: Model, x: NDArray[Any]) -> list[NDArray[Any]]:
     return [np.concatenate([np.asarray(value) for value in values]) for values in zip(*parts, strict=True)]
 
 
-def score(model: Model, task: Task, split: Split) -> tuple[float, float]:
-    """Return the task metric and the loss of a model on a split.
+def score(model: Model, task: Task, split: Split) -> Scores:
+    """Score a model on a split.
 
     Args:
         model: Model with the outputs of the task, logits for a classification.
         task: Classification or regression.
         split: Samples and targets.
-
-    Returns:
-        The metric (accuracy, or mean distance in the unit of the task), and the cross-entropy or mean squared error;
-        the metric is NaN if an output is not finite.
     """
-    return score_outputs(model_outputs(model, split.x)[0], task, split)
+    return Scores.of(model_outputs(model, split.x)[0], task, split)
 
 
-def score_outputs(outputs: NDArray[Any], task: Task, split: Split) -> tuple[float, float]:
-    """Return the task metric and the loss of outputs, as :func:`score` does."""
-    if task.kind == "classification":
-        shifted = outputs - outputs.max(axis=1, keepdims=True)
-        log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        loss = -np.mean(log_probability[np.arange(len(split)), split.y])
-    else:
-        loss = np.mean((outputs - split.y) ** 2)
-    return task.score(outputs, split.y), float(loss)
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a network on a split.
+
+    Attributes:
+        metric: The task metric; NaN if an output is not finite.
+        loss: The loss.
+        further: The further metrics of the task, by name.
+    """
+
+    metric: float
+    loss: float
+    further: dict[str, float]
+
+    @classmethod
+    def of(cls, outputs: NDArray[Any], task: Task, split: Split) -> Scores:
+        """Score the outputs of a network for a split."""
+        return cls(task.score(outputs, split.y), validation_loss(outputs, task, split), task.further(outputs, split.y))
 
 
 def predict(architecture: Architecture, weights: Weights, x: NDArray[Any], *, dtype: Dtype | None = None) -> NDArray[Any]:

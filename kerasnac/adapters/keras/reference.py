@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.build import Model, build, get_weights, set_weights
+from kerasnac.adapters.keras.losses import keras_loss
 from kerasnac.adapters.keras.member import Fit, Member, Pruning
 from kerasnac.adapters.keras.optimizers import learning_rate, make_optimizer
 from kerasnac.adapters.keras.predict import PREDICT_BATCH, score
@@ -58,30 +59,33 @@ def fit_by_keras(member: Member, data: Development, *, callbacks: Sequence[Any] 
         stopping = keras.callbacks.EarlyStopping(_monitored(training), patience=training.patience, restore_best_weights=True)
         own.insert(0, stopping)
     steps = training.steps(len(data.train))
-    compile_model(trained, data.task, training, steps=training.epochs * steps)
+    targets = data.task.targets(data.validation.y)
+    validation = tuple(part for part in (data.validation.x, targets, data.validation.weight) if part is not None)
+    compile_model(trained, data.task, training, steps=training.epochs * steps, weighted=data.validation.weight is not None)
     history = trained.fit(
         _batched(data, member.seed, training),
         steps_per_epoch=steps,
         epochs=training.epochs,
-        validation_data=(data.validation.x, data.validation.y) if training.patience is not None else None,
+        validation_data=validation if training.patience is not None else None,
         validation_batch_size=PREDICT_BATCH,
         callbacks=own,
         verbose=0,
     )
-    metric, loss = score(model, data.task, data.validation)
+    scores = score(model, data.task, data.validation)
     weights, epochs = get_weights(model, architecture), len(history.epoch)
-    return Fit(weights, metric, loss, epochs, time.perf_counter() - began, snapshot=snapshot)
+    return Fit(weights, scores.metric, scores.loss, epochs, time.perf_counter() - began, scores.further, snapshot)
 
 
 def _batched(data: Development, seed: int, training: Training) -> Any:
     """Return all batches of a training in the order of the engine, as a ``tf.data.Dataset``."""
     tf, count = tensorflow(), training.samples(len(data.train))
     order = [batches(count, training.batch_size, seed=seed, epoch=epoch) for epoch in range(training.epochs)]
-    x, y = tf.constant(data.train.x), tf.constant(data.train.y)
+    train = data.train
+    parts = [tf.constant(part) for part in (train.x, data.task.targets(train.y), train.weight) if part is not None]
 
-    def chosen(indices: Any) -> tuple[Any, Any]:
+    def chosen(indices: Any) -> tuple[Any, ...]:
         present = indices[indices >= 0]
-        return tf.gather(x, present), tf.gather(y, present)
+        return tuple(tf.gather(part, present) for part in parts)
 
     return tf.data.Dataset.from_tensor_slices(np.concatenate(order)).map(chosen)
 
@@ -116,7 +120,7 @@ def _wrapped(model: Model, pruning: Pruning) -> Model:
     return wrapped
 
 
-def compile_model(model: Model, task: Task, training: Training, *, steps: int) -> None:
+def compile_model(model: Model, task: Task, training: Training, *, steps: int, weighted: bool = False) -> None:
     """Compile a model with the loss of its task.
 
     Args:
@@ -124,6 +128,7 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int) -
         task: Classification with logits as outputs, or regression.
         training: Hyperparameters.
         steps: Length of the learning-rate schedule, in batches.
+        weighted: True if samples of validation have weights.
 
     Raises:
         ConfigError: If the task cannot be trained so.
@@ -132,13 +137,20 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int) -
     keras = tensorflow().keras
     rate = learning_rate(training, steps)
     optimizer = make_optimizer(training.optimizer, rate, training.weight_decay or None)
-    if task.kind == "classification":
+    plain: Any
+    if not task.has_usual_loss:
+        plain = keras_loss(task, 0.0)
+        metric = keras.metrics.MeanMetricWrapper(plain, name="plain")
+    elif task.classes:
         plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         metric = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="plain")
     else:
         plain, metric = keras.losses.MeanSquaredError(), keras.metrics.MeanSquaredError(name="plain")
-    loss = _smoothed(task.outputs, training.label_smoothing) if training.label_smoothing else plain
-    model.compile(optimizer, loss, metrics=[] if _monitored(training) == "val_loss" else [metric])
+    loss, smoothing = plain, training.label_smoothing
+    if smoothing:
+        loss = _smoothed(task.outputs, smoothing) if task.has_usual_loss else keras_loss(task, smoothing)
+    metrics = [] if _monitored(training) == "val_loss" else [metric]
+    model.compile(optimizer, loss, weighted_metrics=metrics) if weighted else model.compile(optimizer, loss, metrics=metrics)
 
 
 def _monitored(training: Training) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from kerasnac.adapters.keras.engine.trainer import train_compiled
+from kerasnac.adapters.keras.losses import try_loss
 from kerasnac.adapters.keras.member import Fit, Member
 from kerasnac.adapters.keras.predict import activation_ranges
 from kerasnac.adapters.keras.reference import fit_by_keras
@@ -46,9 +47,11 @@ def train(member: Member, data: Development, mold: Mold | None = None) -> Fit:
 
     Raises:
         ConfigError: If the task cannot be trained so, as a regression with label smoothing.
+        MetricError: If a metric or the loss is a function of the user's that fails.
         ConversionError: If the architecture is quantized and has a norm.
     """
     data.task.check(member.training)
+    try_loss(data.task, data.train)
     form = _form(member, data, mold)
     return fit_by_keras(member, data) if form is None else train_compiled(member, data, form)
 

@@ -3,103 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat
 
-from kerasnac.core.checks import Size, valid_fields
+from kerasnac.core.data.metrics import Array as Array
+from kerasnac.core.data.metrics import Sense as Sense
+from kerasnac.core.data.task import Task as Task
+from kerasnac.core.data.task import task_kind
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import Training
 from kerasnac.core.store.keys import content_key, decisive
 from kerasnac.errors import ConfigError, DataError
-
-Sense = Literal["min", "max"]
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Kind of prediction, with its metric.
-
-    Attributes:
-        kind: ``"classification"`` (integer labels, logits out) or ``"regression"``.
-        outputs: Number of classes or of regressed values.
-        scale: Regression: the metric is multiplied by this, so that it is in ``unit``.
-        unit: Unit of the metric.
-        names: Class names, or names of the regressed values.
-
-    Raises:
-        ConfigError: If there is no such kind, or a value is of another type or out of range.
-    """
-
-    kind: Literal["classification", "regression"]
-    outputs: Size
-    scale: PositiveFloat = 1.0
-    unit: str = ""
-    names: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        valid = valid_fields(self)
-        for name in ("outputs", "names"):  # A whole scale stays as it is: it is in the fingerprint of the data.
-            object.__setattr__(self, name, valid[name])
-
-    @property
-    def metric(self) -> str:
-        """Name of the task metric: ``accuracy``, or ``distance`` (mean Euclidean)."""
-        return "accuracy" if self.kind == "classification" else "distance"
-
-    @property
-    def sense(self) -> Sense:
-        """``max`` if a larger metric is better, else ``min``."""
-        return "max" if self.kind == "classification" else "min"
-
-    def scores(self, outputs: Array, labels: Array) -> NDArray[np.float64]:
-        """Return the task metric of every sample; their mean is the task metric.
-
-        Args:
-            outputs: Network outputs, shape (samples, outputs): logits or regressed values.
-            labels: Shape (samples,) integers, or (samples, outputs) floats.
-
-        Returns:
-            Shape (samples,): 1 for a right class and 0 for a wrong one, or the Euclidean distance in ``unit``; NaN
-            where an output is not finite.
-        """
-        if self.kind == "classification":
-            values = (np.argmax(outputs, axis=-1) == labels).astype(np.float64)
-        else:
-            difference = np.asarray(outputs, np.float64) - np.asarray(labels, np.float64)
-            values = self.scale * np.linalg.norm(difference, axis=-1)
-        return np.where(np.isfinite(outputs).all(axis=-1), values, np.nan)
-
-    def score(self, outputs: Array, labels: Array) -> float:
-        """Return the task metric.
-
-        Args:
-            outputs: Network outputs, shape (samples, outputs): logits or regressed values.
-            labels: Shape (samples,) integers, or (samples, outputs) floats.
-
-        Returns:
-            Accuracy in [0, 1], or the mean Euclidean distance in ``unit``; NaN if an output is not finite.
-        """
-        return float(np.mean(self.scores(outputs, labels)))
-
-    def check(self, training: Training) -> None:
-        """Check that a network for this task can be trained so.
-
-        Raises:
-            ConfigError: If labels that are no classes are to be smoothed.
-        """
-        if training.label_smoothing and self.kind != "classification":
-            raise ConfigError("training: label_smoothing is for classification; leave it out for regression")
-
-    def better(self, left: float, right: float) -> bool:
-        """Return True if ``left`` is a strictly better metric than ``right``."""
-        return left > right if self.sense == "max" else left < right
 
 
 @dataclass(frozen=True)
@@ -109,13 +28,31 @@ class Split:
     Attributes:
         x: float32, shape (samples, *input_shape), every value on the input grid.
         y: int64 (samples,) or float32 (samples, outputs).
+        weight: Factors of the losses of the samples, float32 (samples,); None for ones. Metrics know no weights.
     """
 
     x: Array
     y: Array
+    weight: Array | None = None
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def take(self, chosen: Array | slice) -> Split:
+        """Return some of the samples.
+
+        Args:
+            chosen: Indices, or a slice.
+        """
+        return Split(self.x[chosen], self.y[chosen], None if self.weight is None else self.weight[chosen])
+
+    def joined(self, other: Split) -> Split:
+        """Return the samples of both."""
+        weight = None
+        if self.weight is not None or other.weight is not None:
+            parts = (np.ones(len(s), np.float32) if s.weight is None else s.weight for s in (self, other))
+            weight = np.concatenate([*parts])
+        return Split(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]), weight)
 
 
 @dataclass(frozen=True)
@@ -146,11 +83,14 @@ class Development:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all arrays, so that a run is never resumed on other data."""
-        task = decisive(self.task, ("kind", "outputs", "scale", "unit", "names"))
+        task = decisive(self.task, ("kind", "outputs", "scale", "unit", "names")) | self.task.identity
         digest = hashlib.sha256(content_key("data", task=task, input_grid=str(self.input_grid)).encode())
         for split in (self.train, self.validation):
             for array in (split.x, split.y):
                 digest.update(np.ascontiguousarray(array).data)
+            if split.weight is not None:
+                digest.update(b"weight")
+                digest.update(np.ascontiguousarray(split.weight).data)
         return digest.hexdigest()[:16]
 
     def check(self, training: Training) -> None:
@@ -158,8 +98,10 @@ class Development:
 
         Raises:
             ConfigError: If labels that are no classes are to be smoothed, or less than a sample is used.
+            MetricError: If a metric's function does not work on the validation split.
         """
         self.task.check(training)
+        self.task.try_metrics(self.validation.y)
         if training.data_fraction * len(self.train) < 1:
             raise ConfigError(
                 f"training: data_fraction {training.data_fraction:g} of {len(self.train)} samples is less than one: use more"
@@ -169,10 +111,12 @@ class Development:
         """Check that there are enough samples for a cross-validation.
 
         Raises:
-            DataError: If a class has fewer samples than there are folds.
+            DataError: If a class has fewer samples than there are folds, or some of the samples must not be trained on.
         """
+        if task_kind(self.task.kind).trained is not None:
+            raise DataError(f"{self.name}: folds would train on the signals of the validation split: leave them out")
         y = np.concatenate([self.train.y, self.validation.y])
-        fewest = int(np.bincount(y)[np.unique(y)].min()) if self.task.kind == "classification" else len(y)
+        fewest = int(np.bincount(y)[np.unique(y)].min()) if self.task.classes else len(y)
         if fewest < count:
             raise DataError(
                 f"{self.name}: {count} folds need as many samples of every class, one has {fewest}: use fewer folds"
@@ -195,11 +139,10 @@ class Development:
         from sklearn.model_selection import KFold, StratifiedKFold
 
         self.check_folds(count)
-        x = np.concatenate([self.train.x, self.validation.x])
-        y = np.concatenate([self.train.y, self.validation.y])
-        splitter = (StratifiedKFold if self.task.kind == "classification" else KFold)(count, shuffle=True, random_state=0)
-        for train, validation in splitter.split(x, y):
-            yield replace(self, train=Split(x[train], y[train]), validation=Split(x[validation], y[validation]))
+        every = self.train.joined(self.validation)
+        splitter = (StratifiedKFold if self.task.classes else KFold)(count, shuffle=True, random_state=0)
+        for train, validation in splitter.split(every.x, every.y):
+            yield replace(self, train=every.take(train), validation=every.take(validation))
 
 
 @dataclass(frozen=True)
@@ -236,6 +179,28 @@ class Dataset:
         """Return the held-out test split. Call it once, when every choice has been made."""
         return self._test
 
+    def with_(self, *, class_weights: Any = None, **changes: Any) -> Dataset:
+        """Return the same samples with other metrics, another loss or weights: ``data.with_(metric="auc")``.
+
+        Args:
+            class_weights: Factors of the losses of the samples of each class: a number for every class, by name or index (one
+                that is left out has 1) or as a list; or ``balanced``, which weighs all classes alike in the training split.
+                Weights of samples are multiplied by them.
+            **changes: ``metric``, ``metrics`` or ``loss`` of the :class:`kerasnac.core.data.task.Task`.
+
+        Raises:
+            ConfigError: If there is no such metric or loss, or the weights are not for the classes.
+        """
+        task = replace(self.task, **changes)
+        parts = self.development.train, self.development.validation, self._test
+        if class_weights is not None:
+            factors = _class_factors(class_weights, task, self.development.train.y)
+            parts = tuple(  # type: ignore[assignment]
+                replace(p, weight=factors[p.y] if p.weight is None else p.weight * factors[p.y]) for p in parts
+            )
+        train, validation, test = parts
+        return Dataset(replace(self.development, task=task, train=train, validation=validation), test)
+
     def describe(self) -> str:
         """Describe sizes, shapes and grid in one line."""
         dev = self.development
@@ -246,10 +211,35 @@ class Dataset:
         )
 
 
+def _class_factors(given: Any, task: Task, labels: Array) -> NDArray[np.float32]:
+    """Return the factor of every class; arguments and errors are those of :meth:`Dataset.with_`."""
+    if not task.classes:
+        raise ConfigError(f"class_weights: {task.kind} has no classes; give every sample a weight of its own")
+    count = task.outputs
+    if given == "balanced":
+        return (len(labels) / count / np.bincount(labels, minlength=count)).astype(np.float32)
+    names = {**{str(i): i for i in range(count)}, **{name: i for i, name in enumerate(task.names)}}
+    if isinstance(given, list | tuple) and len(given) == count:
+        given = dict(enumerate(given))
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"class_weights: write balanced, {count} numbers, or numbers by class; not {given!r:.60}")
+    factors = np.ones(count, np.float32)
+    for name, value in given.items():
+        if str(name) not in names:
+            raise ConfigError(f"class_weights: there is no class {name!r}: one of {', '.join(task.names or names)}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
+            raise ConfigError(f"class_weights: the weight of {name} must be a number from 0 on, not {value!r}")
+        factors[names[str(name)]] = value
+    if not factors.any():
+        raise ConfigError("class_weights: all are zero: nothing would be trained")
+    return factors
+
+
 def make_dataset(
     x: Array,
     y: Array,
     *,
+    weight: Array | None = None,
     name: str,
     task: Task,
     seed: int,
@@ -267,6 +257,7 @@ def make_dataset(
     Args:
         x: Samples, shape (samples, ...), any float or integer dtype.
         y: Labels: (samples,) integers for classification, (samples, outputs) floats for regression.
+        weight: Factors of the losses of the samples, shape (samples,); ones by default.
         name: For messages and tables.
         task: Kind of prediction.
         seed: Seed of the split.
@@ -283,19 +274,16 @@ def make_dataset(
             from a split, an empty split, inputs that do not fit the grid.
     """
     x, y = _checked(np.asarray(x), np.asarray(y), name, task)
+    weight = None if weight is None else _checked_weight(np.asarray(weight), len(x), name)
     parts = _random_split(len(x), fractions, seed, name) if split is None else split(len(x))
+    trained = task_kind(task.kind).trained
+    if trained is not None:
+        parts = _without_signal(parts, trained(y), name)
     if min(len(p) for p in parts) == 0:
         raise DataError(f"{name}: {len(x)} samples leave an empty split ({[len(p) for p in parts]}): give more samples")
     train = x[parts[0]].astype(np.float64)
     if standardize:
-        axes = tuple(range(train.ndim - 1))
-        mean, deviation = train.mean(axes), train.std(axes)
-        constant = np.flatnonzero(deviation == 0)
-        if constant.size:
-            raise DataError(
-                f"{name}: feature {constant[0]} is constant in the training split: drop it (it cannot be standardised)"
-            )
-        x = ((x.astype(np.float64) - mean) / deviation).astype(np.float32)
+        x = _standardized(x, train, name)
         train = x[parts[0]].astype(np.float64)
     grid = input_grid or _grid_for(train, input_bits, max_saturation)
     saturated = float(1.0 - np.mean(grid.contains(train)))
@@ -305,8 +293,11 @@ def make_dataset(
             f"(range {grid.minimum:g} to {grid.maximum:g}): scale the inputs, widen the grid, or raise max_saturation"
         )
     on_grid = grid.quantize(x).astype(np.float32)
-    splits = [Split(on_grid[p], y[p]) for p in parts]
-    if task.kind == "classification":
+    if trained is not None:  # What is not trained on has no part in the loss on validation either.
+        weight = trained(y).astype(np.float32) * (1.0 if weight is None else weight)
+    stored = task_kind(task.kind).stored(on_grid, y)
+    splits = [Split(on_grid[p], stored[p], None if weight is None else weight[p]) for p in parts]
+    if task.classes:
         for label, part in zip(("train", "validation", "test"), splits, strict=True):
             missing = sorted(set(range(task.outputs)) - set(np.unique(part.y).tolist()))
             if missing:
@@ -328,26 +319,38 @@ def _checked(x: Array, y: Array, name: str, task: Task) -> tuple[Array, Array]:
             raise DataError(
                 f"{name}: {what} {int(np.argmax(bad))} is NaN or infinite ({int(bad.sum())} of {len(array)}): drop or mend them"
             )
-    if task.kind == "classification":
-        if y.ndim == 2 and y.shape[1] == task.outputs and np.all(np.isin(y, (0, 1))) and np.all(y.sum(axis=1) == 1):
-            y = y.argmax(axis=1)  # one-hot, as the public jet files have it
-        if y.ndim != 1:
-            raise DataError(
-                f"{name}: labels have shape {y.shape}; expected (samples,) class indices or one-hot (samples, {task.outputs})"
-            )
-        if not np.array_equal(y, y.astype(np.int64)):
-            raise DataError(f"{name}: class labels must be whole numbers")
-        y = y.astype(np.int64)
-        wrong = (y < 0) | (y >= task.outputs)
-        if wrong.any():
-            raise DataError(
-                f"{name}: label {y[np.argmax(wrong)]} of sample {int(np.argmax(wrong))} is outside 0..{task.outputs - 1}"
-            )
-    else:
-        y = y.reshape(len(y), -1).astype(np.float32)
-        if y.shape[1] != task.outputs:
-            raise DataError(f"{name}: {y.shape[1]} regression targets per sample; the task declares {task.outputs}")
-    return x.astype(np.float32), y
+    return x.astype(np.float32), task_kind(task.kind).labels(x, y, task.outputs, name)
+
+
+def _standardized(x: Array, train: Array, name: str) -> Array:
+    axes = tuple(range(train.ndim - 1))
+    mean, deviation = train.mean(axes), train.std(axes)
+    constant = np.flatnonzero(deviation == 0)
+    if constant.size:
+        raise DataError(f"{name}: feature {constant[0]} is constant in the training split: drop it (it cannot be standardised)")
+    return np.asarray((x.astype(np.float64) - mean) / deviation, np.float32)
+
+
+def _without_signal(parts: tuple[Array, Array, Array], background: Array, name: str) -> tuple[Array, Array, Array]:
+    """Return the parts with background alone in the first; there must be signal and background in each."""
+    for label, part in zip(("train", "validation", "test"), parts, strict=True):
+        if len(part) and not background[part].any():
+            raise DataError(f"{name}: the {label} split has no background: give more samples of it")
+        if label != "train" and len(part) and background[part].all():
+            raise DataError(f"{name}: the {label} split has no signal to tell from background: give samples of it")
+    return parts[0][background[parts[0]]], parts[1], parts[2]
+
+
+def _checked_weight(weight: Array, samples: int, name: str) -> Array:
+    if weight.shape == (samples, 1):
+        weight = weight[:, 0]
+    if weight.shape != (samples,) or weight.dtype.kind not in "biuf":
+        raise DataError(f"{name}: weights have shape {weight.shape} and dtype {weight.dtype}; expected ({samples},) numbers")
+    bad = ~np.isfinite(weight) | (weight < 0)
+    if bad.any() or not weight.any():
+        what = f"weight {int(np.argmax(bad))} is {weight[np.argmax(bad)]}" if bad.any() else "all weights are zero"
+        raise DataError(f"{name}: {what}: weights are finite and not negative, and some are more than zero")
+    return weight.astype(np.float32)
 
 
 def _random_split(samples: int, fractions: tuple[float, float, float], seed: int, name: str) -> tuple[Array, Array, Array]:

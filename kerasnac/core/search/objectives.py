@@ -61,9 +61,11 @@ def resolve(
     Raises:
         ConfigError: If a name is not a metric of this task, or is that of a foreign cost as well.
     """
-    if task.metric in foreign_costs:
-        raise ConfigError(f"estimator: {task.metric!r} is the metric of the task: give the cost another name")
-    senses: dict[str, Sense] = {task.metric: task.sense, **dict.fromkeys((*COSTS, *foreign_costs), "min")}
+    if twice := [name for name in task.senses if name in COSTS]:
+        raise ConfigError(f"metric {twice[0]}: a cost has this name; give the metric another one")
+    if twice := [name for name in task.senses if name in foreign_costs]:
+        raise ConfigError(f"estimator: {twice[0]!r} is the metric of the task: give the cost another name")
+    senses: dict[str, Sense] = {**task.senses, **dict.fromkeys((*COSTS, *foreign_costs), "min")}
 
     def named(name: str, budget: float | None = None) -> Objective:
         metric = task.metric if name == "metric" else name

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 _RULES = (
     "front (all of it), best, knee, 'within 2%' (cheapest within 2% of the best metric), 'metric 0.65' (cheapest at least "
-    "that good), 'bops <= 1e6' (best within a budget, of any recorded cost)"
+    "that good), 'bops <= 1e6' or 'auc >= 0.9' (best within a budget, of any recorded cost or metric)"
 )
 
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+)"
@@ -32,12 +32,14 @@ class Selection:
             cheapest at least that good; ``budget``, the best metric among those whose cost keeps it: on a front, the
             nearest to the budget.
         value: Tolerance, threshold or budget.
-        cost: The cost that the budget is for.
+        cost: The cost, or further metric, that the budget is for.
+        at_least: True for a budget that is a minimum.
     """
 
     rule: Literal["front", "best", "knee", "within", "metric", "budget"]
     value: float = 0.0
     cost: str = ""
+    at_least: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Selection:
@@ -48,8 +50,8 @@ class Selection:
         """
         if text in ("front", "best", "knee"):
             return cls(text)  # type: ignore[arg-type]
-        if match := re.fullmatch(rf"(\w+)\s*<=\s*{_NUMBER}", text.strip()):
-            return cls("budget", float(match[2]), match[1])
+        if match := re.fullmatch(rf"([\w.:%-]+)\s*(<=|>=)\s*{_NUMBER}", text.strip()):
+            return cls("budget", float(match[3]), match[1], match[2] == ">=")
         match = re.fullmatch(rf"(within|metric)\s+{_NUMBER}\s*(%?)", text.strip())
         if match is None or (match[1] == "metric" and match[3]):
             raise ConfigError(f"unknown selection {text!r}: one of {_RULES}")
@@ -86,7 +88,9 @@ class Selection:
             return points[_knee(good, costs)]
         if self.rule == "budget":
             costs = np.array([_recorded(value(p), self.cost) for p in points])
-            affordable = np.flatnonzero(costs <= self.value)
+            affordable = np.flatnonzero(costs >= self.value if self.at_least else costs <= self.value)
+            if not affordable.size and self.at_least:
+                raise ConfigError(f"no model keeps {self.cost} >= {self.value:g}; the best has {np.nanmax(costs):g}")
             if not affordable.size:
                 raise ConfigError(f"no model keeps {self.cost} <= {self.value:g}; the cheapest needs {costs.min():g}")
             return points[int(affordable[np.lexsort((costs[affordable], -good[affordable]))[0]])]

@@ -53,7 +53,7 @@ class DatasetSettings(Checked):
 
     Attributes:
         source: A key of :data:`kerasnac.datasets.DATASETS`, or a function of others, see :mod:`kerasnac.core.plugins`; all
-            other keys are arguments of that function.
+            other keys are arguments of that function, or those of :data:`kerasnac.datasets.COMMON`: metrics, loss, weights.
     """
 
     model_config = ConfigDict(extra="allow")

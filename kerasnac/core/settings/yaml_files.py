@@ -74,10 +74,11 @@ def _profiled(path: Path, root: yaml.Node, data: Mapping[str, Any], name: str, c
 
 def _run(data: Mapping[str, Any], path: Path, root: yaml.Node, prefix: Location) -> RunSettings:
     settings = _validated(RunSettings, data, path, root, prefix)
-    place = settings.dataset.options.get("path")
-    if not isinstance(place, str):
+    options = settings.dataset.options
+    places = {key: options[key] for key in ("path", "validation_path", "test_path") if isinstance(options.get(key), str)}
+    if not places:
         return settings
-    dataset = settings.dataset.model_copy(update={"path": str((path.parent / place).resolve())})
+    dataset = settings.dataset.model_copy(update={key: str((path.parent / p).resolve()) for key, p in places.items()})
     return settings.model_copy(update={"dataset": dataset})
 
 

@@ -76,7 +76,7 @@ class _Progress:
         text = ""
         if records:
             last = records[-1]
-            text = f"{last['model']}: {task.metric} {last[task.metric]:.4f} {task.unit}".rstrip()
+            text = f"{last['model']}: {task.metric} {last[task.metric]:.4f} {task.metric_unit}".rstrip()
         self._context.progress(Step("compress", count, sum(lengths.values()), text))
 
 

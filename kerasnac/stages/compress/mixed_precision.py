@@ -20,7 +20,7 @@ from kerasnac.core.space.search_space import Genome
 from kerasnac.core.store.memo import Record
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
-from kerasnac.errors import ConfigError, TrialError
+from kerasnac.errors import ConfigError, MetricError, TrialError
 from kerasnac.stages.compress.points import Point, recorded_point, with_graph_costs
 from kerasnac.stages.compress.qat import quantized_training
 from kerasnac.stages.compress.result import CompressResult
@@ -86,7 +86,7 @@ def mixed_precision(compressed: CompressResult, settings: CompressSettings, cont
     for number, parent in enumerate(compressed.parents):
 
         def report(model: Trained, count: int, before: int = number * mixed.evaluations) -> None:
-            text = f"{model.name}: {task.metric} {model.metrics[task.metric]:.4f} {task.unit}".rstrip()
+            text = f"{model.name}: {task.metric} {model.metrics[task.metric]:.4f} {task.metric_unit}".rstrip()
             context.progress(Step("mixed", before + count, total, text))
 
         try:
@@ -177,6 +177,8 @@ def _trained(data: Development, job: PointJob, key: str, name: str) -> tuple[Tra
     quantized = start.quantized(data, job.widths)
     try:
         fit = fit_masked(quantized, data, training, seed=seed, start=start.point.weights)
+    except MetricError:
+        raise
     except Exception as error:
         raise TrialError(f"training {start.parent.name} with the widths {job.widths.id} failed: {error!r}") from error
     origin = MixedOrigin(
@@ -185,7 +187,7 @@ def _trained(data: Development, job: PointJob, key: str, name: str) -> tuple[Tra
         iteration=start.point.origin_as(CompressionOrigin).iteration,
         widths=dict(job.widths.by_layer),
     )
-    metrics = {data.task.metric: fit.metric, "loss": fit.loss}
+    metrics = fit.recorded(data.task)
     model = Trained(name, quantized, fit.weights, training, metrics, seed, origin)
     costs = {"sparsity": model.sparsity, "bops": model.bops, "seconds": fit.seconds}
     return model, {"key": key, "model": name, **origin_to_dict(origin), **metrics, **costs}

@@ -20,7 +20,7 @@ from kerasnac.core.network.weights import Weights, quantized_weights
 from kerasnac.core.settings import CompressSettings
 from kerasnac.core.store.keys import content_key, decisive
 from kerasnac.core.store.seeding import derive_seed
-from kerasnac.errors import EnvironmentProblem, RunError, TrialError
+from kerasnac.errors import EnvironmentProblem, MetricError, RunError, TrialError
 from kerasnac.stages.compress.result import tolerated
 
 if TYPE_CHECKING:
@@ -156,11 +156,11 @@ def train_point(data: Development, job: CompressJob, start: QatStart, before: Se
         return replace(Trained.load(job.searched), name=path.name, origin=origin), 0.0
     try:
         fit = _fit(data, job, start, training, before)
-    except (EnvironmentProblem, RunError):
-        raise  # Early weights could not be saved.
+    except (EnvironmentProblem, RunError, MetricError):
+        raise  # Early weights could not be saved, or a function of the user failed.
     except Exception as error:
         raise TrialError(f"compressing [{start.network}], {job.name}, iteration {iteration} failed: {error!r}") from error
-    metrics = {data.task.metric: fit.metric, "loss": fit.loss}
+    metrics = fit.recorded(data.task)
     return Trained(path.name, start.network, fit.weights, training, metrics, _seed(job, iteration), origin), fit.seconds
 
 

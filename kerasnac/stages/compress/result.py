@@ -105,7 +105,7 @@ class CompressResult:
             reasons: dict[str, str] = {}
             for rule in rules:
                 selection = Selection.parse(rule)
-                cost = selection.cost or self.cost
+                cost = self.cost if selection.cost in ("", *self.task.senses) else selection.cost
                 front = self._front([model for parent in parents for model in self._kept(parent)], cost)
                 names = {"metric": self.task.metric, "cost": cost}
                 try:

@@ -17,7 +17,8 @@ from kerasnac.adapters.hls4ml.csim import INTERFACE, compile_project, emulate, i
 from kerasnac.adapters.keras.foreign.model import ForeignModel, opened, read_model
 from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.programs import Limits
-from kerasnac.core.data.dataset import Split, Task
+from kerasnac.core.data.dataset import Split
+from kerasnac.core.data.task import Task, task_kind
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
 from kerasnac.core.network.arithmetic import Arithmetic, exact_arithmetic
 from kerasnac.core.network.exactness import output_formats
@@ -96,6 +97,9 @@ def make_firmware(
         RunError: If the folder holds something else than firmware.
         EnvironmentProblem: If the compiler or a package is missing, or the folder cannot be written.
     """
+    made_of = None if task is None else task_kind(task.kind).firmware
+    if made_of is not None and isinstance(model, Trained):
+        model = made_of(model)
     folder = Path(folder).resolve()
     check_free(folder, (MANIFEST, REPORT, INTERFACE), "firmware")
     if isinstance(samples, tuple):
@@ -265,7 +269,7 @@ def _metric(job: _Job, outputs: NDArray[Any] | None, keras: NDArray[Any]) -> Tas
     if job.y is None:
         return None
     task = job.task
-    name = f"{task.metric} [{task.unit}]" if task.unit else task.metric
+    name = f"{task.metric} [{task.metric_unit}]" if task.metric_unit else task.metric
     return TaskMetric(name, None if outputs is None else task.score(outputs, job.y), task.score(keras, job.y))
 
 
@@ -274,7 +278,7 @@ def _original(job: _Job, outputs: NDArray[Any]) -> Original | None:
     if job.foreign is None:
         return None
     theirs = job.foreign.outputs(job.x).reshape(len(job.x), -1)
-    comparison = compare(outputs, theirs, job.output, classes=job.task.kind == "classification")
+    comparison = compare(outputs, theirs, job.output, classes=job.task.classes)
     return Original(job.foreign.model.name, comparison, job.foreign.layers, job.foreign.host, job.foreign.rounded)
 
 
@@ -313,7 +317,7 @@ def _compared(job: _Job, project: Path, outputs: NDArray[Any] | None, keras: NDA
     """Compare the outputs of an emulation, if there are any, with Keras; both of shape (samples, outputs)."""
     if outputs is None:
         return Emulation(None, interface(project)["not_emulated"])
-    comparison = compare(outputs, keras, job.output, classes=job.task.kind == "classification")
+    comparison = compare(outputs, keras, job.output, classes=job.task.classes)
     first = first_difference(project, job.network, job.x, outputs, keras, limits=job.recipe.limits)
     return Emulation(comparison, "", first)
 

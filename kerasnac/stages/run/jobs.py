@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kerasnac.core.data.bootstrap import Score, bootstrap
+from kerasnac.core.data.bootstrap import Score, score
 from kerasnac.core.data.dataset import Development, Split, Task
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import FirmwareSettings
@@ -90,4 +90,4 @@ def score_one(data: Development, job: ScoreJob) -> Score:
     from kerasnac.adapters.keras.predict import predict
 
     outputs = predict(job.model.architecture, job.model.weights, job.split.x)
-    return bootstrap(data.task.scores(outputs, job.split.y), seed=job.seed)
+    return score(data.task, outputs, job.split.y, seed=job.seed)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from kerasnac.adapters.workers import LocalWorkers, Workers, check_processes, connect
 from kerasnac.core.checks import valid_seed, with_options
 from kerasnac.core.data.bootstrap import Score
-from kerasnac.core.data.dataset import Dataset, Development, Split
+from kerasnac.core.data.dataset import Dataset, Development
+from kerasnac.core.data.task import task_kind
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
@@ -145,8 +146,10 @@ class Run:
         """
         settings = with_options(FirmwareSettings, settings, options)
         test = self.data.open_test()
-        samples = Split(test.x[: settings.samples], test.y[: settings.samples])
+        samples = test.take(slice(settings.samples))
         self.check()
+        made_of = task_kind(self.data.task.kind).firmware
+        models = models if made_of is None else [made_of(model) for model in models]
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
         made: dict[int, Firmware | str] = {}
         self.progress(Step("firmware", 0, len(jobs), "converting and compiling"))
@@ -170,10 +173,10 @@ class Run:
         return tuple(found for found in results if not isinstance(found, str)), refused
 
     def test(self, models: Sequence[Trained]) -> tuple[Score, ...]:
-        """Score models by the task metric on the whole test split; to be called once, when all choices are made.
+        """Score models by the metrics of the task on the whole test split; to be called once, when all choices are made.
 
         Returns:
-            One metric per model with a 95 % confidence interval, from :func:`kerasnac.core.data.bootstrap.bootstrap`. All
+            One metric per model with a 95 % confidence interval, from :func:`kerasnac.core.data.bootstrap.score`. All
             models are scored on the same resampled test sets.
         """
         seed = derive_seed(self.seed, "bootstrap")

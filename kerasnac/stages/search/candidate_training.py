@@ -17,7 +17,7 @@ from kerasnac.core.network.training import Training
 from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.space.search_space import Candidate
 from kerasnac.core.store.seeding import derive_seed
-from kerasnac.errors import ConversionError, EnvironmentProblem, RunError, TrialError
+from kerasnac.errors import ConversionError, EnvironmentProblem, MetricError, RunError, TrialError
 
 
 def training_seed(seed: int, candidate_id: str) -> int:
@@ -97,8 +97,8 @@ def train_candidate(data: Development, job: Job) -> Result:
     parts: Iterable[Development] = [data] if job.folds == 1 else data.folds(job.folds)
     try:
         results = [_train(part, job) for part in parts]
-    except (EnvironmentProblem, RunError):
-        raise  # The network could not be saved.
+    except (EnvironmentProblem, RunError, MetricError):
+        raise  # The network could not be saved, or a function of the user failed.
     except Exception as error:
         raise TrialError(f"training [{job.candidate.architecture}] with seed {job.seed} failed: {error!r}") from error
     seconds = sum(result.seconds for result in results)
@@ -130,11 +130,11 @@ def _train(data: Development, job: Job) -> Result:
             result = fit(quantized, data, own.training, seed=job.seed, start=start, mold=job.mold)
         seconds, compiled = seconds + result.seconds, compiled and result.compiled
         if own.folder is not None:
-            metrics = {data.task.metric: result.metric, "loss": result.loss}
+            metrics = result.recorded(data.task)
             Trained(job.candidate.id, quantized, result.weights, own.training, metrics, job.seed).save(own.folder)
         if own.graph is not None:
             try:
                 costs = adder_graph_costs(quantized, result.weights, own.graph, own.board)
             except ConversionError as obstacle:
                 reason = str(obstacle)
-    return Result({data.task.metric: result.metric, "loss": result.loss, **costs}, seconds, reason, compiled)
+    return Result({**result.recorded(data.task), **costs}, seconds, reason, compiled)

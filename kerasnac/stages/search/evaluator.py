@@ -144,7 +144,7 @@ class Evaluator:
                 self._best = value
             self._done += 1
         if self._best is not None:
-            best = f", best {task.metric} {self._best:.4f} {task.unit}".rstrip()
+            best = f", best {task.metric} {self._best:.4f} {task.metric_unit}".rstrip()
         slow = f", {self._trainer.by_keras} by fit" if self._trainer.by_keras else ""
         text = f"generation {evaluation.generation}{best}, hypervolume {self.hypervolume:.3f}{slow}"
         self._context.progress(Step("search", self._done, self._problem.settings.evaluations, text))

@@ -78,7 +78,7 @@ class SearchResult:
     @property
     def cost(self) -> str:
         """Name of the cost in tables, plots and selections: the first objective that is none of the task's, or BOPs."""
-        return next((o.metric for o in self.objectives if o.metric != self.task.metric), "bops")
+        return next((o.metric for o in self.objectives if o.metric not in self.task.senses), "bops")
 
     def select(self, *rules: str) -> tuple[Evaluation, ...]:
         """Pick points of the front by the rules of :class:`kerasnac.core.search.selection.Selection`, without repeats."""

@@ -27,6 +27,11 @@ BY_HAND = {
     "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
     "tanh": math.tanh,
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "elu": lambda x: x if x >= 0 else math.exp(x) - 1,
+    "selu": lambda x: 1.0507009873554805 * (x if x >= 0 else 1.6732632423543772 * (math.exp(x) - 1)),
+    "swish": lambda x: x / (1 + math.exp(-x)),
+    "softplus": lambda x: math.log1p(math.exp(x)),
+    "hard_sigmoid": lambda x: min(max(0.2 * x + 0.5, 0), 1),
 }
 GRIDS = [
     (Precision(8, 4), Precision(8, 1)),  # outputs saturate

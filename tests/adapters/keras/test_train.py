@@ -12,7 +12,7 @@ import pytest
 from kerasnac.adapters.keras.build import build, get_weights, set_weights
 from kerasnac.adapters.keras.member import Member
 from kerasnac.adapters.keras.optimizers import learning_rates
-from kerasnac.adapters.keras.predict import activation_ranges, predict, score
+from kerasnac.adapters.keras.predict import Scores, activation_ranges, predict, score
 from kerasnac.adapters.keras.reference import compile_model, fit_by_keras
 from kerasnac.adapters.keras.train import WORTH, WORTH_QUANTIZED, WORTH_REPEATED, fit, quantized_start, train
 from kerasnac.core.data.dataset import Dataset, Split
@@ -89,9 +89,9 @@ def test_the_loss_is_that_of_keras(name: str, architecture: Architecture, reques
     data = request.getfixturevalue(name).development
     model = build(architecture)
     compile_model(model, data.task, FAST, steps=1)
-    metric, loss = score(model, data.task, data.validation)
-    assert loss == pytest.approx(model.evaluate(data.validation.x, data.validation.y, verbose=0), rel=1e-5)
-    assert metric == data.task.score(model.predict(data.validation.x, verbose=0), data.validation.y)
+    scores = score(model, data.task, data.validation)
+    assert scores.loss == pytest.approx(model.evaluate(data.validation.x, data.validation.y, verbose=0), rel=1e-5)
+    assert scores.metric == data.task.score(model.predict(data.validation.x, verbose=0), data.validation.y)
 
 
 class TestLabelSmoothing:
@@ -104,7 +104,7 @@ class TestLabelSmoothing:
         labels = 0.8 * np.eye(3)[data.validation.y] + 0.2 / 3
         smoothed, plain = model.evaluate(data.validation.x, data.validation.y, verbose=0)
         assert smoothed == pytest.approx(-(labels * log_probability).sum(axis=1).mean(), rel=1e-5)
-        assert plain == pytest.approx(score(model, data.task, data.validation)[1], rel=1e-5)
+        assert plain == pytest.approx(score(model, data.task, data.validation).loss, rel=1e-5)
         assert smoothed != pytest.approx(plain, rel=1e-3)
 
     def test_the_loss_that_is_recorded_is_the_plain_one(self, vector_classes: Dataset) -> None:
@@ -138,7 +138,7 @@ def test_every_optimizer_learns_with_every_schedule(optimizer: Any, schedule: An
     data = vector_values.development
     training = Training(epochs=6, learning_rate=0.02, batch_size=32, optimizer=optimizer, schedule=schedule, weight_decay=1e-4)
     untrained = score(build(REGRESSOR), data.task, data.validation)
-    assert fit(REGRESSOR, data, training, seed=0).metric < 0.8 * untrained[0]
+    assert fit(REGRESSOR, data, training, seed=0).metric < 0.8 * untrained.metric
 
 
 def test_the_cosine_schedule_spans_the_training() -> None:
@@ -267,7 +267,7 @@ def test_weights_that_are_read_make_an_equal_model(vector_values: Dataset) -> No
     trained = fit(REGRESSOR, data, FAST, seed=0)
     model = build(REGRESSOR)
     set_weights(model, REGRESSOR, trained.weights)
-    assert score(model, data.task, data.validation) == (trained.metric, trained.loss)
+    assert score(model, data.task, data.validation) == Scores(trained.metric, trained.loss, {})
 
 
 class TestTheWayOfTraining:

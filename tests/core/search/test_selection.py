@@ -132,6 +132,7 @@ def test_a_whole_front_is_picked_as_it_is() -> None:
     [
         ("bops <= 1e6", Selection("budget", 1e6, "bops")),
         ("lut_percent<=5", Selection("budget", 5.0, "lut_percent")),
+        ("auc:top >= 0.9", Selection("budget", 0.9, "auc:top", at_least=True)),
         (" parameters  <=  5e+1 ", Selection("budget", 50.0, "parameters")),
         ("within 2%", Selection("within", 0.02)),
         ("metric 0.65", Selection("metric", 0.65)),
@@ -178,7 +179,7 @@ def test_an_empty_front_is_refused() -> None:
             "metric -1",
             "knee 3",
         ),
-        *("bops < 3", "bops >= 3", "bops <= ", "<= 3", "bops <= 5%", "bops <= -1", "bops <= inf", "two words <= 3"),
+        *("bops < 3", "bops => 3", "bops <= ", "<= 3", "bops <= 5%", "bops <= -1", "bops <= inf", "two words <= 3"),
     ],
 )
 def test_other_rules_are_refused(text: str) -> None:

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from kerasnac.adapters.keras.engine.forward import Step, dropout_factors, outputs
 from kerasnac.adapters.keras.engine.layout import Layout
 from kerasnac.adapters.keras.engine.padding import Fitted
+from kerasnac.adapters.keras.losses import sample_losses, validation_loss
 from kerasnac.adapters.keras.member import Fit, Member, Pruning, magnitude_mask
 from kerasnac.adapters.keras.optimizers import learning_rates, make_optimizer
-from kerasnac.adapters.keras.predict import PREDICT_BATCH, score_outputs
+from kerasnac.adapters.keras.predict import PREDICT_BATCH, Scores
 from kerasnac.adapters.keras.runtime import tensorflow, unknown_branch_arguments
 from kerasnac.core.data.batches import batches
 from kerasnac.core.data.dataset import Development
+from kerasnac.core.data.losses import Loss
 from kerasnac.core.network.cells import cells_of, table_bits
 from kerasnac.core.network.mold import Mold, places
 from kerasnac.core.network.training import Training
@@ -43,6 +45,7 @@ class Kind:
         batch_size: Samples per step.
         optimizer: Name of the optimiser.
         classes: Number of classes; 0 for a regression.
+        loss: The loss, if it is not the usual one of the kind of task.
         table_bits: Width of the input of the widest table of an activation; 0 for none.
     """
 
@@ -51,6 +54,7 @@ class Kind:
     optimizer: str
     classes: int
     table_bits: int
+    loss: Loss | None = None
 
 
 class CompiledTraining:
@@ -72,6 +76,7 @@ class CompiledTraining:
         self._statistics = tf.Variable(np.zeros(self._moving.size, np.float32))
         self._mask = tf.Variable(tf.ones_like(self._weights))
         self._decay = tf.Variable(0.0)
+        self._own_losses = None if kind.loss is None else sample_losses(kind.loss, kind.classes)
         self._optimizer = make_optimizer(kind.optimizer, 0.0, self._decay)
         self._optimizer.build([self._weights])
         product = getattr(self._optimizer, "_u_product", None)  # Of Nadam, which does not list it.
@@ -96,7 +101,8 @@ class CompiledTraining:
         count, steps = training.samples(len(data.train)), training.steps(len(data.train))
         rates = learning_rates(training, steps * training.epochs)
         turns = _turns(member.pruning, steps * training.epochs)
-        x, y = _resident(_Identity(data))
+        x, y, weights = _resident(_Identity(data))
+        own |= {} if weights is None else {"weights": weights}
         snapshot: dict[str, NDArray[np.float32]] = {}
         stopping = EarlyStopping(training.patience)
         for epoch in range(training.epochs):
@@ -114,20 +120,23 @@ class CompiledTraining:
             self._weights.assign(self._weights * self._mask)
             if epoch + 1 == member.snapshot_epoch:
                 snapshot = fitted.unpad(self._values())
-            if training.patience is not None and stopping.stops(self.score(own["choices"], data)[1], self._state):
+            if training.patience is not None and stopping.stops(self._loss(own["choices"], data), self._state):
                 break
         if stopping.best is not None:
             for variable, value in zip((self._weights, self._statistics), stopping.best, strict=True):
                 variable.assign(value)
-        metric, loss = self.score(own["choices"], data)
-        seconds = time.perf_counter() - began
-        return Fit(fitted.unpad(self._values()), metric, loss, epoch + 1, seconds, snapshot=snapshot, compiled=True)
+        scores = Scores.of(self._predictions(own["choices"], data), data.task, data.validation)
+        seconds, weights = time.perf_counter() - began, fitted.unpad(self._values())
+        return Fit(weights, scores.metric, scores.loss, epoch + 1, seconds, scores.further, snapshot, compiled=True)
 
-    def score(self, choices: Any, data: Development) -> tuple[float, float]:
-        """Return the task metric and the loss on validation of the network that is loaded."""
+    def _loss(self, choices: Any, data: Development) -> float:
+        return validation_loss(self._predictions(choices, data), data.task, data.validation)
+
+    def _predictions(self, choices: Any, data: Development) -> NDArray[np.float32]:
+        """Return the outputs for the validation split of the network that is loaded."""
         x = _padded(data.validation.x, PREDICT_BATCH)
         parts = [self._predict(x[i : i + PREDICT_BATCH], choices).numpy() for i in range(0, len(x), PREDICT_BATCH)]
-        return score_outputs(np.concatenate(parts)[: len(data.validation)], data.task, data.validation)
+        return np.concatenate(parts)[: len(data.validation)]
 
     def _own(self, fitted: Fitted, training: Training) -> dict[str, Any]:
         """Return all that the compiled function has to know of a network and its training."""
@@ -208,6 +217,8 @@ class CompiledTraining:
             tape.watch(weights)
             found = outputs(self._places, {**weights, **moving}, own["choices"], inputs, quantized=quantized, step=step)
             losses = self._losses(targets, found, own["smoothing"])
+            if "weights" in own:
+                losses *= tf.gather(own["weights"], chosen)
             loss = tf.reduce_sum(losses * present) / tf.reduce_sum(present)
         gradient = self._trained.join_tensors(tape.gradient(loss, weights, unconnected_gradients="zero"))
         gradient += own["l1"] * tf.sign(vector) * self._is_kernel
@@ -220,6 +231,8 @@ class CompiledTraining:
 
     def _losses(self, y: Tensor, found: Tensor, smoothing: Tensor) -> Tensor:
         tf, classes = tensorflow(), self._kind.classes
+        if self._own_losses is not None:
+            return self._own_losses(y, found, smoothing)
         if not classes:
             return tf.reduce_mean(tf.square(found - y), -1)
         hot = tf.one_hot(tf.cast(y, tf.int32), classes) * (1 - smoothing) + smoothing / classes
@@ -289,10 +302,10 @@ class _Identity:
 
 
 @lru_cache(maxsize=2)
-def _resident(identity: _Identity) -> tuple[Tensor, Tensor]:
-    """Return the training samples and targets as tensors, padded."""
-    train = identity.data.train
-    return _padded(train.x, ROWS), _padded(train.y, ROWS)
+def _resident(identity: _Identity) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the training samples, targets and weights as tensors, padded; None for no weights."""
+    train, targets = identity.data.train, identity.data.task.targets(identity.data.train.y)
+    return _padded(train.x, ROWS), _padded(targets, ROWS), None if train.weight is None else _padded(train.weight, ROWS)
 
 
 def train_compiled(member: Member, data: Development, mold: Mold) -> Fit:
@@ -303,11 +316,12 @@ def train_compiled(member: Member, data: Development, mold: Mold) -> Fit:
         data: The development splits.
         mold: A mold that holds it.
     """
-    training, classes = member.training, data.task.outputs if data.task.kind == "classification" else 0
+    training, classes = member.training, data.task.outputs if data.task.classes else 0
     # Tables of 8 bits are by far the most frequent ones: narrower ones are padded to them.
     bits = table_bits(cells_of(member.architecture))
     bits = max(bits, TABLE_BITS) if bits else 0
-    kind = Kind(mold, training.batch_size, training.optimizer, classes, bits)
+    loss = None if data.task.has_usual_loss else data.task.loss
+    kind = Kind(mold, training.batch_size, training.optimizer, classes, bits, loss)
     return compiled(kind).train(member, data)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from kerasnac.adapters.keras.callbacks import check_callbacks, make_callbacks
 from kerasnac.core.data.dataset import Development, Task
 from kerasnac.core.network.mold import Mold
 from kerasnac.core.network.origin import TuningOrigin
@@ -25,7 +26,7 @@ from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.core.store.names import LONGEST_GIVEN, check_name
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
-from kerasnac.errors import ConfigError, DataError, MetricError, TrialError
+from kerasnac.errors import ConfigError, DataError, MetricError, PluginError, TrialError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.candidate_training import training_seed
 
@@ -88,6 +89,7 @@ class TuneJob:
             settings=decisive(self.settings, KEY_FIELDS),
             seed=self.seed,
             data=data.fingerprint,
+            **({"callbacks": list(self.settings.callbacks)} if self.settings.callbacks else {}),
         )
 
 
@@ -197,6 +199,7 @@ def check_tune(data: Development, settings: TuneSettings) -> None:
             name of its own.
         DataError: If there are fewer samples than folds.
     """
+    check_callbacks(settings.callbacks)
     data.task.try_metrics(data.validation.y)
     if settings.label_smoothing and settings.label_smoothing[1] and not data.task.classes:
         raise ConfigError("tune.label_smoothing: there are no classes to smooth the labels of; leave it out")
@@ -285,7 +288,8 @@ def _run_trial(
     if ("trial", number) in known:
         return TrialRun(known["trial", number], training, seed)
     parts = [data] if folds == 1 else data.folds(folds)
-    fits = [_fit(part, job, training, seed, repeated=number > 0) for part in parts]
+    names = [f"trial-{number:02d}"] if folds == 1 else [f"trial-{number:02d}-fold-{i}" for i in range(folds)]
+    fits = [_fit(part, job, training, seed, name) for part, name in zip(parts, names, strict=True)]
     record = _record(data, job, "trial", number, training, fits)
     trial = TrialRun(record, training, seed)
     if folds == 1 and _best(data.task, [*before, trial]) is trial:
@@ -314,7 +318,7 @@ def _best_model(data: Development, job: TuneJob, best: TrialRun) -> Trained:
     saved = Trained.find(job.model)
     if saved and (saved.architecture, saved.training, saved.seed) == (architecture, best.training, best.seed):
         return saved
-    model = _trained(data, job, best, _fit(data, job, best.training, best.seed, repeated=best.record["number"] > 0))
+    model = _trained(data, job, best, _fit(data, job, best.training, best.seed, f"trial-{best.record['number']:02d}"))
     model.save(job.model)
     return model
 
@@ -330,7 +334,7 @@ def _repeat(data: Development, job: TuneJob, known: Records, best: TrialRun) -> 
     for number in range(1, job.settings.repeats + 1):
         record, fits = known.get(("repeat", number)), []
         if record is None:
-            fits = [_fit(data, job, best.training, derive_seed(job.seed, "repeat", number), repeated=True)]
+            fits = [_fit(data, job, best.training, derive_seed(job.seed, "repeat", number), f"repeat-{number:02d}")]
             record = _record(data, job, "repeat", number, best.training, fits)
         values.append(record[metric])
         if number > 1:
@@ -363,14 +367,24 @@ def _trained(data: Development, job: TuneJob, trial: TrialRun, fit: Fit) -> Trai
     return Trained(job.name, job.candidate.architecture, fit.weights, trial.training, metrics, trial.seed)
 
 
-def _fit(data: Development, job: TuneJob, training: Training, seed: int, *, repeated: bool) -> Fit:
-    """Train once; the search's training is repeated in the same way, which is that of a single one."""
+def _fit(data: Development, job: TuneJob, training: Training, seed: int, name: str) -> Fit:
+    """Train once; the search's training is repeated in the same way, which is that of a single one.
+
+    Args:
+        data: The development splits.
+        job: The model.
+        training: Hyperparameters.
+        seed: Seed of the training.
+        name: Its name, for the folder of its callbacks; the search's training is the first trial.
+    """
     from kerasnac.adapters.keras.train import fit
 
     architecture = job.candidate.architecture
     try:
-        return fit(architecture, data, training, seed=seed, mold=job.mold, repeated=repeated)
-    except MetricError:
+        callbacks = make_callbacks(job.settings.callbacks, job.folder / "logs" / job.name / name)
+        repeated = not name.startswith("trial-00")
+        return fit(architecture, data, training, seed=seed, mold=job.mold, repeated=repeated, callbacks=callbacks)
+    except (MetricError, PluginError):
         raise
     except Exception as error:
         raise TrialError(f"tuning [{architecture}] with {training} failed: {error!r}") from error

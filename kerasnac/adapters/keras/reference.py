@@ -66,7 +66,7 @@ def fit_by_keras(member: Member, data: Development, *, callbacks: Sequence[Any] 
         _batched(data, member.seed, training),
         steps_per_epoch=steps,
         epochs=training.epochs,
-        validation_data=validation if training.patience is not None else None,
+        validation_data=validation if training.patience is not None or callbacks else None,
         validation_batch_size=PREDICT_BATCH,
         callbacks=own,
         verbose=0,

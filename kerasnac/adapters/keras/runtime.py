@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 import threading
 import warnings
@@ -123,6 +124,20 @@ class _Backend:
 
 def _is_double(x: Any) -> bool:
     return bool(tensorflow().is_tensor(x) and x.dtype == tensorflow().float64)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave the random numbers of the caller as they are: every model that is built draws its first weights."""
+    tensorflow()
+    from tf_keras.src.backend import _SEED_GENERATOR
+
+    generator = getattr(_SEED_GENERATOR, "generator", random)
+    state = generator.getstate()
+    try:
+        yield
+    finally:
+        generator.setstate(state)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from kerasnac.adapters.keras.engine.trainer import train_compiled
 from kerasnac.adapters.keras.losses import try_loss
@@ -32,7 +34,7 @@ SCORES_OF_STEP = 400_000
 CALIBRATION_SAMPLES = 8192
 
 
-def train(member: Member, data: Development, mold: Mold | None = None) -> Fit:
+def train(member: Member, data: Development, mold: Mold | None = None, *, callbacks: Sequence[Any] = ()) -> Fit:
     """Train a network on the training split and score it on the validation split.
 
     The training is compiled for a mold, where a network has one; else it is left to ``fit`` of Keras. Both start with the
@@ -44,6 +46,7 @@ def train(member: Member, data: Development, mold: Mold | None = None) -> Fit:
         data: The development splits.
         mold: Form that many float networks share, of which this is one or the quantized form of one. Without, the network
             gets a form of its own, if its training is long enough for the compilation.
+        callbacks: Callbacks of Keras; with any, the network is trained by ``fit``.
 
     Raises:
         ConfigError: If the task cannot be trained so, as a regression with label smoothing.
@@ -52,8 +55,8 @@ def train(member: Member, data: Development, mold: Mold | None = None) -> Fit:
     """
     data.task.check(member.training)
     try_loss(data.task, data.train)
-    form = _form(member, data, mold)
-    return fit_by_keras(member, data) if form is None else train_compiled(member, data, form)
+    form = None if callbacks else _form(member, data, mold)
+    return fit_by_keras(member, data, callbacks=callbacks) if form is None else train_compiled(member, data, form)
 
 
 def _form(member: Member, data: Development, mold: Mold | None) -> Mold | None:
@@ -87,6 +90,7 @@ def fit(
     start: Weights | None = None,
     mold: Mold | None = None,
     repeated: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> Fit:
     """Train a network without pruning, see :func:`train`.
 
@@ -101,8 +105,9 @@ def fit(
         start: Weights to start from, arrays keyed ``layer/part``; random ones by default.
         mold: See :func:`train`.
         repeated: See :class:`kerasnac.adapters.keras.member.Member`.
+        callbacks: See :func:`train`.
     """
-    return train(Member(architecture, training, seed, start, repeated=repeated), data, mold)
+    return train(Member(architecture, training, seed, start, repeated=repeated), data, mold, callbacks=callbacks)
 
 
 def quantized_start(

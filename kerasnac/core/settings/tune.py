@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from kerasnac.core.network.training import Optimizer, Schedule
-from kerasnac.core.settings.base import Rule, Settings
+from kerasnac.core.settings.base import PartName, Rule, Settings
 from kerasnac.core.space.blocks.base import Values
 from kerasnac.core.space.references import Reference
 
@@ -92,6 +92,8 @@ class TuneSettings(Settings):
         optimizer: Values searched.
         l1: Range searched, logarithmic.
         label_smoothing: Range searched; classification only.
+        callbacks: Callbacks of Keras for every training: ``tensorboard``, or functions of your own, that get the folder
+            ``logs/<model>/<training>`` of the run. Trainings with callbacks are those of ``fit``.
     """
 
     select: tuple[Rule, ...] = Field(("knee", "best"), min_length=1)
@@ -109,6 +111,7 @@ class TuneSettings(Settings):
     optimizer: Values[Optimizer] | None = None
     l1: LogRange | None = None
     label_smoothing: Annotated[Range, AfterValidator(_fractions)] | None = None
+    callbacks: tuple[PartName, ...] = ()
 
     @property
     def fixed(self) -> dict[str, Any]:

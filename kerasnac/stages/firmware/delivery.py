@@ -16,6 +16,7 @@ from kerasnac.adapters.hls4ml.conversion import SOFTMAX_OUTPUT, check_convertibl
 from kerasnac.adapters.hls4ml.csim import INTERFACE, compile_project, emulate, interface
 from kerasnac.adapters.keras.foreign.model import ForeignModel, opened, read_model
 from kerasnac.adapters.keras.predict import predict
+from kerasnac.adapters.keras.runtime import undisturbed
 from kerasnac.adapters.programs import Limits
 from kerasnac.core.data.dataset import Split
 from kerasnac.core.data.task import Task, task_kind
@@ -50,6 +51,7 @@ from kerasnac.stages.firmware.summary import summary
 LOGIT_BITS = 12
 
 
+@undisturbed()
 def make_firmware(
     model: Trained | Any,
     samples: Split | tuple[Any, Any] | NDArray[Any],

@@ -19,7 +19,7 @@ from kerasnac.adapters.keras.foreign.quantizers import declared_format
 from kerasnac.adapters.keras.foreign.reader import Reader, Tensor, fitted_grid, renamed
 from kerasnac.adapters.keras.foreign.rules import quantizes, rule_of
 from kerasnac.adapters.keras.predict import model_outputs, predict
-from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
+from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow, undisturbed
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.arithmetic import keras_dtype
 from kerasnac.core.network.exactness import output_formats
@@ -156,6 +156,7 @@ def _in_float64(model: Any) -> Any:
     return copy
 
 
+@undisturbed()
 def from_keras(
     model: Any,
     samples: NDArray[Any] | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,14 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, form: str) -> None:
     model = small(dense(3), L.Lambda(lambda x: x * 2, name="twice"))
     with pytest.raises(RunError, match=r"twice: Lambda: code in a file is not run"):
         kn.from_keras(saved(model, tmp_path, form), X)
+
+
+def test_the_random_numbers_of_the_user_stay_as_they_are() -> None:
+    model = small(dense(3))
+
+    def drawn(between: Callable[[], object]) -> list[float]:
+        keras.utils.set_random_seed(5)
+        between()
+        return [float(np.asarray(keras.Sequential([L.Input((4,)), L.Dense(3)]).weights[0])[0, 0]), float(np.random.rand())]
+
+    assert drawn(lambda: kn.from_keras(model, X)) == drawn(lambda: None)

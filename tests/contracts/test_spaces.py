@@ -49,6 +49,9 @@ EXACT = [name for name in names() if space_of(name).firmware == "exact"]
 every_file = pytest.mark.parametrize("name", names())
 every_exact_file = pytest.mark.parametrize("name", EXACT)
 
+#: Spaces whose candidates are compiled in every run of the tests; those of the others in the slow ones.
+QUICK = ("jets_mlp_luts", "qubit")
+
 
 def samples(name: str, count: int = SAMPLES) -> list[tuple[int, ...]]:
     rng = generator(0, "samples of", name)
@@ -282,7 +285,7 @@ def quick_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", str(script))
 
 
-@every_exact_file
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in EXACT])
 def test_a_small_candidate_of_every_exact_space_is_exact(name: str, quick_compiler: None, tmp_path: Path) -> None:
     seed, kind = SMALL.get(name, (0, "dense"))
     case = random_case(name, seed, 200)

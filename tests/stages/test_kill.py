@@ -88,6 +88,7 @@ def test_a_search_that_is_killed_ends_the_same(tmp_path: Path) -> None:
     check_kills(tmp_path, 4, "instant", 60)
 
 
+@pytest.mark.slow
 def test_a_search_with_halving_that_is_killed_ends_the_same(tmp_path: Path) -> None:
     check_kills(tmp_path, 4, "halving", 30)
     statuses = [record["status"] for record in trained(tmp_path / "killed")]
@@ -95,6 +96,7 @@ def test_a_search_with_halving_that_is_killed_ends_the_same(tmp_path: Path) -> N
     assert statuses.count("brief") >= 30
 
 
+@pytest.mark.slow
 def test_a_search_in_steady_mode_that_is_killed_ends_the_same(tmp_path: Path) -> None:
     check_kills(tmp_path, 4, "steady", 60)
 

@@ -63,7 +63,7 @@ BLOCKS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", ["attention", pytest.param("deep_sets", marks=pytest.mark.slow)])
 def test_a_run_of_graphs_ends_bit_exact(name: str, tmp_path: Path) -> None:
     shape, block = BLOCKS[name]
     outcome = tiny_run(tmp_path, shape, block, firmware="exact")

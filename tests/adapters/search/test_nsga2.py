@@ -178,7 +178,7 @@ def steady(space: SearchSpace, many: int, *, lag: int = 1, size: int = 20, seed:
     return asked
 
 
-@pytest.mark.parametrize("lag", [1, 40])
+@pytest.mark.parametrize("lag", [pytest.param(1, marks=pytest.mark.slow), 40])
 def test_the_search_one_by_one_is_as_good_as_in_generations(lag: int) -> None:
     everything = losses_of(TOY, list(itertools.product(range(8), repeat=4)))
     front = {tuple(everything[i]) for i in nondominated(everything)}

@@ -132,6 +132,7 @@ def test_a_worker_that_dies_while_it_gets_the_data_does_not_end_the_run(
         assert list(workers.map(add_samples, [1])) == [(0, 211)]
 
 
+@pytest.mark.slow
 def test_a_search_is_the_same_on_processes_and_on_a_cluster_whose_worker_is_killed(
     distributed: Any, workers: LocalWorkers, mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:

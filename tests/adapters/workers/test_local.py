@@ -59,7 +59,7 @@ def test_workers_yield_every_item_with_its_index(workers: LocalWorkers) -> None:
     assert list(workers.map(slow_double, [])) == []
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_item_that_two_processes_die_with_is_told_and_the_others_give_results(
     processes: int, light: None, vector_classes: Dataset
 ) -> None:

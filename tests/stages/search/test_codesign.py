@@ -213,6 +213,7 @@ def test_trained_weights_need_a_space_with_widths_or_sparsities(mlp_space: Searc
 # What follows.
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("da4ml")
 def test_compression_ends_at_the_sparsities_of_the_search(
     space: SearchSpace, vector_classes: Dataset, keras: Any, tmp_path: Path

@@ -246,11 +246,13 @@ class MetricContract:
         return found
 
     def _samples(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return random samples, on which outputs of the same shape as the labels of a regression are right."""
+        """Return outputs and labels of random samples, as a split has them."""
         rng = np.random.default_rng(0)
-        task, x = self._task, rng.normal(size=(SAMPLES, 6))
-        y = np.arange(SAMPLES) % task.outputs if task.classes else rng.integers(0, 5, (SAMPLES, task.outputs))
-        data = make_dataset(x, y, name="random", task=task, seed=0).development.train
+        task = self._task
+        x = rng.normal(size=(SAMPLES, 6 if task.classes else task.outputs))
+        of_one = task.classes or task.made_of.trained is not None  # One label per sample.
+        y = np.arange(SAMPLES) % task.outputs if of_one else rng.integers(0, 5, (SAMPLES, task.outputs))
+        data = make_dataset(x, y, name="random", task=task, seed=0).development.validation
         return rng.normal(size=(len(data), task.outputs)).astype(np.float32), data.y
 
     def test_it_is_a_finite_number_for_finite_outputs(self) -> None:

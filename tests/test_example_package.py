@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,13 +233,14 @@ def test_a_loss_and_a_task_of_the_package_are_trained(installed: Path, keras: An
     data = datasets.load("blobs").with_(loss="steep", metric="gap").development
     assert data.task.loss.identity == {"name": "example_parts.losses:steep"}
     fitted = fit(Architecture((6,), (LayerSpec.of("dense", units=3),)), data, training, seed=0)
-    assert fitted.metrics["gap"] > 0
+    assert fitted.metric > 0
     x = np.random.default_rng(0).normal(size=(400, 2))
     y = np.random.default_rng(1).poisson(np.exp(1 + x[:, :1]))
     counts = datasets.from_arrays(x, y, name="counts", task="counts").development
     assert (counts.task.metric, counts.task.loss.name) == ("mae", "log_cosh")
-    fitted = fit(Architecture((2,), (LayerSpec.of("dense", units=1),)), counts, training, seed=0)
-    assert fitted.metrics["mae"] < np.abs(np.log1p(counts.validation.y) - np.log1p(counts.validation.y).mean()).mean()
+    line = fit(Architecture((2,), (LayerSpec.of("dense", units=1),)), counts, replace(training, epochs=12), seed=0)
+    labels = np.log1p(counts.validation.y)
+    assert line.metric < 0.6 * np.abs(labels - labels.mean()).mean()
     with pytest.raises(DataError, match="counts: labels must be 1 counts per sample"):
         datasets.from_arrays(x, y + 0.5, name="counts", task="counts")
 

@@ -146,13 +146,10 @@ class Kind(Generic[T]):
         try:
             return reduce(getattr, path.split("."), module)
         except AttributeError:
-            others = [name for name, value in vars(module).items() if not name.startswith("_") and self._fits(value)]
+            public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+            others = [name for name, value in public.items() if _is_of(module, value) and self.fits(value)]
             has = f"; it has {', '.join(others)}" if others else f", nor any {self.word}"
             raise PluginError(f"{where}: {place} has no {path or 'name after the colon'}{has}") from None
-
-    def _fits(self, value: Any) -> bool:
-        ours = _is_defined(value) and str(value.__module__).partition(".")[0] == "kerasnac"
-        return not ours and self.fits(value)
 
 
 def part_name(name: str, info: ValidationInfo) -> str:
@@ -255,6 +252,11 @@ def source_of(part: Any) -> str | None:
 
 def _file_of(module: str) -> str | None:
     return getattr(sys.modules.get(module), "__file__", None)
+
+
+def _is_of(module: ModuleType, value: Any) -> bool:
+    """Return false for a class or function that a module has imported from another package."""
+    return not _is_defined(value) or str(value.__module__).partition(".")[0] == module.__name__.partition(".")[0]
 
 
 def _is_defined(value: Any) -> bool:

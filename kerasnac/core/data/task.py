@@ -165,12 +165,16 @@ def _guarded(name: str, part: str, function: Callable[..., Any]) -> Callable[...
         with guarded(where, function):
             found = function(*arguments)
         if part in _OF_SAMPLES and (not isinstance(found, np.ndarray) or found.shape[:1] != (len(arguments[0]),)):
-            raise PluginError(f"{where} gives {shown(found)}: give an array, for each of {len(arguments[0])} samples a label")
+            raise PluginError(f"{where} gives {_described(found)}: give an array with {len(arguments[0])} labels")
         if part == "measured" and (not isinstance(found, tuple) or len(found) != 2):
-            raise PluginError(f"{where} gives {shown(found)}: give outputs and labels, two arrays")
+            raise PluginError(f"{where} gives {_described(found)}: give outputs and labels, two arrays")
         return found
 
     return call
+
+
+def _described(value: Any) -> str:
+    return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else shown(value)
 
 
 def _kind_name(name: Any) -> str:

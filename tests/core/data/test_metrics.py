@@ -142,7 +142,7 @@ def test_a_function_that_is_no_metric_is_found_out_before_any_training(function:
         ("background_rejection:t:30", "'30' is no fraction between 0 and 1"),
         ("quantile", "needs a fraction: write quantile:0.68"),
         ("no_such_module:f", "metric no_such_module:f: there is no module no_such_module: install the package"),
-        ("statistics:median_of", "metric statistics:median_of: statistics has no median_of; it has "),
+        ("statistics:median_of", "statistics has no median_of; it has "),
         ("statistics:mean", "say its sense: {function: statistics:mean, name: mean, sense: max}"),
         ({"function": "statistics:mean"}, "metric: statistics:mean: say with sense: max or sense: min what is better"),
         ({"function": "mean"}, "unknown metric 'mean': one of"),

@@ -10,7 +10,7 @@
     firmware = run.convert(small.select("within 5%"))       # hls4ml, compiled and compared with Keras
     print(firmware[0].report())
 
-Data        Dataset, Task, Metric; datasets: those that come along, by name
+Data        Dataset, Task, Metric; datasets: those that come along, by name; TaskKind: a task of your own
 Runs        Run: stages in a folder; run_all, search_only, resume: those of a run file
 Run files   load_run, load_space, to_yaml
 Networks    SearchSpace of blocks; Architecture of LayerSpec; Precision of their formats; baselines: known networks
@@ -44,6 +44,7 @@ _PUBLIC = {
     "Run": "stages.run:Run",
     "SearchSpace": "core.space.search_space:SearchSpace",
     "Task": "core.data.task:Task",
+    "TaskKind": "core.data.task:TaskKind",
     "Trained": "core.network.trained:Trained",
     "Training": "core.network.training:Training",
     "baselines": "core.space.baselines",
@@ -78,6 +79,7 @@ if TYPE_CHECKING:  # Type checkers take ``X as X``, and what is assigned, for pu
     from kerasnac.core.data.dataset import Dataset as Dataset
     from kerasnac.core.data.metrics import Metric as Metric
     from kerasnac.core.data.task import Task as Task
+    from kerasnac.core.data.task import TaskKind as TaskKind
     from kerasnac.core.hardware.estimators import CostModel as CostModel
     from kerasnac.core.hardware.hls_options import HlsOptions as HlsOptions
     from kerasnac.core.network.architecture import Architecture as Architecture

@@ -24,7 +24,7 @@ class SpaceError(ConfigError):
 
 
 class PluginError(ConfigError):
-    """A part from elsewhere (a block, a dataset, a source of costs) is missing, does not load or does not do its work."""
+    """A part from elsewhere (a block, a dataset, a metric, a loss, ...) is missing, does not load or does not do its work."""
 
 
 class MetricError(ConfigError):

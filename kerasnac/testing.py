@@ -1,4 +1,4 @@
-"""Contracts that blocks, datasets and sources of costs keep, as classes for pytest: those of kerasnac and your own.
+"""Contracts that blocks, datasets, metrics and sources of costs keep, as classes for pytest: those of kerasnac and your own.
 
 A contract is inherited, with an example of what it is about; pytest runs its tests::
 
@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +29,7 @@ from pydantic import ValidationError
 
 from kerasnac import datasets
 from kerasnac.core.data.dataset import Development, Split, Task, make_dataset
+from kerasnac.core.data.metrics import METRIC, Metric
 from kerasnac.core.hardware.estimators import ESTIMATOR, CostModel, NamedEstimator
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.bops import costs
@@ -220,6 +223,76 @@ class DatasetContract:
 
     def test_unknown_options_are_refused(self) -> None:
         _refused(lambda: datasets.load(self.source, **self.options, unheard_of=1), "unheard_of")
+
+
+class MetricContract:
+    """The promises of a metric.
+
+    Attributes:
+        metric: The metric, or its name.
+        task: A task that it is for; a classification with three classes by default.
+    """
+
+    metric: Metric | str
+    task: Task = Task("classification", 3)
+
+    @property
+    def _task(self) -> Task:
+        return replace(self.task, metric=self.metric, metrics=())
+
+    @property
+    def _found(self) -> Metric:
+        found: Metric = self._task.measured[0]
+        return found
+
+    def _samples(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return outputs and labels of random samples, as a split has them."""
+        rng = np.random.default_rng(0)
+        task = self._task
+        x = rng.normal(size=(SAMPLES, 6 if task.classes else task.outputs))
+        of_one = task.classes or task.made_of.trained is not None  # One label per sample.
+        y = np.arange(SAMPLES) % task.outputs if of_one else rng.integers(0, 5, (SAMPLES, task.outputs))
+        data = make_dataset(x, y, name="random", task=task, seed=0).development.validation
+        return rng.normal(size=(len(data), task.outputs)).astype(np.float32), data.y
+
+    def test_it_is_a_finite_number_for_finite_outputs(self) -> None:
+        outputs, labels = self._samples()
+        for scale in (0, 1, 1000):
+            assert math.isfinite(self._task.score(scale * outputs, labels))
+
+    def test_it_is_the_same_each_time_in_any_order(self) -> None:
+        outputs, labels = self._samples()
+        first = self._task.score(outputs, labels)
+        assert self._task.score(outputs, labels) == first, "it differs from call to call"
+        order = np.random.default_rng(1).permutation(len(labels))
+        again = self._task.score(outputs[order], labels[order])
+        assert math.isclose(again, first, rel_tol=1e-6, abs_tol=1e-6), f"it is {again}, and not {first}, in another order"
+
+    def test_it_leaves_its_arguments_as_they_are(self) -> None:
+        outputs, labels = self._task.seen(*self._samples())
+        before = outputs.copy(), labels.copy()
+        self._found.values(outputs, labels)
+        assert np.array_equal(outputs, before[0]), "it changes the outputs that it is given"
+        assert np.array_equal(labels, before[1]), "it changes the labels that it is given"
+
+    def test_an_average_is_one_over_samples(self) -> None:
+        if self._found.averaged:
+            outputs, labels = self._task.seen(*self._samples())
+            half = len(labels) // 2
+            parts = [self._found.values(outputs[part], labels[part]) for part in (slice(half), slice(half, None))]
+            whole = self._found.values(outputs, labels)
+            assert np.allclose(np.concatenate(parts), whole), "the value of a sample depends on the others: leave out averaged"
+
+    def test_it_can_be_an_objective(self) -> None:
+        objectives, _ = resolve([self._found.name], {}, self._task, ())
+        assert [(one.metric, one.sense) for one in objectives] == [(self._found.name, self._found.sense)]
+
+    def test_workers_find_it_by_its_name(self) -> None:
+        found = pickle.loads(pickle.dumps(self._task)).measured[0]
+        assert found == self._found, f"{found.name} is another metric in a worker"
+        if self._found.is_foreign:
+            name = name_of(self._found.function)
+            assert METRIC.foreign(name) is self._found.function, f"{name} is another function"
 
 
 class CostModelContract:

@@ -9,19 +9,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from kerasnac import datasets
+from kerasnac import Architecture, LayerSpec, Training, datasets
 from kerasnac.core.plugins import Kind
 from kerasnac.core.settings.yaml_files import dump, load_run, load_space
 from kerasnac.core.space.blocks import BLOCK
 from kerasnac.core.space.search_space import SearchSpace
+from kerasnac.errors import DataError
 from kerasnac.stages.run import parts, search_only, session
-from kerasnac.testing import BlockContract, CostModelContract, DatasetContract
+from kerasnac.testing import BlockContract, CostModelContract, DatasetContract, MetricContract
 from kerasnac.ui.cli import main
 from tests.example_run import Instant
 from tests.test_floors import loaded_after
@@ -39,8 +42,8 @@ space:
         - {block: none}
         - {block: residual, body: {block: twins, widths: [6]}}
         - {block: "example_parts.blocks:Twins", widths: [4, 5]}
-dataset: {source: blobs, n: 150}
-search: {objectives: [metric, wires], budgets: {wires: 60}, estimators: [wires], population: 4, evaluations: 16}
+dataset: {source: blobs, n: 150, metrics: [gap], loss: {name: steep, power: 3}}
+search: {objectives: [metric, gap, wires], budgets: {wires: 60}, estimators: [wires], population: 4, evaluations: 16}
 """
 
 
@@ -79,6 +82,11 @@ class TestTwins(BlockContract):
 @pytest.mark.usefixtures("installed")
 class TestBlobs(DatasetContract):
     source = "blobs"
+
+
+@pytest.mark.usefixtures("installed")
+class TestGap(MetricContract):
+    metric = "gap"
 
 
 class TestWires(CostModelContract):
@@ -122,7 +130,8 @@ def test_a_search_that_is_killed_ends_the_same(
 ) -> None:
     folder = tmp_path / "killed"
     process = start(file, folder, installed)
-    while not (folder / "search.jsonl").exists() and process.poll() is None:
+    journal = folder / "search.jsonl"
+    while not (journal.exists() and journal.stat().st_size) and process.poll() is None:
         time.sleep(0.001)
     process.kill()
     assert process.wait() != 0, "it ended before it was killed"
@@ -134,6 +143,8 @@ def test_a_search_that_is_killed_ends_the_same(
     noted = json.loads((folder / "run.json").read_text())["plugins"]
     assert [(part["kind"], part["name"], part["module"]) for part in noted] == [
         ("dataset", "blobs", "example_parts.data"),
+        ("metric", "example_parts.metrics:gap", "example_parts.metrics"),
+        ("loss", "example_parts.losses:steep", "example_parts.losses"),
         ("block", "twins", "example_parts.blocks"),
         ("block", "example_parts.blocks:Twins", "example_parts.blocks"),
         ("estimator", "wires", "example_parts.costs"),
@@ -169,7 +180,10 @@ def test_a_run_without_the_package_says_what_is_missing(
     result = CliRunner().invoke(main, ["resume", str(run)])
     assert result.exit_code == 2
     assert result.output.count("\n") == 1
-    assert f"{run} cannot be resumed: dataset blobs, block twins, block Twins, estimator wires of" in result.output
+    assert (
+        f"{run} cannot be resumed: dataset blobs, metric gap, loss steep, block twins, block Twins, estimator wires of"
+        in result.output
+    )
     assert "kerasnac-example-parts (1.2.0) missing: unknown dataset 'blobs'" in result.output
     result = CliRunner().invoke(main, ["search", str(file), "--out", str(run)])
     assert result.exit_code == 2
@@ -183,7 +197,7 @@ def test_another_version_is_a_warning(run: Path, installed: Path, file: Path, ca
     (message,) = [record.getMessage() for record in caplog.records]
     assert message == (
         f"{run} was begun with kerasnac-example-parts (1.1.0) and goes on with kerasnac-example-parts (1.2.0): "
-        "dataset blobs, block twins, block Twins, estimator wires may give other results"
+        "dataset blobs, metric gap, loss steep, block twins, block Twins, estimator wires may give other results"
     )
     assert sorted({part["version"] for part in json.loads((run / "run.json").read_text())["plugins"]}) == ["1.1.0", "1.2.0"]
     search_only(load_run(file), run)
@@ -210,7 +224,26 @@ def test_a_damaged_note_is_one_line(run: Path, changes: dict[str, Any], message:
 
 def test_every_kind_can_be_resumed() -> None:
     assert all(kind.word == word and isinstance(kind, Kind) for word, kind in parts.KINDS.items())
-    assert {kind.group for kind in parts.KINDS.values()} == {f"kerasnac.{word}s" for word in parts.KINDS}
+    assert {*parts.KINDS} == {"block", "dataset", "estimator", "metric", "loss", "task"}
+
+
+def test_a_loss_and_a_task_of_the_package_are_trained(installed: Path, keras: Any) -> None:
+    from kerasnac.adapters.keras.train import fit
+
+    training = Training(epochs=4, learning_rate=0.03)
+    data = datasets.load("blobs").with_(loss="steep", metric="gap").development
+    assert data.task.loss.identity == {"name": "example_parts.losses:steep"}
+    fitted = fit(Architecture((6,), (LayerSpec.of("dense", units=3),)), data, training, seed=0)
+    assert fitted.metric > 0
+    x = np.random.default_rng(0).normal(size=(400, 2))
+    y = np.random.default_rng(1).poisson(np.exp(1 + x[:, :1]))
+    counts = datasets.from_arrays(x, y, name="counts", task="counts").development
+    assert (counts.task.metric, counts.task.loss.name) == ("mae", "log_cosh")
+    line = fit(Architecture((2,), (LayerSpec.of("dense", units=1),)), counts, replace(training, epochs=12), seed=0)
+    labels = np.log1p(counts.validation.y)
+    assert line.metric < np.abs(labels - labels.mean()).mean()
+    with pytest.raises(DataError, match="counts: labels must be 1 counts per sample"):
+        datasets.from_arrays(x, y + 0.5, name="counts", task="counts")
 
 
 def test_a_space_alone_can_be_read(installed: Path, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""The contracts find what is wrong with blocks, datasets and sources of costs."""
+"""The contracts find what is wrong with blocks, datasets, metrics and sources of costs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from kerasnac import CostModel, LayerSpec, blocks, datasets
+from kerasnac import CostModel, LayerSpec, Metric, Task, blocks, datasets
 from kerasnac.core.network.layers import Shape
-from kerasnac.testing import BlockContract, CostModelContract, DatasetContract
+from kerasnac.testing import BlockContract, CostModelContract, DatasetContract, MetricContract
 from tests.test_floors import HEAVY, loaded_after
 
 
@@ -121,6 +121,53 @@ def test_wrong_datasets_are_found(function: str, expected: set[str], tmp_path: P
     contract = DatasetContract()
     contract.source = f"{__file__}:{function}"
     assert failures(contract, tmp_path) == expected
+
+
+def margin(outputs: Any, labels: Any) -> Any:
+    return outputs[np.arange(len(labels)), labels] - outputs.mean(axis=1)
+
+
+def first(outputs: Any, labels: Any) -> float:
+    return float(outputs[0, 0])
+
+
+def greedy(outputs: Any, labels: Any) -> float:
+    outputs *= 2
+    return float(outputs.mean())
+
+
+def relative(outputs: Any, labels: Any) -> Any:
+    return outputs[:, 0] - outputs[:, 0].mean()
+
+
+def ratio(outputs: Any, labels: Any) -> float:
+    with np.errstate(all="ignore"):
+        return float(1 / outputs.std())
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("accuracy", set()),
+        ("auc:2", set()),
+        (Metric(margin, "margin", "max", averaged=True), set()),
+        (Metric(first, "first", "max"), {"it_is_the_same_each_time_in_any_order"}),
+        (Metric(greedy, "greedy", "max"), {"it_leaves_its_arguments_as_they_are", "it_is_the_same_each_time_in_any_order"}),
+        (Metric(relative, "relative", "max", averaged=True), {"an_average_is_one_over_samples"}),
+        (Metric(ratio, "ratio", "max"), {"it_is_a_finite_number_for_finite_outputs"}),
+    ],
+)
+def test_wrong_metrics_are_found(metric: Metric | str, expected: set[str], tmp_path: Path) -> None:
+    contract = MetricContract()
+    contract.metric = metric
+    assert failures(contract, tmp_path) == expected
+
+
+@pytest.mark.parametrize("task", [Task("regression", 2, scale=3.0), Task("anomaly", 6)])
+def test_metrics_of_other_tasks(task: Task, tmp_path: Path) -> None:
+    contract = MetricContract()
+    contract.metric, contract.task = task.metric, task
+    assert failures(contract, tmp_path) == set()
 
 
 class Layers(CostModel):

@@ -1,4 +1,4 @@
-"""Parts of a run that others bring: blocks, datasets, sources of costs.
+"""Parts of a run that others bring: blocks, datasets, metrics, losses, tasks, sources of costs.
 
 A part is named in one of three ways, in a run file as in Python:
 
@@ -27,8 +27,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationInfo
 
-from kerasnac.core.checks import cut
-from kerasnac.errors import Infeasible, KerasnacError, PluginError
+from kerasnac.core.checks import cut, shown
+from kerasnac.errors import ConfigError, Infeasible, KerasnacError, PluginError
 
 T = TypeVar("T")
 
@@ -100,9 +100,12 @@ class Kind(Generic[T]):
 
         Args:
             name: Its name in the run file.
-            part: The class or function.
+            part: The class or function, or what stands under the name in a module.
         """
-        module, file = part.__module__, source_of(part)
+        module = (
+            part.__module__ if _is_defined(part) or ":" not in name else _module(name.rpartition(":")[0], self.word).__name__
+        )
+        file = _file_of(module)
         for point in [] if ":" in name else self._points(name):
             return Origin(self.word, name, point.module, *_distribution(point))
         for distribution in metadata.packages_distributions().get(module.partition(".")[0], ()):
@@ -143,12 +146,10 @@ class Kind(Generic[T]):
         try:
             return reduce(getattr, path.split("."), module)
         except AttributeError:
-            others = [name for name, value in vars(module).items() if not name.startswith("_") and self._fits(value)]
+            public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+            others = [name for name, value in public.items() if _is_of(module, value) and self.fits(value)]
             has = f"; it has {', '.join(others)}" if others else f", nor any {self.word}"
             raise PluginError(f"{where}: {place} has no {path or 'name after the colon'}{has}") from None
-
-    def _fits(self, value: Any) -> bool:
-        return str(getattr(value, "__module__", "")).partition(".")[0] != "kerasnac" and self.fits(value)
 
 
 def part_name(name: str, info: ValidationInfo) -> str:
@@ -156,10 +157,19 @@ def part_name(name: str, info: ValidationInfo) -> str:
 
     A relative path is taken from the folder in the validation context, which is that of the run file.
     """
+    return absolute(name, (info.context or {}).get("folder", Path()))
+
+
+def absolute(name: str, folder: Path = Path()) -> str:
+    """Return the name of a part with the absolute path of its Python file, if it is in one.
+
+    Args:
+        name: Any name of a part.
+        folder: Folder from which a relative path is taken.
+    """
     file, colon, attribute = name.rpartition(":")
     if not file.endswith(".py"):
         return name
-    folder: Path = (info.context or {}).get("folder", Path())
     return f"{(folder / Path(file).expanduser()).resolve()}{colon}{attribute}"
 
 
@@ -169,6 +179,57 @@ def name_of(part: Any) -> str:
     if module.startswith(_FILE):
         module = sys.modules[module].__file__
     return f"{module}:{part.__qualname__}"
+
+
+def function_name(function: Callable[..., Any], what: str) -> str:
+    """Return the name by which worker processes ask for a function.
+
+    Args:
+        function: A function of a module, or of a Python file.
+        what: Its part, for messages.
+
+    Raises:
+        ConfigError: If it is not callable, or has no such name, as a lambda.
+    """
+    if not callable(function):
+        raise ConfigError(f"{what} must be a function, not {shown(function)}")
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
+        raise ConfigError(
+            f"{what}: {shown(function)} has no name by which worker processes find it: write it with def at the top level of a "
+            "module"
+        )
+    return name_of(function)
+
+
+@dataclass(frozen=True)
+class Portable:
+    """Stand-in for a function in a pickle, from which the function itself comes out again.
+
+    A function of a Python file goes by its name, since other processes do not have the module that was made of the file.
+
+    Attributes:
+        function: The function.
+    """
+
+    function: Callable[..., Any] | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if str(getattr(self.function, "__module__", "")).startswith(_FILE):
+            return _of_file, (name_of(self.function),)
+        return _itself, (self.function,)
+
+
+def _of_file(name: str) -> Any:
+    place, _, path = name.rpartition(":")
+    try:
+        return reduce(getattr, path.split("."), _module(place, f"function {name}"))
+    except AttributeError:
+        raise PluginError(f"function {name}: the file has no {path}: it has changed since the run began") from None
+
+
+def _itself(function: T) -> T:
+    return function
 
 
 def failure(error: BaseException, file: str | None = None) -> str:
@@ -186,8 +247,21 @@ def failure(error: BaseException, file: str | None = None) -> str:
 
 def source_of(part: Any) -> str | None:
     """Return the path of the source file of a class, function or instance; None if there is none."""
-    module = sys.modules.get(getattr(part, "__module__", ""))
-    return getattr(module, "__file__", None)
+    return _file_of(getattr(part, "__module__", ""))
+
+
+def _file_of(module: str) -> str | None:
+    return getattr(sys.modules.get(module), "__file__", None)
+
+
+def _is_of(module: ModuleType, value: Any) -> bool:
+    """Return false for a class or function that a module has imported from another package."""
+    return not _is_defined(value) or str(value.__module__).partition(".")[0] == module.__name__.partition(".")[0]
+
+
+def _is_defined(value: Any) -> bool:
+    """Return true for a class or function, whose module is its own; that of an instance is that of its class."""
+    return hasattr(value, "__qualname__") and hasattr(value, "__module__")
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def anomalies(x: Array, y: Array, task: Task, background: tuple[str, ...], name:
     signals = [one for one in names if one not in background]
     if not signals or not background:
         raise ConfigError(f"background: of {', '.join(names)}, some must be background, and others signals")
-    indices = task_kind(task.kind).labels(x, y, task.outputs, name)
+    indices = task.made_of.labels(x, y, task.outputs, name)
     new = np.array([signals.index(one) + 1 if one in signals else 0 for one in names])
     return new[indices], Task("anomaly", int(np.prod(x.shape[1:])), names=("background", *signals))
 

@@ -10,18 +10,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kerasnac import Architecture, LayerSpec, blocks
+from kerasnac.core.data.dataset import Dataset
+from kerasnac.core.data.losses import LOSS, loss
+from kerasnac.core.data.metrics import METRIC, metric
+from kerasnac.core.data.task import TASK, task_kind
 from kerasnac.core.hardware.estimators import ESTIMATOR, CostModel, NamedEstimator
+from kerasnac.core.network.training import Training
 from kerasnac.core.plugins import Kind, Origin, name_of
 from kerasnac.core.settings import SearchSettings
-from kerasnac.core.settings.yaml_files import dump, load_space
+from kerasnac.core.settings.yaml_files import dump, load_run, load_space
 from kerasnac.core.space.blocks import BLOCK, foreign_blocks
 from kerasnac.core.space.search_space import SearchSpace
-from kerasnac.datasets import DATASET, load
+from kerasnac.datasets import DATASET, from_arrays, load
 from kerasnac.errors import ConfigError, DataError, PluginError
-from kerasnac.stages.run.parts import parts_of_search
+from kerasnac.stages.run.parts import parts_of, parts_of_search
 from kerasnac.stages.search.costs import EstimateJob, estimate
 from kerasnac.stages.search.global_search import check_search
 
@@ -139,6 +145,9 @@ ASK: dict[str, Callable[[str], Any]] = {
     "block": BLOCK.foreign,
     "dataset": DATASET.foreign,
     "estimator": ESTIMATOR.foreign,
+    "metric": METRIC.foreign,
+    "loss": LOSS.foreign,
+    "task": TASK.foreign,
 }
 
 
@@ -160,7 +169,7 @@ ASK: dict[str, Callable[[str], Any]] = {
         ("{folder}/raises.py:X", r"raises.py cannot be imported: ZeroDivisionError: division by zero \(raises.py:2\)"),
         ("{folder}/exits.py:X", r"exits.py cannot be imported: SystemExit: 3 \(exits.py:1\)"),
         ("{folder}/needs.py:X", r"needs.py needs the module no_such_package, which is not installed"),
-        ("os:system", r"of type builtin_function_or_method, and not a"),
+        ("os:sep", r"of type str, and not a"),
         ("pathlib:Path", r"it is a class, and not a"),
         ("kerasnac.core.space.blocks:BLOCKS", r"of type dict, and not a"),
         ("kerasnac.core.space.blocks:Block", r"it is a class, and not a"),
@@ -241,7 +250,7 @@ def test_blocks_of_a_function_have_an_origin_too() -> None:
         ("wrong", {}, PluginError, r"dataset .*:wrong returns \(1, 2\): return a kerasnac.Dataset"),
         ("broken", {}, PluginError, r"dataset .*:broken fails: ZeroDivisionError: division by zero \(parts.py:\d+\)"),
         ("broken", {"m": 1}, ConfigError, "has no option 'm': it takes n"),
-        ("wrong", {"m": 1}, ConfigError, "has no option 'm': it takes none"),
+        ("wrong", {"m": 1}, ConfigError, "has no option 'm': it takes metric, metrics, "),
         ("anything", {"m": 1}, PluginError, "TypeError: numbers.* got an unexpected keyword argument 'm'"),
         ("picky", {}, DataError, "^nowhere.npz"),
     ],
@@ -408,5 +417,122 @@ def test_real_workers_do_so_too(tmp_path: Path, workers: Any) -> None:
 
 
 def test_kinds_have_entry_points_of_their_own() -> None:
-    kinds: list[Kind[Any]] = [BLOCK, DATASET, ESTIMATOR]
-    assert [kind.group for kind in kinds] == ["kerasnac.blocks", "kerasnac.datasets", "kerasnac.estimators"]
+    kinds: list[Kind[Any]] = [BLOCK, DATASET, ESTIMATOR, METRIC, LOSS, TASK]
+    words = ("blocks", "datasets", "estimators", "metrics", "losses", "tasks")
+    assert [kind.group for kind in kinds] == [f"kerasnac.{word}" for word in words]
+
+
+MEASURES = """
+import numpy as np
+import kerasnac as kn
+
+def mean(outputs, labels):
+    return np.mean(outputs)
+
+def absolute(labels, outputs):
+    return abs(labels - outputs)
+
+def columns(x, y, outputs, name):
+    return np.asarray(y, np.float32).reshape(len(x), outputs)
+
+def fails(x, y, outputs, name):
+    return 1 / 0
+
+def short(x, y, outputs, name):
+    return y[1:]
+
+MEAN = kn.Metric(mean, "mean", "max")
+COLUMNS = kn.TaskKind(MEAN, "mean_absolute_error", columns)
+FAILS = kn.TaskKind("mae", "huber", fails)
+SHORT = kn.TaskKind("mae", "huber", short)
+CROOKED = kn.TaskKind("mae", "huber", columns, measured=lambda outputs, y: outputs)
+"""
+
+
+@pytest.fixture
+def measures(tmp_path: Path) -> Path:
+    path = tmp_path / "measures.py"
+    path.write_text(MEASURES)
+    return path
+
+
+def made(kind: str, **options: Any) -> Dataset:
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    return from_arrays(x, x[:, :1], name="made", task=kind).with_(**options)
+
+
+def test_a_metric_a_loss_and_a_task_of_a_file(measures: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(
+        "space: {input: 2, outputs: 1, blocks: [{block: mlp, widths: [2, 4]}]}\n"
+        "dataset:\n  source: npz\n  path: x.npz\n  task: ./measures.py:COLUMNS\n  metric: measures.py:MEAN\n"
+        "  metrics: [mae, {function: ./measures.py:mean, name: lowest, sense: min}]\n"
+        "  loss: {name: ./measures.py:absolute}\n"
+    )
+    settings = load_run(tmp_path / "run.yaml")
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    np.savez(tmp_path / "x.npz", x=x, y=x[:, :1])
+    data = load(settings.dataset.source, **settings.dataset.options)
+    assert data.task.kind == f"{measures}:COLUMNS"
+    assert data.task.senses == {"mean": "max", "mae": "min", "lowest": "min"}
+    assert data.task.loss.name == f"{measures}:absolute"
+    origins = parts_of(settings, data.task)
+    assert [(origin.kind, origin.name, origin.module) for origin in origins] == [
+        ("metric", f"{measures}:mean", str(measures)),
+        ("loss", f"{measures}:absolute", str(measures)),
+        ("task", f"{measures}:COLUMNS", str(measures)),
+    ]
+    assert {origin.version[:7] for origin in origins} == {"sha256 "}
+    (tmp_path / "again.yaml").write_text(dump(settings))
+    assert load_run(tmp_path / "again.yaml") == settings
+
+
+def test_workers_import_metrics_losses_and_tasks_by_their_names(measures: Path, tmp_path: Path) -> None:
+    place = str(measures)
+    data = made(f"{place}:COLUMNS", metric=f"{place}:MEAN", loss=f"{place}:absolute").development
+    outputs = np.full((len(data.validation), 1), 0.25, np.float32)
+    assert data.task.score(outputs, data.validation.y) == 0.25
+    (tmp_path / "data").write_bytes(pickle.dumps((data, outputs)))
+    code = (
+        f"import pickle; data, outputs = pickle.load(open({str(tmp_path / 'data')!r}, 'rb')); task = data.task; "
+        "print(task.score(outputs, data.validation.y), task.loss.name, task.loss.function(3, 5), data.fingerprint)"
+    )
+
+    def elsewhere() -> str:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    assert elsewhere() == f"0.25 {place}:absolute 2 {data.fingerprint}\n"
+    assert pickle.loads(pickle.dumps(data)).task == data.task
+    measures.write_text(MEASURES.replace("def mean(", "def average(").replace("Metric(mean", "Metric(average"))
+    assert f"PluginError: function {place}:mean: the file has no mean" in elsewhere()
+    measures.unlink()
+    assert f"there is no file {place}" in elsewhere()
+
+
+def test_a_loss_of_a_task_of_others_is_never_taken_for_the_usual_one(measures: Path) -> None:
+    task = made(f"{measures}:COLUMNS").task
+    assert (task.metric, task.loss.name, task.has_usual_loss) == ("mean", "mean_absolute_error", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("FAILS", r"task .*:FAILS: labels\(\) fails: ZeroDivisionError: division by zero \(measures.py:\d+\)"),
+        ("SHORT", r"task .*:SHORT: labels\(\) gives an array of shape \(59,\): give an array with 60 labels"),
+        ("CROOKED", r"task .*:CROOKED: measured\(\) gives an array of shape \(9, 1\): give outputs and labels, two arrays"),
+        ("MEAN", r"task .*:MEAN: it is of type Metric, and not a kerasnac.TaskKind"),
+        ("columns", r"task .*:columns: it is of type function, and not a kerasnac.TaskKind"),
+    ],
+)
+def test_tasks_that_do_not_work(measures: Path, name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        made(f"{measures}:{name}").development.check(Training())
+
+
+def test_metrics_losses_and_tasks_of_ours_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for group, name in (("metrics", "auc"), ("losses", "huber"), ("tasks", "anomaly")):
+        add_package(tmp_path / group, f"others_{group}", f"kerasnac.{group}", f"{name} = measures:MEAN")
+        monkeypatch.syspath_prepend(tmp_path / group)
+    for find, name in ((metric, "auc:0"), (loss, {"name": "huber", "delta": 2}), (task_kind, "anomaly")):
+        with pytest.raises(PluginError, match=r"kerasnac and others.* have one of this name"):
+            find(name)  # type: ignore[operator]

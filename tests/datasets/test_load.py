@@ -55,5 +55,5 @@ def test_any_dataset_takes_metrics() -> None:
     assert len(data.task.metrics) == 10
     plain, same = load("digits"), load("digits", metric="accuracy")
     assert plain.development.fingerprint == same.development.fingerprint != data.development.fingerprint
-    with pytest.raises(ConfigError, match="there is no metric 'gini'"):
+    with pytest.raises(ConfigError, match="unknown metric 'gini'"):
         load("digits", metric="gini")

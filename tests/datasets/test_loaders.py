@@ -172,9 +172,7 @@ def test_refused_arrays(x: Array, y: Array, message: str) -> None:
 
 
 def test_refused_task() -> None:
-    with pytest.raises(
-        ConfigError, match=r"task: there is no task 'ranking': one of classification, regression.*got 'ranking'"
-    ):
+    with pytest.raises(ConfigError, match=r"task: unknown task 'ranking': one of classification, regression.*got 'ranking'"):
         from_arrays(X, Y, task="ranking")  # type: ignore[arg-type]
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from kerasnac import SearchSpace, baselines
 from kerasnac.adapters.hls4ml.backends import BACKENDS
+from kerasnac.adapters.keras.losses import try_loss
 from kerasnac.core.data.dataset import Task
 from kerasnac.core.hardware.boards import BOARDS
 from kerasnac.core.hardware.estimators import SOURCES
@@ -84,17 +85,20 @@ def test_python_is_python(text: str) -> None:
 
 
 def test_the_parts_of_your_own_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keras: object) -> None:
-    parts = [text for text in blocks("python") if "blocks.Block" in text or "def hits" in text or "CostModel)" in text]
+    marks = ("blocks.Block", "def hits", "kn.Metric(margin", "CostModel)")
+    parts = [text for text in blocks("python") if any(mark in text for mark in marks)]
     (tmp_path / "my_parts.py").write_text("\n".join(parts))
     (text,) = (text for text in blocks("yaml") if "my_parts" in text)
     (tmp_path / "run.yaml").write_text(text)
     settings = load_run(tmp_path / "run.yaml")
     data = load(settings.dataset.source, **settings.dataset.options)
+    assert data.task.senses == {"accuracy": "max", "margin": "max"}
     check_search(settings.space, data.development, settings.search)
+    try_loss(data.task, data.development.train)
     monkeypatch.syspath_prepend(tmp_path)
     contracts: dict[str, Any] = {"__name__": "contracts"}
     exec(next(text for text in blocks("python") if "kerasnac.testing" in text), contracts)
-    for name in ("TestTwins", "TestHits", "TestEnergy"):
+    for name in ("TestTwins", "TestHits", "TestMargin", "TestEnergy"):
         contract = contracts[name]()
         for test in (getattr(contract, test) for test in dir(contract) if test.startswith("test_") and "exact" not in test):
             test(**{"tmp_path": tmp_path} if "tmp_path" in inspect.signature(test).parameters else {})

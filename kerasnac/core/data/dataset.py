@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from kerasnac.core.data.metrics import Array as Array
 from kerasnac.core.data.metrics import Sense as Sense
 from kerasnac.core.data.task import Task as Task
-from kerasnac.core.data.task import task_kind
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import Training
 from kerasnac.core.store.keys import content_key, decisive
@@ -113,7 +112,7 @@ class Development:
         Raises:
             DataError: If a class has fewer samples than there are folds, or some of the samples must not be trained on.
         """
-        if task_kind(self.task.kind).trained is not None:
+        if self.task.made_of.trained is not None:
             raise DataError(f"{self.name}: folds would train on the signals of the validation split: leave them out")
         y = np.concatenate([self.train.y, self.validation.y])
         fewest = int(np.bincount(y)[np.unique(y)].min()) if self.task.classes else len(y)
@@ -276,7 +275,7 @@ def make_dataset(
     x, y = _checked(np.asarray(x), np.asarray(y), name, task)
     weight = None if weight is None else _checked_weight(np.asarray(weight), len(x), name)
     parts = _random_split(len(x), fractions, seed, name) if split is None else split(len(x))
-    trained = task_kind(task.kind).trained
+    trained = task.made_of.trained
     if trained is not None:
         parts = _without_signal(parts, trained(y), name)
     if min(len(p) for p in parts) == 0:
@@ -295,7 +294,7 @@ def make_dataset(
     on_grid = grid.quantize(x).astype(np.float32)
     if trained is not None:  # What is not trained on has no part in the loss on validation either.
         weight = trained(y).astype(np.float32) * (1.0 if weight is None else weight)
-    stored = task_kind(task.kind).stored(on_grid, y)
+    stored = task.made_of.stored(on_grid, y)
     splits = [Split(on_grid[p], stored[p], None if weight is None else weight[p]) for p in parts]
     if task.classes:
         for label, part in zip(("train", "validation", "test"), splits, strict=True):
@@ -319,7 +318,7 @@ def _checked(x: Array, y: Array, name: str, task: Task) -> tuple[Array, Array]:
             raise DataError(
                 f"{name}: {what} {int(np.argmax(bad))} is NaN or infinite ({int(bad.sum())} of {len(array)}): drop or mend them"
             )
-    return x.astype(np.float32), task_kind(task.kind).labels(x, y, task.outputs, name)
+    return x.astype(np.float32), task.made_of.labels(x, y, task.outputs, name)
 
 
 def _standardized(x: Array, train: Array, name: str) -> Array:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kerasnac.core.data.functions import imported, reference
+from kerasnac.core.plugins import Kind, Portable, function_name
 from kerasnac.errors import ConfigError
 
 
@@ -15,7 +16,7 @@ class Loss:
     """A loss of single samples.
 
     Attributes:
-        name: Name of a function of ``tf.keras.losses``, or ``module:function``.
+        name: Name of a function of ``tf.keras.losses``, or of a module or file of one's own: ``module:function``.
         labels: ``classes``: one-hot labels, which may be smoothed; ``values``: regressed values; ``any``.
         logits: True for a function of probabilities, which is told that it gets logits.
         options: Further arguments of the function, as sorted (name, value) pairs.
@@ -34,7 +35,10 @@ class Loss:
 
     def __post_init__(self) -> None:
         if self.function is not None:
-            object.__setattr__(self, "name", reference(self.function, "loss"))
+            object.__setattr__(self, "name", function_name(self.function, "loss"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Loss, (self.name, self.labels, self.logits, self.options, Portable(self.function))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -70,16 +74,26 @@ LOSSES: Mapping[str, Loss] = {
     },
 }
 
+#: Losses of all origins.
+LOSS: Kind[Callable[..., Any]] = Kind(
+    "loss",
+    "kerasnac.losses",
+    LOSSES,
+    "a function of labels and outputs",
+    lambda part: callable(part) and not inspect.isclass(part),
+)
+
 
 def loss(given: object) -> Loss:
     """Return a loss.
 
     Args:
-        given: A key of :data:`LOSSES`; or ``module:function`` of one's own; or such a ``name`` with arguments of the function,
-            as in ``{name: huber, delta: 0.5}``; or a function, or the loss itself.
+        given: A key of :data:`LOSSES`; or a name of one's own, as :mod:`kerasnac.core.plugins` says; or such a ``name`` with
+            arguments of the function, as in ``{name: huber, delta: 0.5}``; or a function, or the loss itself.
 
     Raises:
         ConfigError: If there is none, saying which there are.
+        PluginError: The same, or if one of others cannot be imported.
     """
     if isinstance(given, Loss):
         return given
@@ -93,8 +107,9 @@ def loss(given: object) -> Loss:
         for key, value in options.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or key == "from_logits":
                 raise ConfigError(f"loss {name}: {key} must be a number, and no from_logits")
-    if not isinstance(name, str) or (name not in LOSSES and ":" not in name):
-        raise ConfigError(f"there is no loss {name!r}: one of {', '.join(LOSSES)}, or module:function of your own")
-    found = LOSSES.get(name) or Loss(name, function=imported(name, "loss"))
+    if not isinstance(name, str):
+        raise ConfigError(f"there is no loss {name!r}: one of {', '.join(LOSSES)}, or package.module:function of your own")
+    function = LOSS.foreign(name)
+    found = LOSSES[name] if function is None else Loss(name, function=function)
     arguments = tuple(sorted(options.items()))
     return Loss(found.name, found.labels, found.logits, arguments, found.function) if arguments else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import rankdata
 
-from kerasnac.core.data.functions import imported, reference
+from kerasnac.core.plugins import Kind, Portable, function_name
 from kerasnac.errors import ConfigError, MetricError
 
 Sense = Literal["min", "max"]
@@ -31,8 +32,8 @@ class Metric:
     Attributes:
         function: Of outputs, shape (samples, outputs), and labels, shape (samples,) or (samples, outputs); it returns a
             number. Outputs are logits for a classification, regressed values, or scores of shape (samples, 1) for an anomaly
-            detection, where label 0 is background. It is called with finite outputs only, and must be a function of a module,
-            so that worker processes find it.
+            detection, where label 0 is background. It is called with finite outputs only, and must be a function of a module
+            or of a Python file that a run names, so that worker processes find it.
         name: Name in objectives, budgets, journals, tables and plots.
         sense: ``max`` if larger is better, else ``min``.
         unit: Unit.
@@ -60,12 +61,20 @@ class Metric:
             raise ConfigError(f"metric {self.name}: the sense is 'max' or 'min', not {self.sense!r}")
         self.identity  # noqa: B018 - raises
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Metric, (Portable(self.function), self.name, self.sense, self.unit, self.averaged, self.power)
+
     @property
     def identity(self) -> dict[str, str]:
         """Name, sense and function, for :func:`kerasnac.core.store.keys.content_key`."""
-        if isinstance(self.function, partial):  # Of this module: the name says it all.
+        if not self.is_foreign:  # The name says it all.
             return {"name": self.name}
-        return {"name": self.name, "sense": self.sense, "function": reference(self.function, f"metric {self.name}")}
+        return {"name": self.name, "sense": self.sense, "function": function_name(self.function, f"metric {self.name}")}
+
+    @property
+    def is_foreign(self) -> bool:
+        """True if the function does not come with kerasnac: those of this module are all partial ones."""
+        return not isinstance(self.function, partial)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Metric) and self._compared == other._compared
@@ -248,18 +257,29 @@ METRICS: Mapping[str, Metric | Maker] = {
     "quantile": _quantile_of,
 }
 
+#: Metrics of all origins; functions become metrics together with a sense.
+METRIC: Kind[Metric | Callable[..., Any]] = Kind(
+    "metric",
+    "kerasnac.metrics",
+    METRICS,
+    "a kerasnac.Metric, or a function of outputs and labels",
+    lambda part: isinstance(part, Metric) or (callable(part) and not inspect.isclass(part)),
+)
+
 
 def metric(name: object, names: Sequence[str] = ()) -> Metric:
     """Return a metric by its name.
 
     Args:
         name: A key of :data:`METRICS`, for some with a class or a number after colons: ``auc``, ``auc:top``,
-            ``background_rejection:top:0.3``, ``quantile:0.68``. Or ``module:metric`` of a :class:`Metric` of one's own; or keys
-            and values of one, with ``module:function`` as its function; or the metric itself.
+            ``background_rejection:top:0.3``, ``quantile:0.68``. Or the name of a :class:`Metric` of one's own, as
+            :mod:`kerasnac.core.plugins` says; or keys and values of one, with the name of a function as its function; or the
+            metric itself.
         names: Names of the classes.
 
     Raises:
         ConfigError: If there is none, saying which there are.
+        PluginError: The same, or if one of others cannot be imported.
     """
     if isinstance(name, Metric):
         return name
@@ -268,16 +288,13 @@ def metric(name: object, names: Sequence[str] = ()) -> Metric:
     if not isinstance(name, str):
         raise ConfigError(f"metric: {name!r} is no metric: give a name, or kn.Metric(function, name=..., sense=...)")
     head, *arguments = name.split(":")
-    found = METRICS.get(head)
-    if found is None and len(arguments) == 1:
-        made = imported(name, "metric")
-        if isinstance(made, Metric):
-            return made
-        raise ConfigError(
-            f"metric {name!r} is no kn.Metric; say its sense: {{function: {name}, name: {arguments[0]}, sense: max}}"
-        )
-    if found is None:
-        raise ConfigError(f"there is no metric {name!r}: one of {', '.join(METRICS)}, or module:metric of your own")
+    own = METRIC.foreign(head if head in METRICS else name)
+    if isinstance(own, Metric):
+        return own
+    if own is not None:
+        short = name.rpartition(":")[2]
+        raise ConfigError(f"metric {name!r} is no kn.Metric; say its sense: {{function: {name}, name: {short}, sense: max}}")
+    found = METRICS[head]
     if isinstance(found, Metric):
         if arguments:
             raise ConfigError(f"metric {name}: {head} takes nothing after its name")
@@ -292,12 +309,15 @@ def _of_mapping(given: Mapping[Any, Any]) -> Metric:
     known = ("function", "name", "sense", "unit", "averaged")
     if unknown := [key for key in given if key not in known]:
         raise ConfigError(f"metric: unknown key {unknown[0]!r}: there are {', '.join(known)}")
-    if not isinstance(given.get("function"), str) or ":" not in given["function"]:
-        raise ConfigError(f"metric: function must be module:function, not {given.get('function')!r}")
+    name = given.get("function")
+    function = METRIC.foreign(name) if isinstance(name, str) else None
+    if function is None:
+        raise ConfigError(f"metric: function must be the name of one of your own, package.module:name, not {name!r}")
+    if isinstance(function, Metric):
+        raise ConfigError(f"metric {name}: it is a kn.Metric, which has a sense: write its name alone, metric: {name}")
     if "sense" not in given:
-        raise ConfigError(f"metric {given['function']}: say with sense: max or sense: min what is better")
-    defaults = {"name": given["function"].partition(":")[2]}
-    return Metric(**{**defaults, **given, "function": imported(given["function"], "metric")})
+        raise ConfigError(f"metric {name}: say with sense: max or sense: min what is better")
+    return Metric(**{"name": str(name).rpartition(":")[2], **given, "function": function})
 
 
 def each_class(name: object, names: Sequence[str], classes: int) -> list[object]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property, wraps
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PlainValidator, PositiveFloat
 
-from kerasnac.core.checks import Size, valid_fields
-from kerasnac.core.data.losses import LOSSES, loss
+from kerasnac.core.checks import Size, shown, valid_fields
+from kerasnac.core.data.losses import LOSSES, Loss, loss
 from kerasnac.core.data.metrics import Array, Metric, Sense, each_class, metric, with_unit
 from kerasnac.core.network.reconstruction import with_reconstruction_error
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.errors import ConfigError, DataError
+from kerasnac.core.plugins import Kind, absolute, guarded
+from kerasnac.errors import ConfigError, DataError, PluginError
 
 
 def _class_labels(x: Array, y: Array, outputs: int, name: str) -> Array:
@@ -86,8 +88,8 @@ class TaskKind:
     """Kind of prediction.
 
     Attributes:
-        metric: Name of its usual metric.
-        loss: Name of its usual loss.
+        metric: Its usual metric, or its name.
+        loss: Its usual loss, or its name.
         labels: Checks labels: of samples, labels, the number of outputs and the name of the dataset it returns labels, or
             raises a :class:`kerasnac.errors.DataError`.
         classes: True if labels are indices of classes, and outputs their logits.
@@ -99,8 +101,8 @@ class TaskKind:
         firmware: The network that becomes firmware, of a quantized one.
     """
 
-    metric: str
-    loss: str
+    metric: str | Metric
+    loss: str | Loss
     labels: Callable[[Array, Array, int, str], Array]
     classes: bool = False
     trained: Callable[[Array], Array] | None = None
@@ -127,18 +129,56 @@ TASKS: Mapping[str, TaskKind] = {
 }
 
 
+#: Kinds of tasks of all origins.
+TASK: Kind[TaskKind] = Kind("task", "kerasnac.tasks", TASKS, "a kerasnac.TaskKind", lambda part: isinstance(part, TaskKind))
+
+#: Functions of a kind, each of which returns as many labels as its first argument has.
+_OF_SAMPLES = ("labels", "trained", "stored", "targets")
+
+
 def task_kind(name: object) -> TaskKind:
     """Return a kind of tasks by its name.
 
+    Args:
+        name: A key of :data:`TASKS`, or a name of one's own, as :mod:`kerasnac.core.plugins` says.
+
     Raises:
         ConfigError: If there is none, saying which there are.
+        PluginError: The same, or if one of others cannot be imported. Its functions raise it if those of others fail.
     """
-    if not isinstance(name, str) or name not in TASKS:
-        raise ConfigError(f"there is no task {name!r}: one of {', '.join(TASKS)}")
-    return TASKS[name]
+    if not isinstance(name, str):
+        raise ConfigError(f"there is no task {name!r}: one of {', '.join(TASKS)}, or package.module:name of your own")
+    foreign = TASK.foreign(name)
+    if foreign is None:
+        return TASKS[name]
+    functions = {part: getattr(foreign, part) for part in (*_OF_SAMPLES, "measured", "firmware")}
+    guards: dict[str, Any] = {part: _guarded(name, part, made) for part, made in functions.items() if made is not None}
+    return replace(foreign, **guards)
+
+
+def _guarded(name: str, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of a kind of others that says who is wrong."""
+    where = f"task {name}: {part}()"
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        with guarded(where, function):
+            found = function(*arguments)
+        if part in _OF_SAMPLES and (not isinstance(found, np.ndarray) or found.shape[:1] != (len(arguments[0]),)):
+            raise PluginError(f"{where} gives {_described(found)}: give an array with {len(arguments[0])} labels")
+        if part == "measured" and (not isinstance(found, tuple) or len(found) != 2):
+            raise PluginError(f"{where} gives {_described(found)}: give outputs and labels, two arrays")
+        return found
+
+    return call
+
+
+def _described(value: Any) -> str:
+    return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else shown(value)
 
 
 def _kind_name(name: Any) -> str:
+    name = absolute(name) if isinstance(name, str) else name
     task_kind(name)
     return str(name)
 
@@ -166,7 +206,7 @@ class Task:
 
     Attributes:
         kind: ``"classification"`` (integer labels, logits out); ``"regression"``; or ``"anomaly"``: an autoencoder that is
-            trained on background alone, whose reconstruction error tells signals from it.
+            trained on background alone, whose reconstruction error tells signals from it. Or one of others, by its name.
         outputs: Number of classes or of regressed values; of an anomaly detection, number of values of a sample.
         scale: Regression: metrics are multiplied by this, so that they are in ``unit``.
         unit: Unit of the regressed values times ``scale``.
@@ -194,10 +234,10 @@ class Task:
 
     def __post_init__(self) -> None:
         valid = valid_fields(self)
-        for name in ("outputs", "names"):  # A whole scale stays as it is: it is in the fingerprint of the data.
+        for name in ("kind", "outputs", "names"):  # A whole scale stays as it is: it is in the fingerprint of the data.
             object.__setattr__(self, name, valid[name])
         known = {found.name: found for found in self.measured}
-        wanted = [self.metric or task_kind(self.kind).metric]
+        wanted = [self.metric or self.made_of.metric]
         wanted += [one for name in valid["metrics"] for one in each_class(name, self.names, self.outputs)]
         found = [known[n] if isinstance(n, str) and n in known else metric(n, self.names) for n in wanted]
         if len({one.name for one in found}) < len(found):
@@ -205,20 +245,28 @@ class Task:
         object.__setattr__(self, "metric", found[0].name)
         object.__setattr__(self, "metrics", tuple(one.name for one in found[1:]))
         object.__setattr__(self, "measured", tuple(found))
-        object.__setattr__(self, "loss", loss(self.loss or task_kind(self.kind).loss))
+        object.__setattr__(self, "loss", loss(self.loss or self.made_of.loss))
         wrong = "values" if self.classes else "classes"
         if self.loss.labels == wrong:
             fitting = ", ".join(name for name, one in LOSSES.items() if one.labels != wrong)
             raise ConfigError(f"loss {self.loss.name} is not for {self.kind}: one of {fitting}, or a function of your own")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "made_of"}  # Workers find it by its name.
+
+    @cached_property
+    def made_of(self) -> TaskKind:
+        """The kind itself."""
+        return task_kind(self.kind)
+
     def targets(self, labels: Array) -> Array:
         """Return what the loss compares outputs with, of the labels of a split."""
-        return task_kind(self.kind).targets(labels)
+        return self.made_of.targets(labels)
 
     @property
     def classes(self) -> bool:
         """True if labels are indices of classes, and outputs their logits."""
-        return task_kind(self.kind).classes
+        return self.made_of.classes
 
     @property
     def sense(self) -> Sense:
@@ -238,15 +286,17 @@ class Task:
     @property
     def identity(self) -> dict[str, Any]:
         """The metrics and the loss that are not the usual ones, for the fingerprint of the data."""
-        others: dict[str, Any] = {} if self.metric == task_kind(self.kind).metric else {"metric": self._main.identity}
+        others: dict[str, Any] = (
+            {} if self._main == metric(self.made_of.metric, self.names) else {"metric": self._main.identity}
+        )
         if not self.has_usual_loss:
             others["loss"] = self.loss.identity
         return {**others, **({"metrics": [found.identity for found in self.measured[1:]]} if self.metrics else {})}
 
     @property
     def has_usual_loss(self) -> bool:
-        """True if the loss is that of all tasks of the kind."""
-        return bool(self.loss == LOSSES[task_kind(self.kind).loss])
+        """True if the loss is the cross-entropy of classes, or the squared error of values, which need no function."""
+        return bool(self.loss == LOSSES["categorical_crossentropy" if self.classes else "mean_squared_error"])
 
     @property
     def _main(self) -> Metric:
@@ -271,7 +321,7 @@ class Task:
 
     def seen(self, outputs: Array, labels: Array) -> tuple[Array, Array]:
         """Return outputs and labels as metrics get them: the scores of an anomaly detection, and otherwise what is given."""
-        return task_kind(self.kind).measured(outputs, labels)
+        return self.made_of.measured(outputs, labels)
 
     def sample_values(self, measured: Metric, outputs: Array, labels: Array) -> NDArray[np.float64]:
         """Return one of the metrics that are means over samples, for every sample.

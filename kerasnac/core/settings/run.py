@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from kerasnac.core.checks import Checked, Count, Seed
 from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
+from kerasnac.core.plugins import part_name
 from kerasnac.core.search.selection import Selection
 from kerasnac.core.settings.base import PartName, Rule, Settings
 from kerasnac.core.settings.compress import CompressSettings
@@ -48,6 +46,21 @@ class FirmwareSettings(HlsOptions):
         return HlsOptions.of(self)
 
 
+#: Options of datasets that may name parts of others.
+_NAMING = ("metric", "metrics", "loss", "task")
+
+
+def _absolute(value: Any, info: ValidationInfo) -> Any:
+    """Return the name of a part, a list of names, or a mapping with one, with absolute paths of Python files."""
+    if isinstance(value, str):
+        return part_name(value, info)
+    if isinstance(value, list | tuple):
+        return [_absolute(one, info) for one in value]
+    if isinstance(value, Mapping):
+        return {key: _absolute(one, info) if key in ("function", "name") else one for key, one in value.items()}
+    return value
+
+
 class DatasetSettings(Checked):
     """Dataset to load.
 
@@ -59,6 +72,13 @@ class DatasetSettings(Checked):
     model_config = ConfigDict(extra="allow")
 
     source: PartName
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_the_run_file(cls, values: Any, info: ValidationInfo) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {**values, **{key: _absolute(values[key], info) for key in _NAMING if key in values}}
 
     @property
     def options(self) -> dict[str, Any]:

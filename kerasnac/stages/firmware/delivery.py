@@ -19,7 +19,7 @@ from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.keras.runtime import undisturbed
 from kerasnac.adapters.programs import Limits
 from kerasnac.core.data.dataset import Split
-from kerasnac.core.data.task import Task, task_kind
+from kerasnac.core.data.task import Task
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
 from kerasnac.core.network.arithmetic import Arithmetic, exact_arithmetic
 from kerasnac.core.network.exactness import output_formats
@@ -99,7 +99,7 @@ def make_firmware(
         RunError: If the folder holds something else than firmware.
         EnvironmentProblem: If the compiler or a package is missing, or the folder cannot be written.
     """
-    made_of = None if task is None else task_kind(task.kind).firmware
+    made_of = None if task is None else task.made_of.firmware
     if made_of is not None and isinstance(model, Trained):
         model = made_of(model)
     folder = Path(folder).resolve()
@@ -289,7 +289,7 @@ def _arithmetic_check(job: _Job, keras: NDArray[Any]) -> ArithmeticCheck:
     if job.arithmetic.dtype == "float32":
         return ArithmeticCheck()
     usual = predict(job.network.architecture, job.network.weights, job.x, dtype="float32")
-    return ArithmeticCheck(job.arithmetic, compare(usual, keras, job.output, classes=job.task.kind == "classification"))
+    return ArithmeticCheck(job.arithmetic, compare(usual, keras, job.output, classes=job.task.classes))
 
 
 def _emulated(job: _Job, project: Path, steps: Stopwatch, *, softmax: bool = False) -> NDArray[Any] | None:

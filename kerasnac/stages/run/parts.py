@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kerasnac.core.data.losses import LOSS
+from kerasnac.core.data.metrics import METRIC
+from kerasnac.core.data.task import TASK, TASKS, Task
 from kerasnac.core.hardware.estimators import ESTIMATOR
-from kerasnac.core.plugins import Kind, Origin
+from kerasnac.core.plugins import Kind, Origin, name_of
 from kerasnac.core.settings import RunSettings, SearchSettings
 from kerasnac.core.space.blocks import BLOCK, foreign_blocks
 from kerasnac.core.space.search_space import SearchSpace
@@ -21,7 +24,7 @@ from kerasnac.stages.run.folder import DESCRIPTION, REMEDY
 log = logging.getLogger("kerasnac")
 
 #: Kinds of parts by their words.
-KINDS: Mapping[str, Kind[Any]] = {kind.word: kind for kind in (BLOCK, DATASET, ESTIMATOR)}
+KINDS: Mapping[str, Kind[Any]] = {kind.word: kind for kind in (BLOCK, DATASET, ESTIMATOR, METRIC, LOSS, TASK)}
 
 #: Key of the description of a run under which its parts of others are.
 KEY = "plugins"
@@ -31,8 +34,12 @@ _SHAPE = Shape({f"{KEY}?": list[dict[str, str]]})
 _ORIGIN = Shape(dict.fromkeys(Origin.__dataclass_fields__, str))
 
 
-def parts_of(settings: RunSettings) -> tuple[Origin, ...]:
+def parts_of(settings: RunSettings, task: Task) -> tuple[Origin, ...]:
     """Return where all parts of others come from that a run file names.
+
+    Args:
+        settings: Those of the file.
+        task: The task of its dataset, which may have parts that the dataset brings with it.
 
     Raises:
         PluginError: If one cannot be had.
@@ -40,7 +47,16 @@ def parts_of(settings: RunSettings) -> tuple[Origin, ...]:
     name = settings.dataset.source
     function = DATASET.foreign(name)
     dataset = () if function is None else (DATASET.origin(name, function),)
-    return (*dataset, *parts_of_search(settings.space, settings.search))
+    return (*dataset, *parts_of_task(task), *parts_of_search(settings.space, settings.search))
+
+
+def parts_of_task(task: Task) -> tuple[Origin, ...]:
+    """Return where the metrics, the loss and the kind of a task come from; metrics and losses by the names of functions."""
+    metrics = (METRIC.origin(name_of(one.function), one.function) for one in task.measured if one.is_foreign)
+    own = task.loss.function
+    losses = () if own is None else (LOSS.origin(task.loss.name, own),)
+    kinds = () if task.kind in TASKS else (TASK.origin(task.kind, task.made_of),)
+    return tuple(dict.fromkeys((*metrics, *losses, *kinds)))
 
 
 def parts_of_search(space: SearchSpace, settings: SearchSettings) -> tuple[Origin, ...]:

@@ -111,8 +111,8 @@ def _read(path: Path) -> RunSettings:
 def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterator[Run]:
     """Open a run after checking all that its stages need, down to the last one, and write down its settings."""
     folder = run_folder(folder)
-    parts = parts_of(settings)
     data = datasets.load(settings.dataset.source, **settings.dataset.options)
+    parts = parts_of(settings, data.task)
     check_search(settings.space, data.development, settings.search)
     check_tune(data.development, settings.tune)
     baselines = [reference.architecture for reference in settings.tune.baselines]

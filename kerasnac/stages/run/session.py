@@ -12,7 +12,6 @@ from kerasnac.adapters.workers import LocalWorkers, Workers, check_processes, co
 from kerasnac.core.checks import valid_seed, with_options
 from kerasnac.core.data.bootstrap import Score
 from kerasnac.core.data.dataset import Dataset, Development
-from kerasnac.core.data.task import task_kind
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
@@ -29,7 +28,7 @@ from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
 from kerasnac.stages.run.folder import check_there, prepare, run_folder
 from kerasnac.stages.run.jobs import ConvertJob, ScoreJob, convert_one, score_one
-from kerasnac.stages.run.parts import note_parts, parts_of_search
+from kerasnac.stages.run.parts import note_parts, parts_of_search, parts_of_task
 from kerasnac.stages.search.global_search import global_search
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.tune import tune
@@ -93,7 +92,7 @@ class Run:
         if not isinstance(space, SearchSpace):
             space = load_space(space)
         self.check()
-        note_parts(self.folder, parts_of_search(space, settings))
+        note_parts(self.folder, (*parts_of_task(self.data.task), *parts_of_search(space, settings)))
         result = global_search(space, settings, self._context)
         self._write_table(result.frame(), "search.csv")
         return result
@@ -148,7 +147,7 @@ class Run:
         test = self.data.open_test()
         samples = test.take(slice(settings.samples))
         self.check()
-        made_of = task_kind(self.data.task.kind).firmware
+        made_of = self.data.task.made_of.firmware
         models = models if made_of is None else [made_of(model) for model in models]
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
         made: dict[int, Firmware | str] = {}

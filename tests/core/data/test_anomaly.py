@@ -81,5 +81,5 @@ def test_what_cannot_be() -> None:
         made().development.check_folds(3)
     with pytest.raises(ConfigError, match="label_smoothing is for classification; leave it out for anomaly"):
         made().task.check(Training(label_smoothing=0.1))
-    with pytest.raises(ConfigError, match="there is no loss "):
+    with pytest.raises(ConfigError, match="unknown loss "):
         made().with_(loss="binary_hinge")

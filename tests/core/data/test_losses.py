@@ -38,12 +38,12 @@ def test_a_name_a_function_and_arguments() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("crossentropy", "there is no loss 'crossentropy': one of categorical_crossentropy"),
+        ("crossentropy", "unknown loss 'crossentropy': one of categorical_crossentropy"),
         ({"delta": 1}, "there is no loss None"),
         ({"name": "huber", "delta": "1"}, "loss huber: delta must be a number"),
         ("huber", "loss huber is not for classification: one of categorical_crossentropy"),
         (lambda y, found: y, "write it with def"),
-        ("nowhere:f", "the module nowhere cannot be imported"),
+        ("nowhere:f", "loss nowhere:f: there is no module nowhere"),
         (3, "there is no loss 3"),
     ],
 )

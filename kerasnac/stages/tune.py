@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kerasnac.adapters.keras.member import Fit
 
 #: Settings that decide the trials; the others say which models to tune and how often to repeat the best trial.
-KEY_FIELDS = ("trials", "epochs", "patience", "folds", *TUNED)
+KEY_FIELDS = ("trials", "epochs", "patience", "folds", "callbacks", *TUNED)
 
 #: Name of the journal in the run folder.
 JOURNAL = "tune.jsonl"
@@ -89,7 +89,6 @@ class TuneJob:
             settings=decisive(self.settings, KEY_FIELDS),
             seed=self.seed,
             data=data.fingerprint,
-            **({"callbacks": list(self.settings.callbacks)} if self.settings.callbacks else {}),
         )
 
 

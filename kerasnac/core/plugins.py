@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator
@@ -302,6 +303,8 @@ def _module(place: str, where: str) -> ModuleType:
     """
     if not place.endswith(".py") and not all(part.isidentifier() for part in place.split(".")):
         raise PluginError(f"{where}: {place!r} is no module: write package.module:name, or ./file.py:name")
+    if "tensorflow" not in sys.modules:  # Code of others may import it, and must get the Keras that kerasnac works with.
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
         return _file(Path(place), where) if place.endswith(".py") else import_module(place)
     except PluginError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from kerasnac.adapters.keras.foreign.model import as_trained
 from kerasnac.core.hardware.boards import DEFAULT_BOARD, Board
 from kerasnac.core.hardware.boards import board as board_named
 from kerasnac.core.hardware.hls_options import HlsOptions
@@ -42,7 +44,7 @@ class HardwareCosts:
 
 
 def hardware_costs(
-    model: Trained,
+    model: Trained | Any,
     *,
     board: str = DEFAULT_BOARD,
     rule4ml: Rule4mlSettings | None = None,
@@ -51,7 +53,7 @@ def hardware_costs(
     """Return the costs of a network by all sources.
 
     Args:
-        model: A network; estimates need it quantized.
+        model: A network, or a Keras model of your own, or its file; estimates need it quantized.
         board: Board or part.
         rule4ml: Settings of the surrogate; its precision is by default that of the weights.
         adder_graph: How the adder graph is made, which has the network's own widths and weights.
@@ -62,7 +64,7 @@ def hardware_costs(
     Raises:
         ConfigError: If the board is unknown.
     """
-    entry = board_named(board)
+    entry, model = board_named(board), as_trained(model)
     rows = costs(model.architecture, sparsity=model.layer_sparsity)
     estimates = {
         "rule4ml": rule4ml_estimate(model, entry, rule4ml),

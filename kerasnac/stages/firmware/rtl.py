@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from kerasnac.adapters.keras.foreign.model import as_trained
 from kerasnac.adapters.keras.predict import predict
 from kerasnac.adapters.rtl import yosys
 from kerasnac.adapters.rtl.adder_graph import AdderGraph, check_unrollable, require_da4ml, unroll
@@ -132,7 +133,7 @@ _RTL = TypeAdapter(Rtl)
 
 
 def make_rtl(
-    trained: Trained,
+    trained: Trained | Any,
     samples: NDArray[Any],
     *,
     folder: Path | str,
@@ -142,7 +143,7 @@ def make_rtl(
     """Write pipelined Verilog, simulate it against Keras and synthesise it.
 
     Args:
-        trained: A quantized network.
+        trained: A quantized network, or a QKeras model of your own, or its file.
         samples: To compare on, shape (samples, ...), at least 1,000 to mean something; values off the input grid are
             put on it. :func:`kerasnac.datasets.samples.random_samples` makes some.
         folder: Verilog, testbench, ``rtl.json`` and ``report.txt``. A folder of this kind that is already there is
@@ -160,6 +161,7 @@ def make_rtl(
     """
     folder = Path(folder).resolve()
     check_free(folder, (REPORT,), "Verilog")
+    trained = as_trained(trained, samples)
     x = _checked(trained, samples)
     _require_tools(synthesise=synthesise)
     steps = Stopwatch()

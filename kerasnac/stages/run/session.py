@@ -24,6 +24,7 @@ from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConversionError
 from kerasnac.stages.compress.compression import compress
 from kerasnac.stages.compress.mixed_precision import mixed_precision
+from kerasnac.stages.compress.own_models import float_model
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
 from kerasnac.stages.run.folder import check_there, prepare, run_folder
@@ -109,13 +110,18 @@ class Run:
         self.check()
         return models
 
-    def compress(self, models: Sequence[Trained], settings: CompressSettings | None = None, **options: Any) -> CompressResult:
+    def compress(
+        self, models: Sequence[Trained | Any], settings: CompressSettings | None = None, **options: Any
+    ) -> CompressResult:
         """Quantize and prune float models; see :func:`kerasnac.stages.compress.compression.compress`.
+
+        They may be Keras models of your own, or their files; see :func:`kerasnac.from_keras`.
 
         Mixed precision, if asked for, follows; see :func:`kerasnac.stages.compress.mixed_precision.mixed_precision`.
         """
         settings = with_options(CompressSettings, settings, options)
-        result = mixed_precision(compress(models, settings, self._context), settings, self._context)
+        floats = [float_model(model, self._development) for model in models]
+        result = mixed_precision(compress(floats, settings, self._context), settings, self._context)
         self._write_table(result.frame(), "compress.csv")
         return result
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,15 @@ def test_what_is_no_callback_is_refused_in_a_line(own: str, tmp_path: Path) -> N
         make_callbacks([f"{own}:nothing"], tmp_path)
     with pytest.raises(PluginError, match=r"own\.py:broken fails: ValueError: no disk \(own\.py:18\)"):
         make_callbacks([f"{own}:broken"], tmp_path)
+
+
+def test_modules_of_others_may_import_tensorflow_first(own: str) -> None:
+    script = f"""
+import kerasnac as kn
+from kerasnac.adapters.keras.callbacks import check_callbacks
+check_callbacks(["{own}:Noted"])
+kn.setup()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr

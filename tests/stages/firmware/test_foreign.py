@@ -17,6 +17,7 @@ from kerasnac.stages.firmware.result import Firmware
 from kerasnac.stages.firmware.validation import validate
 from kerasnac.ui.cli import main
 from tests.foreign_models import L, act, bits, conv, dense, keras, q
+from tests.networks import toy_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -147,3 +148,22 @@ def test_a_file_is_a_baseline_without_its_formats(tmp_path: Path) -> None:
     keras.Sequential([L.Input((8, 2)), L.UpSampling1D()]).save(tmp_path / "other.h5")
     with pytest.raises(ConfigError, match=r"other\.h5: .*UpSampling1D: maps cannot be enlarged"):
         Reference.read(str(tmp_path / "other.h5"))
+
+
+def test_a_keras_model_is_compressed_like_a_tuned_one(tmp_path: Path) -> None:
+    data = toy_data()
+    float_model = keras.Sequential([L.Input((3,)), L.Dense(6, "relu"), L.BatchNormalization(), L.Dense(3)], name="theirs")
+    quantized = weighted(keras.Sequential([L.Input((3,)), dense(6, 4), act("quantized_relu(4,1)"), dense(3, 4)], name="other"))
+    with kn.Run(tmp_path / "run", data, workers=1) as run:
+        points = run.compress([float_model, quantized], bits=[6], iterations=0, epochs=1)
+        with pytest.raises(ConfigError, match=r"^wrong maps samples of shape \(4,\) to \(3,\); toy has \(3,\)"):
+            run.compress([keras.Sequential([L.Input((4,)), L.Dense(3)], name="wrong")])
+    assert [point.name for point in points.models] == ["theirs-w6a6-i00", "other-w6a6-i00"]
+
+
+@pytest.mark.usefixtures("da4ml")
+def test_a_keras_model_has_hardware_costs() -> None:
+    model = keras.Sequential([L.Input((3,)), act("quantized_bits(6,2)"), dense(6, 4), act("quantized_relu(4,1)"), dense(3, 4)])
+    found = kn.hardware_costs(weighted(model))
+    assert [row.layer for row in found.layers] == ["dense_0", "dense_1"]
+    assert not isinstance(found.estimates["adder_graph"], str)

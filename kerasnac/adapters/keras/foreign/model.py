@@ -189,6 +189,11 @@ def from_keras(
     return found.trained(name)
 
 
+def as_trained(model: Trained | Any, samples: NDArray[Any] | None = None) -> Trained:
+    """Return a trained network as it is, and a Keras model, or its file, as :func:`from_keras` reads it."""
+    return model if isinstance(model, Trained) else from_keras(model, samples)
+
+
 def opened(model: Any) -> Any:
     """Return a model, read from its file if it is the path of one."""
     return load_model_file(model) if isinstance(model, str | Path) else model

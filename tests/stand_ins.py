@@ -77,6 +77,7 @@ class Formula:
         start: Any = None,
         mold: Any = None,
         repeated: bool = False,
+        callbacks: Any = (),
     ) -> Fit:
         if self.left is not None:
             if self.left == 0:

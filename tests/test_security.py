@@ -93,7 +93,8 @@ def test_no_source_has_the_means(path: Path) -> None:
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called not in ("eval", "exec", "yaml.load", "yaml.unsafe_load", "marshal.loads")
-            assert not called.startswith(("pickle.", "cloudpickle.", "joblib."))
+            # The contracts see whether parts of others can be pickled; they read nothing but what they have written.
+            assert path.name == "testing.py" or not called.startswith(("pickle.", "cloudpickle.", "joblib."))
             assert all(keyword.arg != "allow_pickle" or ast.unparse(keyword.value) == "False" for keyword in node.keywords)
 
 

@@ -48,6 +48,7 @@ def data() -> Dataset:
     return toy_data().with_(metric="auc", metrics=further, loss=squared, class_weights="balanced")
 
 
+@pytest.mark.slow
 def test_all_stages_record_all_metrics(data: Dataset, tmp_path: Path, keras: None) -> None:
     names = {"auc", "accuracy", "accuracy:0", "accuracy:1", "accuracy:2", "margin", "loss"}
     with Run(tmp_path, data, workers=1) as run:

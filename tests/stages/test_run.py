@@ -190,6 +190,7 @@ def test_a_candidate_with_widths_is_scored_as_it_will_be_quantized(vector_classe
     assert result.seconds > 0
 
 
+@pytest.mark.slow
 def test_fewer_bits_cost_accuracy(vector_classes: Dataset, keras: Any) -> None:
     data = vector_classes.development
     jobs = [[replace(codesign_job(with_widths(*bits)), seed=seed) for seed in range(3)] for bits in ((8, 8), (2, 2))]

@@ -32,6 +32,7 @@ def assigned(source: str) -> list[str]:
     return [line.split(" = ")[0] for line in source.splitlines() if " = " in line]
 
 
+@pytest.mark.slow
 def test_it_runs(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     cell = parameters(notebook)

@@ -281,7 +281,7 @@ class TestTheWayOfTraining:
     def way(self, vector_classes: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mold | None]:
         """Return the mold for which a training would be compiled, or None for one that is left to Keras."""
         data = vector_classes.development
-        monkeypatch.setattr("kerasnac.adapters.keras.train.fit_by_keras", lambda member, data: None)
+        monkeypatch.setattr("kerasnac.adapters.keras.train.fit_by_keras", lambda member, data, callbacks: None)
         monkeypatch.setattr("kerasnac.adapters.keras.train.train_compiled", lambda member, data, mold: mold)
 
         def chosen(

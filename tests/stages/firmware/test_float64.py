@@ -80,6 +80,7 @@ def test_the_report_is_read_again(made: Firmware) -> None:
     assert Firmware.load(made.folder) == made
 
 
+@pytest.mark.slow
 def test_it_is_validated_in_float64(made: Firmware) -> None:
     found = validate(made.folder)
     assert found.ok, found.report()

@@ -12,6 +12,7 @@ import pytest
 from tests.benchmarks.fuzz import convert, done, exact_spaces, fuzz, random_case
 
 
+@pytest.mark.slow
 def test_a_small_network_of_a_space_is_exact(tmp_path: Path, keras: Any) -> None:
     """One, for the tool itself; tests/contracts/test_spaces.py converts one of every space."""
     case = random_case("qubit", 1, 1, 200, most_bits=8, smallest=8)

@@ -355,8 +355,13 @@ def test_a_time_limit_is_a_positive_number(copy: Path, value: str) -> None:
     assert "timeout" in done.stderr
 
 
+#: Other ways in which a validation ends in the middle of a step.
+OTHER_SIGNALS = [(signal.SIGTERM, "sleep 99"), (signal.SIGINT, "csim.py")]
+
+
 @pytest.mark.parametrize(
-    ("number", "step"), [(signal.SIGKILL, "csim.py"), (signal.SIGTERM, "sleep 99"), (signal.SIGINT, "csim.py")]
+    ("number", "step"),
+    [(signal.SIGKILL, "csim.py"), *(pytest.param(*given, marks=pytest.mark.slow) for given in OTHER_SIGNALS)],
 )
 def test_nothing_survives_a_validation(number: signal.Signals, step: str, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, mark := uuid.uuid4().hex)

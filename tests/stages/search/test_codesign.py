@@ -242,6 +242,7 @@ def test_compression_ends_at_the_sparsities_of_the_search(
     assert parent.bops > 10 * model.bops  # a float network is one of 32 bits
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("da4ml")
 def test_the_network_of_the_search_is_the_first_point_of_its_compression(
     space: SearchSpace, vector_classes: Dataset, keras: Any, tmp_path: Path

@@ -341,6 +341,7 @@ def test_halving_makes_exactly_the_evaluations_asked_for(
     assert len(result.trained) == sum(job.training.epochs == 4 for job in workers.jobs) == evaluations
 
 
+@pytest.mark.slow
 def test_a_search_with_halving_is_resumed_from_journals_cut_anywhere(
     mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:

@@ -125,6 +125,7 @@ def start(file: Path, folder: Path, installed: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "tests.example_run", str(file), str(folder)], cwd=ROOT, env=environment)
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_ends_the_same(
     whole: Path, installed: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

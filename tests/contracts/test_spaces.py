@@ -244,6 +244,7 @@ def shortest(name: str) -> list[Architecture]:
     return list({has_softmax(architecture): architecture for architecture in reversed(ordered)}.values())
 
 
+@pytest.mark.slow
 @every_file
 def test_sixteen_bits_change_little(name: str) -> None:
     """The outputs of the float network to 0.2 percent of their range; the tables of a softmax are off by a percent."""

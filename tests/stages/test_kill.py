@@ -101,6 +101,7 @@ def test_a_search_in_steady_mode_that_is_killed_ends_the_same(tmp_path: Path) ->
     check_kills(tmp_path, 4, "steady", 60)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("keras")
 def test_a_search_that_is_killed_while_it_trains_ends_the_same(tmp_path: Path) -> None:
     check_kills(tmp_path, 1, "real", 2)

@@ -211,6 +211,7 @@ def test_a_run_without_any_firmware_has_an_exit_code_of_its_own(file: Path, tmp_
         assert done.stderr.splitlines()[-1] == f"error: no model has firmware; the last lines of {out}/summary.txt say why"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_process")
 def test_a_search_alone_and_the_rest(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -148,6 +148,7 @@ COMMON = Architecture(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -215,6 +216,7 @@ def test_pools_that_a_backend_computes_wrong_are_refused(backend: str, io_type: 
         check_layers(network, options)
 
 
+@pytest.mark.slow
 def test_layers_can_have_strategies_of_their_own(tmp_path: Path) -> None:
     options = HlsOptions.of(layers={"dense_1": {"strategy": "resource", "reuse_factor": 4}})
     model, x = trained(SMALL), samples(SMALL, 200)

@@ -94,6 +94,7 @@ def test_losses_of_values(loss: Any, values: Dataset) -> None:
     assert_follows(REGRESSOR, values.with_(loss=loss).development, TRAINING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [TRAINING, replace(TRAINING, label_smoothing=0.1), replace(TRAINING, l1=1e-3)])
 @pytest.mark.parametrize("loss", ["categorical_crossentropy", "categorical_focal_crossentropy"])
 def test_weights_and_smoothed_labels_and_early_stopping(loss: str, training: Training, classes: Dataset) -> None:

@@ -57,6 +57,7 @@ def test_no_layer_is_pruned_away() -> None:
     assert pruned_fractions(kernels, 0.5, "global") == {"large": 0.0, "small": 0.75}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranking", "rewinds"), [("layer", True), ("global", False)])
 def test_masks_are_exact_and_nested(
     ranking: Any, rewinds: bool, begin: tuple[Architecture, Weights], vector_classes: Dataset

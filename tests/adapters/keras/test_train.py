@@ -132,6 +132,7 @@ class TestLabelSmoothing:
             fit(REGRESSOR, vector_values.development, replace(FAST, label_smoothing=0.1), seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_learns_with_every_schedule(optimizer: Any, schedule: Any, vector_values: Dataset) -> None:

@@ -88,7 +88,7 @@ def test_an_item_whose_process_dies_once_gives_its_result(
     assert len(items[0].read_text()) == 2
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_items_are_supplied_as_places_get_free(processes: int, light: None, vector_classes: Dataset) -> None:
     """Some of them by other items, and one kills two processes."""
     items, asked = [1, 2, POISON, 4, 5, 6], list[int]()

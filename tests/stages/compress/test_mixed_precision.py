@@ -119,6 +119,7 @@ def instant(uniform: CompressResult, vector_classes: Dataset, monkeypatch: pytes
     return put
 
 
+@pytest.mark.slow
 def test_the_real_thing(
     search: Callable[..., CompressResult], uniform: CompressResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -36,7 +36,7 @@ def convert_case(case: Case, folder: Path) -> Firmware:
     return make_firmware(case.trained, case.split, case.task, folder=folder, part=PART, exact=False, **case.options)
 
 
-@pytest.mark.parametrize("seed", FAST_SEEDS)
+@pytest.mark.parametrize("seed", [FAST_SEEDS[0], *(pytest.param(seed, marks=pytest.mark.slow) for seed in FAST_SEEDS[1:])])
 def test_small_networks_are_exact(seed: int, tmp_path: Path) -> None:
     firmware = convert_case(random_case(seed, most_bits=8), tmp_path / "firmware")
     assert firmware.bit_exact, firmware.report()

@@ -92,6 +92,7 @@ def test_streams_are_equal_too(samples: np.ndarray, tmp_path: Path) -> None:
     assert found.bit_exact
 
 
+@pytest.mark.slow
 def test_weights_in_floating_point_are_named_in_the_report(tmp_path: Path) -> None:
     model = weighted(keras.Sequential([L.Input((4,)), dense(3, 4, bias_quantizer=None, name="fc")]))
     x = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)

@@ -97,6 +97,7 @@ class TestDesign:
         assert found.ffs <= made.costs["adder_registers"]
         assert (found.dsp, found.bram) == (0, 0)
 
+    @pytest.mark.slow
     def test_a_table_and_an_output_that_is_always_zero(self, tmp_path: Path) -> None:
         odd = network("tanh", dead_output=True)
         samples = random_samples(odd.architecture, 50)

@@ -148,6 +148,7 @@ def test_a_changed_weight_names_its_layer(copy: Path) -> None:
 ADDED = ("ap_fixed.h", "firmware/dangling", "firmware/more.h", "kerasnac/numpy.py", "numpy.py", "softmax/firmware/weights/w2.h")
 
 
+@pytest.mark.slow
 def test_what_only_synthesis_reads_and_what_was_added_is_named(copy: Path) -> None:
     header = copy / "firmware" / "weights" / "w2.h"
     header.write_text(header.read_text().replace("0.", "1.", 1))
@@ -216,6 +217,7 @@ def test_a_file_that_is_struck_off_the_manifest_is_named(copy: Path) -> None:
     assert validate(copy).changed == ("emulation.json was added", "kerasnac/model/weights.npz was added")
 
 
+@pytest.mark.slow
 def test_a_type_that_no_sample_shows_is_named(copy: Path) -> None:
     edit(copy / "firmware" / "defines.h", "ap_ufixed<6,2,", "ap_ufixed<7,3,")  # one more bit on top
     found = validate(copy, np.zeros((2, 4)))
@@ -333,6 +335,7 @@ def loop_forever(folder: Path) -> None:
     write_manifest(folder)
 
 
+@pytest.mark.slow
 def test_firmware_that_never_ends_is_not_valid(copy: Path) -> None:
     loop_forever(copy)
     steps = list[Step]()

@@ -375,6 +375,7 @@ def test_a_run_in_steady_mode(mlp_space: SearchSpace, vector_classes: Dataset, t
     assert all("accuracy_std" in e.metrics for e in resumed.trained)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("keras")
 def test_a_real_search_is_resumed_where_its_journal_was_cut(
     mlp_space: SearchSpace, vector_classes: Dataset, workers: LocalWorkers, tmp_path: Path

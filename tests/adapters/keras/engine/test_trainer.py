@@ -168,7 +168,7 @@ class TestAgainstKeras:
         train_compiled(Member(attentive(4), training, 4), data, ATTENTIVE)
         assert_same(train_compiled(member, data, ATTENTIVE), first)
 
-    @pytest.mark.parametrize("scores", ["softmax", "relu"])
+    @pytest.mark.parametrize("scores", ["softmax", pytest.param("relu", marks=pytest.mark.slow)])
     def test_quantized_and_pruned_attention_and_residuals(self, scores: str, map_positions: Dataset) -> None:
         data = map_positions.development
         network = formatted(attentive(2, scores), data)

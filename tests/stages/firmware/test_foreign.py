@@ -64,6 +64,10 @@ def test_every_output_is_that_of_the_model(made: Firmware) -> None:
     assert made.original is not None
     assert made.original.comparison.equal
     assert made.original.comparison.outputs == 600
+
+
+@pytest.mark.usefixtures("da4ml")
+def test_its_adder_graph_has_the_same_outputs(made: Firmware) -> None:
     assert made.adder_graph.agrees
     assert not made.adder_graph.reason
 

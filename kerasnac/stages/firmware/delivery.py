@@ -111,7 +111,7 @@ def make_firmware(
     job = _checked(model if foreign is None else foreign.trained(), *_labelled(samples, task, foreign), recipe, foreign)
     require_packages(recipe.options)
     require_compiling(recipe.options, recipe.limits)
-    keras = predict(job.network.architecture, job.network.weights, job.x)
+    keras = predict(job.network.architecture, job.network.weights, job.x).reshape(len(job.x), -1)
     if foreign is not None:
         foreign.check(job.x)
     with new_folder(folder) as project, _kept_on_failure(project, folder):
@@ -288,7 +288,7 @@ def _arithmetic_check(job: _Job, keras: NDArray[Any]) -> ArithmeticCheck:
     """Compare Keras in float32 with outputs of Keras in float64, if that is what the firmware equals."""
     if job.arithmetic.dtype == "float32":
         return ArithmeticCheck()
-    usual = predict(job.network.architecture, job.network.weights, job.x, dtype="float32")
+    usual = predict(job.network.architecture, job.network.weights, job.x, dtype="float32").reshape(len(job.x), -1)
     return ArithmeticCheck(job.arithmetic, compare(usual, keras, job.output, classes=job.task.classes))
 
 

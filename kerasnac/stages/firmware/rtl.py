@@ -239,7 +239,7 @@ def _compared(
     # A window of a longer readout is cut by whatever feeds the chip: the design's input is the window.
     architecture = trained.architecture.without_window()
     with steps("Keras"):
-        keras = predict(architecture, trained.weights, x)
+        keras = predict(architecture, trained.weights, x).reshape(len(x), -1)
     with steps("adder graph"):
         graph = unroll(architecture, trained.weights, settings)
     with steps("interpreter"):

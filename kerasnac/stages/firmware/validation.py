@@ -137,7 +137,7 @@ def validate(
             output = output_formats(network.architecture, network.weights)[network.architecture.names[-1]]
             arithmetic = exact_arithmetic(network.architecture, network.weights)
             progress(Step("validate", 0, 3, f"computing {len(x)} samples with QKeras"))
-            keras = predict(network.architecture, network.weights, x)
+            keras = predict(network.architecture, network.weights, x).reshape(len(x), -1)
             beat = Beat(progress, "validate", 1, 3)
             beat(COMPILING)
             compile_project(copy, limits=limits, log=log, tick=partial(beat, COMPILING))

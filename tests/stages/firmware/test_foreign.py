@@ -172,3 +172,11 @@ def test_a_keras_model_has_hardware_costs() -> None:
     found = kn.hardware_costs(weighted(model))
     assert [row.layer for row in found.layers] == ["dense_0", "dense_1"]
     assert not isinstance(found.estimates["adder_graph"], str)
+
+
+def test_outputs_may_be_maps(tmp_path: Path) -> None:
+    model = weighted(keras.Sequential([L.Input((4, 4, 1)), conv(2, 3, 4)]))
+    x = np.random.default_rng(0).normal(size=(50, 4, 4, 1)).astype(np.float32)
+    made = kn.make_firmware(model, x, folder=tmp_path / "fw", input_grid="ap_fixed<6,3>", part=PART)
+    assert (made.bit_exact, made.outputs) == (True, 400)
+    assert validate(made.folder).ok

@@ -80,6 +80,14 @@ def predict(architecture: Architecture, weights: Weights, x: NDArray[Any], *, dt
     return model_outputs(model, x)[0]
 
 
+def vectors(architecture: Architecture, weights: Weights, x: NDArray[Any], *, dtype: Dtype | None = None) -> NDArray[Any]:
+    """Compute the outputs of a network as firmware puts them out: maps are flattened to shape (samples, outputs).
+
+    Arguments are those of :func:`predict`.
+    """
+    return predict(architecture, weights, x, dtype=dtype).reshape(len(x), -1)
+
+
 def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Compute the outputs of every layer of a network, in the arithmetic in which Keras equals the firmware.
 

@@ -126,6 +126,13 @@ def _is_double(x: Any) -> bool:
     return bool(tensorflow().is_tensor(x) and x.dtype == tensorflow().float64)
 
 
+def qkeras_objects() -> dict[str, Any]:
+    """Return the layers and quantizers of QKeras by name, for Keras to make models of files and configurations."""
+    objects: dict[str, Any] = {}
+    qkeras().utils._add_supported_quantized_objects(objects)
+    return objects | {"quantized_hswish": qkeras().quantizers.quantized_hswish}
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Leave the random numbers of the caller as they are: every model that is built draws its first weights."""

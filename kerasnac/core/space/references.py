@@ -93,9 +93,14 @@ def _baseline(name: str) -> Reference | None:
     return Reference(name=name, architecture=get(name)) if name in BASELINES else None
 
 
+def is_keras_file(path: Path) -> bool:
+    """Return True if a path looks like a Keras model with its weights: nothing is read."""
+    return path.suffix in KERAS_FILES or os.path.isfile(path / "saved_model.pb")  # pathlib raises for names that are too long
+
+
 def _read(path: Path) -> dict[str, Any]:
     """Read a file with an architecture's JSON or a saved model's, the folder of a saved model, or a Keras model."""
-    if path.suffix in KERAS_FILES or os.path.isfile(path / "saved_model.pb"):  # pathlib raises for names that are too long
+    if is_keras_file(path):
         try:  # Any format of the input will do: it is left out again.
             return {"name": path.stem, "architecture": _architecture(Architecture.from_keras(path, input_grid="ap_fixed<8,4>"))}
         except (ConversionError, RunError) as error:

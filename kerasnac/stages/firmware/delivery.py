@@ -15,7 +15,7 @@ from kerasnac.adapters.hls4ml.backends import check_options, require_packages
 from kerasnac.adapters.hls4ml.conversion import SOFTMAX_OUTPUT, check_convertible, convert
 from kerasnac.adapters.hls4ml.csim import INTERFACE, compile_project, emulate, interface
 from kerasnac.adapters.keras.foreign.model import ForeignModel, opened, read_model
-from kerasnac.adapters.keras.predict import predict
+from kerasnac.adapters.keras.predict import predict, vectors
 from kerasnac.adapters.keras.runtime import undisturbed
 from kerasnac.adapters.programs import Limits
 from kerasnac.core.data.dataset import Split
@@ -111,11 +111,14 @@ def make_firmware(
     job = _checked(model if foreign is None else foreign.trained(), *_labelled(samples, task, foreign), recipe, foreign)
     require_packages(recipe.options)
     require_compiling(recipe.options, recipe.limits)
-    keras = predict(job.network.architecture, job.network.weights, job.x).reshape(len(job.x), -1)
+    keras = vectors(job.network.architecture, job.network.weights, job.x)
+    theirs = None
     if foreign is not None:
-        foreign.check(job.x)
+        theirs = foreign.outputs(job.x).reshape(len(job.x), -1)
+        if not foreign.rounded:
+            foreign.compare(job.x, theirs, keras)
     with new_folder(folder) as project, _kept_on_failure(project, folder):
-        firmware = _made(job, keras, project, folder)
+        firmware = _made(job, keras, theirs, project, folder)
         _write_files(firmware, job, keras, project)
         if exact and firmware.disagreements:
             raise ConversionError(
@@ -246,12 +249,13 @@ def _checked(
     return _Job(trained, network, formats[architecture.names[-1]], arithmetic, x, labels, inputs, task, recipe, foreign)
 
 
-def _made(job: _Job, keras: NDArray[Any], project: Path, folder: Path) -> Firmware:
+def _made(job: _Job, keras: NDArray[Any], theirs: NDArray[Any] | None, project: Path, folder: Path) -> Firmware:
     """Convert and compare.
 
     Args:
         job: What to convert.
         keras: Outputs of Keras, shape (samples, outputs), of the job's arithmetic.
+        theirs: Outputs of the model of somebody else that the network was read from, of the same shape; None without one.
         project: Where to write.
         folder: Where the project is going to be.
     """
@@ -262,7 +266,7 @@ def _made(job: _Job, keras: NDArray[Any], project: Path, folder: Path) -> Firmwa
     with steps("adder graph"):
         graph = check_graph(job.network, job.x, keras, recipe.adder_graph, board_of(recipe.options))
     made = (job.trained, folder, recipe.options, job.inputs, emulation, graph, _metric(job, outputs, keras), softmax)
-    original = _original(job, keras if outputs is None else outputs)
+    original = _original(job, theirs, keras if outputs is None else outputs)
     return Firmware(*made, steps.seconds, original, _arithmetic_check(job, keras))
 
 
@@ -275,11 +279,10 @@ def _metric(job: _Job, outputs: NDArray[Any] | None, keras: NDArray[Any]) -> Tas
     return TaskMetric(name, None if outputs is None else task.score(outputs, job.y), task.score(keras, job.y))
 
 
-def _original(job: _Job, outputs: NDArray[Any]) -> Original | None:
+def _original(job: _Job, theirs: NDArray[Any] | None, outputs: NDArray[Any]) -> Original | None:
     """Compare the model of somebody else itself with the firmware."""
-    if job.foreign is None:
+    if job.foreign is None or theirs is None:
         return None
-    theirs = job.foreign.outputs(job.x).reshape(len(job.x), -1)
     comparison = compare(outputs, theirs, job.output, classes=job.task.classes)
     return Original(job.foreign.model.name, comparison, job.foreign.layers, job.foreign.host, job.foreign.rounded)
 
@@ -288,7 +291,7 @@ def _arithmetic_check(job: _Job, keras: NDArray[Any]) -> ArithmeticCheck:
     """Compare Keras in float32 with outputs of Keras in float64, if that is what the firmware equals."""
     if job.arithmetic.dtype == "float32":
         return ArithmeticCheck()
-    usual = predict(job.network.architecture, job.network.weights, job.x, dtype="float32").reshape(len(job.x), -1)
+    usual = vectors(job.network.architecture, job.network.weights, job.x, dtype="float32")
     return ArithmeticCheck(job.arithmetic, compare(usual, keras, job.output, classes=job.task.classes))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from kerasnac.adapters.keras.foreign.model import as_trained
-from kerasnac.adapters.keras.predict import predict
+from kerasnac.adapters.keras.predict import vectors
 from kerasnac.adapters.rtl import yosys
 from kerasnac.adapters.rtl.adder_graph import AdderGraph, check_unrollable, require_da4ml, unroll
 from kerasnac.adapters.rtl.verilator import Simulation, require_verilator, simulate
@@ -239,7 +239,7 @@ def _compared(
     # A window of a longer readout is cut by whatever feeds the chip: the design's input is the window.
     architecture = trained.architecture.without_window()
     with steps("Keras"):
-        keras = predict(architecture, trained.weights, x).reshape(len(x), -1)
+        keras = vectors(architecture, trained.weights, x)
     with steps("adder graph"):
         graph = unroll(architecture, trained.weights, settings)
     with steps("interpreter"):

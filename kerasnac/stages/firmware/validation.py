@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from kerasnac.adapters.hls4ml.csim import compile_project, emulate, interface
-from kerasnac.adapters.keras.predict import predict
+from kerasnac.adapters.keras.predict import vectors
 from kerasnac.adapters.programs import Limits
 from kerasnac.core.network.arithmetic import Arithmetic, exact_arithmetic
 from kerasnac.core.network.exactness import output_formats
@@ -137,7 +137,7 @@ def validate(
             output = output_formats(network.architecture, network.weights)[network.architecture.names[-1]]
             arithmetic = exact_arithmetic(network.architecture, network.weights)
             progress(Step("validate", 0, 3, f"computing {len(x)} samples with QKeras"))
-            keras = predict(network.architecture, network.weights, x).reshape(len(x), -1)
+            keras = vectors(network.architecture, network.weights, x)
             beat = Beat(progress, "validate", 1, 3)
             beat(COMPILING)
             compile_project(copy, limits=limits, log=log, tick=partial(beat, COMPILING))

@@ -45,10 +45,10 @@ def watched(patch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """
     events: list[str] = []
     outputs: list[Any] = []
-    predict, changes = validation.predict, validation.changes
+    vectors, changes = validation.vectors, validation.changes
 
     def computed(*arguments: Any) -> Any:
-        outputs.append(predict(*arguments))
+        outputs.append(vectors(*arguments))
         return outputs[-1]
 
     def compared(folder: Path) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def watched(patch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         events.append("emulate")
         return outputs[-1]
 
-    patch.setattr(validation, "predict", computed)
+    patch.setattr(validation, "vectors", computed)
     patch.setattr(validation, "changes", compared)
     patch.setattr(validation, "compile_project", compiled)
     patch.setattr(validation, "emulate", emulated)

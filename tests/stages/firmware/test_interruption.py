@@ -82,7 +82,7 @@ def convert(network, options, *, folder, softmax):
     shutil.copy(made / "emulation.json", folder)
 
 
-delivery.convert, delivery.predict = convert, lambda *arguments: arrays["keras"]
+delivery.convert, delivery.vectors = convert, lambda *arguments: arrays["keras"]
 delivery.write_models, delivery.summary = lambda *arguments: None, lambda *arguments: ""
 delivery.write_manifest = lambda project: os.kill(os.getpid(), signal.SIGKILL)
 split = Split(arrays["x"], np.zeros(len(arrays["x"]), int))

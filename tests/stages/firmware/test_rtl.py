@@ -189,7 +189,7 @@ class TestDifferences:
             outputs[7, 1] = outputs[8, 1] if outputs[8, 1] != outputs[7, 1] else 0
             return outputs
 
-        monkeypatch.setattr(stage, "predict", tampered)
+        monkeypatch.setattr(stage, "vectors", tampered)
         monkeypatch.setattr(stage, "simulate", lambda *arguments: pytest.fail("minutes go into tools"))
         with pytest.raises(ConversionError, match=r"table: .* 1 of 40 outputs .*sample 7, output 1"):
             make_rtl(trained, random_samples(trained.architecture, 20), folder=tmp_path / "design", synthesise=False)

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 from kerasnac.adapters.keras.runtime import tensorflow
-from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.layers import LayerSpec, zeros_around
 from kerasnac.core.network.mold import Place
 
 Tensor = Any  # TensorFlow has no type stubs
@@ -47,9 +47,8 @@ def _conv(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
     """Unfold the windows of a map, and multiply them by the kernel: on a CPU, XLA has no fast gradients of convolutions."""
     tf, size, stride = tensorflow(), head["kernel"], head["stride"]
     if head["padding"] == "same":
-        sizes = x.shape[1:-1]
-        missing = [max(0, (-(-n // stride) - 1) * stride + size - n) for n in sizes]
-        x = tf.pad(x, [[0, 0], *([n // 2, n - n // 2] for n in missing), [0, 0]])
+        rank = len(x.shape) - 2
+        x = tf.pad(x, [(0, 0), *zeros_around(x.shape[1:-1], [size] * rank, [stride] * rank), (0, 0)])
     parts = _window_parts(x, size, stride)
     unfolded = tf.concat(parts, -1) if len(parts) > 1 else parts[0]
     return tf.tensordot(unfolded, tf.reshape(kernel, (-1, kernel.shape[-1])), 1)

@@ -11,8 +11,8 @@ from typing import Any
 import h5py
 
 from kerasnac.adapters.keras.custom import custom
-from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
-from kerasnac.core.space.references import KERAS_FILES
+from kerasnac.adapters.keras.runtime import qkeras, qkeras_objects, quiet_serialization, tensorflow
+from kerasnac.core.space.references import is_keras_file
 from kerasnac.errors import RunError
 
 #: What a model's file may be, for messages.
@@ -21,7 +21,7 @@ FORMATS = "a .keras or .h5 file, the folder of a SavedModel, or a .json file bes
 
 def is_model_file(path: Path) -> bool:
     """Return True if a path looks like a Keras model: nothing is read."""
-    return path.suffix in (*KERAS_FILES, ".json") or (path / "saved_model.pb").is_file()
+    return is_keras_file(path) or path.suffix == ".json"
 
 
 def load_model_file(path: Path | str) -> Any:
@@ -37,9 +37,7 @@ def load_model_file(path: Path | str) -> Any:
         raise RunError(f"{path} does not exist; a model is {FORMATS}")
     _check_config(path)
     models = tensorflow().keras.models
-    objects: dict[str, Any] = {}
-    qkeras().utils._add_supported_quantized_objects(objects)
-    objects |= {**vars(custom()), "QActivation": _ReadActivation, "quantized_hswish": qkeras().quantizers.quantized_hswish}
+    objects = {**qkeras_objects(), **vars(custom()), "QActivation": _ReadActivation}
     try:
         if path.suffix == ".json":
             weights = _weights_beside(path)

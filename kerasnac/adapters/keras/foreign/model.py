@@ -19,7 +19,7 @@ from kerasnac.adapters.keras.foreign.quantizers import declared_format
 from kerasnac.adapters.keras.foreign.reader import Reader, Tensor, fitted_grid, renamed
 from kerasnac.adapters.keras.foreign.rules import quantizes, rule_of
 from kerasnac.adapters.keras.predict import model_outputs, predict
-from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow, undisturbed
+from kerasnac.adapters.keras.runtime import qkeras, qkeras_objects, quiet_serialization, tensorflow, undisturbed
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.arithmetic import keras_dtype
 from kerasnac.core.network.exactness import output_formats
@@ -105,9 +105,20 @@ class ForeignModel:
             ConversionError: If they differ: in any output of a quantized network, or by more than rounding in a float one.
                 Where weights were rounded, they may differ.
         """
-        if self.rounded:
-            return
-        expected, found = self.outputs(x), predict(self.architecture, self.weights, x)
+        if not self.rounded:
+            self.compare(x, self.outputs(x), predict(self.architecture, self.weights, x))
+
+    def compare(self, x: NDArray[Any], expected: NDArray[Any], found: NDArray[Any]) -> None:
+        """Compare outputs of the network with those of its model, as :meth:`check` does where no weights were rounded.
+
+        Args:
+            x: The samples.
+            expected: Outputs of the model.
+            found: Outputs of the network, of the same shape.
+
+        Raises:
+            ConversionError: As for :meth:`check`.
+        """
         difference = np.abs(expected - found)
         tolerance = 0.0 if self.architecture.quantized else FLOAT_TOLERANCE * float(np.abs(expected).max())
         if not difference.size or (difference <= tolerance).all():
@@ -143,10 +154,8 @@ def _in_float64(model: Any) -> Any:
             copy.batchnorm = wider(layer.batchnorm)
         return copy
 
-    objects: dict[str, Any] = {}
-    qkeras().utils._add_supported_quantized_objects(objects)
     try:
-        with tensorflow().keras.utils.custom_object_scope(objects):
+        with tensorflow().keras.utils.custom_object_scope(qkeras_objects()):
             copy = tensorflow().keras.models.clone_model(model, clone_function=wider)
     except (TypeError, ValueError) as error:
         raise ConversionError(

@@ -15,6 +15,7 @@ from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import averaged, output_formats
+from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import POOL
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
@@ -140,12 +141,38 @@ def _softmax(node: Node, sources: _Sources, out: Precision, values: Weights) -> 
     return _rounded(exponentials * reciprocal, 2 * entry.fractional - out.fractional, out)
 
 
+def _layer_norm(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    """Through deviations and their squares, in Python's whole numbers: other ways than those of the layer."""
+    ((x, grid),) = sources
+    layer = node.layer
+    assert layer.weight is not None
+    assert layer.bias is not None
+    index, root = Precision.parse(layer["spread"]), Precision.parse(layer["root"])
+    groups = x.reshape(len(x), -1, x[0].size if layer["axes"] == "all" else x.shape[-1]).astype(object)
+    size = groups.shape[-1]
+    deviations = size * groups - groups.sum(axis=-1, keepdims=True)
+    spread = (deviations**2).sum(axis=-1, keepdims=True) // size
+    dropped = 2 * grid.fractional - index.fractional
+    assert dropped >= 0
+    entries = np.minimum(spread // 2**dropped, 2**index.bits - 1).astype(np.int64)
+    roots = LayerNormTables(grid, size, index, root).roots
+    gain = steps(values[f"{node.name}/gamma"], layer.weight.fractional).reshape(-1, size)
+    offset = steps(values[f"{node.name}/beta"], layer.bias.fractional).reshape(-1, size)
+    product = deviations * steps(roots, root.fractional)[entries] * gain
+    fractional = grid.fractional + root.fractional + layer.weight.fractional
+    common = max(fractional, layer.bias.fractional)
+    exact = product * 2 ** (common - fractional) + offset.astype(object) * 2 ** (common - layer.bias.fractional)
+    assert abs(exact).max() < 2**53, "beyond float64"
+    return _rounded(exact.astype(np.int64).reshape(x.shape), common - out.fractional, out)
+
+
 RULES: Mapping[str, Callable[[Node, _Sources, Precision, Weights], Steps]] = {
     **dict.fromkeys(("dense", "conv1d", "conv2d"), _kernel),
     **dict.fromkeys(("flatten", "reshape"), _reshape),
     "pool": _pool,
     "add": _add,
     "concatenate": _concatenate,
+    "layer_norm": _layer_norm,
     "lookup": _lookup,
     "matmul": _matmul,
     "activation": _activation,

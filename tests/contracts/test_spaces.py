@@ -165,14 +165,6 @@ def line_of(path: Path, text: str) -> int:
     return next(i for i, line in enumerate(path.read_text().splitlines(), 1) if text in line)
 
 
-def test_layer_norms_in_an_exact_space_are_refused_with_their_place(tmp_path: Path) -> None:
-    path = tmp_path / "bragg.yaml"
-    path.write_text(dump(run_file("bragg")).replace("space:\n", "space:\n  firmware: exact\n", 1))
-    with pytest.raises(ConfigError, match=r"layer norm .*firmware: any") as caught:
-        load_run(path)
-    assert f"{path}:{line_of(path, 'space:')}: space: block " in str(caught.value)
-
-
 @pytest.mark.parametrize("name", [name for name in EXACT if name.endswith("_bits")])
 def test_widths_without_exact_firmware_are_refused_with_their_place(name: str, tmp_path: Path) -> None:
     path = tmp_path / "bits.yaml"

@@ -146,6 +146,10 @@ def _activation(node: Node, options: HlsOptions) -> str:
     return f"look-up layer, which {fn} is," if ACTIVATIONS[fn].table else ""
 
 
+def _layer_norm(node: Node, options: HlsOptions) -> str:
+    return "exact layer norm"
+
+
 def _lookup(node: Node, options: HlsOptions) -> str:
     return "look-up layer"
 
@@ -175,6 +179,7 @@ LACKING: Mapping[str, Callable[[Node, HlsOptions], str] | Unsupported] = {
     "softmax": _softmax,
     "matmul": _matmul,
     "concatenate": _nothing,
+    "layer_norm": _layer_norm,
     "lookup": _lookup,
     "pool": _pool,
     **NOT_IN_FIRMWARE,

@@ -181,6 +181,11 @@ def _lookup_precision(node: Node, exact: Precision) -> dict[str, str]:
     return {"result": _rounding(exact), "table": str(exact)}
 
 
+def _layer_norm_precision(node: Node, exact: Precision) -> dict[str, str]:
+    layer = node.layer
+    return {"result": _rounding(exact), "root": layer["root"], "scale": str(layer.weight), "bias": str(layer.bias)}
+
+
 def _softmax_precision(node: Node, exact: Precision) -> dict[str, str]:
     return {"result": _rounding(exact)}
 
@@ -205,6 +210,7 @@ PRECISIONS: Mapping[str, Callable[[Node, Precision], dict[str, str]] | Unsupport
     "pool": _pool_precision,
     "matmul": _exact_precision,
     "concatenate": _exact_precision,
+    "layer_norm": _layer_norm_precision,
     "lookup": _lookup_precision,
     "add": _exact_precision,
     "flatten": _exact_precision,

@@ -7,8 +7,10 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+from kerasnac.adapters.hls4ml.extensions import register
 from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.precision import Precision
 from kerasnac.errors import EnvironmentProblem
 
@@ -31,10 +33,12 @@ def hls4ml() -> ModuleType:
         "TableActivation": _parse_table,
         "Lookup": _parse_lookup,
         "TableSoftmax": _parse_softmax,
+        "ExactLayerNorm": _parse_layer_norm,
         "MatMul": _parse_matmul,
     }
     for name, parser in parsers.items():
         register_keras_v2_layer_handler(name, parser)
+    register()
     return library  # type: ignore[no-any-return]
 
 
@@ -97,6 +101,34 @@ def _parse_softmax(
         "inv_inp_t": hls(tables.index, *rounding),
         "inv_table_t": hls(tables.entry, *rounding),
         "inv_table_size": 2**tables.index.bits,
+    }
+    return layer, list(input_shapes[0])
+
+
+def _parse_layer_norm(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse an ``ExactLayerNorm``: hls4ml gets the very table that Keras reads, and formats that hold every sum."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    config, (_, *shape) = keras_layer["config"], input_shapes[0]
+    size = math.prod(shape) if config["axes"] == "all" else shape[-1]
+    formats = (Precision.parse(config[name]) for name in ("spread", "root"))
+    tables = LayerNormTables(Precision.parse(config["inputs"]), size, *formats)
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    weights = {name: reader.get_weights_data(layer["name"], name).ravel() for name in ("gamma", "beta")}
+    layer |= {
+        "class_name": "ExactLayerNorm",
+        "n_in": math.prod(shape),
+        "size": size,
+        "table_size": len(tables.roots),
+        "count_t": f"ap_uint<{size.bit_length()}>",
+        "sum_t": str(tables.sum),
+        "squares_t": str(tables.squares),
+        "index_t": f"{str(tables.index)[:-1]},AP_TRN,AP_SAT>",
+        "root_data": tables.roots,
+        "scale_data": weights["gamma"],
+        "bias_data": weights["beta"],
     }
     return layer, list(input_shapes[0])
 

@@ -227,6 +227,14 @@ def _layer_norm(node: Node, grid: Precision | None, **options: Any) -> Any:
     return tensorflow().keras.layers.LayerNormalization(axis=list(axes), epsilon=LAYER_NORM_EPSILON, **options)
 
 
+def _exact_layer_norm(node: Node, grid: Precision | None, **options: Any) -> Any:
+    assert grid is not None
+    layer = node.layer
+    formats = {"inputs": grid, "gain": layer.weight, "offset": layer.bias, "outputs": layer.activation}
+    texts = {name: None if value is None else str(value) for name, value in formats.items()}
+    return custom().ExactLayerNorm(layer["axes"], spread=layer["spread"], root=layer["root"], **texts, **options)
+
+
 def _flatten(node: Node, grid: Precision | None, **options: Any) -> Any:
     return tensorflow().keras.layers.Flatten(**options)
 
@@ -275,6 +283,6 @@ QUANTIZED: Mapping[str, Callable[..., Any] | Unsupported] = {
     **_FORMATTED,
     **_PLAIN,
     "batch_norm": NOT_IN_FIRMWARE["batch_norm"],
-    "layer_norm": NOT_IN_FIRMWARE["layer_norm"],
+    "layer_norm": _exact_layer_norm,
     "lookup": _lookup,
 }

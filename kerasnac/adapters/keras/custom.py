@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.weights import LAYER_NORM_EPSILON
 
 
 @cache
@@ -113,6 +116,74 @@ def custom() -> SimpleNamespace:
             return {**super().get_config(), "inputs": str(self.inputs), "outputs": str(self.outputs)}
 
     @register
+    class ExactLayerNorm(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Layer norm of :mod:`kerasnac.core.network.layer_norms`, with the gradient of the real one.
+
+        Args:
+            axes: ``all`` to normalise all values of a sample together, ``last`` for those of every position.
+            inputs: Format of the input, which must lie on its grid.
+            spread: Format of the index of the table of roots.
+            root: Format of its entries.
+            gain: Format of gamma; None if it is on its grid already.
+            offset: Format of beta; likewise.
+            outputs: Format of the result.
+            options: Of ``tf.keras.layers.Layer``.
+        """
+
+        def __init__(
+            self,
+            axes: str,
+            *,
+            inputs: str,
+            spread: str,
+            root: str,
+            gain: str | None,
+            offset: str | None,
+            outputs: str,
+            **options: Any,
+        ) -> None:
+            super().__init__(**options)
+            self.axes, self.texts = axes, {"inputs": inputs, "spread": spread, "root": root, "outputs": outputs}
+            self.inputs, self.spread, self.root, self.outputs = map(Precision.parse, self.texts.values())
+            self.gain, self.offset = (None if text is None else Precision.parse(text) for text in (gain, offset))
+
+        def build(self, shape: Any) -> None:
+            own = shape[1:] if self.axes == "all" else shape[-1:]
+            self.gamma = self.add_weight("gamma", own, initializer="ones")
+            self.beta = self.add_weight("beta", own, initializer="zeros")
+            self.tables = LayerNormTables(self.inputs, math.prod(own), self.spread, self.root)
+            super().build(shape)
+
+        def call(self, x: Any) -> Any:
+            """Normalise tensors of shape (samples, ..., channels); same shape and dtype."""
+            axes = list(range(1, len(x.shape))) if self.axes == "all" else [-1]
+            size, tables, out = self.tables.size, self.tables, self.outputs
+            gain, offset = _to_format(self.gamma, self.gain), _to_format(self.beta, self.offset)
+            # Squares and products have more bits than float32: they are exact in float64 only.
+            values = tf.cast(x, tf.float64)
+            total = tf.reduce_sum(values, axes, keepdims=True)
+            spread = size * tf.reduce_sum(values * values, axes, keepdims=True) - total * total
+            index = tf.cast(tf.minimum(tf.floor(spread / self.spread.step), 2.0**self.spread.bits - 1), tf.int32)
+            normalised = (size * values - total) * tf.gather(tf.constant(tables.roots, tf.float64), index)
+            exact = normalised * tf.cast(gain, tf.float64) + tf.cast(offset, tf.float64)
+            rounded = tf.clip_by_value(tf.round(exact / out.step), out.minimum / out.step, out.maximum / out.step) * out.step
+            mean, variance = tf.nn.moments(x, axes, keepdims=True)
+            smooth = (x - mean) * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * gain + offset
+            return _straight_through(smooth, tf.cast(rounded, x.dtype))
+
+        def get_config(self) -> dict[str, Any]:
+            formats = {
+                name: None if grid is None else str(grid) for name, grid in (("gain", self.gain), ("offset", self.offset))
+            }
+            return {**super().get_config(), "axes": self.axes, **self.texts, **formats}
+
+    def _to_format(values: Any, grid: Precision | None) -> Any:
+        """Return weights rounded to a format, if there is one, with the gradient of the identity."""
+        if grid is None:
+            return values
+        return _straight_through(values, tf.clip_by_value(tf.round(values / grid.step) * grid.step, grid.minimum, grid.maximum))
+
+    @register
     class MatMul(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
         """Product of two matrices of activations.
 
@@ -154,4 +225,6 @@ def custom() -> SimpleNamespace:
         # smooth - smooth is exactly zero.
         return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
 
-    return SimpleNamespace(TableActivation=TableActivation, Lookup=Lookup, TableSoftmax=TableSoftmax, MatMul=MatMul)
+    return SimpleNamespace(
+        TableActivation=TableActivation, Lookup=Lookup, TableSoftmax=TableSoftmax, ExactLayerNorm=ExactLayerNorm, MatMul=MatMul
+    )

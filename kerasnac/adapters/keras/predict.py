@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.arithmetic import Dtype, keras_dtype
+from kerasnac.core.network.layer_norms import spreads
 from kerasnac.core.network.quantization import ActivationRange
 from kerasnac.core.network.weights import Weights
 
@@ -110,7 +111,7 @@ def layer_outputs(architecture: Architecture, weights: Weights, x: NDArray[Any])
 def activation_ranges(
     architecture: Architecture, weights: Weights, x: NDArray[Any], *, clip_quantile: float
 ) -> dict[str, ActivationRange]:
-    """Measure the ranges of all activations on some samples.
+    """Measure the ranges of all activations and layer norms on some samples.
 
     Args:
         architecture: Float, batch norms folded.
@@ -119,15 +120,25 @@ def activation_ranges(
         clip_quantile: Fraction of the values of an activation that is left out at each end.
 
     Returns:
-        By the name of every layer of kind ``activation``; empty if there is none.
+        By the name of every layer of kind ``activation`` or ``layer_norm``; empty if there is none.
     """
     keras = tensorflow().keras
     model = build(architecture)
     set_weights(model, architecture, weights)
-    names = [node.name for node in architecture.nodes if node.layer.kind == "activation"]
-    if not names:
+    nodes = [node for node in architecture.nodes if node.layer.kind in ("activation", "layer_norm")]
+    if not nodes:
         return {}
-    tensors = [tensor for name in names for tensor in (model.get_layer(name).input, model.get_layer(name).output)]
-    values = model_outputs(keras.Model(model.input, tensors), x)
-    ranges = [tuple(float(q) for q in np.quantile(v, (clip_quantile, 1 - clip_quantile))) for v in values]
-    return {name: ActivationRange(before, after) for name, before, after in zip(names, ranges[::2], ranges[1::2], strict=True)}  # type: ignore[arg-type]
+    layers = [model.get_layer(node.name) for node in nodes]
+    values = iter(model_outputs(keras.Model(model.input, [end for layer in layers for end in (layer.input, layer.output)]), x))
+
+    def ends(array: NDArray[Any]) -> tuple[float, float]:
+        low, high = np.quantile(array, (clip_quantile, 1 - clip_quantile))
+        return float(low), float(high)
+
+    ranges = {}
+    for node in nodes:
+        before, after = next(values), next(values)
+        ranges[node.name] = ActivationRange(ends(before), ends(after))
+        if node.layer.kind == "layer_norm":
+            ranges[node.name] = replace(ranges[node.name], spreads=ends(spreads(before, node)))
+    return ranges

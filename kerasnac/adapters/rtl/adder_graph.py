@@ -22,6 +22,7 @@ from kerasnac.core.hardware.boards import Board
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, output_formats
+from kerasnac.core.network.layer_norms import GAIN_BITS, normalised
 from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
@@ -239,6 +240,14 @@ def _activation_luts(node: Node, incoming: Sequence[int], bits: int, weights: We
     return math.prod(node.output) * _table_luts(incoming[0], bits) if table else 0.0
 
 
+def _layer_norm_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
+    """Return the LUTs of squares, products with the root and gains, and of one table per group of values."""
+    index, root = (Precision.parse(node.layer[name]).bits for name in ("spread", "root"))
+    values, size = math.prod(node.output), normalised(node)
+    each = incoming[0] ** 2 / 2 + incoming[0] * (root + size.bit_length()) + 2 * GAIN_BITS
+    return values * each + values / size * _table_luts(index, root)
+
+
 def _lookup_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
     return math.prod(node.output) * _table_luts(node.layer["bits"], bits)
 
@@ -265,6 +274,7 @@ EXPECTED_LUTS: Mapping[str, Callable[[Node, Sequence[int], int, Weights], float]
     "softmax": _softmax_luts,
     "add": _FEW,
     "concatenate": _WIRES,
+    "layer_norm": _layer_norm_luts,
     "lookup": _lookup_luts,
     "pool": _FEW,
     "flatten": _WIRES,

@@ -15,6 +15,7 @@ from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, averaged
+from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import CONV1D, CONV2D, POOL, Unsupported, zeros_around
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
@@ -180,6 +181,37 @@ def _softmax(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Varia
     return np.apply_along_axis(normalised, -1, x)
 
 
+#: Widest input whose square is looked up: beyond, a product takes fewer LUTs.
+WIDEST_SQUARE = 8
+
+
+def _layer_norm(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    """Repeat the steps of ``ExactLayerNorm``; roots count their own steps, as the entries of a softmax do."""
+    out = node.layer.activation
+    assert out is not None
+    tables = LayerNormTables.of(node, grid)
+    gain, offset = (tracer.values[f"{node.name}/{part}"].astype(np.float64).ravel() for part in ("gamma", "beta"))
+    step, unit = tables.root.step, out.fractional - tables.root.fractional
+    raw = Precision(out.bits, out.bits - unit)
+    squares = grid.grid() ** 2
+
+    def square(v: Any) -> Any:
+        return _looked_up(v, squares, grid) if grid.bits <= WIDEST_SQUARE else v * v
+
+    def once(values: Variables) -> Variables:
+        total = np.sum(da4ml().FixedVariableArray(values))
+        sum_of_squares = np.sum(da4ml().FixedVariableArray(_each(square, values)))
+        spread = _floored(tables.size * sum_of_squares - total * total, tables.index.fractional)
+        root = _looked_up(_saturated(spread, tables.index), tables.roots / step, tables.index)
+        slope, start = root * tables.size, root * total
+        products = np.array([v * slope - start for v in values])
+        exact = products * gain + offset / step
+        return _each(lambda v: _rounded(v, raw) * step, exact)
+
+    groups = x.reshape(-1, tables.size)
+    return np.array([once(values) for values in groups]).reshape(x.shape)
+
+
 #: For every kind: the variables that leave a layer, from the tracer, the node, the format of its first input and the
 #: variables that enter; none of them has an axis of samples.
 RULES: Mapping[str, Callable[..., Variables] | Unsupported] = {
@@ -190,6 +222,7 @@ RULES: Mapping[str, Callable[..., Variables] | Unsupported] = {
     "matmul": _matmul,
     "add": _add,
     "concatenate": _concatenate,
+    "layer_norm": _layer_norm,
     "lookup": _lookup,
     "flatten": _reshape,
     "reshape": _reshape,

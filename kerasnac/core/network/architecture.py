@@ -23,7 +23,7 @@ from kerasnac.errors import ConfigError
 MOST_LAYERS = 10_000
 
 #: Layer parameters that say how a layer is to be compressed -> their sign in short descriptions.
-COMPRESSION_PARAMS = {"weight_bits": "w", "activation_bits": "a", "sparsity": "s"}
+COMPRESSION_PARAMS = {"weight_bits": "w", "activation_bits": "a", "sparsity": "s", "table_bits": "t"}
 
 
 @with_config(ConfigDict(extra="forbid"))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layers import Products, Unsupported
+from kerasnac.core.network.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def costs(
 ) -> tuple[LayerCost, ...]:
     """Return the cost of every layer that multiplies.
 
-    Norms are not counted: batch norms are folded into the layer before them.
+    Batch norms are not counted: they are folded into the layer before them. A layer norm multiplies each of its m values
+    n = 3 times (with itself, with the reciprocal root and with its gain), each time by a factor of the width of the root.
 
     Args:
         architecture: Float or quantized; a layer's own formats or bit widths win over the default ones.
@@ -75,7 +77,7 @@ def costs(
         if not isinstance(second_factor, Unsupported):
             assert products is not None, f"layers of kind {layer.kind} multiply nothing: SECOND_FACTORS has to say so"
             bits = second_factor(node, incoming, weight_bits)
-            pruned = sparsity.get(node.name, 0.0) if isinstance(sparsity, Mapping) else sparsity if node.weights else 0.0
+            pruned = sparsity.get(node.name, 0.0) if isinstance(sparsity, Mapping) else sparsity if _prunable(node) else 0.0
             amount = layer_bops(products, bits, incoming[0], pruned)
             bias = bits if layer.bias is None else layer.bias.bits
             memory = sum(math.prod(w.shape) * (bits if w.prunable else bias) for w in node.weights.values())
@@ -97,12 +99,24 @@ def bops(
     return sum(row.bops for row in rows)
 
 
+def _prunable(node: Node) -> bool:
+    return any(weight.prunable for weight in node.weights.values())
+
+
 def _weight(node: Node, incoming: Sequence[int], default: int) -> int:
     return node.layer.bits("weight_bits", default) if node.layer.weight is None else node.layer.weight.bits
 
 
 def _activation(node: Node, incoming: Sequence[int], default: int) -> int:
     return incoming[1]
+
+
+def _root(node: Node, incoming: Sequence[int], default: int) -> int:
+    """Return the width of a reciprocal root: of the table's entries, as wide as its index unless they have a format."""
+    params = dict(node.layer.params)
+    if "root" in params:
+        return Precision.parse(node.layer["root"]).bits
+    return int(params.get("table_bits", default))  # type: ignore[arg-type]
 
 
 _ADDS_ONLY = Unsupported("it adds or compares, and the formula counts multiplications with their sums")
@@ -120,7 +134,7 @@ SECOND_FACTORS: Mapping[str, Callable[[Node, Sequence[int], int], int] | Unsuppo
     "lookup": Unsupported("it is a look-up table"),
     "pool": _ADDS_ONLY,
     "batch_norm": Unsupported("it is folded into the layer before it"),
-    "layer_norm": Unsupported("the formula has no divisions"),
+    "layer_norm": _root,
     "activation": Unsupported("it compares, or is a look-up table"),
     "softmax": Unsupported("its look-up tables, and one product per value with the reciprocal of the sum, are not counted"),
     "flatten": _WIRES,

@@ -16,6 +16,7 @@ import numpy as np
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import LayerSpec, Shape, Unsupported
 from kerasnac.core.network.parameters import MAX_TABLE_BITS
 from kerasnac.core.network.precision import WIDEST, Precision
@@ -27,6 +28,9 @@ FLOAT32_BITS, FLOAT64_BITS = 24, 53
 
 #: Kinds with a kernel and a bias: their output is an accumulator.
 KERNEL_KINDS = ("dense", "conv1d", "conv2d")
+
+#: Kinds that read a table, besides some activations.
+TABLE_KINDS = ("softmax", "lookup", "layer_norm")
 
 #: Kinds that give out the very numbers that they get.
 PASSING_KINDS = ("flatten", "reshape")
@@ -46,9 +50,6 @@ NOT_IN_FIRMWARE: Mapping[str, Unsupported] = {
     ),
     "window": Unsupported(
         "a window is not in the firmware: cut it from the samples (without_window); it must be the first layer"
-    ),
-    "layer_norm": Unsupported(
-        "hls4ml's layer norm differs from Keras in most outputs (0.2 to 0.8 equal); use norm batch, which is folded"
     ),
 }
 
@@ -132,8 +133,6 @@ def firmware_meaning(gene: str, value: object) -> str:
         value: The value.
     """
     choice = gene.rsplit(".", 1)[-1]
-    if choice == "norm" and value == "layer":
-        return f"not convertible: {unsupported_reason(LayerSpec.of('layer_norm', axes='all'), (1,))}"
     if choice in ("op", "aggregate") and value == "mean":
         return "exact over a power of two of values, else not convertible"
     if choice.endswith("_bits") and value == 16:
@@ -241,6 +240,27 @@ def _softmax(node: Node, inputs: Sequence[Precision], values: Weights) -> Precis
     return out
 
 
+def _layer_norm(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """Return the output format of a layer norm, all of whose whole numbers fit float64."""
+    name, layer, (incoming,) = node.name, node.layer, inputs
+    gain, offset, out = layer.weight, layer.bias, layer.activation
+    if gain is None or offset is None or out is None or not {"spread", "root"} <= dict(layer.params).keys():
+        raise ConversionError(f"{name}: the layer norm is float in a quantized network; give it formats by quantizing")
+    _check_width(name, out)
+    tables = LayerNormTables.of(node, incoming)
+    _check_table(name, tables.index)
+    product = tables.product(gain)
+    fractional = max(product.fractional, offset.fractional)
+    result = product.bits - product.fractional + fractional
+    for what, bits in (("squares", tables.spread_bits), ("products", max(result, offset.integer + fractional) + 1)):
+        if bits > FLOAT64_BITS:
+            raise ConversionError(
+                f"{name}: its {what}, over {tables.size} values of {incoming}, need {bits} bits, more than the {FLOAT64_BITS} "
+                "that float64 holds in Keras; use fewer activation bits, or normalise over fewer values"
+            )
+    return out
+
+
 def _same(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
     return inputs[0]
 
@@ -283,7 +303,7 @@ def _activation(node: Node, inputs: Sequence[Precision], values: Weights) -> Pre
 def _check_table_input(node: Node, architecture: Architecture) -> None:
     """Refuse a layer that reads a table at an unrounded accumulator, which is on no grid that Keras knows of."""
     layer = node.layer
-    looks_up = ACTIVATIONS[layer["fn"]].table if layer.kind == "activation" else layer.kind in ("softmax", "lookup")
+    looks_up = ACTIVATIONS[layer["fn"]].table if layer.kind == "activation" else layer.kind in TABLE_KINDS
     if not looks_up:
         return
     source = node.inputs[0]
@@ -332,6 +352,7 @@ OUTPUT_FORMATS: Mapping[str, _Rule | Unsupported] = {
     "activation": _activation,
     "add": _add,
     "concatenate": _concatenate,
+    "layer_norm": _layer_norm,
     "lookup": _lookup,
     "matmul": _matmul,
     "pool": _pool,

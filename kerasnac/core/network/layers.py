@@ -334,13 +334,22 @@ class BatchNorm(Kind):
 
 
 class LayerNorm(Kind):
-    """Layer normalisation over all axes with a gain and an offset per element, or over the ``last`` axis alone."""
+    """Layer normalisation over all axes with a gain and an offset per element, or over the ``last`` axis alone.
+
+    ``table_bits`` is the width of the table that its quantized form reads, ``spread`` and ``root`` are the formats of that
+    table's index and entries; see :mod:`kerasnac.core.network.layer_norms`. It multiplies every value three times: with itself,
+    with the reciprocal root and with the gain.
+    """
 
     parameters = LayerNormParameters
 
     def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
         normalised = shape if spec["axes"] == "all" else shape[-1:]
         return {"gamma": Weight(normalised), "beta": Weight(normalised)}
+
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
+        groups = 1 if spec["axes"] == "all" else math.prod(shape[:-1])
+        return Products(outputs=math.prod(shape) // groups, inputs=3, positions=groups)
 
 
 class Activation(Kind):

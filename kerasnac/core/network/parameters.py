@@ -16,9 +16,20 @@ from typing_extensions import TypedDict
 
 from kerasnac.core.checks import CHECKED, Size
 from kerasnac.core.network.activations import check_activation
+from kerasnac.core.network.precision import Precision
 
 #: Widest input of a look-up table: 65,536 entries.
 MAX_TABLE_BITS = 16
+
+#: Width of the table of a layer norm.
+TableBits = Annotated[int, Field(ge=4, le=14)]
+
+
+def _unsigned(text: str) -> str:
+    """Return the text of an unsigned format; refuse another."""
+    if Precision.parse(text).signed:
+        raise ValueError(f"{text} is signed: write ap_ufixed<bits,integer>")
+    return text
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -63,11 +74,13 @@ class MatMulParameters(TypedDict):
     transpose: bool
 
 
-@with_config(ConfigDict(extra="forbid"))
-class LayerNormParameters(TypedDict):
+class LayerNormParameters(OutputParameters):
     """Parameters of :class:`LayerNorm`."""
 
-    axes: Literal["all", "last"]
+    axes: Required[Literal["all", "last"]]
+    table_bits: NotRequired[TableBits]
+    spread: NotRequired[Annotated[str, AfterValidator(_unsigned)]]
+    root: NotRequired[Annotated[str, AfterValidator(_unsigned)]]
 
 
 class ActivationParameters(OutputParameters):

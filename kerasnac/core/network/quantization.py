@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, PASSING_KINDS, QUANTIZED_ONLY
+from kerasnac.core.network.layer_norms import GAIN_BITS, TABLE_BITS, normalised, table_formats
 from kerasnac.core.network.layers import LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
@@ -18,6 +19,9 @@ from kerasnac.errors import ConfigError, ConversionError
 
 #: Fraction of an activation's values that may exceed its format, at each end, where nothing else is asked for.
 CLIP_QUANTILE = 1e-3
+
+#: Kinds whose quantized form rounds its output to a format.
+ROUNDING_KINDS = ("activation", "softmax", "lookup", "layer_norm")
 
 #: Widest bias; it only has to resolve the accumulator it is added to.
 BIAS_BITS = 16
@@ -29,15 +33,17 @@ MAX_EXPONENT = 100
 
 @dataclass(frozen=True)
 class ActivationRange:
-    """Range of an activation's inputs and outputs on training data, without the tail that saturates.
+    """Range of the inputs and outputs of an activation or layer norm on training data, without the tail that saturates.
 
     Attributes:
         inputs: (low, high) of the inputs of the activation function.
         outputs: (low, high) of its outputs.
+        spreads: (low, high) of the spreads of a layer norm, see :mod:`kerasnac.core.network.layer_norms`.
     """
 
     inputs: tuple[float, float]
     outputs: tuple[float, float]
+    spreads: tuple[float, float] = (0.0, 0.0)
 
 
 def quantize(
@@ -61,13 +67,13 @@ def quantize(
     Args:
         architecture: Float, batch norms folded.
         weights: Its trained weights.
-        observed: Range of every activation layer, by name.
+        observed: Range of every activation and layer norm, by name.
         input_grid: Format of the network's input.
         weight_bits: Bit width of the kernels, at least 2; a layer's own one wins.
         activation_bits: Bit width of the activations, at least 2; a layer's own one wins.
 
     Returns:
-        The quantized architecture. Table activations gain a linear layer before them that holds their input grid.
+        The quantized architecture. What reads a table gains a linear layer before it that holds its input grid.
 
     Raises:
         ConfigError: If a bit width is too small.
@@ -78,7 +84,7 @@ def quantize(
             raise ConfigError(f"{what} width {bits} is too small: at least 2 bits")
     fractional: dict[int, int] = {-1: input_grid.fractional}  # bits of the outputs of the nodes
     chains: dict[str, tuple[LayerSpec, ...]] = {}
-    given = _Given(weights, observed, weight_bits, activation_bits)
+    given = _Given(weights, observed, weight_bits, activation_bits, architecture.nodes)
     for i, node in enumerate(architecture.nodes):
         rule = QUANTIZED[node.layer.kind]
         if isinstance(rule, Unsupported):
@@ -128,6 +134,14 @@ class _Given:
     observed: Mapping[str, ActivationRange]
     weight_bits: int
     activation_bits: int
+    nodes: Sequence[Node]
+
+    def on_grid(self, node: Node) -> bool:
+        """Return True if the input of a node is rounded to a format already."""
+        source = node.inputs[0]
+        while source >= 0 and self.nodes[source].layer.kind in PASSING_KINDS:
+            source = self.nodes[source].inputs[0]
+        return source < 0 or self.nodes[source].layer.kind in ROUNDING_KINDS
 
 
 #: The layers in the place of one, and the fractional bits of their result.
@@ -151,6 +165,24 @@ def _activation(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
 def _softmax(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
     out = Precision(node.layer.bits("activation_bits", given.activation_bits), 0, signed=False)
     return (replace(node.layer, activation=out),), out.fractional
+
+
+def _layer_norm(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    """Put the values on a grid, unless they are, and choose the formats of the table, the gains, the offsets and the result."""
+    layer, name, observed = node.layer, node.name, given.observed[node.name]
+    bits = layer.bits("activation_bits", given.activation_bits)
+    fractional, before = incoming[0], tuple[LayerSpec, ...]()
+    if not given.on_grid(node):
+        grid = Precision.covering(*observed.inputs, bits)
+        fractional, before = grid.fractional, (replace(LayerSpec.of("activation", fn="none"), activation=grid),)
+    table_bits = int(dict(layer.params).get("table_bits", TABLE_BITS))  # type: ignore[arg-type]
+    index, root = table_formats(fractional, normalised(node), observed.spreads, table_bits)
+    params = {**dict(layer.params), "spread": str(index), "root": str(root)}
+    out = Precision.covering(*observed.outputs, bits, signed=True)
+    gain = kernel_format(given.weights[f"{name}/gamma"], GAIN_BITS)
+    offset = bias_format(given.weights[f"{name}/beta"], out.fractional + 2)
+    quantized = replace(layer, params=tuple(params.items()), weight=gain, bias=offset, activation=out)
+    return (*before, quantized), out.fractional
 
 
 def _product(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
@@ -178,7 +210,7 @@ QUANTIZED: Mapping[str, Callable[[Node, Sequence[int], _Given], _Chain] | Unsupp
     "reshape": _unchanged,
     "window": _unchanged,
     "batch_norm": NOT_IN_FIRMWARE["batch_norm"],
-    "layer_norm": NOT_IN_FIRMWARE["layer_norm"],
+    "layer_norm": _layer_norm,
 }
 
 

@@ -83,7 +83,8 @@ def quantized_weights(architecture: Architecture, weights: Weights) -> dict[str,
     """
     result = dict(weights)
     for name, layer in zip(architecture.names, architecture.layers, strict=True):
-        for part, grid in (("kernel", layer.weight), ("bias", layer.bias), ("values", layer.activation)):
+        formats = {"kernel": layer.weight, "gamma": layer.weight, "bias": layer.bias, "beta": layer.bias}
+        for part, grid in (*formats.items(), ("values", layer.activation)):
             if grid is not None and f"{name}/{part}" in weights:
                 exact = grid.quantize(weights[f"{name}/{part}"])
                 single = exact.astype(np.float32)

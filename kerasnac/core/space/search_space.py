@@ -100,14 +100,6 @@ class SearchSpace(Checked):
             raise ValueError("bit widths or sparsities are genes: candidates are trained quantized; declare firmware: exact")
         return self
 
-    @model_validator(mode="after")
-    def _exact_norms_only(self) -> Self:
-        for name, values in self._values.items() if self.firmware == "exact" else ():
-            if name.endswith("norm") and "layer" in values:
-                reason = unsupported_reason(LayerSpec.of("layer_norm", axes="all"), (1,))
-                raise ValueError(f"block {name}: {reason}, or declare firmware: any")
-        return self
-
     @property
     def identity(self) -> dict[str, Any]:
         """Fields that make the space, for :func:`kerasnac.core.store.keys.content_key`, as YAML has them."""

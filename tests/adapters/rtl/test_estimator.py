@@ -18,7 +18,6 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.settings import CandidateGraphSettings
 from kerasnac.core.space.blocks import Attention, Conv, Mlp
 from kerasnac.core.space.search_space import SearchSpace
-from kerasnac.errors import SpaceError
 
 pytest.importorskip("da4ml")
 
@@ -117,10 +116,8 @@ def test_a_large_candidate_is_infeasible_and_harms_no_other(keras: Any) -> None:
     assert isinstance(costs, dict)
 
 
-def test_a_space_with_layer_norms_is_refused_by_name(mlp_space: SearchSpace, conv_space: SearchSpace) -> None:
+def test_spaces_of_all_blocks_are_estimated(mlp_space: SearchSpace, conv_space: SearchSpace) -> None:
     norms = SearchSpace(input=6, outputs=3, blocks=(Mlp(widths=((4,),)), Mlp(widths=((4,),), norm=("none", "layer"))))
-    with pytest.raises(SpaceError, match=r"1\.0\.norm = layer"):
-        estimator().check(norms)
     attention = SearchSpace(input=(4, 4, 1), outputs=3, blocks=(Conv(channels=(2,)), Attention(width=(2,))))
-    for space in (mlp_space, conv_space, attention):
+    for space in (mlp_space, conv_space, attention, norms):
         estimator().check(space)

@@ -237,7 +237,7 @@ REFUSED = {
         "activation_1",
         "put an activation 'none' with a format before it",
     ),
-    "layer norm": (on_maps(LayerSpec.of("layer_norm", axes="all")), "layer_norm_0", "use norm batch, which is folded"),
+    "layer norm without formats": (on_maps(LayerSpec.of("layer_norm", axes="all")), "layer_norm_0", "by quantizing"),
     "window": (on_maps(LayerSpec.of("window", start=0, length=2)), "window_0", "without_window"),
 }
 
@@ -320,7 +320,7 @@ def test_pools_stay_inside_their_proven_format(grid: Precision, op: str, power: 
 @pytest.mark.parametrize(
     ("gene", "value", "text"),
     [
-        ("0.norm", "layer", "not convertible: hls4ml's layer norm"),
+        ("0.norm", "layer", "exact"),
         ("0.norm", "batch", "exact"),
         ("1.conv.0.weight_bits", 16, "exact; where sums need more than 24 bits it equals QKeras in float64"),
         ("1.conv.0.weight_bits", 8, "exact"),
@@ -335,8 +335,7 @@ def test_what_a_choice_means_for_firmware(gene: str, value: object, text: str) -
 
 def test_obstacles_are_listed_by_layer() -> None:
     norm = LayerSpec.of("layer_norm", axes="last")
-    first, second = unsupported_reasons(Architecture((6, 3), (norm, pool("max", 2), pool("mean", 3))))
-    assert first.startswith("layer_norm_0: hls4ml's layer norm")
+    (second,) = unsupported_reasons(Architecture((6, 3), (norm, pool("max", 2), pool("mean", 3))))
     assert second.startswith("pool_1: the mean of 3 values")
     assert unsupported_reasons(Architecture((6, 3), (LayerSpec.of("batch_norm"), pool("mean", 2)))) == []
 

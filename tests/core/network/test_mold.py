@@ -82,7 +82,7 @@ def test_a_network_alone_has_a_mold_of_its_own_size(net: Architecture) -> None:
     cells = cells_of(net)
     for place, cell in zip(places(mold), cells, strict=True):
         assert (place.shape, place.output) == (cell.head.shapes[0], cell.head.output)
-    assert macs(mold) == macs(mold, net) == sum(node.products.macs for node in net.nodes if node.products)
+    assert macs(mold) == macs(mold, net) == sum(cell.head.products.macs for cell in cells if cell.head.products)
 
 
 @given(networks)

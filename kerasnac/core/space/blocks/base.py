@@ -21,6 +21,7 @@ from kerasnac.core.checks import Checked, shown
 from kerasnac.core.network.activations import check_activation
 from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape
+from kerasnac.core.network.parameters import TableBits
 from kerasnac.core.plugins import failure, guarded, name_of, source_of
 from kerasnac.errors import Infeasible, PluginError
 
@@ -273,6 +274,31 @@ class Quantizable(Kernel, Block):
         """Return the picked bit width of an activation as a layer parameter; empty if it is no gene."""
         return {} if self.activation_bits is None else {"activation_bits": picks["activation_bits"]}
 
+
+class Normed(Quantizable):
+    """Block of linear layers with norms.
+
+    Attributes:
+        norm: Choices of norm.
+        table_bits: Choices of the bit width of the table that a layer norm reads on the chip; None for the usual one.
+    """
+
+    norm: NormValues = ("none",)
+    table_bits: Values[TableBits] | None = None
+
+    def compression_choices(self, prefix: str = "") -> tuple[Choice, ...]:
+        own = () if self.table_bits is None else (Choice(f"{prefix}table_bits", self.table_bits),)
+        return (*super().compression_choices(prefix), *own)
+
+    @property
+    def widths_and_sparsities(self) -> int:
+        """Number of picks for one layer, besides the table of its norm."""
+        return math.prod(len(choice.values) for choice in super().compression_choices())
+
+    def tables(self, norm: str) -> int:
+        """Return the number of tables to choose from where a layer has a norm."""
+        return len(self.table_bits) if self.table_bits is not None and norm == "layer" else 1
+
     def followers(
         self, picks: Picks, bits: Picks | None = None, *, axes: Literal["all", "last"] = "all"
     ) -> Iterator[LayerSpec]:
@@ -283,12 +309,13 @@ class Quantizable(Kernel, Block):
             bits: Picks of the bit widths, where they are not those of norm and activation.
             axes: Axes over which a layer norm normalises.
         """
-        norm = picks["norm"]
+        norm, own = picks["norm"], bits or picks
         if norm == "batch":
             yield LayerSpec.of("batch_norm")
         elif norm == "layer":
-            yield LayerSpec.of("layer_norm", axes=axes)
-        yield LayerSpec.of("activation", fn=picks["activation"], **self.picked_output(bits or picks))
+            table = {} if self.table_bits is None else {"table_bits": own["table_bits"]}
+            yield LayerSpec.of("layer_norm", axes=axes, **table, **self.picked_output(own))
+        yield LayerSpec.of("activation", fn=picks["activation"], **self.picked_output(own))
 
 
 def flattened(shape: Shape) -> Iterator[LayerSpec]:

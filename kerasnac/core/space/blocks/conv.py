@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from kerasnac.core.network.layers import LayerSpec, Shape, described
-from kerasnac.core.space.blocks.base import MOST_BLOCKS, ActivationValues, Block, Choice, NormValues, Picks, Quantizable, Values
+from kerasnac.core.space.blocks.base import MOST_BLOCKS, ActivationValues, Block, Choice, Normed, Picks, Values
 from kerasnac.errors import Infeasible
 
 
-class Conv(Quantizable):
+class Conv(Normed):
     """Convolutions in a row, each with its own channels, kernel, norm and activation.
 
     On (rows, columns, channels) they are 2D, on (steps, channels) 1D.
@@ -23,7 +24,6 @@ class Conv(Quantizable):
         kernel: Choices of kernel size, the same along all axes.
         stride: Choices of stride.
         padding: ``valid`` or ``same``.
-        norm: Choices of norm.
         activation: Choices of activation.
     """
 
@@ -33,13 +33,17 @@ class Conv(Quantizable):
     kernel: Values[PositiveInt] = (3,)
     stride: Values[PositiveInt] = (1,)
     padding: Values[Literal["valid", "same"]] = ("valid",)
-    norm: NormValues = ("none",)
     activation: ActivationValues = ("relu",)
 
     def choices(self) -> tuple[Choice, ...]:
         fields = ("channels", "kernel", "stride", "padding", "norm", "activation")
         own = [[Choice(f"{i}.{name}", getattr(self, name)) for name in fields] for i in range(self.convolutions)]
         return tuple(choice for i, choices in enumerate(own) for choice in (*choices, *self.compression_choices(f"{i}.")))
+
+    def combinations(self) -> int:
+        fields = (self.channels, self.kernel, self.stride, self.padding, self.activation)
+        one = math.prod(map(len, fields)) * self.widths_and_sparsities * sum(map(self.tables, self.norm))
+        return int(one**self.convolutions)
 
     def most_kernels(self, axes: int) -> Mapping[str, float]:
         return {f"conv{axes - 1}d": self.convolutions}

@@ -14,29 +14,26 @@ from kerasnac.core.space.blocks.base import (
     MOST_BLOCKS,
     ActivationValues,
     Choice,
-    NormValues,
+    Normed,
     Picks,
-    Quantizable,
     Values,
     flattened,
 )
 from kerasnac.errors import Infeasible
 
 
-class _Stack(Quantizable):
+class _Stack(Normed):
     """Linear layers with chosen numbers of units in a row, each with norm and activation.
 
     Attributes:
         widths: Choices of units, one entry per layer.
         depth: How many of the layers there are, from the first on; all by default.
-        norm: Choices of norm.
         activation: Choices of activation.
         shared: True if all layers have the same norm and activation, one gene each.
     """
 
     widths: tuple[Values[PositiveInt], ...] = Field(min_length=1, max_length=MOST_BLOCKS)
     depth: Values[NonNegativeInt] | None = None
-    norm: NormValues = ("none",)
     activation: ActivationValues = ("relu",)
     shared: bool = False
 
@@ -70,13 +67,14 @@ class _Stack(Quantizable):
 
     def _combinations(self, *, more: int) -> int:
         """Return the number of picks, with some more layers whose units are counted elsewhere."""
-        kinds = len(self.norm) * len(self.activation)
-        own = math.prod(len(choice.values) for choice in self.compression_choices())
-        return sum(
-            math.prod(map(len, self.widths[:depth])) * kinds ** min(layers, 1 if self.shared else layers) * own**layers
-            for depth in self._depths
-            for layers in [depth + more]
-        )
+        kinds = [self.widths_and_sparsities * self.tables(norm) for norm in self.norm]
+
+        def picks(layers: int) -> int:
+            if self.shared and layers:
+                return int(sum(kind**layers for kind in kinds)) * len(self.activation)
+            return int((sum(kinds) * len(self.activation)) ** layers)
+
+        return sum(math.prod(map(len, self.widths[:depth])) * picks(depth + more) for depth in self._depths)
 
     def _stacked(self, picks: Picks, axes: Literal["all", "last"]) -> Iterator[LayerSpec]:
         for i in range(picks["depth"]):

@@ -119,12 +119,12 @@ def assert_alike(architecture: Architecture, mold: Mold, weights: Weights) -> No
 
 
 def formatted(architecture: Architecture, weights: Weights, bits: int = 6) -> tuple[Architecture, Weights]:
-    """Quantize a network; norms that cannot be folded are left out."""
+    """Quantize a network; batch norms that cannot be folded are left out."""
     from kerasnac.adapters.keras.train import quantized_start
 
     kernels = {i for i, node in enumerate(architecture.nodes) if "kernel" in node.weights}
     folded = {i for i, node in enumerate(architecture.nodes) if node.layer.kind == "batch_norm" and node.inputs[0] in kernels}
-    lost = {n.name for i, n in enumerate(architecture.nodes) if n.layer.kind.endswith("_norm") and i not in folded}
+    lost = {n.name for i, n in enumerate(architecture.nodes) if n.layer.kind == "batch_norm" and i not in folded}
     plain = architecture.rewritten(lambda node: () if node.name in lost else (node.layer,))
     x, _ = samples(architecture, 60)
     split = Split(x, np.arange(60) % architecture.output_shape[0])

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from kerasnac.core.checks import CHECKED, Size, explained
-from kerasnac.core.network.layers import LayerSpec, Products, Shape, Weight, kind_of
+from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Products, Shape, Weight, kind_of
 from kerasnac.core.network.precision import Precision
 from kerasnac.errors import ConfigError
 
@@ -180,6 +180,16 @@ class Architecture:
                 moved[i] = len(layers) - 1
                 sources = [moved[i]]
         return Architecture(self.input_shape, tuple(layers), input or self.input)
+
+    def rounded(self, source: int) -> Precision | None:
+        """Return the format to which the output of a node is rounded; None for an accumulator, or in a float network.
+
+        Args:
+            source: Index of the node; -1 is the network's input.
+        """
+        while source >= 0 and self.nodes[source].layer.kind in PASSING_KINDS:
+            source = self.nodes[source].inputs[0]
+        return self.input if source < 0 else self.nodes[source].layer.activation
 
     @property
     def window(self) -> slice:

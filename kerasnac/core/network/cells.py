@@ -44,6 +44,7 @@ class Cell:
     Attributes:
         head: The first layer.
         norm: Its norm.
+        norm_grid: The linear layer that puts the input of a quantized layer norm on a grid.
         grid: The linear layer that puts the input of a table on its grid.
         activation: The activation, or the softmax.
         reads: Which cells it reads, as offsets: -1 is the cell before it (the network's input for the first).
@@ -51,6 +52,7 @@ class Cell:
 
     head: Node
     norm: Node | None = None
+    norm_grid: Node | None = None
     grid: Node | None = None
     activation: Node | None = None
     reads: tuple[int, ...] = PREVIOUS
@@ -58,12 +60,23 @@ class Cell:
     @property
     def nodes(self) -> tuple[Node, ...]:
         """All its layers."""
-        return tuple(node for node in (self.head, self.norm, self.grid, self.activation) if node is not None)
+        every = (self.head, self.norm_grid, self.norm, self.grid, self.activation)
+        return tuple(node for node in every if node is not None)
+
+    @property
+    def plain_norm(self) -> LayerSpec | None:
+        """Its norm without formats and bit widths."""
+        return None if self.norm is None else plain_norm(self.norm.layer)
 
     @property
     def fn(self) -> str:
         """Name of the activation, ``none`` without one."""
         return "none" if self.activation is None else function_of(self.activation.layer)
+
+
+def plain_norm(norm: LayerSpec) -> LayerSpec:
+    """Return a norm without formats and bit widths."""
+    return LayerSpec(norm.kind, tuple(param for param in norm.params if param[0] == "axes"))
 
 
 def function_of(layer: LayerSpec) -> str:
@@ -134,6 +147,8 @@ def _followed(cell: Cell, node: Node) -> Cell:
     part = PARTS[node.layer.kind]
     if part == "norm" and len(cell.nodes) == 1:
         return replace(cell, norm=node)
+    if node.layer.kind == "layer_norm" and node.layer.activation is not None and len(cell.nodes) == 2 and cell.fn == "none":
+        return replace(cell, norm=node, norm_grid=cell.activation, activation=None)
     if part == "activation" and cell.activation is None:
         return replace(cell, activation=node)
     if part == "activation" and cell.grid is None and cell.fn == "none" and reads_table(function_of(node.layer)):
@@ -142,7 +157,11 @@ def _followed(cell: Cell, node: Node) -> Cell:
 
 
 def _check_formats(cell: Cell) -> None:
-    """Refuse an activation whose formats are none that quantization gives."""
+    """Refuse an activation or a norm whose formats are none that quantization gives."""
+    if cell.norm is not None and (cell.norm.layer.kind != "layer_norm" or cell.norm.layer.activation is None):
+        raise NoMold(f"{cell.norm.name}: it has no formats, and the network has some")
+    if cell.norm_grid is not None and cell.norm_grid.layer.activation is None:
+        raise NoMold(f"{cell.norm_grid.name}: it has no format")
     if cell.activation is None:
         return
     fn, out = cell.fn, cell.activation.layer.activation

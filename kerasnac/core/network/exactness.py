@@ -17,7 +17,7 @@ import numpy as np
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layer_norms import LayerNormTables
-from kerasnac.core.network.layers import LayerSpec, Shape, Unsupported
+from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Shape, Unsupported
 from kerasnac.core.network.parameters import MAX_TABLE_BITS
 from kerasnac.core.network.precision import WIDEST, Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
@@ -31,9 +31,6 @@ KERNEL_KINDS = ("dense", "conv1d", "conv2d")
 
 #: Kinds that read a table, besides some activations.
 TABLE_KINDS = ("softmax", "lookup", "layer_norm")
-
-#: Kinds that give out the very numbers that they get.
-PASSING_KINDS = ("flatten", "reshape")
 
 #: Kinds that are taken out before conversion, so that a network with them can become firmware.
 REMOVED_KINDS = ("batch_norm", "window")
@@ -306,10 +303,7 @@ def _check_table_input(node: Node, architecture: Architecture) -> None:
     looks_up = ACTIVATIONS[layer["fn"]].table if layer.kind == "activation" else layer.kind in TABLE_KINDS
     if not looks_up:
         return
-    source = node.inputs[0]
-    while source >= 0 and architecture.nodes[source].layer.kind in PASSING_KINDS:
-        source = architecture.nodes[source].inputs[0]
-    if source >= 0 and architecture.nodes[source].layer.activation is None:
+    if architecture.rounded(node.inputs[0]) is None:
         raise ConversionError(
             f"{node.name}: it reads a table but its input is an unrounded accumulator; "
             "put an activation 'none' with a format before it"

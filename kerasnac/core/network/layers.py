@@ -453,6 +453,10 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+#: Kinds that give out the very numbers that they get.
+PASSING_KINDS = ("flatten", "reshape")
+
+
 @dataclass(frozen=True)
 class Unsupported:
     """Reason, in a table by kind of layer, why nothing is done for layers of the kind.

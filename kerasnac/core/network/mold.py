@@ -59,7 +59,7 @@ class MoldCell:
     def holds(self, cell: Cell) -> bool:
         """Return True if a cell with a head of the same label fits."""
         fits = _units(cell.head.layer) <= self.units and cell.fn in self.functions
-        return fits and (cell.norm is None or cell.norm.layer in self.norms)
+        return fits and (cell.norm is None or cell.plain_norm in self.norms)
 
     def merged(self, other: MoldCell) -> MoldCell:
         """Return a place for the cells of both."""
@@ -92,8 +92,9 @@ class Mold:
 
     @property
     def quantized_form(self) -> Mold:
-        """Form of the same networks with number formats, which have no norms: they are folded before."""
-        return replace(self, cells=tuple(replace(cell, norms=()) for cell in self.cells), quantized=True)
+        """Form of the same networks with number formats, which have no batch norms: they are folded before."""
+        cells = (replace(cell, norms=tuple(n for n in cell.norms if n.kind != "batch_norm")) for cell in self.cells)
+        return replace(self, cells=tuple(cells), quantized=True)
 
     def capped(self, units: int) -> Mold:
         """Return the form of those of its networks that have no layer with more units."""
@@ -216,9 +217,10 @@ def fitting(molds: Iterable[Mold], architecture: Architecture) -> Mold | None:
 
 def _own(architecture: Architecture) -> Mold:
     cells = cells_of(architecture)
+    norms = [() if cell.plain_norm is None else (cell.plain_norm,) for cell in cells]
     own = tuple(
-        MoldCell(_shape_only(cell.head.layer), False, () if cell.norm is None else (cell.norm.layer,), (cell.fn,), cell.reads)
-        for cell in cells
+        MoldCell(_shape_only(cell.head.layer), False, norm, (cell.fn,), cell.reads)
+        for cell, norm in zip(cells, norms, strict=True)
     )
     return Mold(architecture.input_shape, own, architecture.quantized)
 

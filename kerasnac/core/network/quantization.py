@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, PASSING_KINDS, QUANTIZED_ONLY
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
 from kerasnac.core.network.layer_norms import GAIN_BITS, TABLE_BITS, normalised, table_formats
-from kerasnac.core.network.layers import LayerSpec, Unsupported
+from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 from kerasnac.errors import ConfigError, ConversionError
@@ -173,7 +173,7 @@ def _layer_norm(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
     bits = layer.bits("activation_bits", given.activation_bits)
     fractional, before = incoming[0], tuple[LayerSpec, ...]()
     if not given.on_grid(node):
-        grid = Precision.covering(*observed.inputs, bits)
+        grid = Precision.covering(*observed.inputs, bits, signed=True)
         fractional, before = grid.fractional, (replace(LayerSpec.of("activation", fn="none"), activation=grid),)
     table_bits = int(dict(layer.params).get("table_bits", TABLE_BITS))  # type: ignore[arg-type]
     index, root = table_formats(fractional, normalised(node), observed.spreads, table_bits)

@@ -102,7 +102,8 @@ class _Network:
         plain = x
         for j, norm in enumerate(place.cell.norms):
             # A choice between branches would be compiled ten times as long as the norm itself.
-            normed, found = _NORMS[norm.kind](norm, plain, _below(f"norm_{j}", parts), own, step)
+            compute = _exact_layer_norm if self.quantized else _NORMS[norm.kind]
+            normed, found = compute(norm, plain, _below(f"norm_{j}", parts), own, step)
             statistics |= {f"{i}/norm_{j}/{name}": value for name, value in found.items()}
             x = tf.where(own["norm"] == j + 1, normed, x)
         if place.cell.functions != ("none",) or self.quantized:
@@ -170,14 +171,39 @@ def _batch_norm(
 def _layer_norm(
     norm: LayerSpec, x: Tensor, parts: Mapping[str, Tensor], own: Mapping[str, Tensor], step: Step | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    tf = tensorflow()
-    everything = norm["axes"] == "all"
-    axes = list(range(1, len(x.shape))) if everything else [-1]
-    count = own["values"] if everything else own["units"]
+    tf, (axes, count) = tensorflow(), _normalised(norm, x, own)
     mean = tf.reduce_sum(x, axes, keepdims=True) / count
     centred = (x - mean) * own["mask"]
     variance = tf.reduce_sum(tf.square(centred), axes, keepdims=True) / count
     return centred * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * parts["gamma"] + parts["beta"], {}
+
+
+def _normalised(norm: LayerSpec, x: Tensor, own: Mapping[str, Tensor]) -> tuple[list[int], Tensor]:
+    """Return the axes over which a layer norm normalises, and the number of values there that the network has."""
+    return (list(range(1, len(x.shape))), own["values"]) if norm["axes"] == "all" else ([-1], own["units"])
+
+
+def _exact_layer_norm(
+    norm: LayerSpec, x: Tensor, parts: Mapping[str, Tensor], own: Mapping[str, Tensor], step: Step | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute what ``ExactLayerNorm`` of :mod:`kerasnac.adapters.keras.custom` does, with its gradient."""
+    tf = tensorflow()
+    x = straight(x, own["norm_grid_format"])
+    parts = {"gamma": straight(parts["gamma"], own["gain_format"]), "beta": straight(parts["beta"], own["offset_format"])}
+    smooth, found = _layer_norm(norm, x, parts, own, step)
+    axes, count = _normalised(norm, x, own)
+    # Squares and products have more bits than float32: they are exact in float64 only.
+    values, size = tf.cast(tf.stop_gradient(x), tf.float64), tf.cast(count, tf.float64)
+    total = tf.reduce_sum(values, axes, keepdims=True)
+    spread = size * tf.reduce_sum(values * values, axes, keepdims=True) - total * total
+    index = tf.cast(tf.minimum(tf.floor(spread / own["index_step"]), own["last_index"]), tf.int32)
+    normalised = (size * values - total) * tf.cast(tf.gather(own["roots"], index), tf.float64)
+    exact = normalised * tf.cast(parts["gamma"], tf.float64) + tf.cast(parts["beta"], tf.float64)
+    grid = tf.cast(own["norm_format"], tf.float64)
+    # Without a format there is no norm, and what is computed here is not used.
+    grid_step = tf.where(grid[0] > 0, grid[0], tf.ones_like(grid[0]))
+    rounded = tf.cast(tf.clip_by_value(tf.round(exact / grid_step), grid[1], grid[2]) * grid_step, tf.float32)
+    return tf.stop_gradient(rounded) + (smooth - tf.stop_gradient(smooth)), found
 
 
 _NORMS: Mapping[str, Callable[..., tuple[Tensor, dict[str, Tensor]]]] = {"batch_norm": _batch_norm, "layer_norm": _layer_norm}

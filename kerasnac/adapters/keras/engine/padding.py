@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters.keras.table import RECIPROCAL_BITS, SoftmaxTables, table
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.cells import Cell, drops
+from kerasnac.core.network.layer_norms import TABLE_BITS, LayerNormTables
 from kerasnac.core.network.layers import Shape
 from kerasnac.core.network.mold import Mold, Place, places
 from kerasnac.core.network.precision import Precision
@@ -59,6 +60,7 @@ class Fitted:
     def __init__(self, mold: Mold, architecture: Architecture) -> None:
         cells = mold.place(architecture)
         assert cells is not None, f"[{architecture}] does not fit its mold"
+        self._architecture = architecture
         self._mold, self._places, self._cells = mold, places(mold), cells
         self._blocks = list(self._find())
 
@@ -87,7 +89,8 @@ class Fitted:
         if cell.norm is None:
             return
         place = self._places[i]
-        prefix = f"norm_{place.cell.norms.index(cell.norm.layer)}"
+        assert cell.plain_norm is not None
+        prefix = f"norm_{place.cell.norms.index(cell.plain_norm)}"
         for part, weight in cell.norm.weights.items():
             blocks = (rows, around) if flat else (weight.shape, place.weights[f"{prefix}/{part}"].shape)
             yield _Block(f"{i}/{prefix}/{part}", f"{cell.norm.name}/{part}", weight.shape, *blocks)
@@ -144,7 +147,8 @@ class Fitted:
             ``present``; ``mask``, ones for its own channels; ``values`` and ``units``, the true sizes of a sample and of its
             last axis; ``drops``, true if its values are subject to dropout; ``norm`` and ``function``, indices of the norm (0
             for none) and of the activation; for every format an array of its step, its smallest and its largest value in
-            steps; the ``table`` of an activation and its size, and the ``reciprocals`` of a softmax.
+            steps; the ``table`` of an activation and its size, and the ``reciprocals`` of a softmax; the ``roots`` of a layer
+            norm, the step of their index and the last index.
         """
         true = place.output if cell is None else cell.head.output
         size = place.output[-1]
@@ -152,7 +156,7 @@ class Fitted:
         mask = np.zeros(place.shape if flat else place.output, np.float32)
         if cell is not None:
             mask[tuple(slice(n) for n in (cell.head.shapes[0] if flat else true))] = 1
-        norm = None if cell is None else cell.norm
+        norm = None if cell is None else cell.plain_norm
         head = place.cell.head if cell is None else cell.head.layer
         grid, activation = (None, None) if cell is None else (cell.grid, cell.activation)
         return {
@@ -161,13 +165,36 @@ class Fitted:
             "values": np.array(math.prod(true), np.float32),
             "units": np.array(true[-1], np.float32),
             "drops": np.array(cell is not None and drops(cell.fn)),
-            "norm": np.array(0 if norm is None else 1 + place.cell.norms.index(norm.layer), np.int32),
+            "norm": np.array(0 if norm is None else 1 + place.cell.norms.index(norm), np.int32),
             "function": np.array(0 if cell is None else place.cell.functions.index(cell.fn), np.int32),
             "kernel_format": _format(head.weight),
             "bias_format": _format(head.bias),
             "grid_format": _format(None if grid is None else grid.layer.activation),
             "activation_format": _format(None if activation is None else activation.layer.activation),
             **_tables(place, cell, table_bits),
+            **(self._norm_tables(cell) if self._mold.quantized and place.cell.norms else {}),
+        }
+
+    def _norm_tables(self, cell: Cell | None) -> dict[str, Array]:
+        """Return formats and table of a layer norm, or zeros of their sizes for a network that has none there."""
+        norm = None if cell is None else cell.norm
+        layer = None if norm is None else norm.layer
+        before = None if cell is None or cell.norm_grid is None else cell.norm_grid.layer.activation
+        found = {
+            "norm_grid_format": _format(before),
+            "gain_format": _format(None if layer is None else layer.weight),
+            "offset_format": _format(None if layer is None else layer.bias),
+            "norm_format": _format(None if layer is None else layer.activation),
+        }
+        grid = None if norm is None else self._architecture.rounded(norm.inputs[0])
+        tables = None if norm is None or grid is None else LayerNormTables.of(norm, grid)
+        roots = np.zeros(1) if tables is None else tables.roots
+        # Narrower tables are padded, so that they need no other function.
+        size = max(2**TABLE_BITS, len(roots))
+        return found | {
+            "roots": np.pad(roots, (0, size - len(roots))).astype(np.float32),
+            "last_index": np.array(len(roots) - 1.0),
+            "index_step": np.array(1.0 if tables is None else tables.index.step),
         }
 
 

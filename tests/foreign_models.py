@@ -73,6 +73,21 @@ model("jet tagger, ternary, scaled by powers of two", 16)(lambda: tagger(kernel_
 model("jet tagger, binary", 16)(lambda: tagger(kernel_quantizer=q.binary(alpha=1)))
 model("jet tagger, weights of powers of two", 16)(lambda: tagger(kernel_quantizer=q.quantized_po2(4)))
 model("jet tagger, stochastic ternary", 16)(lambda: tagger(kernel_quantizer=q.stochastic_ternary(alpha=1)))
+model("layer norms, float", 8, 3)(
+    lambda: [
+        L.Conv1D(6, 1),
+        L.LayerNormalization(),
+        L.ReLU(),
+        L.Flatten(),
+        L.Dense(8),
+        L.LayerNormalization(axis=-1, center=False),
+        L.Activation("gelu"),
+        L.Dense(5),
+    ]
+)
+model("quantized, with a layer norm of Keras", 16)(
+    lambda: [dense(8), L.LayerNormalization(), act("quantized_relu(6)"), dense(5)]
+)
 model("jet tagger, float", 16)(
     lambda: [L.Dense(64, activation="relu"), L.BatchNormalization(), L.Dense(32, activation="tanh"), L.Dense(5, "softmax")]
 )

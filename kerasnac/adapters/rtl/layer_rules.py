@@ -201,8 +201,10 @@ def _layer_norm(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Va
     def once(values: Variables) -> Variables:
         total = np.sum(da4ml().FixedVariableArray(values))
         sum_of_squares = np.sum(da4ml().FixedVariableArray(_each(square, values)))
-        spread = _floored(tables.size * sum_of_squares - total * total, tables.index.fractional)
-        root = _looked_up(_saturated(spread, tables.index), tables.roots / step, tables.index)
+        # da4ml does not see that a square, or the spread, is never negative.
+        spread = _wrapped(tables.size * sum_of_squares - _wrapped(total * total, tables.spread), tables.spread)
+        index = _saturated(_floored(spread, tables.index.fractional), tables.index)
+        root = _looked_up(index, tables.roots / step, tables.index)
         slope, start = root * tables.size, root * total
         products = np.array([v * slope - start for v in values])
         exact = products * gain + offset / step

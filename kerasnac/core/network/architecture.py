@@ -25,6 +25,9 @@ MOST_LAYERS = 10_000
 #: Layer parameters that say how a layer is to be compressed -> their sign in short descriptions.
 COMPRESSION_PARAMS = {"weight_bits": "w", "activation_bits": "a", "sparsity": "s", "table_bits": "t"}
 
+#: Layer parameters that are number formats.
+FORMAT_PARAMS = ("spread", "root")
+
 
 @with_config(ConfigDict(extra="forbid"))
 class _Parts(TypedDict):
@@ -246,7 +249,8 @@ class Architecture:
                 raise ConfigError(f"{node.name}: a table of values is for quantized networks alone")
             if node.layer.kind == "activation" and node.layer["fn"] == "none":
                 return ()
-            return (replace(node.layer, weight=None, bias=None, activation=None),)
+            params = tuple(param for param in node.layer.params if param[0] not in FORMAT_PARAMS)
+            return (replace(node.layer, params=params, weight=None, bias=None, activation=None),)
 
         return replace(self.rewritten(without), input=None)
 

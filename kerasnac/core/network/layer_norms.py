@@ -68,13 +68,23 @@ class LayerNormTables:
     @property
     def squares(self) -> Precision:
         """Format of the sum of all squares."""
-        bits, carry = 2 * self.inputs.bits, (self.size - 1).bit_length()
-        return Precision(bits + carry, 2 * self.inputs.integer + carry, signed=False)
+        bits = (self.size * self._largest**2).bit_length()
+        return Precision(bits, bits - 2 * self.inputs.fractional, signed=False)
 
     @property
     def spread_bits(self) -> int:
-        """Bits of N times the sum of all squares, which the spread does not exceed."""
-        return self.squares.bits + self.size.bit_length()
+        """Bits of N times the sum of all squares, which neither the spread nor the square of the sum exceeds."""
+        return (self.size**2 * self._largest**2).bit_length()
+
+    @property
+    def spread(self) -> Precision:
+        """Format of the spread, exact; there is none beyond 64 bits."""
+        return Precision(self.spread_bits, self.spread_bits - 2 * self.inputs.fractional, signed=False)
+
+    @property
+    def _largest(self) -> int:
+        """Largest magnitude of a value, in steps of its format."""
+        return 1 << (self.inputs.bits - self.inputs.signed)
 
     @property
     def shift(self) -> int:

@@ -35,7 +35,7 @@ class Case:
 
 def random_space(rng: np.random.Generator, outputs: int) -> SearchSpace:
     """Convolutions and dense layers, or dense layers alone."""
-    common = {"norm": ["none", "batch"], "activation": ACTIVATIONS}
+    common = {"norm": ["none", "batch", "layer"], "activation": ACTIVATIONS}
     mlp = {"block": "mlp", "widths": [[4, 8, 16], [3, 8, 12]], "depth": [1, 2], **common}
     if rng.random() < 0.5:
         return SearchSpace.model_validate({"input": [int(rng.integers(3, 20))], "outputs": outputs, "blocks": [mlp]})

@@ -13,6 +13,7 @@ from kerasnac.adapters.keras.foreign.quantizers import is_quantizer, power_of_tw
 from kerasnac.adapters.keras.foreign.reader import Reader, Tensor, Values, pointwise
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.network.layers import LayerSpec, Unsupported, zeros_around
+from kerasnac.core.network.weights import LAYER_NORM_EPSILON
 from kerasnac.errors import ConversionError
 
 # Functions of one signature: they append what a Keras ``layer`` that reads ``inputs`` computes. ``shared`` is True if other
@@ -76,6 +77,25 @@ def _batch_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bo
             "QConv2DBatchnorm, let kerasnac compress the float model, which folds it before, or set float_bits=16 to round them"
         )
     return reader.normalised(layer.name, x, scale, offset, shared=shared)
+
+
+def _layer_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+    (x,) = inputs
+    rank = len(x.shape)
+    axes = sorted(axis % (rank + 1) for axis in np.atleast_1d(layer.axis).tolist())
+    if axes not in ([*range(1, rank + 1)], [rank]):
+        raise ConversionError(f"{layer.name}: it normalises axes {axes} together; only the last one, or all, are known")
+    if layer.epsilon != LAYER_NORM_EPSILON:
+        raise ConversionError(f"{layer.name}: its epsilon is {layer.epsilon:g}; only {LAYER_NORM_EPSILON:g} is known")
+    if reader.quantized:
+        raise ConversionError(
+            f"{layer.name}: a layer norm of Keras divides floating-point numbers, on no grid; let kerasnac compress the float "
+            "model, which makes it exact"
+        )
+    shape = x.shape if len(axes) == rank else x.shape[-1:]
+    arrays = {"gamma": (layer.gamma, np.ones), "beta": (layer.beta, np.zeros)}
+    weights = {name: neutral(shape, "f") if part is None else np.asarray(part) for name, (part, neutral) in arrays.items()}
+    return reader.add(layer.name, LayerSpec.of("layer_norm", axes="all" if len(axes) == rank else "last"), x, weights=weights)
 
 
 def _activation(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
@@ -240,7 +260,7 @@ RULES: Mapping[str, Rule | Unsupported] = {
     **dict.fromkeys(("Subtract", "Multiply", "Average", "Maximum", "Minimum", "Dot"), _ELEMENTWISE),
     "QAdaptiveActivation": _ADAPTIVE,
     "PReLU": Unsupported("its slopes differ between elements; use LeakyReLU"),
-    "LayerNormalization": Unsupported("a layer norm of another model is not read yet; use batch norms"),
+    "LayerNormalization": _layer_norm,
     "MultiHeadAttention": Unsupported("it is not read; build the attention of kerasnac.blocks instead"),
     "Permute": Unsupported("axes cannot be exchanged; feed samples with channels last"),
     "Embedding": Unsupported("it looks up vectors by number; feed the vectors"),

@@ -43,12 +43,14 @@ REFUSED = {
     "custom layer": "squared: Squared of tests is not known",
     "NaN weights": "its kernel holds NaN or infinity",
     "a model of Keras 3": "the model is one of Keras 3",
+    "quantized, with a layer norm of Keras": "divides floating-point numbers, on no grid; let kerasnac compress",
 }
 
 #: Models with all kinds of layers between them, besides those that are refused.
 QUICK = (
     "jet tagger, 6 bits",
     "jet tagger, float",
+    "layer norms, float",
     "AutoQKeras",
     "dense net with concatenations",
     "QDepthwiseConv2DBatchnorm",

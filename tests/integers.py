@@ -58,6 +58,13 @@ def _kernel(node: Node, sources: _Sources, out: Precision, values: Weights) -> S
     return sums + steps(values[f"{node.name}/bias"], out.fractional)
 
 
+def _scale(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    ((x, grid),) = sources
+    return x * steps(values[f"{node.name}/kernel"], out.fractional - grid.fractional) + steps(
+        values[f"{node.name}/bias"], out.fractional
+    )
+
+
 def _patches(x: Steps, node: Node) -> Steps:
     """Shape (samples, *positions, channels) to (samples, *positions of the output, window * channels)."""
     layer, rank = node.layer, x.ndim - 2
@@ -169,6 +176,7 @@ def _layer_norm(node: Node, sources: _Sources, out: Precision, values: Weights) 
 RULES: Mapping[str, Callable[[Node, _Sources, Precision, Weights], Steps]] = {
     **dict.fromkeys(("dense", "conv1d", "conv2d"), _kernel),
     **dict.fromkeys(("flatten", "reshape"), _reshape),
+    "scale": _scale,
     "pool": _pool,
     "add": _add,
     "concatenate": _concatenate,

@@ -306,6 +306,7 @@ DESCRIPTIONS: Mapping[str, _Description | Unsupported] = {
     "activation": _Description("Activation", lambda node, reuse_factor: {"activation": node.layer["fn"]}),
     "softmax": _Description("Activation", lambda node, reuse_factor: {"activation": "softmax"}),
     "batch_norm": _Description("BatchNormalization"),
+    "scale": _Description("BatchNormalization"),
     "add": _Description("Add"),
     "conv1d": _STREAMED,
     "conv2d": _STREAMED,

@@ -58,6 +58,7 @@ EXAMPLES: Mapping[str, Architecture] = {
     "add": Architecture(VECTOR, (LayerSpec.of("add", inputs=(-1, -1)),)),
     "concatenate": Architecture(VECTOR, (LayerSpec.of("concatenate", inputs=(-1, -1)),)),
     "lookup": Architecture(VECTOR, (replace(LayerSpec.of("lookup", bits=6), activation=Precision(5, 2)),)),
+    "scale": Architecture(VECTOR, (LayerSpec.of("scale"), LayerSpec.of("dense", units=2))),
     "batch_norm": Architecture(VECTOR, (LayerSpec.of("batch_norm"),)),
     "layer_norm": Architecture(VECTOR, (LayerSpec.of("layer_norm", axes="all"),)),
     "activation": Architecture(VECTOR, (LayerSpec.of("activation", fn="tanh"),)),

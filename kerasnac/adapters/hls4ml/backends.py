@@ -172,6 +172,7 @@ LACKING: Mapping[str, Callable[[Node, HlsOptions], str] | Unsupported] = {
     "dense": _nothing,
     "conv1d": _nothing,
     "conv2d": _nothing,
+    "scale": _nothing,
     "add": _nothing,
     "flatten": _nothing,
     "reshape": _nothing,

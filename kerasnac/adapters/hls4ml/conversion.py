@@ -172,6 +172,10 @@ def _kernel_precision(node: Node, exact: Precision) -> dict[str, str]:
     return {"accum": str(exact), "result": str(exact), "weight": str(node.layer.weight), "bias": str(node.layer.bias)}
 
 
+def _scale_precision(node: Node, exact: Precision) -> dict[str, str]:
+    return {"result": str(exact), "scale": str(node.layer.weight), "bias": str(node.layer.bias)}
+
+
 def _activation_precision(node: Node, exact: Precision) -> dict[str, str]:
     table_of_its_own = {"table": str(exact)} if ACTIVATIONS[node.layer["fn"]].table else {}
     return {"result": _rounding(exact), **table_of_its_own}
@@ -205,6 +209,7 @@ PRECISIONS: Mapping[str, Callable[[Node, Precision], dict[str, str]] | Unsupport
     "dense": _kernel_precision,
     "conv1d": _kernel_precision,
     "conv2d": _kernel_precision,
+    "scale": _scale_precision,
     "activation": _activation_precision,
     "softmax": _softmax_precision,
     "pool": _pool_precision,

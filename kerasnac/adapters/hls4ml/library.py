@@ -34,6 +34,7 @@ def hls4ml() -> ModuleType:
         "Lookup": _parse_lookup,
         "TableSoftmax": _parse_softmax,
         "ExactLayerNorm": _parse_layer_norm,
+        "Scale": _parse_scale,
         "MatMul": _parse_matmul,
     }
     for name, parser in parsers.items():
@@ -129,6 +130,25 @@ def _parse_layer_norm(
         "root_data": tables.roots,
         "scale_data": weights["gamma"],
         "bias_data": weights["beta"],
+    }
+    return layer, list(input_shapes[0])
+
+
+def _parse_scale(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``Scale``: hls4ml's batch norm, whose product and sum are exact in the formats that it is told."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    (_, *shape) = input_shapes[0]
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    scale, bias = (reader.get_weights_data(layer["name"], part) for part in ("kernel", "bias"))
+    layer |= {
+        "class_name": "BatchNormalization",
+        "n_in": math.prod(shape),
+        "n_filt": shape[-1] if len(shape) > 1 else -1,
+        "scale_data": scale,
+        "bias_data": bias,
     }
     return layer, list(input_shapes[0])
 

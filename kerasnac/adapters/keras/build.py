@@ -53,7 +53,8 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0, 
         maker = (QUANTIZED if architecture.quantized else FLOAT)[layer.kind]
         if isinstance(maker, Unsupported):
             raise ConversionError(f"{name}: {maker.reason}")
-        options = {"kernel_regularizer": keras.regularizers.L1(l1)} if l1 and "kernel" in node.weights else {}
+        penalised = l1 and any(weight.prunable for weight in node.weights.values())
+        options = {"kernel_regularizer": keras.regularizers.L1(l1)} if penalised else {}
         options["dtype"] = dtype
         sources = [tensors[source] for source in node.inputs]
         grid = grids[node.inputs[0]]
@@ -177,6 +178,11 @@ def _conv(node: Node, grid: Precision | None, **options: Any) -> Any:
     return (qkeras().QConv1D if rank == 1 else qkeras().QConv2D)(node.output[-1], **_quantizers(layer), **keras)
 
 
+def _scale(node: Node, grid: Precision | None, **options: Any) -> Any:
+    weight, bias = (None if part is None else str(part) for part in (node.layer.weight, node.layer.bias))
+    return custom().Scale(weight, bias, **options)
+
+
 def _activation(node: Node, grid: Precision | None, **options: Any) -> Any:
     layer = node.layer
     fn, out = ACTIVATIONS[layer["fn"]], layer.activation
@@ -256,7 +262,14 @@ def _add(node: Node, grid: Precision | None, **options: Any) -> Any:
 
 
 #: Layers that look at their formats: QKeras where they have some.
-_FORMATTED = {"dense": _dense, "conv1d": _conv, "conv2d": _conv, "activation": _activation, "softmax": _softmax}
+_FORMATTED = {
+    "dense": _dense,
+    "conv1d": _conv,
+    "conv2d": _conv,
+    "scale": _scale,
+    "activation": _activation,
+    "softmax": _softmax,
+}
 
 #: Layers that pass on numbers on a grid as they are, or compute with them exactly.
 _PLAIN = {

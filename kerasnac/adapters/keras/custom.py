@@ -1,4 +1,4 @@
-"""Keras layers that Keras and QKeras lack: activations from tables, an exact softmax, products of activations."""
+"""Keras layers that Keras and QKeras lack: activations from tables, an exact softmax, products of activations, scales."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import LAYER_NORM_EPSILON
+
+
+def latent_limit(grid: Precision) -> float:
+    """Return the largest magnitude that training leaves a latent weight.
+
+    QKeras limits latent weights, not to their format but to its power of two, or to 1 if that is more.
+    """
+    return max(1.0, math.ldexp(1.0, grid.integer - 1))
 
 
 @cache
@@ -184,6 +192,36 @@ def custom() -> SimpleNamespace:
         return _straight_through(values, tf.clip_by_value(tf.round(values / grid.step) * grid.step, grid.minimum, grid.maximum))
 
     @register
+    class Scale(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Factor and offset for every channel of the last axis.
+
+        Args:
+            weight: Format of the factors; None for float ones.
+            bias: Format of the offsets; None for float ones.
+            options: Of ``tf.keras.layers.Layer``.
+        """
+
+        def __init__(self, weight: str | None, bias: str | None, **options: Any) -> None:
+            super().__init__(**options)
+            self.formats = [None if text is None else Precision.parse(text) for text in (weight, bias)]
+
+        def build(self, shape: Any) -> None:
+            parts = zip(("kernel", "bias"), ("ones", "zeros"), self.formats, strict=True)
+            self.latent = [
+                self.add_weight(name, shape[-1:], initializer=first, constraint=_clipped(grid)) for name, first, grid in parts
+            ]
+            super().build(shape)
+
+        def call(self, x: Any) -> Any:
+            """Multiply and add: tensors of shape (..., channels) in and, of the same dtype, out."""
+            kernel, bias = (_to_format(latent, grid) for latent, grid in zip(self.latent, self.formats, strict=True))
+            return x * kernel + bias
+
+        def get_config(self) -> dict[str, Any]:
+            weight, bias = (None if grid is None else str(grid) for grid in self.formats)
+            return {**super().get_config(), "weight": weight, "bias": bias}
+
+    @register
     class MatMul(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
         """Product of two matrices of activations.
 
@@ -215,6 +253,13 @@ def custom() -> SimpleNamespace:
         """
         return tf.math.floormod(tf.cast(tf.round(x / grid.step), tf.int32), 2**grid.bits)
 
+    def _clipped(grid: Precision | None) -> Any:
+        """Return the constraint of latent weights that QKeras has; none for weights without a format."""
+        if grid is None:
+            return None
+        limit = latent_limit(grid)
+        return lambda weights: tf.clip_by_value(weights, -limit, limit)
+
     def _straight_through(smooth: Any, exact: Any) -> Any:
         """Return the exact values with the gradient of the smooth ones.
 
@@ -225,6 +270,5 @@ def custom() -> SimpleNamespace:
         # smooth - smooth is exactly zero.
         return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
 
-    return SimpleNamespace(
-        TableActivation=TableActivation, Lookup=Lookup, TableSoftmax=TableSoftmax, ExactLayerNorm=ExactLayerNorm, MatMul=MatMul
-    )
+    classes = (TableActivation, Lookup, TableSoftmax, ExactLayerNorm, Scale, MatMul)
+    return SimpleNamespace(**{found.__name__: found for found in classes})

@@ -30,6 +30,7 @@ PRUNED: Mapping[str, str | Unsupported] = {
     "conv1d": "kernel",
     "conv2d": "kernel",
     "batch_norm": _CHANNELWISE,
+    "scale": _CHANNELWISE,
     "layer_norm": _CHANNELWISE,
     "concatenate": _NO_WEIGHTS,
     "lookup": Unsupported("the entries of its table save no multiplication by being zero"),

@@ -270,6 +270,7 @@ EXPECTED_LUTS: Mapping[str, Callable[[Node, Sequence[int], int, Weights], float]
     "dense": _kernel_luts,
     "conv1d": _kernel_luts,
     "conv2d": _kernel_luts,
+    "scale": _kernel_luts,
     "matmul": _product_luts,
     "activation": _activation_luts,
     "softmax": _softmax_luts,

@@ -109,6 +109,16 @@ def _affine(tracer: Tracer, node: Node, x: Variables) -> Variables:
     return tracer.solver.multiply(x, kernel.reshape(-1, kernel.shape[-1])) + bias
 
 
+def _scale(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    kernel, bias = (tracer.values[f"{node.name}/{part}"].astype(np.float64) for part in ("kernel", "bias"))
+
+    def scaled(v: Any, channel: int) -> Any:
+        return tracer.solver.multiply(np.array([v]), kernel[channel : channel + 1, None]).item() + bias[channel]
+
+    result = np.array([scaled(v, i % len(kernel)) for i, v in enumerate(x.ravel())], dtype=object)
+    return result.reshape(x.shape)
+
+
 def _windows(x: Variables, sizes: Sequence[int], strides: Sequence[int]) -> Variables:
     """Return the windows over all axes but the last: shape (*positions, channels) to (*moved, channels, *sizes)."""
     rank = x.ndim - 1
@@ -220,6 +230,7 @@ RULES: Mapping[str, Callable[..., Variables] | Unsupported] = {
     "dense": _dense,
     "conv1d": _conv,
     "conv2d": _conv,
+    "scale": _scale,
     "pool": _pool,
     "matmul": _matmul,
     "add": _add,

@@ -15,6 +15,7 @@ PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
     "dense": "head",
     "conv1d": "head",
     "conv2d": "head",
+    "scale": "head",
     "flatten": "head",
     "reshape": "head",
     "pool": "head",
@@ -181,6 +182,8 @@ def _check_channels(cell: Cell, sources: Sequence[Cell]) -> None:
         raise NoMold(f"{head.name}: it moves channels, which a mold pads")
     if head.layer.kind == "matmul" and not head.layer["transpose"] and not (sources and _has_scores(sources[0])):
         raise NoMold(f"{head.name}: it multiplies channels by positions, and a mold pads channels")
+    if head.layer.kind == "scale" and sources and sources[0].head.layer.kind == "flatten":
+        raise NoMold(f"{head.name}: it scales a flattened map, whose values lie apart in a mold")
     if head.layer.kind == "add" and any(source.head.layer.kind == "flatten" for source in sources):
         raise NoMold(f"{head.name}: it adds a flattened map, whose values lie apart in a mold")
     if cell.fn == "softmax" and not _has_scores(cell):

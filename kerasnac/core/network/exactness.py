@@ -26,8 +26,11 @@ from kerasnac.errors import ConversionError
 #: float32 holds every whole number up to 2**24, float64 up to 2**53.
 FLOAT32_BITS, FLOAT64_BITS = 24, 53
 
-#: Kinds with a kernel and a bias: their output is an accumulator.
+#: Kinds with a matrix or a filter as a kernel, and a bias: their output is an accumulator.
 KERNEL_KINDS = ("dense", "conv1d", "conv2d")
+
+#: Kinds whose kernel has a bit width: those, and a scale with a factor for every channel.
+WEIGHT_KINDS = (*KERNEL_KINDS, "scale")
 
 #: Kinds that read a table, besides some activations.
 TABLE_KINDS = ("softmax", "lookup", "layer_norm")
@@ -43,7 +46,7 @@ QUANTIZED_ONLY: Mapping[str, Unsupported] = {
 #: Kinds that the firmware never has.
 NOT_IN_FIRMWARE: Mapping[str, Unsupported] = {
     "batch_norm": Unsupported(
-        "a batch_norm is not in the firmware: fold it into the layer before it before quantizing (fold_batch_norm)"
+        "a batch_norm is not in the firmware: fold it, or make it a scale, before quantizing (fold_batch_norm)"
     ),
     "window": Unsupported(
         "a window is not in the firmware: cut it from the samples (without_window); it must be the first layer"
@@ -341,7 +344,7 @@ _Rule = Callable[[Node, Sequence[Precision], Weights], Precision]
 
 #: For every kind with exact firmware: the output format from the node, the formats of its inputs and the weights.
 OUTPUT_FORMATS: Mapping[str, _Rule | Unsupported] = {
-    **dict.fromkeys(KERNEL_KINDS, _accumulator),
+    **dict.fromkeys(WEIGHT_KINDS, _accumulator),
     **dict.fromkeys(PASSING_KINDS, _same),
     "activation": _activation,
     "add": _add,

@@ -25,6 +25,7 @@ from kerasnac.core.network.parameters import (
     OutputParameters,
     PoolParameters,
     ReshapeParameters,
+    ScaleParameters,
     WindowParameters,
     validator,
 )
@@ -321,7 +322,7 @@ class Concatenate(Kind):
 
 
 class BatchNorm(Kind):
-    """Batch normalisation over the last axis; folded into the layer before it when quantized."""
+    """Batch normalisation over the last axis; folded into the layer before it, or made a scale, when quantized."""
 
     def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
         channels = (shape[-1],)
@@ -331,6 +332,19 @@ class BatchNorm(Kind):
             "moving_mean": Weight(channels, trainable=False),
             "moving_variance": Weight(channels, trainable=False),
         }
+
+
+class Scale(Kind):
+    """Factor and offset for every channel, ``kernel * x + bias``: a batch norm after training that could not be folded."""
+
+    parameters = ScaleParameters
+
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
+        channels = (shape[-1],)
+        return {"kernel": Weight(channels), "bias": Weight(channels)}
+
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
+        return Products(outputs=shape[-1], inputs=1, positions=math.prod(shape[:-1]))
 
 
 class LayerNorm(Kind):
@@ -442,6 +456,7 @@ KINDS: Mapping[str, Kind] = {
     "add": Add(),
     "concatenate": Concatenate(),
     "batch_norm": BatchNorm(),
+    "scale": Scale(),
     "layer_norm": LayerNorm(),
     "activation": Activation(),
     "lookup": Lookup(),

@@ -31,6 +31,13 @@ BIAS_BITS = 16
 MAX_EXPONENT = 100
 
 
+#: Kinds whose outputs are rounded before other layers read them than those of :data:`ROUNDING_READERS`.
+UNROUNDED_KINDS = ("scale",)
+
+#: Kinds that round what they read.
+ROUNDING_READERS = ("activation", "layer_norm")
+
+
 @dataclass(frozen=True)
 class ActivationRange:
     """Range of the inputs and outputs of an activation or layer norm on training data, without the tail that saturates.
@@ -67,13 +74,14 @@ def quantize(
     Args:
         architecture: Float, batch norms folded.
         weights: Its trained weights.
-        observed: Range of every activation and layer norm, by name.
+        observed: Range of every activation, layer norm and of :func:`rounded_layers`, by name.
         input_grid: Format of the network's input.
         weight_bits: Bit width of the kernels, at least 2; a layer's own one wins.
         activation_bits: Bit width of the activations, at least 2; a layer's own one wins.
 
     Returns:
-        The quantized architecture. What reads a table gains a linear layer before it that holds its input grid.
+        The quantized architecture. What reads a table gains a linear layer before it that holds its input grid, and
+        :func:`rounded_layers` gain one behind them.
 
     Raises:
         ConfigError: If a bit width is too small.
@@ -84,13 +92,31 @@ def quantize(
             raise ConfigError(f"{what} width {bits} is too small: at least 2 bits")
     fractional: dict[int, int] = {-1: input_grid.fractional}  # bits of the outputs of the nodes
     chains: dict[str, tuple[LayerSpec, ...]] = {}
-    given = _Given(weights, observed, weight_bits, activation_bits, architecture.nodes)
+    given = _Given(weights, observed, weight_bits, activation_bits, architecture.nodes, rounded_layers(architecture))
     for i, node in enumerate(architecture.nodes):
         rule = QUANTIZED[node.layer.kind]
         if isinstance(rule, Unsupported):
             raise ConversionError(f"{node.name}: {rule.reason}")
         chains[node.name], fractional[i] = rule(node, [fractional[source] for source in node.inputs], given)
     return architecture.rewritten(lambda node: chains[node.name], input=input_grid)
+
+
+def rounded_layers(architecture: Architecture) -> frozenset[str]:
+    """Return the names of the layers behind which quantization puts a linear activation that rounds.
+
+    Those of :data:`UNROUNDED_KINDS` have outputs with the bits of two factors, and layers read them that do not round.
+
+    Args:
+        architecture: Float, batch norms folded.
+    """
+    nodes = architecture.nodes
+
+    def exposed(i: int) -> bool:
+        readers = [j for j, node in enumerate(nodes) if i in node.inputs]
+        kinds = ((j, nodes[j].layer.kind) for j in readers)
+        return any(exposed(j) if kind in PASSING_KINDS else kind not in ROUNDING_READERS for j, kind in kinds)
+
+    return frozenset(node.name for i, node in enumerate(nodes) if node.layer.kind in UNROUNDED_KINDS and exposed(i))
 
 
 def check_representable(architecture: Architecture) -> None:
@@ -135,6 +161,7 @@ class _Given:
     weight_bits: int
     activation_bits: int
     nodes: Sequence[Node]
+    rounded: frozenset[str]
 
     def on_grid(self, node: Node) -> bool:
         """Return True if the input of a node is rounded to a format already."""
@@ -153,6 +180,18 @@ def _with_kernel(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
     kernel = kernel_format(given.weights[f"{name}/kernel"], layer.bits("weight_bits", given.weight_bits))
     fractional = kernel.fractional + incoming[0]
     return (replace(layer, weight=kernel, bias=bias_format(given.weights[f"{name}/bias"], fractional)),), fractional
+
+
+def _scale(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    return _rounded(node, _with_kernel(node, incoming, given), given)
+
+
+def _rounded(node: Node, chain: _Chain, given: _Given) -> _Chain:
+    """Append a linear activation that rounds, if the layer is one of :func:`rounded_layers`."""
+    if node.name not in given.rounded:
+        return chain
+    grid = Precision.covering(*given.observed[node.name].outputs, given.activation_bits, signed=True)
+    return (*chain[0], replace(LayerSpec.of("activation", fn="none"), activation=grid)), grid.fractional
 
 
 def _activation(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
@@ -199,6 +238,7 @@ QUANTIZED: Mapping[str, Callable[[Node, Sequence[int], _Given], _Chain] | Unsupp
     "dense": _with_kernel,
     "conv1d": _with_kernel,
     "conv2d": _with_kernel,
+    "scale": _scale,
     "activation": _activation,
     "softmax": _softmax,
     "matmul": _product,

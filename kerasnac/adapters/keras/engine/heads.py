@@ -54,6 +54,10 @@ def _conv(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
     return tf.tensordot(unfolded, tf.reshape(kernel, (-1, kernel.shape[-1])), 1)
 
 
+def _scale(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
+    return x * kernel
+
+
 def _window_parts(x: Tensor, size: int, stride: int) -> list[Tensor]:
     """Return, for every place in a window, the values of a map that are at this place of all windows."""
     sides = x.shape[1:-1]
@@ -98,7 +102,12 @@ def _add(head: LayerSpec, x: Tensor, y: Tensor) -> Tensor:
     return x + y
 
 
-_WITH_KERNEL: Mapping[str, Callable[[LayerSpec, Tensor, Tensor], Tensor]] = {"dense": _dense, "conv1d": _conv, "conv2d": _conv}
+_WITH_KERNEL: Mapping[str, Callable[[LayerSpec, Tensor, Tensor], Tensor]] = {
+    "dense": _dense,
+    "conv1d": _conv,
+    "conv2d": _conv,
+    "scale": _scale,
+}
 
 _WITHOUT_KERNEL: Mapping[str, Callable[..., Tensor]] = {
     "pool": _pool,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.adapters.keras.custom import latent_limit
 from kerasnac.adapters.keras.table import RECIPROCAL_BITS, SoftmaxTables, table
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.cells import Cell, drops
@@ -125,15 +126,12 @@ class Fitted:
         return {block.name: np.ones(block.shape, np.float32) for block in self._blocks}
 
     def limits(self) -> dict[str, Array]:
-        """Return the largest magnitude that a training leaves every padded weight: of quantized layers alone it is finite.
-
-        QKeras limits latent weights, not to their format but to its power of two, or to 1 if that is more.
-        """
+        """Return the largest magnitude that a training leaves every padded weight: of quantized layers alone it is finite."""
         limits = self.pad({}, around=np.inf)
         for i, cell in self._cells.items():
             for part, grid in (("kernel", cell.head.layer.weight), ("bias", cell.head.layer.bias)):
                 if grid is not None:
-                    limits[f"{i}/{part}"][...] = max(1.0, math.ldexp(1.0, grid.integer - 1))
+                    limits[f"{i}/{part}"][...] = latent_limit(grid)
         return limits
 
     def choices(self, table_bits: int) -> list[dict[str, Array]]:

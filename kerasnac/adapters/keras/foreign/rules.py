@@ -16,11 +16,10 @@ from kerasnac.core.network.layers import LayerSpec, Unsupported, zeros_around
 from kerasnac.core.network.weights import LAYER_NORM_EPSILON
 from kerasnac.errors import ConversionError
 
-# Functions of one signature: they append what a Keras ``layer`` that reads ``inputs`` computes. ``shared`` is True if other
-# layers read the first input too.
+# Functions of one signature: they append what a Keras ``layer`` that reads ``inputs`` computes.
 
 
-def _dense(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _dense(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     spec, _ = pointwise(x.shape, np.zeros((x.shape[-1], layer.units)))
     rank = len(x.shape) - 1
@@ -29,19 +28,19 @@ def _dense(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -
     return reader.activated(layer.name, out, layer.activation)
 
 
-def _conv(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _conv(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     kernel, grid = _weights(reader, layer, "kernel")
     out = _convolved(reader, layer, inputs[0], (_block_diagonal(kernel, layer.groups), grid), _bias(reader, layer))
     return reader.activated(layer.name, out, layer.activation)
 
 
-def _depthwise(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _depthwise(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     kernel, grid = _weights(reader, layer, "depthwise_kernel")
     out = _convolved(reader, layer, inputs[0], (_by_channel(kernel), grid), _bias(reader, layer))
     return reader.activated(layer.name, out, layer.activation)
 
 
-def _separable(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _separable(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     kernel, grid = _weights(reader, layer, "depthwise_kernel")
     between = _convolved(reader, layer, inputs[0], (_by_channel(kernel), grid), None)
     points, grid = _weights(reader, layer, "pointwise_kernel")
@@ -50,7 +49,7 @@ def _separable(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: boo
     return reader.activated(layer.name, out, layer.activation)
 
 
-def _folded(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _folded(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     name = "depthwise_kernel" if hasattr(layer, "depthwise_kernel") else "kernel"
     folded, bias = layer.get_folded_weights()
     kernel, grid = _weights(reader, layer, name, folded)
@@ -59,7 +58,7 @@ def _folded(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) 
     return reader.activated(layer.name, out, layer.activation)
 
 
-def _batch_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _batch_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     axis = layer.axis[0] if isinstance(layer.axis, Sequence) or hasattr(layer.axis, "__getitem__") else layer.axis
     if axis not in (-1, len(x.shape)):
@@ -74,12 +73,12 @@ def _batch_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bo
     if reader.quantized and reader.float_bits is None and not _on_a_grid(scale, offset):
         raise ConversionError(
             f"{layer.name}: a batch norm that is not folded multiplies by floating-point numbers, on no grid; use "
-            "QConv2DBatchnorm, let kerasnac compress the float model, which folds it before, or set float_bits=16 to round them"
+            "QConv2DBatchnorm, let kerasnac compress the float model, which gives them formats, or set float_bits=16 to round them"
         )
-    return reader.normalised(layer.name, x, scale, offset, shared=shared)
+    return reader.normalised(layer.name, x, scale, offset)
 
 
-def _layer_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _layer_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     rank = len(x.shape)
     axes = sorted(axis % (rank + 1) for axis in np.atleast_1d(layer.axis).tolist())
@@ -98,15 +97,15 @@ def _layer_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bo
     return reader.add(layer.name, LayerSpec.of("layer_norm", axes="all" if len(axes) == rank else "last"), x, weights=weights)
 
 
-def _activation(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _activation(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     return reader.activated(layer.name, inputs[0], layer.activation)
 
 
-def _quantized_activation(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _quantized_activation(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     return reader.activated(layer.name, inputs[0], layer.quantizer)
 
 
-def _relu(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _relu(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     limit, slope, threshold = layer.max_value, float(layer.negative_slope or 0), float(layer.threshold or 0)
     if limit is None and not slope and not threshold:
         return reader.activated(layer.name, inputs[0], tensorflow().keras.activations.relu)
@@ -115,11 +114,11 @@ def _relu(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) ->
     return reader.activated(layer.name, inputs[0], _Named(layer, slope if limit is None and not threshold else None))
 
 
-def _leaky_relu(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _leaky_relu(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     return reader.activated(layer.name, inputs[0], _Named(layer, float(layer.alpha)))
 
 
-def _softmax(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _softmax(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     if layer.axis not in (-1, len(inputs[0].shape)):
         raise ConversionError(f"{layer.name}: a softmax over axis {layer.axis}; only the last axis is known")
     return reader.activated(layer.name, inputs[0], tensorflow().keras.activations.softmax)
@@ -135,7 +134,7 @@ class _Named:
         return self._layer(x)
 
 
-def _pool(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _pool(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     sizes, strides = (tuple(np.atleast_1d(value).tolist()) for value in (layer.pool_size, layer.strides))
     positions = x.shape[:-1]
@@ -155,7 +154,7 @@ def _pool(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) ->
     return _after_mean(reader, layer, out, math.prod(sizes if sizes != (0,) else positions))
 
 
-def _global_pool(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _global_pool(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     op = "max" if "Max" in type(layer).__name__ else "mean"
     out = reader.add(layer.name, LayerSpec.of("pool", op=op, size=0), x)
@@ -176,12 +175,12 @@ def _after_mean(reader: Reader, layer: Any, tensor: Tensor, count: int) -> Tenso
     return reader.activated(layer.name, tensor, getattr(layer, "activation", None))
 
 
-def _flatten(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _flatten(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     return x if len(x.shape) == 1 else reader.add(layer.name, LayerSpec.of("flatten"), x)
 
 
-def _reshape(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _reshape(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     target = tuple(int(axis) for axis in layer.output_shape[1:])
     if target == x.shape:
@@ -189,7 +188,7 @@ def _reshape(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool)
     return reader.add(layer.name, LayerSpec.of("reshape", shape=target), x)
 
 
-def _add(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _add(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     total, *others = inputs
     for other in others:
         if other.shape != total.shape:
@@ -198,7 +197,7 @@ def _add(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> 
     return total
 
 
-def _concatenate(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _concatenate(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     joined, *others = inputs
     if layer.axis not in (-1, len(joined.shape)):
         raise ConversionError(f"{layer.name}: it concatenates axis {layer.axis}; only the last axis, of the channels, is known")
@@ -207,22 +206,22 @@ def _concatenate(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: b
     return joined
 
 
-def _padding(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _padding(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     around = np.asarray(layer.padding).reshape(-1, 2).tolist()
     shape = (*(n + sum(pair) for n, pair in zip(x.shape, around, strict=False)), x.shape[-1])
     return Tensor(x.index, shape, x.functions, tuple((a, b) for a, b in around), layer.name)
 
 
-def _identity(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _identity(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     return inputs[0]
 
 
-def _pruned(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
-    return rule_of(layer.layer)(reader, layer.layer, inputs, shared)
+def _pruned(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
+    return rule_of(layer.layer)(reader, layer.layer, inputs)
 
 
-Rule = Callable[[Reader, Any, Sequence[Tensor], bool], Tensor]
+Rule = Callable[[Reader, Any, Sequence[Tensor]], Tensor]
 
 _LAMBDA = Unsupported("code of its own cannot be read; use layers of Keras and QKeras")
 _RECURRENT = Unsupported("recurrent layers have no exact form; use convolutions over the steps")

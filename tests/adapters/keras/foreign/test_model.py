@@ -137,7 +137,7 @@ def test_a_float_model_can_be_compressed_like_a_tuned_one() -> None:
             layer.moving_variance.assign([0.5] * 6)
     trained = kn.from_keras(model, X)
     assert not trained.architecture.quantized
-    assert [layer.kind for layer in trained.architecture.layers] == ["dense", "batch_norm", "activation", "dense", "dense"]
+    assert [layer.kind for layer in trained.architecture.layers] == ["dense", "batch_norm", "activation", "batch_norm", "dense"]
     assert Architecture.from_keras(model) == trained.architecture
     assert Architecture.from_json(trained.architecture.to_json()) == trained.architecture
 

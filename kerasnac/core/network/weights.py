@@ -82,7 +82,7 @@ def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Archi
             removed.add(node.name)
         else:
             holders[i] = before = f"scale_{count}"
-            folded |= {f"{before}/kernel": np.float32(1), f"{before}/bias": np.float32(0)}
+            folded |= {f"{before}/kernel": np.ones((), np.float32), f"{before}/bias": np.zeros((), np.float32)}
             count += 1
         parts = [weights[f"{node.name}/{part}"] for part in node.weights]
         kernel, bias = (folded[f"{before}/{part}"] for part in ("kernel", "bias"))

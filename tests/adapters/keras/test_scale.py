@@ -16,11 +16,15 @@ from kerasnac.adapters.keras.build import load_keras, save_keras
 from kerasnac.adapters.keras.predict import model_outputs, predict
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.cells import NoMold, cells_of
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.mold import fitting, molds
+from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import fold_batch_norm
+from tests.gradients import assert_alike, formatted
 from tests.networks import activation, assert_exact, dense, layer, quantized_randomly, trained_weights
 
 pytestmark = pytest.mark.usefixtures("keras")
@@ -65,10 +69,11 @@ def test_keras_integers_and_the_adder_graph_agree(name: str, seed: int, widths: 
 
 
 def test_the_format_of_a_scale_is_that_of_its_widest_channel() -> None:
-    network = Architecture((2,), (layer("scale", "fixed<4,3>", "fixed<4,3>"),), input=quantized_randomly(NETWORKS["input"], 0)[0].input)
+    network = Architecture(
+        (2,), (layer("scale", "fixed<4,3>", "fixed<4,3>"),), input=quantized_randomly(NETWORKS["input"], 0)[0].input
+    )
     weights = {"scale_0/kernel": np.array([0.5, -2], np.float32), "scale_0/bias": np.array([0, 0.5], np.float32)}
-    out, grid = output_formats(network, weights)["scale_0"], network.input
-    assert grid is not None
+    out = output_formats(network, weights)["scale_0"]
     assert out.fractional == grid.fractional + 1
     assert out.maximum >= -2 * grid.minimum + 0.5 > out.maximum / 2
 
@@ -92,6 +97,30 @@ def test_the_emulation_equals_keras(io_type: str, tmp_path: Path) -> None:
     compile_project(tmp_path / "hls")
     expected = assert_exact(quantized, weights, x)
     np.testing.assert_array_equal(emulate(tmp_path / "hls", x), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "read by others"])
+def test_the_engine_trains_norms_and_scales_as_keras_does(name: str) -> None:
+    network = NETWORKS[name]
+    weights = trained_weights(network, np.random.default_rng(0))
+    (mold,) = molds([network])
+    assert_alike(network, mold, weights)
+    quantized, start = formatted(network, weights)
+    assert_alike(quantized, fitting([mold], quantized) or molds([quantized])[0], start)
+
+
+def test_a_mold_of_norms_is_one_of_scales() -> None:
+    wide, narrow = (Architecture((4,), (NORM, dense(n), activation("relu"), NORM, dense(2))) for n in (5, 3))
+    (mold,) = molds([wide, narrow])
+    weights = trained_weights(narrow, np.random.default_rng(0))
+    assert_alike(narrow, mold, weights)
+    quantized, start = formatted(narrow, weights)
+    assert_alike(quantized, mold.quantized_form, start)
+
+
+def test_a_scale_of_a_flattened_map_has_no_mold() -> None:
+    with pytest.raises(NoMold, match="batch_norm_0: it scales a flattened map"):
+        cells_of(Architecture((2, 2, 2), (CONV, FLATTEN, activation("relu"), NORM, dense(2))))
 
 
 def test_gradients_pass_the_rounding() -> None:

@@ -69,9 +69,8 @@ def test_keras_integers_and_the_adder_graph_agree(name: str, seed: int, widths: 
 
 
 def test_the_format_of_a_scale_is_that_of_its_widest_channel() -> None:
-    network = Architecture(
-        (2,), (layer("scale", "fixed<4,3>", "fixed<4,3>"),), input=quantized_randomly(NETWORKS["input"], 0)[0].input
-    )
+    grid = Precision(6, 2)
+    network = Architecture((2,), (layer("scale", "fixed<4,3>", "fixed<4,3>"),), grid)
     weights = {"scale_0/kernel": np.array([0.5, -2], np.float32), "scale_0/bias": np.array([0, 0.5], np.float32)}
     out = output_formats(network, weights)["scale_0"]
     assert out.fractional == grid.fractional + 1

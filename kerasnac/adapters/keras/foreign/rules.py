@@ -73,7 +73,7 @@ def _batch_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     if reader.quantized and reader.float_bits is None and not _on_a_grid(scale, offset):
         raise ConversionError(
             f"{layer.name}: a batch norm that is not folded multiplies by floating-point numbers, on no grid; use "
-            "QConv2DBatchnorm, let kerasnac compress the float model, which rounds them, or set float_bits=16 to round them here"
+            "QConv2DBatchnorm, let kerasnac compress the float model, which rounds them, or set float_bits=16 to do so here"
         )
     return reader.normalised(layer.name, x, scale, offset)
 

@@ -17,6 +17,7 @@ from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import averaged, output_formats
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import POOL
+from kerasnac.core.network.means import reciprocal
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
 
@@ -90,7 +91,9 @@ def _pool(node: Node, sources: _Sources, out: Precision, values: Weights) -> Ste
     windows = _windows(x, node.layer["size"], POOL.stride(node.layer))
     around = tuple(range(x.ndim, windows.ndim))
     pooled = windows.max(axis=around) if node.layer["op"] == "max" else windows.sum(axis=around)
-    if node.layer["op"] != "max":
+    if node.layer.weight is not None:
+        pooled *= steps(reciprocal(averaged(node.layer, node.shapes[0]), node.layer.weight), node.layer.weight.fractional)
+    elif node.layer["op"] != "max":
         assert 2 ** (out.fractional - grid.fractional) == averaged(node.layer, node.shapes[0])
     return pooled.reshape(len(x), *node.output)
 

@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from kerasnac.core.hardware.hls_options import Backend, HlsOptions, Strategy
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, averaged
 from kerasnac.core.network.layers import Unsupported
+from kerasnac.core.network.means import needs_reciprocal
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
 
 _EVERY: tuple[Strategy, ...] = ("latency", "resource", "distributed_arithmetic")
@@ -157,6 +158,9 @@ def _lookup(node: Node, options: HlsOptions) -> str:
 def _pool(node: Node, options: HlsOptions) -> str:
     # Tried with hls4ml 1.3: these compile, and give other numbers than their formats have.
     layer, stream = node.layer, options.io_type == "io_stream"
+    count = averaged(layer, node.shapes[0])
+    if layer["op"] == "mean" and (layer.weight is not None or needs_reciprocal(count)):
+        return f"exact mean of {count} values"
     if layer["op"] == "mean":
         right = stream and layer["size"] == 0 and options.backend in ("Catapult", "Quartus")
         where = "in io_parallel" if not stream else "over a part of the map" if layer["size"] else "of a whole map"

@@ -196,6 +196,9 @@ def _softmax_precision(node: Node, exact: Precision) -> dict[str, str]:
 
 def _pool_precision(node: Node, exact: Precision) -> dict[str, str]:
     """Return the formats of a pool: with room for the sum before a mean divides it, and for the fraction after."""
+    if (weight := node.layer.weight) is not None:  # A product has no fewer bits than its first factor.
+        accum = Precision(exact.bits, exact.integer + weight.fractional, exact.signed)
+        return {"result": str(exact), "accum": str(accum), "reciprocal": str(weight)}
     more = min(math.prod(node.shapes[0][:-1]).bit_length(), WIDEST - exact.bits)
     return {"result": str(exact), "accum": str(Precision(exact.bits + more, exact.integer + more, exact.signed))}
 
@@ -230,7 +233,9 @@ def _with_plain_kernels(architecture: Architecture) -> Architecture:
     hls4ml lets the quantizer of a kernel or bias override the format that it is told, and takes
     ``quantized_bits(b, b)``, which is ``ap_fixed<b, b + 1>``, for ``ap_int<b>``.
     """
-    return replace(architecture, layers=tuple(replace(layer, weight=None, bias=None) for layer in architecture.layers))
+    return architecture.rewritten(
+        lambda node: (replace(node.layer, weight=None, bias=None) if "kernel" in node.weights else node.layer,)
+    )
 
 
 def reuse_factors(architecture: Architecture, options: HlsOptions) -> dict[str, int]:

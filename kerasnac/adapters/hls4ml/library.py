@@ -7,10 +7,13 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from kerasnac.adapters.hls4ml.extensions import register
 from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.core.network.layer_norms import LayerNormTables
+from kerasnac.core.network.means import reciprocal
 from kerasnac.core.network.precision import Precision
 from kerasnac.errors import EnvironmentProblem
 
@@ -35,6 +38,7 @@ def hls4ml() -> ModuleType:
         "TableSoftmax": _parse_softmax,
         "ExactLayerNorm": _parse_layer_norm,
         "Scale": _parse_scale,
+        "ExactMean": _parse_mean,
         "MatMul": _parse_matmul,
     }
     for name, parser in parsers.items():
@@ -151,6 +155,31 @@ def _parse_scale(
         "bias_data": bias,
     }
     return layer, list(input_shapes[0])
+
+
+def _parse_mean(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse an ``ExactMean``: sums over windows, and the constant that Keras multiplies them by."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    config, (batch, *positions, channels) = keras_layer["config"], input_shapes[0]
+    size, stride = config["size"], config["stride"]
+    sizes = [size] * len(positions) if size else positions
+    windows = [(axis - own) // stride + 1 for axis, own in zip(positions, sizes, strict=True)]
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    sides = {"in": positions, "pool": sizes, "out": windows}
+    for name, axes in sides.items():
+        layer[f"{name}_height"], layer[f"{name}_width"] = [1, *axes][-2:]
+    layer |= {
+        "class_name": "ExactMean",
+        "n_filt": channels,
+        "stride": stride,
+        "ways": -(-max(sizes) // stride) if size else 1,
+        "out_shape": [*windows, channels] if size else [channels],
+        "reciprocal_data": np.array([reciprocal(math.prod(sizes), Precision.parse(config["reciprocal"]))]),
+    }
+    return layer, [batch, *layer["out_shape"]]
 
 
 def _parse_matmul(

@@ -211,6 +211,8 @@ def _softmax(node: Node, grid: Precision | None, **options: Any) -> Any:
 
 def _pool(node: Node, grid: Precision | None, **options: Any) -> Any:
     rank, size = len(node.shapes[0]) - 1, node.layer["size"]
+    if node.layer.weight is not None:
+        return custom().ExactMean(size, POOL.stride(node.layer), str(node.layer.weight), **options)
     kind = "Max" if node.layer["op"] == "max" else "Average"
     layers = tensorflow().keras.layers
     if size == 0:

@@ -9,8 +9,10 @@ from typing import Any
 
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.adapters.keras.windows import window_parts
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.layer_norms import LayerNormTables
+from kerasnac.core.network.means import reciprocal
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import LAYER_NORM_EPSILON
 
@@ -222,6 +224,32 @@ def custom() -> SimpleNamespace:
             return {**super().get_config(), "weight": weight, "bias": bias}
 
     @register
+    class ExactMean(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Mean over windows of a map, as a sum times a reciprocal.
+
+        Args:
+            size: Positions of a window along every axis; 0 takes the whole map.
+            stride: Distance of two windows.
+            reciprocal: Format of the reciprocal of the number of values.
+            options: Of ``tf.keras.layers.Layer``.
+        """
+
+        def __init__(self, size: int, stride: int, reciprocal: str, **options: Any) -> None:
+            super().__init__(**options)
+            self.size, self.stride, self.reciprocal = size, stride, Precision.parse(reciprocal)
+
+        def call(self, x: Any) -> Any:
+            """Average tensors of shape (samples, *positions, channels); they keep their dtype."""
+            axes = list(range(1, len(x.shape) - 1))
+            if self.size == 0:
+                return tf.reduce_sum(x, axes) * reciprocal(math.prod(x.shape[1:-1]), self.reciprocal)
+            return tf.add_n(window_parts(x, self.size, self.stride)) * reciprocal(self.size ** len(axes), self.reciprocal)
+
+        def get_config(self) -> dict[str, Any]:
+            own = {"size": self.size, "stride": self.stride, "reciprocal": str(self.reciprocal)}
+            return {**super().get_config(), **own}
+
+    @register
     class MatMul(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
         """Product of two matrices of activations.
 
@@ -270,5 +298,5 @@ def custom() -> SimpleNamespace:
         # smooth - smooth is exactly zero.
         return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
 
-    classes = (TableActivation, Lookup, TableSoftmax, ExactLayerNorm, Scale, MatMul)
+    classes = (TableActivation, Lookup, TableSoftmax, ExactLayerNorm, Scale, ExactMean, MatMul)
     return SimpleNamespace(**{found.__name__: found for found in classes})

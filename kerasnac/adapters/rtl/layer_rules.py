@@ -17,6 +17,7 @@ from kerasnac.core.network.architecture import Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, averaged
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import CONV1D, CONV2D, POOL, Unsupported, zeros_around
+from kerasnac.core.network.means import reciprocal
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 
@@ -134,7 +135,13 @@ def _pool(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variable
     if node.layer["op"] == "max":
         result = np.amax(values, axis=-1)._vars
     else:
-        result = np.sum(values, axis=-1)._vars * (1 / averaged(node.layer, node.shapes[0]))
+        count, weight = averaged(node.layer, node.shapes[0]), node.layer.weight
+        sums = np.sum(values, axis=-1)._vars
+        if weight is None:
+            result = sums * (1 / count)
+        else:
+            factor = np.array([[reciprocal(count, weight)]])
+            result = _each(lambda v: tracer.solver.multiply(np.array([v]), factor).item(), sums)
     return result.reshape(node.output)  # type: ignore[no-any-return]
 
 

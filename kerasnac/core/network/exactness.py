@@ -18,6 +18,7 @@ from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Shape, Unsupported
+from kerasnac.core.network.means import needs_reciprocal, reciprocal
 from kerasnac.core.network.parameters import MAX_TABLE_BITS
 from kerasnac.core.network.precision import WIDEST, Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
@@ -89,39 +90,32 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
         rule = _rule(node.layer)
         if isinstance(rule, Unsupported):
             raise ConversionError(f"{node.name}: {rule.reason}")
-        if reason := unsupported_reason(node.layer, node.shapes[0]):
+        if reason := unsupported_reason(node.layer):
             raise ConversionError(f"{node.name}: {reason}")
         formats[i] = rule(node, [formats[source] for source in node.inputs], values)
         _check_table_input(node, architecture)
     return {node.name: formats[i] for i, node in enumerate(architecture.nodes)}
 
 
-def unsupported_reason(layer: LayerSpec, shape: Shape, *, first: bool = True) -> str:
+def unsupported_reason(layer: LayerSpec, *, first: bool = True) -> str:
     """Return the reason why a layer has no exact firmware, whatever its formats; empty if it may have.
 
     Search spaces and conversion both refuse layers by this list alone.
 
     Args:
         layer: The layer.
-        shape: Shape of its input.
         first: True if it is the first layer of the network.
     """
     if layer.kind == "window" and not first:
         return "a window is cut from the samples before they reach the firmware; make it the first block"
     rule = _rule(layer)
-    if isinstance(rule, Unsupported) and layer.kind not in REMOVED_KINDS:
-        return rule.reason
-    if layer.kind == "pool" and layer["op"] == "mean":
-        count = averaged(layer, shape)
-        if count & (count - 1):
-            return f"the mean of {count} values rounds differently in firmware; take it over a power of two, or use max"
-    return ""
+    return rule.reason if isinstance(rule, Unsupported) and layer.kind not in REMOVED_KINDS else ""
 
 
 def unsupported_reasons(architecture: Architecture) -> list[str]:
     """Return the reasons of all layers of a network that cannot have exact firmware, each with its layer's name."""
     nodes = architecture.nodes
-    reasons = ((node.name, unsupported_reason(node.layer, node.shapes[0], first=node is nodes[0])) for node in nodes)
+    reasons = ((node.name, unsupported_reason(node.layer, first=node is nodes[0])) for node in nodes)
     return [f"{name}: {reason}" for name, reason in reasons if reason]
 
 
@@ -133,8 +127,6 @@ def firmware_meaning(gene: str, value: object) -> str:
         value: The value.
     """
     choice = gene.rsplit(".", 1)[-1]
-    if choice in ("op", "aggregate") and value == "mean":
-        return "exact over a power of two of values, else not convertible"
     if choice.endswith("_bits") and value == 16:
         return "exact; where sums need more than 24 bits it equals QKeras in float64, beyond 53 refused with the layer's name"
     return "exact"
@@ -218,11 +210,21 @@ def _lookup(node: Node, inputs: Sequence[Precision], values: Weights) -> Precisi
 
 
 def _pool(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
-    """Return the format of a maximum, that of its inputs, or of a mean of 2**k values: k more fractional bits, no rounding."""
-    (incoming,) = inputs
-    if node.layer["op"] == "max":
+    """Return the format of a maximum, that of its inputs, or of a mean, which is not rounded.
+
+    The mean of 2**k values has k more fractional bits; that of any other number has those of the reciprocal.
+    """
+    (incoming,), layer = inputs, node.layer
+    if layer["op"] == "max":
         return incoming
-    count = averaged(node.layer, node.shapes[0])
+    count = averaged(layer, node.shapes[0])
+    if layer.weight is not None:
+        factor = count * reciprocal(count, layer.weight)
+        return _sum(
+            node.name, factor * incoming.minimum, factor * incoming.maximum, incoming.fractional + layer.weight.fractional
+        )
+    if needs_reciprocal(count):
+        raise ConversionError(f"{node.name}: 1 / {count}, by which its sums are multiplied, has no format; quantize it anew")
     # Keras adds before it divides: the sum, too, must fit.
     _sum(node.name, count * incoming.minimum, count * incoming.maximum, incoming.fractional)
     more = count.bit_length() - 1

@@ -48,7 +48,8 @@ class LayerSpec:
         params: Sorted ``(name, value)`` pairs; read them with ``spec["units"]``. ``weight_bits`` and
             ``activation_bits`` are bit widths to quantize to, and ``sparsity`` is the fraction of the kernel to prune, where
             they are part of the architecture.
-        weight: Format of the kernel; None for a float layer or one without a kernel.
+        weight: Format of the kernel, or of the reciprocal that makes a mean of a sum; None for a float layer or one
+            without either.
         bias: Format of the bias.
         activation: Format of the output; None for float, or when the accumulator is passed on unrounded.
         inputs: Which layers it reads, as offsets: -1 is the layer before it (the network's input for the first).

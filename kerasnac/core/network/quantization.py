@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY, averaged
 from kerasnac.core.network.layer_norms import GAIN_BITS, TABLE_BITS, normalised, table_formats
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Unsupported
+from kerasnac.core.network.means import needs_reciprocal, reciprocal_format
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 from kerasnac.errors import ConfigError, ConversionError
@@ -30,9 +31,6 @@ BIAS_BITS = 16
 #: become zero or infinity, and its results NaN.
 MAX_EXPONENT = 100
 
-
-#: Kinds whose outputs are rounded before other layers read them than those of :data:`ROUNDING_READERS`.
-UNROUNDED_KINDS = ("scale",)
 
 #: Kinds that round what they read.
 ROUNDING_READERS = ("activation", "layer_norm")
@@ -104,7 +102,7 @@ def quantize(
 def rounded_layers(architecture: Architecture) -> frozenset[str]:
     """Return the names of the layers behind which quantization puts a linear activation that rounds.
 
-    Those of :data:`UNROUNDED_KINDS` have outputs with the bits of two factors, and layers read them that do not round.
+    Their outputs have the bits of two factors, as those of scales and means, and layers read them that do not round.
 
     Args:
         architecture: Float, batch norms folded.
@@ -116,7 +114,13 @@ def rounded_layers(architecture: Architecture) -> frozenset[str]:
         kinds = ((j, nodes[j].layer.kind) for j in readers)
         return any(exposed(j) if kind in PASSING_KINDS else kind not in ROUNDING_READERS for j, kind in kinds)
 
-    return frozenset(node.name for i, node in enumerate(nodes) if node.layer.kind in UNROUNDED_KINDS and exposed(i))
+    return frozenset(node.name for i, node in enumerate(nodes) if _multiplies(node) and exposed(i))
+
+
+def _multiplies(node: Node) -> bool:
+    """Return True if the outputs have the bits of two factors, and are not those of a kernel."""
+    mean = node.layer.kind == "pool" and node.layer["op"] == "mean"
+    return node.layer.kind == "scale" or (mean and needs_reciprocal(averaged(node.layer, node.shapes[0])))
 
 
 def check_representable(architecture: Architecture) -> None:
@@ -170,6 +174,17 @@ class _Given:
             source = self.nodes[source].inputs[0]
         return source < 0 or self.nodes[source].layer.kind in ROUNDING_KINDS
 
+    def result_bits(self, node: Node) -> int:
+        """Return the width of the widest activation that rounds the outputs of a node."""
+        index = self.nodes.index(node)
+        readers = [other for other in self.nodes if index in other.inputs]
+        return max(
+            self.result_bits(other)
+            if other.layer.kind in PASSING_KINDS
+            else other.layer.bits("activation_bits", self.activation_bits)
+            for other in readers or [node]
+        )
+
 
 #: The layers in the place of one, and the fractional bits of their result.
 _Chain = tuple[tuple[LayerSpec, ...], int]
@@ -192,6 +207,13 @@ def _rounded(node: Node, chain: _Chain, given: _Given) -> _Chain:
         return chain
     grid = Precision.covering(*given.observed[node.name].outputs, given.activation_bits, signed=True)
     return (*chain[0], replace(LayerSpec.of("activation", fn="none"), activation=grid)), grid.fractional
+
+
+def _pool(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    if not _multiplies(node):
+        return (node.layer,), incoming[0]
+    weight = reciprocal_format([averaged(node.layer, node.shapes[0])], given.result_bits(node))
+    return _rounded(node, ((replace(node.layer, weight=weight),), incoming[0] + weight.fractional), given)
 
 
 def _activation(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
@@ -245,7 +267,7 @@ QUANTIZED: Mapping[str, Callable[[Node, Sequence[int], _Given], _Chain] | Unsupp
     "add": _unchanged,
     "concatenate": _unchanged,
     **QUANTIZED_ONLY,
-    "pool": _unchanged,
+    "pool": _pool,
     "flatten": _unchanged,
     "reshape": _unchanged,
     "window": _unchanged,

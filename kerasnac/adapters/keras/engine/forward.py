@@ -100,7 +100,7 @@ class _Network:
             x, found = _batch_norm(place.cell.head, inputs[0], parts, own, step)
             statistics |= {f"{i}/{name}": value for name, value in found.items()}
         else:
-            x = head_of(place, inputs, kernel)
+            x = head_of(place, inputs, kernel, own.get("reciprocal") if self.quantized else None)
         if bias is not None:
             x = x + bias
         plain = x

@@ -120,7 +120,7 @@ def unsupported_reasons(architecture: Architecture) -> list[str]:
 
 
 def firmware_meaning(gene: str, value: object) -> str:
-    """Return what a choice means for firmware: ``exact``, its condition, or the reason why there is none.
+    """Return what a choice means for firmware: ``exact``, or its condition.
 
     Args:
         gene: Name of the gene; its last part names the choice.

@@ -37,4 +37,5 @@ def _error(count: int, fractional: int) -> float:
 
 def reciprocal(count: int, grid: Precision) -> float:
     """Return ``1 / count``, rounded to a format."""
-    return float(grid.quantize(1 / count))
+    rounded: float = grid.quantize(1 / count).item()
+    return rounded

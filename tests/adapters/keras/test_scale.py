@@ -104,7 +104,7 @@ def test_the_engine_trains_norms_and_scales_as_keras_does(name: str) -> None:
     weights = trained_weights(network, np.random.default_rng(0))
     (mold,) = molds([network])
     assert_alike(network, mold, weights)
-    quantized, start = formatted(network, weights)
+    quantized, start = formatted(network, weights, scales=True)
     assert_alike(quantized, fitting([mold], quantized) or molds([quantized])[0], start)
 
 
@@ -113,7 +113,7 @@ def test_a_mold_of_norms_is_one_of_scales() -> None:
     (mold,) = molds([wide, narrow])
     weights = trained_weights(narrow, np.random.default_rng(0))
     assert_alike(narrow, mold, weights)
-    quantized, start = formatted(narrow, weights)
+    quantized, start = formatted(narrow, weights, scales=True)
     assert_alike(quantized, mold.quantized_form, start)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.foreign.quantizers import is_quantizer, power_of_two
+from kerasnac.adapters.keras.foreign.quantizers import exact_format, is_quantizer, power_of_two
 from kerasnac.adapters.keras.foreign.reader import Reader, Tensor, Values, pointwise
 from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.core.network.exactness import averaged
 from kerasnac.core.network.layers import LayerSpec, Unsupported, zeros_around
+from kerasnac.core.network.means import needs_reciprocal, reciprocal, reciprocal_format
 from kerasnac.core.network.weights import LAYER_NORM_EPSILON
 from kerasnac.errors import ConversionError
 
@@ -148,31 +150,44 @@ def _pool(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
         raise ConversionError(f"{layer.name}: windows of {_by(sizes)} do not fill a map of {_by(positions)}; use padding valid")
     op = "max" if "Max" in type(layer).__name__ else "mean"
     apart = {} if sizes == strides or sizes in (positions, (0,)) else {"stride": strides[0]}
-    out = reader.add(layer.name, LayerSpec.of("pool", op=op, size=sizes[0], **apart), x)
+    spec = LayerSpec.of("pool", op=op, size=sizes[0], **apart)
+    out = reader.add(layer.name, _with_reciprocal(reader, layer, spec, x), x)
     if len(out.shape) == 1:
         out = reader.add(layer.name, LayerSpec.of("reshape", shape=(*[1] * len(positions), *out.shape)), out)
-    return _after_mean(reader, layer, out, math.prod(sizes if sizes != (0,) else positions))
+    return reader.activated(layer.name, out, getattr(layer, "activation", None))
 
 
 def _global_pool(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     op = "max" if "Max" in type(layer).__name__ else "mean"
-    out = reader.add(layer.name, LayerSpec.of("pool", op=op, size=0), x)
+    out = reader.add(layer.name, _with_reciprocal(reader, layer, LayerSpec.of("pool", op=op, size=0), x), x)
     if layer.keepdims:
         out = reader.add(layer.name, LayerSpec.of("reshape", shape=(*[1] * (len(x.shape) - 1), *out.shape)), out)
-    return _after_mean(reader, layer, out, math.prod(x.shape[:-1]))
+    return reader.activated(layer.name, out, getattr(layer, "activation", None))
 
 
-def _after_mean(reader: Reader, layer: Any, tensor: Tensor, count: int) -> Tensor:
-    """Append the activation of a pool of QKeras, whose quantized reciprocal must be that of the number of values."""
-    quantizer = getattr(layer, "average_quantizer_internal", None)
-    if quantizer is not None:
-        reciprocal = float(np.asarray(quantizer(tensorflow().constant([1.0 / count])))[0])
-        if reciprocal * count != 1:
-            raise ConversionError(
-                f"{layer.name}: average_quantizer makes {reciprocal:g} of 1/{count}; average a power of two of values"
-            )
-    return reader.activated(layer.name, tensor, getattr(layer, "activation", None))
+def _with_reciprocal(reader: Reader, layer: Any, spec: LayerSpec, x: Tensor) -> LayerSpec:
+    """Return a pool with the format of the reciprocal that its mean is made with, where that is no power of two.
+
+    Raises:
+        ConversionError: If it is on no grid.
+    """
+    count, quantizer = averaged(spec, x.shape), getattr(layer, "average_quantizer_internal", None)
+    if spec["op"] == "max" or not reader.quantized or (quantizer is None and not needs_reciprocal(count)):
+        return spec
+    if quantizer is None and reader.float_bits is not None:
+        reader.rounded.append(f"{layer.name} reciprocal")
+        return replace(spec, weight=reciprocal_format([count], reader.float_bits))
+    if quantizer is None:
+        raise ConversionError(
+            f"{layer.name}: the mean of {count} values is on no grid; use QKeras' pools with an average_quantizer, a power of "
+            "two of values, or max; or set float_bits=16 to round its reciprocal"
+        )
+    factor = np.asarray(quantizer(tensorflow().constant([1.0 / count])), np.float64)
+    grid = exact_format(factor)
+    if grid is None or reciprocal(count, grid) != factor.item():
+        raise ConversionError(f"{layer.name}: average_quantizer makes {factor.item():g} of 1/{count}; give it more bits")
+    return spec if factor.item() * count == 1 else replace(spec, weight=grid)
 
 
 def _flatten(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:

@@ -32,7 +32,8 @@ def reciprocal_format(counts: Iterable[int], bits: int) -> Precision:
 
 def _error(count: int, fractional: int) -> float:
     """Return the relative error of ``1 / count`` with so many fractional bits."""
-    return abs(round(2**fractional / count) * count / 2**fractional - 1)
+    scale = 2.0**fractional
+    return abs(round(scale / count) * count / scale - 1)
 
 
 def reciprocal(count: int, grid: Precision) -> float:

@@ -115,6 +115,8 @@ def check_layers(architecture: Architecture, options: HlsOptions) -> None:
         ConversionError: Naming the first layer that it has not.
     """
     for node in architecture.nodes:
+        if node.layer.kind == "masked_softmax" and options.io_type == "io_stream":
+            raise ConversionError(f"{node.name}: its firmware is for io_parallel only; set io_type to io_parallel")
         if node.layer.kind == "matmul" and options.io_type == "io_stream":
             raise ConversionError(f"{node.name}: hls4ml multiplies activations in io_parallel only; set io_type to io_parallel")
     if BACKENDS[options.backend].tables:
@@ -136,6 +138,10 @@ def _nothing(node: Node, options: HlsOptions) -> str:
 
 def _softmax(node: Node, options: HlsOptions) -> str:
     return "softmax with formats of its own"
+
+
+def _masked(node: Node, options: HlsOptions) -> str:
+    return "masks of particles"
 
 
 def _matmul(node: Node, options: HlsOptions) -> str:
@@ -182,6 +188,7 @@ LACKING: Mapping[str, Callable[[Node, HlsOptions], str] | Unsupported] = {
     "reshape": _nothing,
     "activation": _activation,
     "softmax": _softmax,
+    **dict.fromkeys(("mask", "masked_mean", "masked_softmax"), _masked),
     "matmul": _matmul,
     "concatenate": _nothing,
     "layer_norm": _layer_norm,

@@ -68,6 +68,16 @@ EXTENSIONS = (
         weights=("reciprocal",),
         accumulator=True,
     ),
+    Extension("Mask", "nnet_masks.h", "particle_mask", ("n_in", "n_filt")),
+    Extension("MaskedMean", "nnet_masks.h", "masked_mean", ("n_in", "n_filt"), weights=("reciprocal",), accumulator=True),
+    Extension(
+        "MaskedSoftmax",
+        "nnet_masks.h",
+        "masked_softmax",
+        ("n_in", "n_outer", "exponentials", "reciprocals"),
+        ("difference_t", "sum_t", "index_t"),
+        ("exponential", "reciprocal"),
+    ),
 )
 
 

@@ -209,6 +209,20 @@ def _softmax(node: Node, grid: Precision | None, **options: Any) -> Any:
     return custom().TableSoftmax(str(grid), str(out), **options)
 
 
+def _mask(node: Node, grid: Precision | None, **options: Any) -> Any:
+    return custom().Mask(**options)
+
+
+def _masked_mean(node: Node, grid: Precision | None, **options: Any) -> Any:
+    return custom().MaskedMean(None if node.layer.weight is None else str(node.layer.weight), **options)
+
+
+def _masked_softmax(node: Node, grid: Precision | None, **options: Any) -> Any:
+    out = node.layer.activation
+    inputs, outputs = (None, None) if out is None else (str(grid), str(out))
+    return custom().MaskedSoftmax(inputs, outputs, **options)
+
+
 def _pool(node: Node, grid: Precision | None, **options: Any) -> Any:
     rank, size = len(node.shapes[0]) - 1, node.layer["size"]
     if node.layer.weight is not None:
@@ -271,11 +285,14 @@ _FORMATTED = {
     "scale": _scale,
     "activation": _activation,
     "softmax": _softmax,
+    "masked_mean": _masked_mean,
+    "masked_softmax": _masked_softmax,
 }
 
 #: Layers that pass on numbers on a grid as they are, or compute with them exactly.
 _PLAIN = {
     "matmul": _matmul,
+    "mask": _mask,
     "add": _add,
     "concatenate": _concatenate,
     "flatten": _flatten,

@@ -10,6 +10,8 @@ from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layers import POOL, PREVIOUS, LayerSpec, Unsupported
 
+_NO_MASKS = Unsupported("a mold pads channels, and has no masks of particles")
+
 #: For every kind: its part in a cell.
 PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
     "dense": "head",
@@ -27,6 +29,9 @@ PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
     "activation": "activation",
     "softmax": "activation",
     "concatenate": Unsupported("a mold pads channels, so that those of two layers would lie apart"),
+    "mask": _NO_MASKS,
+    "masked_mean": _NO_MASKS,
+    "masked_softmax": _NO_MASKS,
     "lookup": Unsupported("a mold has no tables but those of activations"),
 }
 

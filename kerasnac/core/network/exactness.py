@@ -34,7 +34,10 @@ KERNEL_KINDS = ("dense", "conv1d", "conv2d")
 WEIGHT_KINDS = (*KERNEL_KINDS, "scale")
 
 #: Kinds that read a table, besides some activations.
-TABLE_KINDS = ("softmax", "lookup", "layer_norm")
+TABLE_KINDS = ("softmax", "masked_softmax", "lookup", "layer_norm")
+
+#: Format of a mask: zero or one.
+MASK = Precision(1, 1, signed=False)
 
 #: Kinds that are taken out before conversion, so that a network with them can become firmware.
 REMOVED_KINDS = ("batch_norm", "window")
@@ -263,6 +266,35 @@ def _layer_norm(node: Node, inputs: Sequence[Precision], values: Weights) -> Pre
     return out
 
 
+def _mask(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    return MASK
+
+
+def _check_mask(node: Node, inputs: Sequence[Precision]) -> None:
+    if inputs[1] != MASK:
+        raise ConversionError(f"{node.name}: its second input is no mask, but {inputs[1]}; let it read a layer of kind mask")
+
+
+def _masked_mean(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """Return the format of a sum of any number of values, times the reciprocal of this number."""
+    _check_mask(node, inputs)
+    incoming, weight = inputs[0], node.layer.weight
+    if weight is None:
+        raise ConversionError(f"{node.name}: the table of its reciprocals has no format; quantize it anew")
+    factor = max(count * reciprocal(count, weight) for count in range(1, node.shapes[0][0] + 1))
+    return _sum(
+        node.name,
+        min(0.0, factor * incoming.minimum),
+        max(0.0, factor * incoming.maximum),
+        incoming.fractional + weight.fractional,
+    )
+
+
+def _masked_softmax(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    _check_mask(node, inputs)
+    return _softmax(node, inputs, values)
+
+
 def _same(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
     return inputs[0]
 
@@ -356,6 +388,9 @@ OUTPUT_FORMATS: Mapping[str, _Rule | Unsupported] = {
     "matmul": _matmul,
     "pool": _pool,
     "softmax": _softmax,
+    "mask": _mask,
+    "masked_mean": _masked_mean,
+    "masked_softmax": _masked_softmax,
     **NOT_IN_FIRMWARE,
 }
 

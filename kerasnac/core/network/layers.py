@@ -48,8 +48,8 @@ class LayerSpec:
         params: Sorted ``(name, value)`` pairs; read them with ``spec["units"]``. ``weight_bits`` and
             ``activation_bits`` are bit widths to quantize to, and ``sparsity`` is the fraction of the kernel to prune, where
             they are part of the architecture.
-        weight: Format of the kernel, or of the reciprocal that makes a mean of a sum; None for a float layer or one
-            without either.
+        weight: Format of the kernel, or of the reciprocals that make means of sums; None for a float layer or one without
+            either.
         bias: Format of the bias.
         activation: Format of the output; None for float, or when the accumulator is passed on unrounded.
         inputs: Which layers it reads, as offsets: -1 is the layer before it (the network's input for the first).
@@ -391,6 +391,38 @@ class Softmax(Kind):
     parameters = OutputParameters
 
 
+class Mask(Kind):
+    """Marks the particles of a set that are there: (particles, features) to (particles, 1), 1 where any feature is not zero."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if len(shape) != 2:
+            raise Infeasible(f"{spec.kind} needs a set (particles, features), got shape {shape}")
+        return (shape[0], 1)
+
+
+class MaskedMean(Kind):
+    """Mean over the particles that a mask marks, zero if it marks none: (particles, channels) and a mask to (channels,)."""
+
+    reads = 2
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if len(shape) != 2 or others != ((shape[0], 1),):
+            raise Infeasible(f"{spec.kind} needs a set and its mask, got shapes {shape} and {others[0]}")
+        return shape[1:]
+
+
+class MaskedSoftmax(Kind):
+    """Softmax over those of the last axis that a mask marks; the others become zero, and all if it marks none."""
+
+    parameters = OutputParameters
+    reads = 2
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if others != ((shape[-1], 1),):
+            raise Infeasible(f"{spec.kind} needs scores and a mask of their last axis, got shapes {shape} and {others[0]}")
+        return shape
+
+
 class Flatten(Kind):
     """Vector of the values of a map."""
 
@@ -462,6 +494,9 @@ KINDS: Mapping[str, Kind] = {
     "activation": Activation(),
     "lookup": Lookup(),
     "softmax": Softmax(),
+    "mask": Mask(),
+    "masked_mean": MaskedMean(),
+    "masked_softmax": MaskedSoftmax(),
     "flatten": Flatten(),
     "reshape": Reshape(),
     "pool": POOL,

@@ -30,6 +30,11 @@ def reciprocal_format(counts: Iterable[int], bits: int) -> Precision:
     return Precision(width, width - fractional, signed=False)
 
 
+def reciprocals(most: int, grid: Precision) -> tuple[float, ...]:
+    """Return the reciprocals of all numbers up to one, rounded to a format; that of zero is zero."""
+    return (0.0, *(reciprocal(count, grid) for count in range(1, most + 1)))
+
+
 def _error(count: int, fractional: int) -> float:
     """Return the relative error of ``1 / count`` with so many fractional bits."""
     scale = 2.0**fractional

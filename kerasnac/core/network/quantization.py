@@ -22,7 +22,7 @@ from kerasnac.errors import ConfigError, ConversionError
 CLIP_QUANTILE = 1e-3
 
 #: Kinds whose quantized form rounds its output to a format.
-ROUNDING_KINDS = ("activation", "softmax", "lookup", "layer_norm")
+ROUNDING_KINDS = ("activation", "softmax", "masked_softmax", "lookup", "layer_norm")
 
 #: Widest bias; it only has to resolve the accumulator it is added to.
 BIAS_BITS = 16
@@ -120,7 +120,7 @@ def rounded_layers(architecture: Architecture) -> frozenset[str]:
 def _multiplies(node: Node) -> bool:
     """Return True if the outputs have the bits of two factors, and are not those of a kernel."""
     mean = node.layer.kind == "pool" and node.layer["op"] == "mean"
-    return node.layer.kind == "scale" or (mean and needs_reciprocal(averaged(node.layer, node.shapes[0])))
+    return node.layer.kind in ("scale", "masked_mean") or (mean and needs_reciprocal(averaged(node.layer, node.shapes[0])))
 
 
 def check_representable(architecture: Architecture) -> None:
@@ -216,6 +216,15 @@ def _pool(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
     return _rounded(node, ((replace(node.layer, weight=weight),), incoming[0] + weight.fractional), given)
 
 
+def _masked_mean(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    weight = reciprocal_format(range(1, node.shapes[0][0] + 1), given.result_bits(node))
+    return _rounded(node, ((replace(node.layer, weight=weight),), incoming[0] + weight.fractional), given)
+
+
+def _mask(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    return (node.layer,), 0
+
+
 def _activation(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
     layer, bits = node.layer, node.layer.bits("activation_bits", given.activation_bits)
     *before, out = _activation_formats(layer, given.observed[node.name], bits)
@@ -263,6 +272,9 @@ QUANTIZED: Mapping[str, Callable[[Node, Sequence[int], _Given], _Chain] | Unsupp
     "scale": _scale,
     "activation": _activation,
     "softmax": _softmax,
+    "mask": _mask,
+    "masked_mean": _masked_mean,
+    "masked_softmax": _softmax,
     "matmul": _product,
     "add": _unchanged,
     "concatenate": _unchanged,

@@ -12,7 +12,7 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.space.search_space import Genome
 
 #: Kinds whose output has a bit width.
-ACTIVATION_KINDS = ("activation", "softmax", "layer_norm")
+ACTIVATION_KINDS = ("activation", "softmax", "masked_softmax", "layer_norm")
 
 
 def layer_bits(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, int]:

@@ -25,6 +25,7 @@ from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.space.blocks import DeepSets, Mlp
 from kerasnac.errors import ConversionError, Infeasible
+from kerasnac.testing import BlockContract
 from tests.networks import Arrays, activation, assert_exact, dense, layer, only, quantized_randomly, trained_weights
 
 pytestmark = pytest.mark.usefixtures("keras")
@@ -187,3 +188,8 @@ def test_a_mold_has_no_masks() -> None:
 def test_a_masked_maximum_is_refused() -> None:
     with pytest.raises(ValueError, match="mask: true is for aggregate: mean"):
         DeepSets(widths=(4,), aggregate=("mean", "max"), mask=True)
+
+
+class TestMaskedSets(BlockContract):
+    block = DeepSets(widths=((4, 6), 3), depth=(0, 1, 2), bottleneck=(2, 3), norm=("none", "batch"), mask=True)
+    shape = (5, 3)

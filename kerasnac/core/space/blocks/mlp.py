@@ -146,11 +146,12 @@ class DeepSets(_Stack):
         for layer in self._phi(picks, own):
             yield layer
             source -= 1
+        op = picks["aggregate"]
         if self.mask:
             yield LayerSpec.of("mask", inputs=(source,))
             yield LayerSpec.of("masked_mean", inputs=(-2, -1))
         else:
-            yield LayerSpec.of("pool", op=picks["aggregate"], size=0)
+            yield LayerSpec.of("pool", op=op, size=0)
         yield LayerSpec.of("activation", fn="none", **({} if self.bottleneck is None else self.picked_output(own)))
 
     def _phi(self, picks: Picks, own: Picks) -> Iterator[LayerSpec]:

@@ -243,6 +243,9 @@ model("quantized_ulaw", 16)(lambda: [dense(16), act("quantized_ulaw(6,1)"), dens
 model("activations with alpha='auto'", 16)(lambda: [dense(16), act("quantized_bits(6,1,alpha='auto')"), dense(4)])
 model("QAdaptiveActivation", 16)(lambda: [dense(16), q.QAdaptiveActivation("quantized_relu", 6), dense(4)])
 model("QAveragePooling2D over 4", 8, 8, 2)(lambda: [q.QAveragePooling2D(2, average_quantizer=bits(8)), L.Flatten(), dense(4)])
+model("QAveragePooling2D over 9", 9, 9, 2)(
+    lambda: [q.QAveragePooling2D(3, average_quantizer=bits(8)), act("quantized_bits(8,2,alpha=1)"), L.Flatten(), dense(4)]
+)
 model("mean of 49", 7, 7, 2)(lambda: [conv(4, 1), act("quantized_relu(6,2)"), L.GlobalAveragePooling2D(), dense(4)])
 model("zero padding before a convolution", 8, 8, 2)(
     lambda: [L.ZeroPadding2D(1), conv(4), act("quantized_relu(6,2)"), L.Flatten()]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.core.data.dataset import Development, Split, Task
-from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.cells import cells_of, table_bits
 from kerasnac.core.network.mold import Mold, places
 from kerasnac.core.network.precision import Precision
@@ -118,14 +118,18 @@ def assert_alike(architecture: Architecture, mold: Mold, weights: Weights) -> No
             np.testing.assert_allclose(ours[key], values, rtol=2e-4, atol=1e-5 * largest, err_msg=key)
 
 
-def formatted(architecture: Architecture, weights: Weights, bits: int = 6) -> tuple[Architecture, Weights]:
-    """Quantize a network; batch norms that cannot be folded are left out."""
+def formatted(
+    architecture: Architecture, weights: Weights, bits: int = 6, *, scales: bool = False
+) -> tuple[Architecture, Weights]:
+    """Quantize a network; batch norms that cannot be folded are left out, unless they are to be scales."""
     from kerasnac.adapters.keras.train import quantized_start
 
-    kernels = {i for i, node in enumerate(architecture.nodes) if "kernel" in node.weights}
-    folded = {i for i, node in enumerate(architecture.nodes) if node.layer.kind == "batch_norm" and node.inputs[0] in kernels}
-    lost = {n.name for i, n in enumerate(architecture.nodes) if n.layer.kind == "batch_norm" and i not in folded}
-    plain = architecture.rewritten(lambda node: () if node.name in lost else (node.layer,))
+    kernels = {-1: False} | {i: "kernel" in node.weights for i, node in enumerate(architecture.nodes)}
+
+    def kept(node: Node) -> bool:
+        return scales or node.layer.kind != "batch_norm" or kernels[node.inputs[0]]
+
+    plain = architecture.rewritten(lambda node: (node.layer,) if kept(node) else ())
     x, _ = samples(architecture, 60)
     split = Split(x, np.arange(60) % architecture.output_shape[0])
     data = Development("noise", Task("classification", architecture.output_shape[0]), GRID, split, split)

@@ -17,6 +17,7 @@ from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import averaged, output_formats
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import POOL
+from kerasnac.core.network.means import reciprocal
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
 
@@ -58,6 +59,13 @@ def _kernel(node: Node, sources: _Sources, out: Precision, values: Weights) -> S
     return sums + steps(values[f"{node.name}/bias"], out.fractional)
 
 
+def _scale(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    ((x, grid),) = sources
+    return x * steps(values[f"{node.name}/kernel"], out.fractional - grid.fractional) + steps(
+        values[f"{node.name}/bias"], out.fractional
+    )
+
+
 def _patches(x: Steps, node: Node) -> Steps:
     """Shape (samples, *positions, channels) to (samples, *positions of the output, window * channels)."""
     layer, rank = node.layer, x.ndim - 2
@@ -83,7 +91,9 @@ def _pool(node: Node, sources: _Sources, out: Precision, values: Weights) -> Ste
     windows = _windows(x, node.layer["size"], POOL.stride(node.layer))
     around = tuple(range(x.ndim, windows.ndim))
     pooled = windows.max(axis=around) if node.layer["op"] == "max" else windows.sum(axis=around)
-    if node.layer["op"] != "max":
+    if node.layer.weight is not None:
+        pooled *= steps(reciprocal(averaged(node.layer, node.shapes[0]), node.layer.weight), node.layer.weight.fractional)
+    elif node.layer["op"] != "max":
         assert 2 ** (out.fractional - grid.fractional) == averaged(node.layer, node.shapes[0])
     return pooled.reshape(len(x), *node.output)
 
@@ -131,14 +141,35 @@ def _rounded(x: Steps, dropped: int, out: Precision) -> Steps:
 
 def _softmax(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
     ((x, grid),) = sources
-    tables = SoftmaxTables(grid, x.shape[-1], out)
-    entry, index = tables.entry, tables.index
-    exponentials = steps(tables.exponentials, entry.fractional)[x.max(axis=-1, keepdims=True) - x]
+    return _normalised(x, SoftmaxTables(grid, x.shape[-1], out))
+
+
+def _normalised(x: Steps, tables: SoftmaxTables, counts: Any = True) -> Steps:
+    entry, index, out = tables.entry, tables.index, tables.outputs
+    difference = np.where(counts, x, np.iinfo(np.int64).min // 4).max(axis=-1, keepdims=True) - x
+    exponentials = np.where(counts, steps(tables.exponentials, entry.fractional)[np.where(counts, difference, 0)], 0)
     total = exponentials.sum(axis=-1, keepdims=True)
     dropped = entry.fractional - index.fractional
     nearest = (total + (1 << dropped >> 1)) >> dropped if dropped >= 0 else total << -dropped
-    reciprocal = steps(tables.reciprocals, entry.fractional)[np.minimum(nearest, 2**index.bits - 1)]
-    return _rounded(exponentials * reciprocal, 2 * entry.fractional - out.fractional, out)
+    factor = steps(tables.reciprocals, entry.fractional)[np.minimum(nearest, 2**index.bits - 1)]
+    return _rounded(exponentials * factor, 2 * entry.fractional - out.fractional, out)
+
+
+def _mask(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    return (sources[0][0] != 0).any(axis=-1, keepdims=True).astype(np.int64)
+
+
+def _masked_mean(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    (x, _), (mask, _) = sources
+    assert node.layer.weight is not None
+    table = [0, *(steps(reciprocal(n, node.layer.weight), node.layer.weight.fractional) for n in range(1, x.shape[1] + 1))]
+    return (x * mask).sum(axis=1) * np.array(table)[mask.sum(axis=1)]
+
+
+def _masked_softmax(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    (x, grid), (mask, _) = sources
+    counts = mask.reshape(len(x), *[1] * (x.ndim - 2), -1) == 1
+    return _normalised(x, SoftmaxTables(grid, x.shape[-1], out), counts)
 
 
 def _layer_norm(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
@@ -169,6 +200,7 @@ def _layer_norm(node: Node, sources: _Sources, out: Precision, values: Weights) 
 RULES: Mapping[str, Callable[[Node, _Sources, Precision, Weights], Steps]] = {
     **dict.fromkeys(("dense", "conv1d", "conv2d"), _kernel),
     **dict.fromkeys(("flatten", "reshape"), _reshape),
+    "scale": _scale,
     "pool": _pool,
     "add": _add,
     "concatenate": _concatenate,
@@ -177,4 +209,7 @@ RULES: Mapping[str, Callable[[Node, _Sources, Precision, Weights], Steps]] = {
     "matmul": _matmul,
     "activation": _activation,
     "softmax": _softmax,
+    "mask": _mask,
+    "masked_mean": _masked_mean,
+    "masked_softmax": _masked_softmax,
 }

@@ -13,6 +13,8 @@ from kerasnac.core.data.dataset import Dataset, Task, make_dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec, Shape
 from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.quantization import quantize
+from kerasnac.core.network.weights import fold_batch_norm
 from kerasnac.core.space.blocks import Block
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.testing import random_weights
@@ -88,6 +90,33 @@ def grid_samples(grid: Precision, shape: Shape, count: int, *, scale: float = 0.
     """Normally distributed samples on a grid; its range is ``1 / scale`` standard deviations to each side."""
     values = np.random.default_rng(seed).normal(0, scale, (count, *shape)) * grid.maximum
     return grid.quantize(values).astype(np.float32)
+
+
+def quantized_randomly(
+    architecture: Architecture, seed: int, weight_bits: int = 6, activation_bits: int = 7, count: int = 200
+) -> tuple[Architecture, Arrays, NDArray[np.float32]]:
+    """A float network with random weights, quantized for part of its samples: others saturate it; its weights, and samples."""
+    from kerasnac.adapters.keras.predict import activation_ranges
+
+    rng = np.random.default_rng(seed)
+    grid = Precision(int(rng.integers(5, 10)), int(rng.integers(1, 4)))
+    x = grid.quantize(rng.normal(0, grid.maximum / 3, (count, *architecture.input_shape))).astype(np.float32)
+    folded, weights = fold_batch_norm(architecture, random_weights(architecture, rng))
+    observed = activation_ranges(folded, weights, x[: count // 4], clip_quantile=1e-2)
+    widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+    return quantize(folded, weights, observed, input_grid=grid, **widths), weights, x
+
+
+def assert_exact(architecture: Architecture, weights: Arrays, x: NDArray[Any]) -> NDArray[Any]:
+    """Check that Keras, integers and the adder graph give the same numbers; return them as vectors."""
+    from kerasnac.adapters.keras.predict import vectors
+    from kerasnac.adapters.rtl.adder_graph import unroll
+    from tests.integers import predict_in_integers
+
+    expected = predict_in_integers(architecture, weights, x).reshape(len(x), -1)
+    np.testing.assert_array_equal(vectors(architecture, weights, x), expected)
+    np.testing.assert_array_equal(unroll(architecture, weights).predict(x), expected)
+    return expected
 
 
 # Data.

@@ -49,6 +49,8 @@ TABLES: Mapping[str, Mapping[str, object]] = {
 GRID = Precision(6, 2)
 VECTOR, SERIES, MAP = (4,), (4, 2), (4, 4, 1)
 
+MASKED_SOFTMAX = LayerSpec.of("masked_softmax", inputs=(-1, -2))
+
 #: Kind -> shape of the samples and layers, one of them of the kind.
 EXAMPLES: Mapping[str, Architecture] = {
     "dense": Architecture(VECTOR, (LayerSpec.of("dense", units=2),)),
@@ -58,10 +60,16 @@ EXAMPLES: Mapping[str, Architecture] = {
     "add": Architecture(VECTOR, (LayerSpec.of("add", inputs=(-1, -1)),)),
     "concatenate": Architecture(VECTOR, (LayerSpec.of("concatenate", inputs=(-1, -1)),)),
     "lookup": Architecture(VECTOR, (replace(LayerSpec.of("lookup", bits=6), activation=Precision(5, 2)),)),
+    "scale": Architecture(VECTOR, (LayerSpec.of("scale"), LayerSpec.of("dense", units=2))),
     "batch_norm": Architecture(VECTOR, (LayerSpec.of("batch_norm"),)),
     "layer_norm": Architecture(VECTOR, (LayerSpec.of("layer_norm", axes="all"),)),
     "activation": Architecture(VECTOR, (LayerSpec.of("activation", fn="tanh"),)),
     "softmax": Architecture(VECTOR, (LayerSpec.of("softmax"),)),
+    "mask": Architecture(SERIES, (LayerSpec.of("mask"), LayerSpec.of("flatten"))),
+    "masked_mean": Architecture(SERIES, (LayerSpec.of("mask"), LayerSpec.of("masked_mean", inputs=(-2, -1)))),
+    "masked_softmax": Architecture(
+        SERIES, (LayerSpec.of("mask"), LayerSpec.of("reshape", shape=(2, 4), inputs=(-2,)), MASKED_SOFTMAX)
+    ),
     "flatten": Architecture(MAP, (LayerSpec.of("flatten"),)),
     "reshape": Architecture(VECTOR, (LayerSpec.of("reshape", shape=(2, 2)),)),
     "pool": Architecture(MAP, (LayerSpec.of("pool", op="mean", size=2),)),
@@ -155,8 +163,8 @@ def test_networks_are_quantized_or_refused(kind: str) -> None:
 
 @every_kind
 def test_layers_with_formats_of_their_own_are_those_with_widths(kind: str) -> None:
-    if isinstance(quantization.QUANTIZED[kind], Unsupported):
-        return
+    if isinstance(quantization.QUANTIZED[kind], Unsupported) or kind == "masked_mean":
+        return  # The bits of reciprocals follow from those of the result.
     node = node_of(quantized(EXAMPLES[kind]), kind)
     formats = node.layer.weight is not None or node.layer.activation is not None
     assert formats == (name_of(kind) in layer_bits(EXAMPLES[kind], weight_bits=4, activation_bits=4))
@@ -211,7 +219,7 @@ def test_backends_have_a_layer_or_it_is_refused(kind: str) -> None:
     network, entry, options = on_a_grid(EXAMPLES[kind]), backends.LACKING[kind], HlsOptions(part="", backend="Catapult")
     node = node_of(network, kind)
     if isinstance(entry, Unsupported) or entry(node, options):
-        with pytest.raises(ConversionError, match=node.name):
+        with pytest.raises(ConversionError, match=name_of("mask") if kind.startswith("mask") else node.name):
             backends.check_layers(network, options)
     else:
         backends.check_layers(network, options)
@@ -238,7 +246,7 @@ def test_rule4ml_estimates_or_gives_the_reason(kind: str) -> None:
     if kind in ("activation", "flatten", "window"):
         assert not reason  # Samples are cut and flattened before they reach the network.
     elif isinstance(entry, Unsupported):
-        assert name_of(kind) in reason
+        assert name_of("mask" if kind.startswith("mask") else kind) in reason
         assert entry.reason in reason
     else:
         assert not reason

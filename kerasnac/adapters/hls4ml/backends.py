@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from kerasnac.core.hardware.hls_options import Backend, HlsOptions, Strategy
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, averaged
 from kerasnac.core.network.layers import Unsupported
+from kerasnac.core.network.means import needs_reciprocal
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
 
 _EVERY: tuple[Strategy, ...] = ("latency", "resource", "distributed_arithmetic")
@@ -114,6 +115,8 @@ def check_layers(architecture: Architecture, options: HlsOptions) -> None:
         ConversionError: Naming the first layer that it has not.
     """
     for node in architecture.nodes:
+        if node.layer.kind == "masked_softmax" and options.io_type == "io_stream":
+            raise ConversionError(f"{node.name}: its firmware is for io_parallel only; set io_type to io_parallel")
         if node.layer.kind == "matmul" and options.io_type == "io_stream":
             raise ConversionError(f"{node.name}: hls4ml multiplies activations in io_parallel only; set io_type to io_parallel")
     if BACKENDS[options.backend].tables:
@@ -137,6 +140,10 @@ def _softmax(node: Node, options: HlsOptions) -> str:
     return "softmax with formats of its own"
 
 
+def _masked(node: Node, options: HlsOptions) -> str:
+    return "masks of particles"
+
+
 def _matmul(node: Node, options: HlsOptions) -> str:
     return "product of activations"
 
@@ -157,6 +164,9 @@ def _lookup(node: Node, options: HlsOptions) -> str:
 def _pool(node: Node, options: HlsOptions) -> str:
     # Tried with hls4ml 1.3: these compile, and give other numbers than their formats have.
     layer, stream = node.layer, options.io_type == "io_stream"
+    count = averaged(layer, node.shapes[0])
+    if layer["op"] == "mean" and (layer.weight is not None or needs_reciprocal(count)):
+        return f"exact mean of {count} values"
     if layer["op"] == "mean":
         right = stream and layer["size"] == 0 and options.backend in ("Catapult", "Quartus")
         where = "in io_parallel" if not stream else "over a part of the map" if layer["size"] else "of a whole map"
@@ -172,11 +182,13 @@ LACKING: Mapping[str, Callable[[Node, HlsOptions], str] | Unsupported] = {
     "dense": _nothing,
     "conv1d": _nothing,
     "conv2d": _nothing,
+    "scale": _nothing,
     "add": _nothing,
     "flatten": _nothing,
     "reshape": _nothing,
     "activation": _activation,
     "softmax": _softmax,
+    **dict.fromkeys(("mask", "masked_mean", "masked_softmax"), _masked),
     "matmul": _matmul,
     "concatenate": _nothing,
     "layer_norm": _layer_norm,

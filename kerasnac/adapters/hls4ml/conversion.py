@@ -15,6 +15,7 @@ from kerasnac.adapters.hls4ml.library import hls4ml
 from kerasnac.adapters.hls4ml.project_files import PROJECT, STAMP, check_headers, make_movable, read_types
 from kerasnac.adapters.keras.build import INPUT, Model, build, set_weights
 from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
+from kerasnac.adapters.keras.table import SoftmaxTables
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
@@ -172,6 +173,10 @@ def _kernel_precision(node: Node, exact: Precision) -> dict[str, str]:
     return {"accum": str(exact), "result": str(exact), "weight": str(node.layer.weight), "bias": str(node.layer.bias)}
 
 
+def _scale_precision(node: Node, exact: Precision) -> dict[str, str]:
+    return {"result": str(exact), "scale": str(node.layer.weight), "bias": str(node.layer.bias)}
+
+
 def _activation_precision(node: Node, exact: Precision) -> dict[str, str]:
     table_of_its_own = {"table": str(exact)} if ACTIVATIONS[node.layer["fn"]].table else {}
     return {"result": _rounding(exact), **table_of_its_own}
@@ -192,8 +197,26 @@ def _softmax_precision(node: Node, exact: Precision) -> dict[str, str]:
 
 def _pool_precision(node: Node, exact: Precision) -> dict[str, str]:
     """Return the formats of a pool: with room for the sum before a mean divides it, and for the fraction after."""
+    if node.layer.weight is not None:
+        return _mean_precision(node.layer.weight, exact)
     more = min(math.prod(node.shapes[0][:-1]).bit_length(), WIDEST - exact.bits)
     return {"result": str(exact), "accum": str(Precision(exact.bits + more, exact.integer + more, exact.signed))}
+
+
+def _masked_mean_precision(node: Node, exact: Precision) -> dict[str, str]:
+    assert node.layer.weight is not None
+    return _mean_precision(node.layer.weight, exact)
+
+
+def _mean_precision(weight: Precision, exact: Precision) -> dict[str, str]:
+    """Return the formats of a mean; a product has no fewer bits than its first factor, the sum."""
+    accum = Precision(exact.bits, exact.integer + weight.fractional, exact.signed)
+    return {"result": str(exact), "accum": str(accum), "reciprocal": str(weight)}
+
+
+def _masked_softmax_precision(node: Node, exact: Precision) -> dict[str, str]:
+    entry = str(SoftmaxTables.entries_of(exact))
+    return {"result": _rounding(exact), "exponential": entry, "reciprocal": entry}
 
 
 def _exact_precision(node: Node, exact: Precision) -> dict[str, str]:
@@ -205,8 +228,12 @@ PRECISIONS: Mapping[str, Callable[[Node, Precision], dict[str, str]] | Unsupport
     "dense": _kernel_precision,
     "conv1d": _kernel_precision,
     "conv2d": _kernel_precision,
+    "scale": _scale_precision,
     "activation": _activation_precision,
     "softmax": _softmax_precision,
+    "mask": _exact_precision,
+    "masked_mean": _masked_mean_precision,
+    "masked_softmax": _masked_softmax_precision,
     "pool": _pool_precision,
     "matmul": _exact_precision,
     "concatenate": _exact_precision,
@@ -225,7 +252,9 @@ def _with_plain_kernels(architecture: Architecture) -> Architecture:
     hls4ml lets the quantizer of a kernel or bias override the format that it is told, and takes
     ``quantized_bits(b, b)``, which is ``ap_fixed<b, b + 1>``, for ``ap_int<b>``.
     """
-    return replace(architecture, layers=tuple(replace(layer, weight=None, bias=None) for layer in architecture.layers))
+    return architecture.rewritten(
+        lambda node: (replace(node.layer, weight=None, bias=None) if "kernel" in node.weights else node.layer,)
+    )
 
 
 def reuse_factors(architecture: Architecture, options: HlsOptions) -> dict[str, int]:

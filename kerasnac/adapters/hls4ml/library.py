@@ -7,10 +7,13 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from kerasnac.adapters.hls4ml.extensions import register
 from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.core.network.layer_norms import LayerNormTables
+from kerasnac.core.network.means import reciprocal, reciprocals
 from kerasnac.core.network.precision import Precision
 from kerasnac.errors import EnvironmentProblem
 
@@ -34,6 +37,11 @@ def hls4ml() -> ModuleType:
         "Lookup": _parse_lookup,
         "TableSoftmax": _parse_softmax,
         "ExactLayerNorm": _parse_layer_norm,
+        "Scale": _parse_scale,
+        "ExactMean": _parse_mean,
+        "Mask": _parse_mask,
+        "MaskedMean": _parse_masked_mean,
+        "MaskedSoftmax": _parse_masked_softmax,
         "MatMul": _parse_matmul,
     }
     for name, parser in parsers.items():
@@ -129,6 +137,97 @@ def _parse_layer_norm(
         "root_data": tables.roots,
         "scale_data": weights["gamma"],
         "bias_data": weights["beta"],
+    }
+    return layer, list(input_shapes[0])
+
+
+def _parse_scale(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``Scale``: hls4ml's batch norm, whose product and sum are exact in the formats that it is told."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    (_, *shape) = input_shapes[0]
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    scale, bias = (reader.get_weights_data(layer["name"], part) for part in ("kernel", "bias"))
+    layer |= {
+        "class_name": "BatchNormalization",
+        "n_in": math.prod(shape),
+        "n_filt": shape[-1] if len(shape) > 1 else -1,
+        "scale_data": scale,
+        "bias_data": bias,
+    }
+    return layer, list(input_shapes[0])
+
+
+def _parse_mean(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse an ``ExactMean``: sums over windows, and the constant that Keras multiplies them by."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    config, (batch, *positions, channels) = keras_layer["config"], input_shapes[0]
+    size, stride = config["size"], config["stride"]
+    sizes = [size] * len(positions) if size else positions
+    windows = [(axis - own) // stride + 1 for axis, own in zip(positions, sizes, strict=True)]
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    sides = {"in": positions, "pool": sizes, "out": windows}
+    for name, axes in sides.items():
+        layer[f"{name}_height"], layer[f"{name}_width"] = [1, *axes][-2:]
+    layer |= {
+        "class_name": "ExactMean",
+        "n_filt": channels,
+        "stride": stride,
+        "ways": -(-max(sizes) // stride) if size else 1,
+        "out_shape": [*windows, channels] if size else [channels],
+        "reciprocal_data": np.array([reciprocal(math.prod(sizes), Precision.parse(config["reciprocal"]))]),
+    }
+    return layer, [batch, *layer["out_shape"]]
+
+
+def _parse_mask(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``Mask``."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    batch, particles, features = input_shapes[0]
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    return layer | {"n_in": particles, "n_filt": features, "out_shape": [particles, 1]}, [batch, particles, 1]
+
+
+def _parse_masked_mean(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``MaskedMean``: hls4ml gets the very table of reciprocals that Keras reads."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    batch, particles, channels = input_shapes[0]
+    table = reciprocals(particles, Precision.parse(keras_layer["config"]["reciprocal"]))
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    layer |= {"n_in": particles, "n_filt": channels, "out_shape": [channels], "reciprocal_data": np.array(table)}
+    return layer, [batch, channels]
+
+
+def _parse_masked_softmax(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``MaskedSoftmax``: hls4ml gets the very tables that Keras reads."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    config, (_, *outer, size) = keras_layer["config"], input_shapes[0]
+    tables = SoftmaxTables(Precision.parse(config["inputs"]), size, Precision.parse(config["outputs"]))
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    layer |= {
+        "n_in": size,
+        "n_outer": math.prod(outer),
+        "exponentials": len(tables.exponentials),
+        "reciprocals": len(tables.reciprocals),
+        "difference_t": str(tables.difference),
+        "sum_t": str(tables.sum),
+        "index_t": f"{str(tables.index)[:-1]},AP_RND,AP_SAT>",
+        "exponential_data": tables.exponentials,
+        "reciprocal_data": tables.reciprocals,
     }
     return layer, list(input_shapes[0])
 

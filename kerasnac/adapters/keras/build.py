@@ -53,7 +53,8 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0, 
         maker = (QUANTIZED if architecture.quantized else FLOAT)[layer.kind]
         if isinstance(maker, Unsupported):
             raise ConversionError(f"{name}: {maker.reason}")
-        options = {"kernel_regularizer": keras.regularizers.L1(l1)} if l1 and "kernel" in node.weights else {}
+        penalised = l1 and any(weight.prunable for weight in node.weights.values())
+        options = {"kernel_regularizer": keras.regularizers.L1(l1)} if penalised else {}
         options["dtype"] = dtype
         sources = [tensors[source] for source in node.inputs]
         grid = grids[node.inputs[0]]
@@ -177,6 +178,11 @@ def _conv(node: Node, grid: Precision | None, **options: Any) -> Any:
     return (qkeras().QConv1D if rank == 1 else qkeras().QConv2D)(node.output[-1], **_quantizers(layer), **keras)
 
 
+def _scale(node: Node, grid: Precision | None, **options: Any) -> Any:
+    weight, bias = (None if part is None else str(part) for part in (node.layer.weight, node.layer.bias))
+    return custom().Scale(weight, bias, **options)
+
+
 def _activation(node: Node, grid: Precision | None, **options: Any) -> Any:
     layer = node.layer
     fn, out = ACTIVATIONS[layer["fn"]], layer.activation
@@ -203,8 +209,24 @@ def _softmax(node: Node, grid: Precision | None, **options: Any) -> Any:
     return custom().TableSoftmax(str(grid), str(out), **options)
 
 
+def _mask(node: Node, grid: Precision | None, **options: Any) -> Any:
+    return custom().Mask(**options)
+
+
+def _masked_mean(node: Node, grid: Precision | None, **options: Any) -> Any:
+    return custom().MaskedMean(None if node.layer.weight is None else str(node.layer.weight), **options)
+
+
+def _masked_softmax(node: Node, grid: Precision | None, **options: Any) -> Any:
+    out = node.layer.activation
+    inputs, outputs = (None, None) if out is None else (str(grid), str(out))
+    return custom().MaskedSoftmax(inputs, outputs, **options)
+
+
 def _pool(node: Node, grid: Precision | None, **options: Any) -> Any:
     rank, size = len(node.shapes[0]) - 1, node.layer["size"]
+    if node.layer.weight is not None:
+        return custom().ExactMean(size, POOL.stride(node.layer), str(node.layer.weight), **options)
     kind = "Max" if node.layer["op"] == "max" else "Average"
     layers = tensorflow().keras.layers
     if size == 0:
@@ -256,11 +278,21 @@ def _add(node: Node, grid: Precision | None, **options: Any) -> Any:
 
 
 #: Layers that look at their formats: QKeras where they have some.
-_FORMATTED = {"dense": _dense, "conv1d": _conv, "conv2d": _conv, "activation": _activation, "softmax": _softmax}
+_FORMATTED = {
+    "dense": _dense,
+    "conv1d": _conv,
+    "conv2d": _conv,
+    "scale": _scale,
+    "activation": _activation,
+    "softmax": _softmax,
+    "masked_mean": _masked_mean,
+    "masked_softmax": _masked_softmax,
+}
 
 #: Layers that pass on numbers on a grid as they are, or compute with them exactly.
 _PLAIN = {
     "matmul": _matmul,
+    "mask": _mask,
     "add": _add,
     "concatenate": _concatenate,
     "flatten": _flatten,

@@ -1,4 +1,4 @@
-"""Keras layers that Keras and QKeras lack: activations from tables, an exact softmax, products of activations."""
+"""Keras layers that Keras and QKeras lack: activations from tables, an exact softmax, products of activations, scales."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from typing import Any
 
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.adapters.keras.windows import window_parts
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.layer_norms import LayerNormTables
+from kerasnac.core.network.means import reciprocal, reciprocals
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import LAYER_NORM_EPSILON
+
+
+def latent_limit(grid: Precision) -> float:
+    """Return the largest magnitude that training leaves a latent weight.
+
+    QKeras limits latent weights, not to their format but to its power of two, or to 1 if that is more.
+    """
+    return max(1.0, math.ldexp(1.0, grid.integer - 1))
 
 
 @cache
@@ -100,17 +110,7 @@ def custom() -> SimpleNamespace:
 
         def call(self, x: Any) -> Any:
             """Normalise scores: tensors of shape (..., size) in and, of the same dtype, out."""
-            tables = SoftmaxTables(self.inputs, x.shape[-1], self.outputs)
-            difference = tf.reduce_max(x, axis=-1, keepdims=True) - x
-            # Sums and products have more bits than float32: they are exact in float64 only.
-            exponentials = tf.gather(tf.constant(tables.exponentials, tf.float64), _raw(difference, tables.difference))
-            total = tf.reduce_sum(exponentials, axis=-1, keepdims=True)
-            index = tf.cast(tf.floor(total / tables.index.step + 0.5), tf.int32)  # AP_RND
-            index = tf.minimum(index, 2**tables.index.bits - 1)
-            reciprocal = tf.gather(tf.constant(tables.reciprocals, tf.float64), index)
-            scaled = exponentials * reciprocal / self.outputs.step
-            rounded = tf.clip_by_value(tf.round(scaled), 0.0, self.outputs.maximum / self.outputs.step)
-            return _straight_through(tf.nn.softmax(x), tf.cast(rounded * self.outputs.step, x.dtype))
+            return _straight_through(tf.nn.softmax(x), _exact_softmax(x, self.inputs, self.outputs))
 
         def get_config(self) -> dict[str, Any]:
             return {**super().get_config(), "inputs": str(self.inputs), "outputs": str(self.outputs)}
@@ -184,6 +184,124 @@ def custom() -> SimpleNamespace:
         return _straight_through(values, tf.clip_by_value(tf.round(values / grid.step) * grid.step, grid.minimum, grid.maximum))
 
     @register
+    class Scale(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Factor and offset for every channel of the last axis.
+
+        Args:
+            weight: Format of the factors; None for float ones.
+            bias: Format of the offsets; None for float ones.
+            options: Of ``tf.keras.layers.Layer``.
+        """
+
+        def __init__(self, weight: str | None, bias: str | None, **options: Any) -> None:
+            super().__init__(**options)
+            self.formats = [None if text is None else Precision.parse(text) for text in (weight, bias)]
+
+        def build(self, shape: Any) -> None:
+            parts = zip(("kernel", "bias"), ("ones", "zeros"), self.formats, strict=True)
+            self.latent = [
+                self.add_weight(name, shape[-1:], initializer=first, constraint=_clipped(grid)) for name, first, grid in parts
+            ]
+            super().build(shape)
+
+        def call(self, x: Any) -> Any:
+            """Multiply and add: tensors of shape (..., channels) in and, of the same dtype, out."""
+            kernel, bias = (_to_format(latent, grid) for latent, grid in zip(self.latent, self.formats, strict=True))
+            return x * kernel + bias
+
+        def get_config(self) -> dict[str, Any]:
+            weight, bias = (None if grid is None else str(grid) for grid in self.formats)
+            return {**super().get_config(), "weight": weight, "bias": bias}
+
+    @register
+    class Mask(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Ones for the particles of a set with any feature other than zero."""
+
+        def call(self, x: Any) -> Any:
+            """Compare tensors of shape (samples, particles, features); (samples, particles, 1) of the same dtype."""
+            return tf.cast(tf.reduce_any(x != 0, -1, keepdims=True), x.dtype)
+
+    @register
+    class MaskedMean(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Mean over the particles that a mask marks.
+
+        Args:
+            reciprocal: Format of the table of reciprocals of their number; None for float means.
+            options: Of ``tf.keras.layers.Layer``.
+        """
+
+        def __init__(self, reciprocal: str | None, **options: Any) -> None:
+            super().__init__(**options)
+            self.reciprocal = None if reciprocal is None else Precision.parse(reciprocal)
+
+        def call(self, inputs: Any) -> Any:
+            """Average tensors (samples, particles, channels) by masks (samples, particles, 1): (samples, channels)."""
+            x, mask = inputs
+            total, count = tf.reduce_sum(x * mask, 1), tf.reduce_sum(mask, 1)
+            if self.reciprocal is None:
+                return total / tf.maximum(count, 1)
+            table = tf.constant(reciprocals(x.shape[1], self.reciprocal), x.dtype)
+            return total * tf.gather(table, tf.cast(tf.round(count), tf.int32))
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "reciprocal": None if self.reciprocal is None else str(self.reciprocal)}
+
+    @register
+    class MaskedSoftmax(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Softmax over those of the last axis that a mask marks, as ``TableSoftmax`` computes it; the others become zero.
+
+        Args:
+            inputs: Format of the scores, which must lie on its grid; None for a float softmax.
+            outputs: Format of the result, unsigned; likewise.
+            options: Of ``tf.keras.layers.Layer``.
+        """
+
+        def __init__(self, inputs: str | None, outputs: str | None, **options: Any) -> None:
+            super().__init__(**options)
+            self.inputs, self.outputs = (None if text is None else Precision.parse(text) for text in (inputs, outputs))
+
+        def call(self, inputs: Any) -> Any:
+            """Normalise scores (samples, ..., size) by masks (samples, size, 1); same shape and dtype as the scores."""
+            x, mask = inputs
+            row = tf.reshape(mask, (-1, *[1] * (len(x.shape) - 2), x.shape[-1]))
+            smooth = tf.nn.softmax(tf.where(row > 0, x, -1e9)) * row
+            if self.inputs is None or self.outputs is None:
+                return smooth
+            # The least of all scores, which is above no other, in the place of those that do not count.
+            scores = tf.where(row > 0, x, self.inputs.minimum)
+            return _straight_through(smooth, _exact_softmax(scores, self.inputs, self.outputs, tf.cast(row, tf.float64)))
+
+        def get_config(self) -> dict[str, Any]:
+            inputs, outputs = (None if grid is None else str(grid) for grid in (self.inputs, self.outputs))
+            return {**super().get_config(), "inputs": inputs, "outputs": outputs}
+
+    @register
+    class ExactMean(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Mean over windows of a map, as a sum times a reciprocal.
+
+        Args:
+            size: Positions of a window along every axis; 0 takes the whole map.
+            stride: Distance of two windows.
+            reciprocal: Format of the reciprocal of the number of values.
+            options: Of ``tf.keras.layers.Layer``.
+        """
+
+        def __init__(self, size: int, stride: int, reciprocal: str, **options: Any) -> None:
+            super().__init__(**options)
+            self.size, self.stride, self.reciprocal = size, stride, Precision.parse(reciprocal)
+
+        def call(self, x: Any) -> Any:
+            """Average tensors of shape (samples, *positions, channels); they keep their dtype."""
+            axes = list(range(1, len(x.shape) - 1))
+            if self.size == 0:
+                return tf.reduce_sum(x, axes) * reciprocal(math.prod(x.shape[1:-1]), self.reciprocal)
+            return tf.add_n(window_parts(x, self.size, self.stride)) * reciprocal(self.size ** len(axes), self.reciprocal)
+
+        def get_config(self) -> dict[str, Any]:
+            own = {"size": self.size, "stride": self.stride, "reciprocal": str(self.reciprocal)}
+            return {**super().get_config(), **own}
+
+    @register
     class MatMul(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
         """Product of two matrices of activations.
 
@@ -203,6 +321,27 @@ def custom() -> SimpleNamespace:
         def get_config(self) -> dict[str, Any]:
             return {**super().get_config(), "transpose": self.transpose}
 
+    def _exact_softmax(x: Any, inputs: Precision, outputs: Precision, mask: Any = 1.0) -> Any:
+        """Compute a softmax over the last axis from tables, see :class:`kerasnac.adapters.keras.table.SoftmaxTables`.
+
+        Args:
+            x: Scores on the grid ``inputs``, shape (..., size).
+            inputs: Format of the scores.
+            outputs: Format of the result.
+            mask: Ones for the scores that count, float64.
+        """
+        tables = SoftmaxTables(inputs, x.shape[-1], outputs)
+        difference = tf.reduce_max(x, axis=-1, keepdims=True) - x
+        # Sums and products have more bits than float32: they are exact in float64 only.
+        exponentials = tf.gather(tf.constant(tables.exponentials, tf.float64), _raw(difference, tables.difference)) * mask
+        total = tf.reduce_sum(exponentials, axis=-1, keepdims=True)
+        index = tf.cast(tf.floor(total / tables.index.step + 0.5), tf.int32)  # AP_RND
+        index = tf.minimum(index, 2**tables.index.bits - 1)
+        factor = tf.gather(tf.constant(tables.reciprocals, tf.float64), index)
+        scaled = exponentials * factor / outputs.step
+        rounded = tf.clip_by_value(tf.round(scaled), 0.0, outputs.maximum / outputs.step)
+        return tf.cast(rounded * outputs.step, x.dtype)
+
     def _raw(x: Any, grid: Precision) -> Any:
         """Return the two's-complement patterns of values on a grid.
 
@@ -215,6 +354,13 @@ def custom() -> SimpleNamespace:
         """
         return tf.math.floormod(tf.cast(tf.round(x / grid.step), tf.int32), 2**grid.bits)
 
+    def _clipped(grid: Precision | None) -> Any:
+        """Return the constraint of latent weights that QKeras has; none for weights without a format."""
+        if grid is None:
+            return None
+        limit = latent_limit(grid)
+        return lambda weights: tf.clip_by_value(weights, -limit, limit)
+
     def _straight_through(smooth: Any, exact: Any) -> Any:
         """Return the exact values with the gradient of the smooth ones.
 
@@ -225,6 +371,6 @@ def custom() -> SimpleNamespace:
         # smooth - smooth is exactly zero.
         return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
 
-    return SimpleNamespace(
-        TableActivation=TableActivation, Lookup=Lookup, TableSoftmax=TableSoftmax, ExactLayerNorm=ExactLayerNorm, MatMul=MatMul
-    )
+    norms, masks = (ExactLayerNorm, Scale), (Mask, MaskedMean, MaskedSoftmax)
+    classes = (TableActivation, Lookup, TableSoftmax, *norms, *masks, ExactMean, MatMul)
+    return SimpleNamespace(**{found.__name__: found for found in classes})

@@ -15,7 +15,7 @@ from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.arithmetic import Dtype, keras_dtype
 from kerasnac.core.network.layer_norms import spreads
-from kerasnac.core.network.quantization import ActivationRange
+from kerasnac.core.network.quantization import ActivationRange, rounded_layers
 from kerasnac.core.network.weights import Weights
 
 #: Samples per step where nothing is trained.
@@ -120,16 +120,19 @@ def activation_ranges(
         clip_quantile: Fraction of the values of an activation that is left out at each end.
 
     Returns:
-        By the name of every layer of kind ``activation`` or ``layer_norm``; empty if there is none.
+        By the name of every layer of kind ``activation`` or ``layer_norm``, and of
+        :func:`kerasnac.core.network.quantization.rounded_layers`; empty if there is none.
     """
     keras = tensorflow().keras
     model = build(architecture)
     set_weights(model, architecture, weights)
-    nodes = [node for node in architecture.nodes if node.layer.kind in ("activation", "layer_norm")]
+    rounded = rounded_layers(architecture)
+    nodes = [n for n in architecture.nodes if n.layer.kind in ("activation", "layer_norm") or n.name in rounded]
     if not nodes:
         return {}
     layers = [model.get_layer(node.name) for node in nodes]
-    values = iter(model_outputs(keras.Model(model.input, [end for layer in layers for end in (layer.input, layer.output)]), x))
+    tensors = [tensor for layer in layers for tensor in (_first(layer.input), layer.output)]
+    values = iter(model_outputs(keras.Model(model.input, tensors), x))
 
     def ends(array: NDArray[Any]) -> tuple[float, float]:
         low, high = np.quantile(array, (clip_quantile, 1 - clip_quantile))
@@ -142,3 +145,8 @@ def activation_ranges(
         if node.layer.kind == "layer_norm":
             ranges[node.name] = replace(ranges[node.name], spreads=ends(spreads(before, node)))
     return ranges
+
+
+def _first(tensors: Any) -> Any:
+    """Return the first of several tensors, or the only one."""
+    return tensors[0] if isinstance(tensors, list) else tensors

@@ -74,7 +74,12 @@ class SoftmaxTables:
     @property
     def entry(self) -> Precision:
         """Format of the entries of both tables: values up to one, finer than the result."""
-        return Precision(self.outputs.bits + 4, 1, signed=False)
+        return self.entries_of(self.outputs)
+
+    @staticmethod
+    def entries_of(outputs: Precision) -> Precision:
+        """Return the format of the entries for that of the result."""
+        return Precision(outputs.bits + 4, 1, signed=False)
 
     @property
     def sum(self) -> Precision:

@@ -257,6 +257,11 @@ def _softmax_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weigh
     return math.prod(node.output) * (2 * _table_luts(incoming[0], bits) + bits**2)
 
 
+def _masked_mean_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
+    assert node.layer.weight is not None
+    return math.prod(node.output) * (incoming[0] + node.shapes[0][0].bit_length()) * node.layer.weight.bits
+
+
 def _table_luts(index: int, bits: int) -> float:
     """Return the LUTs of one look-up table, from the widths of its index and its entries."""
     return math.ldexp(bits, max(index - 5, 0) - 1)
@@ -270,9 +275,13 @@ EXPECTED_LUTS: Mapping[str, Callable[[Node, Sequence[int], int, Weights], float]
     "dense": _kernel_luts,
     "conv1d": _kernel_luts,
     "conv2d": _kernel_luts,
+    "scale": _kernel_luts,
     "matmul": _product_luts,
     "activation": _activation_luts,
     "softmax": _softmax_luts,
+    "mask": _FEW,
+    "masked_mean": _masked_mean_luts,
+    "masked_softmax": _softmax_luts,
     "add": _FEW,
     "concatenate": _WIRES,
     "layer_norm": _layer_norm_luts,

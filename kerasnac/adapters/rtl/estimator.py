@@ -13,7 +13,6 @@ from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.hardware.boards import Board
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.exactness import firmware_meaning
 from kerasnac.core.network.layers import Weight
 from kerasnac.core.network.quantization import CLIP_QUANTILE, quantize
 from kerasnac.core.network.weights import fold_batch_norm
@@ -21,7 +20,7 @@ from kerasnac.core.settings import CandidateGraphSettings
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.keys import content_key
 from kerasnac.core.store.seeding import generator
-from kerasnac.errors import ConversionError, Infeasible, SpaceError
+from kerasnac.errors import ConversionError, Infeasible
 
 #: Training samples on which the ranges of activations are observed.
 SAMPLES = 512
@@ -52,17 +51,7 @@ class AdderGraphEstimator:
         return content_key(self.source, settings=self.settings.identity, board_luts=self.board.lut, seed=self.seed)
 
     def check(self, space: SearchSpace) -> None:
-        """Refuse choices that have no exact adder graph, whatever else is chosen.
-
-        Raises:
-            SpaceError: Naming the choice and the reason.
-        """
-        for i, block in enumerate(space.expanded):
-            for choice in block.choices():
-                for value in choice.values:
-                    meaning = firmware_meaning(choice.name, value)
-                    if meaning.startswith("not convertible"):
-                        raise SpaceError(f"block {i}.{choice.name} = {value}: no adder graph can be estimated, {meaning}")
+        """Accept every space: all choices of its blocks have exact adder graphs."""
 
     def estimate(self, data: Development, architectures: Sequence[Architecture]) -> list[dict[str, float] | str]:
         """Return the costs of float architectures, or the reasons why they have none."""
@@ -101,7 +90,7 @@ def _draw(rng: np.random.Generator, part: str, weight: Weight, sparsity: float) 
     Returns:
         Shape ``weight.shape``, float32.
     """
-    if part in ("gamma", "moving_variance"):
+    if part in ("gamma", "moving_variance") or (part == "kernel" and not weight.prunable):
         return np.ones(weight.shape, np.float32)
     if not weight.prunable:
         return rng.normal(0, 0.1, weight.shape).astype(np.float32)

@@ -14,9 +14,10 @@ from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, averaged
+from kerasnac.core.network.exactness import MASK, NOT_IN_FIRMWARE, averaged
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import CONV1D, CONV2D, POOL, Unsupported, zeros_around
+from kerasnac.core.network.means import reciprocal, reciprocals
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 
@@ -109,6 +110,16 @@ def _affine(tracer: Tracer, node: Node, x: Variables) -> Variables:
     return tracer.solver.multiply(x, kernel.reshape(-1, kernel.shape[-1])) + bias
 
 
+def _scale(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    kernel, bias = (tracer.values[f"{node.name}/{part}"].astype(np.float64) for part in ("kernel", "bias"))
+
+    def scaled(v: Any, channel: int) -> Any:
+        return tracer.solver.multiply(np.array([v]), kernel[channel : channel + 1, None]).item() + bias[channel]
+
+    result = np.array([scaled(v, i % len(kernel)) for i, v in enumerate(x.ravel())], dtype=object)
+    return result.reshape(x.shape)
+
+
 def _windows(x: Variables, sizes: Sequence[int], strides: Sequence[int]) -> Variables:
     """Return the windows over all axes but the last: shape (*positions, channels) to (*moved, channels, *sizes)."""
     rank = x.ndim - 1
@@ -124,7 +135,13 @@ def _pool(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variable
     if node.layer["op"] == "max":
         result = np.amax(values, axis=-1)._vars
     else:
-        result = np.sum(values, axis=-1)._vars * (1 / averaged(node.layer, node.shapes[0]))
+        count, weight = averaged(node.layer, node.shapes[0]), node.layer.weight
+        sums = np.sum(values, axis=-1)._vars
+        if weight is None:
+            result = sums * (1 / count)
+        else:
+            factor = np.array([[reciprocal(count, weight)]])
+            result = _each(lambda v: tracer.solver.multiply(np.array([v]), factor).item(), sums)
     return result.reshape(node.output)  # type: ignore[no-any-return]
 
 
@@ -160,25 +177,65 @@ def _activation(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Va
 
 
 def _softmax(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
-    """Repeat the steps of ``TableSoftmax`` on whole numbers: the entries of its tables have too many fractional bits."""
     out = node.layer.activation
     assert out is not None
     tables = SoftmaxTables(grid, x.shape[-1], out)
-    step = tables.entry.step
+    return np.apply_along_axis(lambda scores: _normalised(scores, tables), -1, x)
 
-    def normalised(scores: Variables) -> Variables:
-        values = da4ml().FixedVariableArray(scores)
-        difference = _each(lambda v: _wrapped(v, tables.difference), np.amax(values, keepdims=True)._vars - scores)
-        exponentials = _each(lambda v: _looked_up(v, tables.exponentials / step, tables.difference), difference)
-        total = np.sum(da4ml().FixedVariableArray(exponentials), keepdims=True)._vars.item() * step
-        nearest = _floored(total + tables.index.step / 2, tables.index.fractional)
-        index = _saturated(nearest, tables.index)
-        reciprocal = _looked_up(index, tables.reciprocals / step, tables.index)
-        unit = out.fractional - 2 * tables.entry.fractional  # The product counts steps of 2**(2 * fractional)
-        raw = Precision(out.bits, out.bits - unit, signed=False)
-        return _each(lambda v: _rounded(v * reciprocal, raw) * step**2, exponentials)
 
-    return np.apply_along_axis(normalised, -1, x)
+def _normalised(scores: Variables, tables: SoftmaxTables, mask: Variables | None = None) -> Variables:
+    """Repeat the steps of ``TableSoftmax`` on whole numbers: the entries of its tables have too many fractional bits.
+
+    Args:
+        scores: Shape (size,).
+        tables: Formats and tables.
+        mask: Zeros for those that do not count; likewise.
+    """
+    step, out = tables.entry.step, tables.outputs
+    values = da4ml().FixedVariableArray(scores)
+    difference = _each(lambda v: _wrapped(v, tables.difference), np.amax(values, keepdims=True)._vars - scores)
+    exponentials = _each(lambda v: _looked_up(v, tables.exponentials / step, tables.difference), difference)
+    if mask is not None:
+        exponentials = exponentials * mask
+    total = np.sum(da4ml().FixedVariableArray(exponentials), keepdims=True)._vars.item() * step
+    nearest = _floored(total + tables.index.step / 2, tables.index.fractional)
+    index = _saturated(nearest, tables.index)
+    factor = _looked_up(index, tables.reciprocals / step, tables.index)
+    unit = out.fractional - 2 * tables.entry.fractional  # The product counts steps of 2**(2 * fractional)
+    raw = Precision(out.bits, out.bits - unit, signed=False)
+    return _each(lambda v: _rounded(v * factor, raw) * step**2, exponentials)
+
+
+def _masked_softmax(tracer: Tracer, node: Node, grid: Precision, x: Variables, mask: Variables) -> Variables:
+    out = node.layer.activation
+    assert out is not None
+    tables, row = SoftmaxTables(grid, x.shape[-1], out), mask[:, 0]
+    # The least of all scores, which is above no other, in the place of those that do not count.
+    return np.apply_along_axis(lambda scores: _normalised((scores - grid.minimum) * row + grid.minimum, tables, row), -1, x)
+
+
+def _mask(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    any_feature = np.sum(da4ml().FixedVariableArray(_each(_nonzero, x)), axis=-1, keepdims=True)._vars
+    return _each(lambda v: _saturated(v, MASK), any_feature)
+
+
+def _nonzero(v: Any) -> Any:
+    """Return one for a variable that is not zero."""
+    if v.low == v.high:
+        return _constant(float(v.low != 0))
+    raw = v * (1 / float(v.step))
+    signs = [sign * raw for sign, end in ((1, v.high), (-1, -v.low)) if end > 0]
+    return sum(_saturated(side, MASK) for side in signs)
+
+
+def _masked_mean(tracer: Tracer, node: Node, grid: Precision, x: Variables, mask: Variables) -> Variables:
+    assert node.layer.weight is not None
+    sums = np.sum(da4ml().FixedVariableArray(x * mask), axis=0)._vars
+    count = np.sum(da4ml().FixedVariableArray(mask[:, 0]), keepdims=True)._vars.item()
+    bits = len(mask).bit_length()
+    entries = np.zeros(2**bits)
+    entries[: len(mask) + 1] = reciprocals(len(mask), node.layer.weight)
+    return sums * _looked_up(count, entries, Precision(bits, bits, signed=False))  # type: ignore[no-any-return]
 
 
 #: Widest input whose square is looked up: beyond, a product takes fewer LUTs.
@@ -220,6 +277,7 @@ RULES: Mapping[str, Callable[..., Variables] | Unsupported] = {
     "dense": _dense,
     "conv1d": _conv,
     "conv2d": _conv,
+    "scale": _scale,
     "pool": _pool,
     "matmul": _matmul,
     "add": _add,
@@ -230,6 +288,9 @@ RULES: Mapping[str, Callable[..., Variables] | Unsupported] = {
     "reshape": _reshape,
     "activation": _activation,
     "softmax": _softmax,
+    "mask": _mask,
+    "masked_mean": _masked_mean,
+    "masked_softmax": _masked_softmax,
     **NOT_IN_FIRMWARE,
 }
 

@@ -10,11 +10,14 @@ from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layers import POOL, PREVIOUS, LayerSpec, Unsupported
 
+_NO_MASKS = Unsupported("a mold pads channels, and has no masks of particles")
+
 #: For every kind: its part in a cell.
 PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
     "dense": "head",
     "conv1d": "head",
     "conv2d": "head",
+    "scale": "head",
     "flatten": "head",
     "reshape": "head",
     "pool": "head",
@@ -26,11 +29,18 @@ PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
     "activation": "activation",
     "softmax": "activation",
     "concatenate": Unsupported("a mold pads channels, so that those of two layers would lie apart"),
+    "mask": _NO_MASKS,
+    "masked_mean": _NO_MASKS,
+    "masked_softmax": _NO_MASKS,
     "lookup": Unsupported("a mold has no tables but those of activations"),
 }
 
 #: Functions that a mold computes.
 FUNCTIONS = ("none", "relu", "leaky_relu", "gelu", "tanh", "sigmoid", "softmax")
+
+
+#: Heads with a number for every channel of what they read.
+_CHANNELWISE = ("scale", "batch_norm")
 
 
 class NoMold(Exception):
@@ -109,7 +119,7 @@ def cells_of(architecture: Architecture) -> list[Cell]:
         _check_parameters(node)
         if not architecture.quantized and any((node.layer.weight, node.layer.bias, node.layer.activation)):
             raise NoMold(f"{node.name}: it has a number format, and the network has none")
-        if part == "head":
+        if part == "head" or (node.layer.kind == "batch_norm" and not _is_norm(node, cells)):
             unknown = next((source for source in node.inputs if source not in ends), None)
             if unknown is not None:
                 raise NoMold(
@@ -129,6 +139,11 @@ def cells_of(architecture: Architecture) -> list[Cell]:
             _check_formats(cell)
         _check_channels(cell, [cells[i + offset] for offset in cell.reads if i + offset >= 0])
     return cells
+
+
+def _is_norm(node: Node, cells: Sequence[Cell]) -> bool:
+    """Return True if a norm follows the head of the last cell: one that does not is a head itself."""
+    return bool(cells) and node.layer.inputs == PREVIOUS and len(cells[-1].nodes) == 1
 
 
 def _check_parameters(node: Node) -> None:
@@ -181,6 +196,8 @@ def _check_channels(cell: Cell, sources: Sequence[Cell]) -> None:
         raise NoMold(f"{head.name}: it moves channels, which a mold pads")
     if head.layer.kind == "matmul" and not head.layer["transpose"] and not (sources and _has_scores(sources[0])):
         raise NoMold(f"{head.name}: it multiplies channels by positions, and a mold pads channels")
+    if head.layer.kind in _CHANNELWISE and any(source.head.layer.kind == "flatten" for source in sources):
+        raise NoMold(f"{head.name}: it scales a flattened map, whose values lie apart in a mold")
     if head.layer.kind == "add" and any(source.head.layer.kind == "flatten" for source in sources):
         raise NoMold(f"{head.name}: it adds a flattened map, whose values lie apart in a mold")
     if cell.fn == "softmax" and not _has_scores(cell):

@@ -18,6 +18,7 @@ from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Shape, Unsupported
+from kerasnac.core.network.means import needs_reciprocal, reciprocal
 from kerasnac.core.network.parameters import MAX_TABLE_BITS
 from kerasnac.core.network.precision import WIDEST, Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
@@ -26,11 +27,17 @@ from kerasnac.errors import ConversionError
 #: float32 holds every whole number up to 2**24, float64 up to 2**53.
 FLOAT32_BITS, FLOAT64_BITS = 24, 53
 
-#: Kinds with a kernel and a bias: their output is an accumulator.
+#: Kinds with a matrix or a filter as a kernel, and a bias: their output is an accumulator.
 KERNEL_KINDS = ("dense", "conv1d", "conv2d")
 
+#: Kinds whose kernel has a bit width: those, and a scale with a factor for every channel.
+WEIGHT_KINDS = (*KERNEL_KINDS, "scale")
+
 #: Kinds that read a table, besides some activations.
-TABLE_KINDS = ("softmax", "lookup", "layer_norm")
+TABLE_KINDS = ("softmax", "masked_softmax", "lookup", "layer_norm")
+
+#: Format of a mask: zero or one.
+MASK = Precision(1, 1, signed=False)
 
 #: Kinds that are taken out before conversion, so that a network with them can become firmware.
 REMOVED_KINDS = ("batch_norm", "window")
@@ -43,7 +50,7 @@ QUANTIZED_ONLY: Mapping[str, Unsupported] = {
 #: Kinds that the firmware never has.
 NOT_IN_FIRMWARE: Mapping[str, Unsupported] = {
     "batch_norm": Unsupported(
-        "a batch_norm is not in the firmware: fold it into the layer before it before quantizing (fold_batch_norm)"
+        "a batch_norm is not in the firmware: fold it, or make it a scale, before quantizing (fold_batch_norm)"
     ),
     "window": Unsupported(
         "a window is not in the firmware: cut it from the samples (without_window); it must be the first layer"
@@ -86,52 +93,43 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
         rule = _rule(node.layer)
         if isinstance(rule, Unsupported):
             raise ConversionError(f"{node.name}: {rule.reason}")
-        if reason := unsupported_reason(node.layer, node.shapes[0]):
+        if reason := unsupported_reason(node.layer):
             raise ConversionError(f"{node.name}: {reason}")
         formats[i] = rule(node, [formats[source] for source in node.inputs], values)
         _check_table_input(node, architecture)
     return {node.name: formats[i] for i, node in enumerate(architecture.nodes)}
 
 
-def unsupported_reason(layer: LayerSpec, shape: Shape, *, first: bool = True) -> str:
+def unsupported_reason(layer: LayerSpec, *, first: bool = True) -> str:
     """Return the reason why a layer has no exact firmware, whatever its formats; empty if it may have.
 
     Search spaces and conversion both refuse layers by this list alone.
 
     Args:
         layer: The layer.
-        shape: Shape of its input.
         first: True if it is the first layer of the network.
     """
     if layer.kind == "window" and not first:
         return "a window is cut from the samples before they reach the firmware; make it the first block"
     rule = _rule(layer)
-    if isinstance(rule, Unsupported) and layer.kind not in REMOVED_KINDS:
-        return rule.reason
-    if layer.kind == "pool" and layer["op"] == "mean":
-        count = averaged(layer, shape)
-        if count & (count - 1):
-            return f"the mean of {count} values rounds differently in firmware; take it over a power of two, or use max"
-    return ""
+    return rule.reason if isinstance(rule, Unsupported) and layer.kind not in REMOVED_KINDS else ""
 
 
 def unsupported_reasons(architecture: Architecture) -> list[str]:
     """Return the reasons of all layers of a network that cannot have exact firmware, each with its layer's name."""
     nodes = architecture.nodes
-    reasons = ((node.name, unsupported_reason(node.layer, node.shapes[0], first=node is nodes[0])) for node in nodes)
+    reasons = ((node.name, unsupported_reason(node.layer, first=node is nodes[0])) for node in nodes)
     return [f"{name}: {reason}" for name, reason in reasons if reason]
 
 
 def firmware_meaning(gene: str, value: object) -> str:
-    """Return what a choice means for firmware: ``exact``, its condition, or the reason why there is none.
+    """Return what a choice means for firmware: ``exact``, or its condition.
 
     Args:
         gene: Name of the gene; its last part names the choice.
         value: The value.
     """
     choice = gene.rsplit(".", 1)[-1]
-    if choice in ("op", "aggregate") and value == "mean":
-        return "exact over a power of two of values, else not convertible"
     if choice.endswith("_bits") and value == 16:
         return "exact; where sums need more than 24 bits it equals QKeras in float64, beyond 53 refused with the layer's name"
     return "exact"
@@ -215,11 +213,21 @@ def _lookup(node: Node, inputs: Sequence[Precision], values: Weights) -> Precisi
 
 
 def _pool(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
-    """Return the format of a maximum, that of its inputs, or of a mean of 2**k values: k more fractional bits, no rounding."""
-    (incoming,) = inputs
-    if node.layer["op"] == "max":
+    """Return the format of a maximum, that of its inputs, or of a mean, which is not rounded.
+
+    The mean of 2**k values has k more fractional bits; that of any other number has those of the reciprocal.
+    """
+    (incoming,), layer = inputs, node.layer
+    if layer["op"] == "max":
         return incoming
-    count = averaged(node.layer, node.shapes[0])
+    count = averaged(layer, node.shapes[0])
+    if layer.weight is not None:
+        factor = count * reciprocal(count, layer.weight)
+        return _sum(
+            node.name, factor * incoming.minimum, factor * incoming.maximum, incoming.fractional + layer.weight.fractional
+        )
+    if needs_reciprocal(count):
+        raise ConversionError(f"{node.name}: 1 / {count}, by which its sums are multiplied, has no format; quantize it anew")
     # Keras adds before it divides: the sum, too, must fit.
     _sum(node.name, count * incoming.minimum, count * incoming.maximum, incoming.fractional)
     more = count.bit_length() - 1
@@ -256,6 +264,35 @@ def _layer_norm(node: Node, inputs: Sequence[Precision], values: Weights) -> Pre
                 "that float64 holds in Keras; use fewer activation bits, or normalise over fewer values"
             )
     return out
+
+
+def _mask(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    return MASK
+
+
+def _check_mask(node: Node, inputs: Sequence[Precision]) -> None:
+    if inputs[1] != MASK:
+        raise ConversionError(f"{node.name}: its second input is no mask, but {inputs[1]}; let it read a layer of kind mask")
+
+
+def _masked_mean(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """Return the format of a sum of any number of values, times the reciprocal of this number."""
+    _check_mask(node, inputs)
+    incoming, weight = inputs[0], node.layer.weight
+    if weight is None:
+        raise ConversionError(f"{node.name}: the table of its reciprocals has no format; quantize it anew")
+    factor = max(count * reciprocal(count, weight) for count in range(1, node.shapes[0][0] + 1))
+    return _sum(
+        node.name,
+        min(0.0, factor * incoming.minimum),
+        max(0.0, factor * incoming.maximum),
+        incoming.fractional + weight.fractional,
+    )
+
+
+def _masked_softmax(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    _check_mask(node, inputs)
+    return _softmax(node, inputs, values)
 
 
 def _same(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
@@ -341,7 +378,7 @@ _Rule = Callable[[Node, Sequence[Precision], Weights], Precision]
 
 #: For every kind with exact firmware: the output format from the node, the formats of its inputs and the weights.
 OUTPUT_FORMATS: Mapping[str, _Rule | Unsupported] = {
-    **dict.fromkeys(KERNEL_KINDS, _accumulator),
+    **dict.fromkeys(WEIGHT_KINDS, _accumulator),
     **dict.fromkeys(PASSING_KINDS, _same),
     "activation": _activation,
     "add": _add,
@@ -351,6 +388,9 @@ OUTPUT_FORMATS: Mapping[str, _Rule | Unsupported] = {
     "matmul": _matmul,
     "pool": _pool,
     "softmax": _softmax,
+    "mask": _mask,
+    "masked_mean": _masked_mean,
+    "masked_softmax": _masked_softmax,
     **NOT_IN_FIRMWARE,
 }
 

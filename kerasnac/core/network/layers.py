@@ -25,6 +25,7 @@ from kerasnac.core.network.parameters import (
     OutputParameters,
     PoolParameters,
     ReshapeParameters,
+    ScaleParameters,
     WindowParameters,
     validator,
 )
@@ -47,7 +48,8 @@ class LayerSpec:
         params: Sorted ``(name, value)`` pairs; read them with ``spec["units"]``. ``weight_bits`` and
             ``activation_bits`` are bit widths to quantize to, and ``sparsity`` is the fraction of the kernel to prune, where
             they are part of the architecture.
-        weight: Format of the kernel; None for a float layer or one without a kernel.
+        weight: Format of the kernel, or of the reciprocals that make means of sums; None for a float layer or one without
+            either.
         bias: Format of the bias.
         activation: Format of the output; None for float, or when the accumulator is passed on unrounded.
         inputs: Which layers it reads, as offsets: -1 is the layer before it (the network's input for the first).
@@ -321,7 +323,7 @@ class Concatenate(Kind):
 
 
 class BatchNorm(Kind):
-    """Batch normalisation over the last axis; folded into the layer before it when quantized."""
+    """Batch normalisation over the last axis; folded into the layer before it, or made a scale, when quantized."""
 
     def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
         channels = (shape[-1],)
@@ -331,6 +333,19 @@ class BatchNorm(Kind):
             "moving_mean": Weight(channels, trainable=False),
             "moving_variance": Weight(channels, trainable=False),
         }
+
+
+class Scale(Kind):
+    """Factor and offset for every channel, ``kernel * x + bias``: a batch norm after training that could not be folded."""
+
+    parameters = ScaleParameters
+
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
+        channels = (shape[-1],)
+        return {"kernel": Weight(channels), "bias": Weight(channels)}
+
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
+        return Products(outputs=shape[-1], inputs=1, positions=math.prod(shape[:-1]))
 
 
 class LayerNorm(Kind):
@@ -374,6 +389,38 @@ class Softmax(Kind):
     """Softmax over the last axis, inside a network (a classifier's own softmax is left to the host)."""
 
     parameters = OutputParameters
+
+
+class Mask(Kind):
+    """Marks the particles of a set that are there: (particles, features) to (particles, 1), 1 where any feature is not zero."""
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if len(shape) != 2:
+            raise Infeasible(f"{spec.kind} needs a set (particles, features), got shape {shape}")
+        return (shape[0], 1)
+
+
+class MaskedMean(Kind):
+    """Mean over the particles that a mask marks, zero if it marks none: (particles, channels) and a mask to (channels,)."""
+
+    reads = 2
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if len(shape) != 2 or others != ((shape[0], 1),):
+            raise Infeasible(f"{spec.kind} needs a set and its mask, got shapes {shape} and {others[0]}")
+        return shape[1:]
+
+
+class MaskedSoftmax(Kind):
+    """Softmax over those of the last axis that a mask marks; the others become zero, and all if it marks none."""
+
+    parameters = OutputParameters
+    reads = 2
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if others != ((shape[-1], 1),):
+            raise Infeasible(f"{spec.kind} needs scores and a mask of their last axis, got shapes {shape} and {others[0]}")
+        return shape
 
 
 class Flatten(Kind):
@@ -442,10 +489,14 @@ KINDS: Mapping[str, Kind] = {
     "add": Add(),
     "concatenate": Concatenate(),
     "batch_norm": BatchNorm(),
+    "scale": Scale(),
     "layer_norm": LayerNorm(),
     "activation": Activation(),
     "lookup": Lookup(),
     "softmax": Softmax(),
+    "mask": Mask(),
+    "masked_mean": MaskedMean(),
+    "masked_softmax": MaskedSoftmax(),
     "flatten": Flatten(),
     "reshape": Reshape(),
     "pool": POOL,

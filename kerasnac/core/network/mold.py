@@ -92,8 +92,13 @@ class Mold:
 
     @property
     def quantized_form(self) -> Mold:
-        """Form of the same networks with number formats, which have no batch norms: they are folded before."""
-        cells = (replace(cell, norms=tuple(n for n in cell.norms if n.kind != "batch_norm")) for cell in self.cells)
+        """Form of the same networks with number formats, which have no batch norms: they are folded before, or are scales."""
+
+        def quantized(cell: MoldCell) -> MoldCell:
+            head = LayerSpec.of("scale") if cell.head.kind == "batch_norm" else cell.head
+            return replace(cell, head=head, norms=tuple(norm for norm in cell.norms if norm.kind != "batch_norm"))
+
+        cells = map(quantized, self.cells)
         return replace(self, cells=tuple(cells), quantized=True)
 
     def capped(self, units: int) -> Mold:

@@ -52,6 +52,13 @@ class OutputParameters(TypedDict, total=False):
     activation_bits: Annotated[int, Field(ge=2, le=16)]
 
 
+@with_config(ConfigDict(extra="forbid"))
+class ScaleParameters(TypedDict, total=False):
+    """Parameters of :class:`Scale`."""
+
+    weight_bits: Annotated[int, Field(ge=2, le=16)]
+
+
 class DenseParameters(KernelParameters):
     """Parameters of :class:`Dense`."""
 

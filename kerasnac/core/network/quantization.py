@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY, averaged
 from kerasnac.core.network.layer_norms import GAIN_BITS, TABLE_BITS, normalised, table_formats
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Unsupported
+from kerasnac.core.network.means import needs_reciprocal, reciprocal_format
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 from kerasnac.errors import ConfigError, ConversionError
@@ -21,7 +22,7 @@ from kerasnac.errors import ConfigError, ConversionError
 CLIP_QUANTILE = 1e-3
 
 #: Kinds whose quantized form rounds its output to a format.
-ROUNDING_KINDS = ("activation", "softmax", "lookup", "layer_norm")
+ROUNDING_KINDS = ("activation", "softmax", "masked_softmax", "lookup", "layer_norm")
 
 #: Widest bias; it only has to resolve the accumulator it is added to.
 BIAS_BITS = 16
@@ -29,6 +30,10 @@ BIAS_BITS = 16
 #: Largest exponent of a step or a bound, up or down. QKeras scales by powers of two in float32; beyond 2**110 or so they
 #: become zero or infinity, and its results NaN.
 MAX_EXPONENT = 100
+
+
+#: Kinds that round what they read.
+ROUNDING_READERS = ("activation", "layer_norm")
 
 
 @dataclass(frozen=True)
@@ -67,13 +72,14 @@ def quantize(
     Args:
         architecture: Float, batch norms folded.
         weights: Its trained weights.
-        observed: Range of every activation and layer norm, by name.
+        observed: Range of every activation, layer norm and of :func:`rounded_layers`, by name.
         input_grid: Format of the network's input.
         weight_bits: Bit width of the kernels, at least 2; a layer's own one wins.
         activation_bits: Bit width of the activations, at least 2; a layer's own one wins.
 
     Returns:
-        The quantized architecture. What reads a table gains a linear layer before it that holds its input grid.
+        The quantized architecture. What reads a table gains a linear layer before it that holds its input grid, and
+        :func:`rounded_layers` gain one behind them.
 
     Raises:
         ConfigError: If a bit width is too small.
@@ -84,13 +90,37 @@ def quantize(
             raise ConfigError(f"{what} width {bits} is too small: at least 2 bits")
     fractional: dict[int, int] = {-1: input_grid.fractional}  # bits of the outputs of the nodes
     chains: dict[str, tuple[LayerSpec, ...]] = {}
-    given = _Given(weights, observed, weight_bits, activation_bits, architecture.nodes)
+    given = _Given(weights, observed, weight_bits, activation_bits, architecture.nodes, rounded_layers(architecture))
     for i, node in enumerate(architecture.nodes):
         rule = QUANTIZED[node.layer.kind]
         if isinstance(rule, Unsupported):
             raise ConversionError(f"{node.name}: {rule.reason}")
         chains[node.name], fractional[i] = rule(node, [fractional[source] for source in node.inputs], given)
     return architecture.rewritten(lambda node: chains[node.name], input=input_grid)
+
+
+def rounded_layers(architecture: Architecture) -> frozenset[str]:
+    """Return the names of the layers behind which quantization puts a linear activation that rounds.
+
+    Their outputs have the bits of two factors, as those of scales and means, and layers read them that do not round.
+
+    Args:
+        architecture: Float, batch norms folded.
+    """
+    nodes = architecture.nodes
+
+    def exposed(i: int) -> bool:
+        readers = [j for j, node in enumerate(nodes) if i in node.inputs]
+        kinds = ((j, nodes[j].layer.kind) for j in readers)
+        return any(exposed(j) if kind in PASSING_KINDS else kind not in ROUNDING_READERS for j, kind in kinds)
+
+    return frozenset(node.name for i, node in enumerate(nodes) if _multiplies(node) and exposed(i))
+
+
+def _multiplies(node: Node) -> bool:
+    """Return True if the outputs have the bits of two factors, and are not those of a kernel."""
+    mean = node.layer.kind == "pool" and node.layer["op"] == "mean"
+    return node.layer.kind in ("scale", "masked_mean") or (mean and needs_reciprocal(averaged(node.layer, node.shapes[0])))
 
 
 def check_representable(architecture: Architecture) -> None:
@@ -135,6 +165,7 @@ class _Given:
     weight_bits: int
     activation_bits: int
     nodes: Sequence[Node]
+    rounded: frozenset[str]
 
     def on_grid(self, node: Node) -> bool:
         """Return True if the input of a node is rounded to a format already."""
@@ -142,6 +173,17 @@ class _Given:
         while source >= 0 and self.nodes[source].layer.kind in PASSING_KINDS:
             source = self.nodes[source].inputs[0]
         return source < 0 or self.nodes[source].layer.kind in ROUNDING_KINDS
+
+    def result_bits(self, node: Node) -> int:
+        """Return the width of the widest activation that rounds the outputs of a node."""
+        index = self.nodes.index(node)
+        readers = [other for other in self.nodes if index in other.inputs]
+        return max(
+            self.result_bits(other)
+            if other.layer.kind in PASSING_KINDS
+            else other.layer.bits("activation_bits", self.activation_bits)
+            for other in readers or [node]
+        )
 
 
 #: The layers in the place of one, and the fractional bits of their result.
@@ -153,6 +195,34 @@ def _with_kernel(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
     kernel = kernel_format(given.weights[f"{name}/kernel"], layer.bits("weight_bits", given.weight_bits))
     fractional = kernel.fractional + incoming[0]
     return (replace(layer, weight=kernel, bias=bias_format(given.weights[f"{name}/bias"], fractional)),), fractional
+
+
+def _scale(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    return _rounded(node, _with_kernel(node, incoming, given), given)
+
+
+def _rounded(node: Node, chain: _Chain, given: _Given) -> _Chain:
+    """Append a linear activation that rounds, if the layer is one of :func:`rounded_layers`."""
+    if node.name not in given.rounded:
+        return chain
+    grid = Precision.covering(*given.observed[node.name].outputs, given.activation_bits, signed=True)
+    return (*chain[0], replace(LayerSpec.of("activation", fn="none"), activation=grid)), grid.fractional
+
+
+def _pool(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    if not _multiplies(node):
+        return (node.layer,), incoming[0]
+    weight = reciprocal_format([averaged(node.layer, node.shapes[0])], given.result_bits(node))
+    return _rounded(node, ((replace(node.layer, weight=weight),), incoming[0] + weight.fractional), given)
+
+
+def _masked_mean(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    weight = reciprocal_format(range(1, node.shapes[0][0] + 1), given.result_bits(node))
+    return _rounded(node, ((replace(node.layer, weight=weight),), incoming[0] + weight.fractional), given)
+
+
+def _mask(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    return (node.layer,), 0
 
 
 def _activation(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
@@ -199,13 +269,17 @@ QUANTIZED: Mapping[str, Callable[[Node, Sequence[int], _Given], _Chain] | Unsupp
     "dense": _with_kernel,
     "conv1d": _with_kernel,
     "conv2d": _with_kernel,
+    "scale": _scale,
     "activation": _activation,
     "softmax": _softmax,
+    "mask": _mask,
+    "masked_mean": _masked_mean,
+    "masked_softmax": _softmax,
     "matmul": _product,
     "add": _unchanged,
     "concatenate": _unchanged,
     **QUANTIZED_ONLY,
-    "pool": _unchanged,
+    "pool": _pool,
     "flatten": _unchanged,
     "reshape": _unchanged,
     "window": _unchanged,

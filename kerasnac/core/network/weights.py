@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.layers import LayerSpec
 
 #: ``"dense_0/kernel"`` -> array, for every array of :func:`kerasnac.core.network.layers.Kind.weights`.
 Weights = Mapping[str, NDArray[Any]]
@@ -35,7 +37,7 @@ def initial_weights(architecture: Architecture, seed: int) -> dict[str, NDArray[
     Returns:
         float32 arrays keyed ``layer/part``.
     """
-    neutral = {"gamma": 1.0, "moving_variance": 1.0}
+    neutral = {"gamma": 1.0, "moving_variance": 1.0, "kernel": 1.0}
     weights = {}
     for i, node in enumerate(architecture.nodes):
         for part, weight in node.weights.items():
@@ -50,29 +52,52 @@ def initial_weights(architecture: Architecture, seed: int) -> dict[str, NDArray[
 
 
 def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Architecture, dict[str, NDArray[Any]]]:
-    """Move every batch norm into the dense or convolution layer before it.
+    """Move every batch norm into the layer with a kernel before it, or make it a layer of kind ``scale``.
 
     The result computes the same function. Folding before quantization is what makes batch norm exact in
-    firmware: its scale and offset become part of quantized weights instead of a rounded product.
+    firmware: its factor and offset become part of quantized weights instead of a rounded product. A batch norm that
+    follows another layer (an activation, a sum, a pool, the input), or one that others read too, keeps its place.
 
-    Raises:
-        ValueError: If a batch norm does not follow a layer with a kernel.
+    Args:
+        architecture: Float.
+        weights: Arrays keyed ``layer/part``; those of layers that it has not are passed on.
+
+    Returns:
+        The network without batch norms, and its weights.
     """
-    folded = dict(weights)
     nodes = architecture.nodes
-    for node in nodes:
-        if node.layer.kind != "batch_norm":
+    normed = {node.name for node in nodes if node.layer.kind in ("batch_norm", "scale")}
+    folded = {key: array for key, array in weights.items() if key.split("/")[0] not in normed}
+    readers = Counter(source for node in nodes for source in node.inputs)
+    holders: dict[int, str] = {}  # Name, in the result, of the layer that computes a node.
+    removed: set[str] = set()
+    count = 0
+    for i, node in enumerate(nodes):
+        holders[i] = node.name
+        if node.name not in normed:
             continue
-        before = nodes[node.inputs[0]].name if node.inputs[0] >= 0 else "the input"
-        if f"{before}/kernel" not in weights:
-            raise ValueError(f"{node.name} follows {before}, not a dense or convolution layer: it cannot be folded")
-        if sum(node.inputs[0] in other.inputs for other in nodes) > 1:
-            raise ValueError(f"{node.name} cannot be folded into {before}, which other layers read too")
-        gamma, beta, mean, variance = (folded.pop(f"{node.name}/{part}") for part in node.weights)
-        scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
-        folded[f"{before}/kernel"] = folded[f"{before}/kernel"] * scale
-        folded[f"{before}/bias"] = (folded[f"{before}/bias"] - mean) * scale + beta
-    return architecture.rewritten(lambda node: () if node.layer.kind == "batch_norm" else (node.layer,)), folded
+        before = holders.get(node.inputs[0], "")
+        if node.layer.kind == "batch_norm" and f"{before}/kernel" in folded and readers[node.inputs[0]] == 1:
+            holders[i] = before
+            removed.add(node.name)
+        else:
+            holders[i] = before = f"scale_{count}"
+            folded |= {f"{before}/kernel": np.ones((), np.float32), f"{before}/bias": np.zeros((), np.float32)}
+            count += 1
+        parts = [weights[f"{node.name}/{part}"] for part in node.weights]
+        kernel, bias = (folded[f"{before}/{part}"] for part in ("kernel", "bias"))
+        if node.layer.kind == "batch_norm":
+            gamma, beta, mean, variance = parts
+            scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
+            parts = [kernel * scale, (bias - mean) * scale + beta]
+        folded |= {f"{before}/{part}": array for part, array in zip(("kernel", "bias"), parts, strict=True)}
+
+    def replacement(node: Node) -> tuple[LayerSpec, ...]:
+        if node.layer.kind != "batch_norm":
+            return (node.layer,)
+        return () if node.name in removed else (LayerSpec.of("scale"),)
+
+    return architecture.rewritten(replacement), folded
 
 
 def quantized_weights(architecture: Architecture, weights: Weights) -> dict[str, NDArray[Any]]:

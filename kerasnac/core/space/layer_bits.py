@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import KERNEL_KINDS
+from kerasnac.core.network.exactness import WEIGHT_KINDS
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.space.search_space import Genome
 
 #: Kinds whose output has a bit width.
-ACTIVATION_KINDS = ("activation", "softmax", "layer_norm")
+ACTIVATION_KINDS = ("activation", "softmax", "masked_softmax", "layer_norm")
 
 
 def layer_bits(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, int]:
@@ -46,7 +46,7 @@ def with_layer_bits(architecture: Architecture, bits: Mapping[str, int]) -> Arch
 
 def has_kernel(node: Node) -> bool:
     """Return True if the bit width of a layer is that of its kernel."""
-    return node.layer.kind in KERNEL_KINDS
+    return node.layer.kind in WEIGHT_KINDS
 
 
 @dataclass(frozen=True)

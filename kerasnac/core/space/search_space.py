@@ -256,7 +256,7 @@ class SearchSpace(Checked):
 
         def placed(layer: LayerSpec) -> LayerSpec:
             inputs = (shapes[len(shapes) + offset] for offset in layer.inputs)
-            if self.firmware == "exact" and (reason := unsupported_reason(layer, shapes[-1], first=len(shapes) == 1)):
+            if self.firmware == "exact" and (reason := unsupported_reason(layer, first=len(shapes) == 1)):
                 raise Infeasible(reason)
             shapes.append(kind_of(layer).output_shape(layer, *inputs))
             return layer

@@ -321,7 +321,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     [
         (Architecture((4,), (LayerSpec.of("dense", units=2),)), "not quantized"),
         (Architecture((4,), (dense(2), layer("layer_norm", axes="all")), INPUT), "layer_norm_0: the layer norm is float"),
-        (Architecture((3, 2), (layer("pool", op="mean", size=0), dense(2)), INPUT), "pool_0: the mean of 3"),
+        (Architecture((3, 2), (layer("pool", op="mean", size=0), dense(2)), INPUT), "pool_0: 1 / 3, by which"),
         (Architecture((4,), (act("none", "fixed<4,-27>"),), Precision(4, -25)), "activation_0: .*31 fractional bits"),
         (Architecture((4,), (dense(2, "fixed<4,-26>", "fixed<4,-26>"),), INPUT), "dense_0: .*33 fractional bits"),
         (Architecture((4,), (dense(2), act("tanh", "fixed<4,1>")), INPUT), "activation_0: .*unrounded accumulator"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kerasnac.core.network.architecture import Architecture
@@ -11,7 +13,7 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.space.blocks import Attention
 from tests.networks import activation, dense, layer, mlp, only
 
-BATCH, FLATTEN = LayerSpec.of("batch_norm"), LayerSpec.of("flatten")
+BATCH, FLATTEN, LAST = LayerSpec.of("batch_norm"), LayerSpec.of("flatten"), LayerSpec.of("layer_norm", axes="last")
 
 
 def test_every_kind_of_layer_has_its_part() -> None:
@@ -21,13 +23,13 @@ def test_every_kind_of_layer_has_its_part() -> None:
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ((BATCH, dense(2)), "batch_norm_0: it is the first layer"),
+        ((LAST, dense(2)), "layer_norm_0: it is the first layer"),
         ((activation("relu"), dense(2)), "activation_0: it is the first layer"),
-        ((dense(3), activation("relu"), BATCH, dense(2)), "batch_norm_0: it follows activation_0"),
-        ((dense(3), BATCH, BATCH, dense(2)), "batch_norm_1: it follows batch_norm_0"),
+        ((dense(3), activation("relu"), LAST, dense(2)), "layer_norm_0: it follows activation_0"),
+        ((dense(3), BATCH, LAST, dense(2)), "layer_norm_0: it follows batch_norm_0"),
         ((dense(3), activation("relu"), activation("gelu"), dense(2)), "activation_1: it follows activation_0"),
         ((dense(3), activation("none"), activation("relu"), dense(2)), "activation_1: it follows activation_0"),
-        ((dense(3), dense(3), LayerSpec.of("batch_norm", inputs=(-2,))), "batch_norm_0: it does not read the layer before it"),
+        ((dense(3), dense(3), replace(LAST, inputs=(-2,))), "layer_norm_0: it does not read the layer before it"),
         (
             (dense(3), activation("relu"), LayerSpec.of("dense", units=2, inputs=(-2,))),
             "dense_1: it reads dense_0, and a layer",

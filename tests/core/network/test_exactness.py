@@ -12,6 +12,7 @@ from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.arithmetic import Arithmetic, exact_arithmetic
 from kerasnac.core.network.exactness import check_exact, firmware_meaning, output_formats, unsupported_reasons
 from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.means import reciprocal, reciprocal_format
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 from kerasnac.core.space.search_space import SearchSpace
@@ -213,9 +214,9 @@ WIDE_PRODUCT = on_maps(
 REFUSED = {
     "wide sum": (on_maps(activation("none", "fixed<8,42>"), ADD, grid="fixed<20,3>"), "add_0", "use fewer activation bits"),
     "wide product": (WIDE_PRODUCT, "matmul_1", "use fewer activation bits"),
-    "mean of three": (on_maps(pool("mean", 3)), "pool_0", "take it over a power of two, or use max"),
-    "mean of a map": (on_maps(pool("mean", 0), shape=(3, 4, 2)), "pool_0", "take it over a power of two, or use max"),
-    "mean of 3x3": (on_maps(pool("mean", 3), shape=(4, 4, 2)), "pool_0", "take it over a power of two, or use max"),
+    "mean of three": (on_maps(pool("mean", 3)), "pool_0", "1 / 3, by which its sums are multiplied, has no format"),
+    "mean of a map": (on_maps(pool("mean", 0), shape=(3, 4, 2)), "pool_0", "1 / 12, by which"),
+    "mean of 3x3": (on_maps(pool("mean", 3), shape=(4, 4, 2)), "pool_0", "1 / 9, by which"),
     "wide mean": (on_maps(pool("mean", 0), grid="fixed<24,3>", shape=(2048, 1024, 1)), "pool_0", "more than 64 bits"),
     "float softmax": (on_maps(LayerSpec.of("softmax")), "softmax_0", "needs an unsigned output format"),
     "signed softmax": (on_maps(replace(SOFTMAX, activation=Precision(6, 1))), "softmax_0", "needs an unsigned output format"),
@@ -317,6 +318,14 @@ def test_pools_stay_inside_their_proven_format(grid: Precision, op: str, power: 
         assert_holds(proven, partial[:, -1] / np.float32(size))
 
 
+@given(grids, st.integers(3, 40), st.integers(2, 12), st.integers(0, 99))
+def test_means_with_a_reciprocal_stay_inside_their_proven_format(grid: Precision, size: int, bits: int, seed: int) -> None:
+    weight = reciprocal_format([size], bits)
+    proven = formats_of(Architecture((size, 1), (replace(pool("mean", 0), weight=weight),), grid))["pool_0"]
+    sums = extremes(np.random.default_rng(seed), grid, (size,)).astype(np.float64).sum(axis=-1)
+    assert_holds(proven, sums * reciprocal(size, weight))
+
+
 @pytest.mark.parametrize(
     ("gene", "value", "text"),
     [
@@ -324,7 +333,7 @@ def test_pools_stay_inside_their_proven_format(grid: Precision, op: str, power: 
         ("0.norm", "batch", "exact"),
         ("1.conv.0.weight_bits", 16, "exact; where sums need more than 24 bits it equals QKeras in float64"),
         ("1.conv.0.weight_bits", 8, "exact"),
-        ("2.op", "mean", "exact over a power of two of values, else not convertible"),
+        ("2.op", "mean", "exact"),
         ("0.aggregate", "max", "exact"),
     ],
 )
@@ -334,9 +343,9 @@ def test_what_a_choice_means_for_firmware(gene: str, value: object, text: str) -
 
 
 def test_obstacles_are_listed_by_layer() -> None:
-    norm = LayerSpec.of("layer_norm", axes="last")
-    (second,) = unsupported_reasons(Architecture((6, 3), (norm, pool("max", 2), pool("mean", 3))))
-    assert second.startswith("pool_1: the mean of 3 values")
+    window = LayerSpec.of("window", start=0, length=4)
+    (second,) = unsupported_reasons(Architecture((6, 3), (pool("max", 1), window, pool("mean", 3))))
+    assert second.startswith("window_0: a window is cut from the samples")
     assert unsupported_reasons(Architecture((6, 3), (LayerSpec.of("batch_norm"), pool("mean", 2)))) == []
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.network.weights import fold_batch_norm, quantized_weights, sparsity
+from kerasnac.core.network.weights import BATCH_NORM_EPSILON, fold_batch_norm, quantized_weights, sparsity
 
 NORMED = Architecture(
     (4,),
@@ -71,11 +71,24 @@ def test_folding_without_batch_norms_changes_nothing() -> None:
     assert fold_batch_norm(network, weights) == (network, weights)
 
 
-@pytest.mark.parametrize("order", [(2, 1), (0, 2, 1), (0, 1, 1)])
-def test_a_batch_norm_without_a_kernel_before_it_cannot_be_folded(order: tuple[int, ...]) -> None:
-    weights = arrays()
-    with pytest.raises(ValueError, match="not a dense or convolution layer"):
-        fold_batch_norm(Architecture((4,), tuple(NORMED.layers[i] for i in order)), weights)
+def test_a_batch_norm_without_a_kernel_of_its_own_before_it_becomes_a_scale() -> None:
+    norm, relu, dense = LayerSpec.of("batch_norm"), LayerSpec.of("activation", fn="relu"), LayerSpec.of("dense", units=3)
+    shared = LayerSpec.of("add", inputs=(-1, -2))
+    network = Architecture((3,), (norm, norm, dense, norm, shared, relu, LayerSpec.of("scale"), norm))
+    rng = np.random.default_rng(0)
+    shapes = {f"{node.name}/{part}": weight.shape for node in network.nodes for part, weight in node.weights.items()}
+    weights = {key: rng.uniform(0.5, 2, shape).astype(np.float32) for key, shape in shapes.items()}
+    folded, moved = fold_batch_norm(network, weights)
+    # The input and a layer that others read too have a scale; two in a row, and a scale of the network itself, are one.
+    assert [layer.kind for layer in folded.layers] == ["scale", "dense", "scale", "add", "activation", "scale"]
+    assert folded.layers[3].inputs == (-1, -2)
+    assert {key: array.shape for key, array in moved.items()} == {
+        f"{node.name}/{part}": weight.shape for node in folded.nodes for part, weight in node.weights.items()
+    }
+    gamma, beta, mean, variance = (weights[f"batch_norm_2/{part}"] for part in network.nodes[3].weights)
+    scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
+    np.testing.assert_allclose(moved["scale_1/kernel"], scale, rtol=1e-6)
+    np.testing.assert_allclose(moved["scale_1/bias"], beta - mean * scale, rtol=1e-5)
 
 
 QUANTIZED = Architecture(

@@ -95,10 +95,14 @@ class _Network:
         kernel, bias = parts.get("kernel"), parts.get("bias")
         if self.quantized and kernel is not None:
             kernel, bias = straight(kernel, own["kernel_format"]), straight(bias, own["bias_format"])
-        x = head_of(place, inputs, kernel)
+        statistics = self.statistics(i)
+        if place.cell.head.kind == "batch_norm":
+            x, found = _batch_norm(place.cell.head, inputs[0], parts, own, step)
+            statistics |= {f"{i}/{name}": value for name, value in found.items()}
+        else:
+            x = head_of(place, inputs, kernel, own.get("reciprocal") if self.quantized else None)
         if bias is not None:
             x = x + bias
-        statistics = self.statistics(i)
         plain = x
         for j, norm in enumerate(place.cell.norms):
             # A choice between branches would be compiled ten times as long as the norm itself.

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
 from typing import Any
 
 from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.adapters.keras.windows import window_parts
 from kerasnac.core.network.layers import LayerSpec, zeros_around
 from kerasnac.core.network.mold import Place
 
 Tensor = Any  # TensorFlow has no type stubs
 
 
-def head_of(place: Place, inputs: Sequence[Tensor], kernel: Tensor | None) -> Tensor:
+def head_of(place: Place, inputs: Sequence[Tensor], kernel: Tensor | None, reciprocal: Tensor | None = None) -> Tensor:
     """Compute a head, without its bias.
 
     Args:
         place: Place of the cell.
         inputs: float32 tensors (samples, *shape) that it reads, with zeros for the channels that the network lacks.
         kernel: Padded kernel; None for a head without one.
+        reciprocal: By what a quantized mean multiplies its sums.
 
     Returns:
         float32, shape (samples, *place.output).
@@ -27,6 +28,8 @@ def head_of(place: Place, inputs: Sequence[Tensor], kernel: Tensor | None) -> Te
     head = place.cell.head
     if kernel is not None:
         return _WITH_KERNEL[head.kind](head, inputs[0], kernel)
+    if reciprocal is not None:
+        return _sum(head, inputs[0]) * reciprocal
     return _WITHOUT_KERNEL[head.kind](head, *(padded(x, shape[-1]) for x, shape in zip(inputs, place.shapes, strict=True)))
 
 
@@ -49,18 +52,13 @@ def _conv(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
     if head["padding"] == "same":
         rank = len(x.shape) - 2
         x = tf.pad(x, [(0, 0), *zeros_around(x.shape[1:-1], [size] * rank, [stride] * rank), (0, 0)])
-    parts = _window_parts(x, size, stride)
+    parts = window_parts(x, size, stride)
     unfolded = tf.concat(parts, -1) if len(parts) > 1 else parts[0]
     return tf.tensordot(unfolded, tf.reshape(kernel, (-1, kernel.shape[-1])), 1)
 
 
-def _window_parts(x: Tensor, size: int, stride: int) -> list[Tensor]:
-    """Return, for every place in a window, the values of a map that are at this place of all windows."""
-    sides = x.shape[1:-1]
-    return [
-        x[(slice(None), *(slice(at, at + side - size + 1, stride) for at, side in zip(offset, sides, strict=True)))]
-        for offset in product(range(size), repeat=len(sides))
-    ]
+def _scale(head: LayerSpec, x: Tensor, kernel: Tensor) -> Tensor:
+    return x * kernel
 
 
 def _pool(head: LayerSpec, x: Tensor) -> Tensor:
@@ -72,10 +70,18 @@ def _pool(head: LayerSpec, x: Tensor) -> Tensor:
     if head["op"] == "mean":
         return tf.nn.pool(x, [size] * len(axes), "AVG", [size] * len(axes))
     # XLA has no deterministic gradient of this pool. Among equals the first one is taken, as by Keras.
-    first, *rest = _window_parts(x, size, size)
+    first, *rest = window_parts(x, size, size)
     for other in rest:
         first = tf.where(other > first, other, first)
     return first
+
+
+def _sum(head: LayerSpec, x: Tensor) -> Tensor:
+    """Sum over the windows of a pool."""
+    tf = tensorflow()
+    if head["size"] == 0:
+        return tf.reduce_sum(x, list(range(1, len(x.shape) - 1)))
+    return tf.add_n(window_parts(x, head["size"], head["size"]))
 
 
 def _flatten(head: LayerSpec, x: Tensor) -> Tensor:
@@ -98,7 +104,12 @@ def _add(head: LayerSpec, x: Tensor, y: Tensor) -> Tensor:
     return x + y
 
 
-_WITH_KERNEL: Mapping[str, Callable[[LayerSpec, Tensor, Tensor], Tensor]] = {"dense": _dense, "conv1d": _conv, "conv2d": _conv}
+_WITH_KERNEL: Mapping[str, Callable[[LayerSpec, Tensor, Tensor], Tensor]] = {
+    "dense": _dense,
+    "conv1d": _conv,
+    "conv2d": _conv,
+    "scale": _scale,
+}
 
 _WITHOUT_KERNEL: Mapping[str, Callable[..., Tensor]] = {
     "pool": _pool,

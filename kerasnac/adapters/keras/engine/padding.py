@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.adapters.keras.custom import latent_limit
 from kerasnac.adapters.keras.table import RECIPROCAL_BITS, SoftmaxTables, table
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.cells import Cell, drops
+from kerasnac.core.network.exactness import averaged
 from kerasnac.core.network.layer_norms import TABLE_BITS, LayerNormTables
 from kerasnac.core.network.layers import Shape
+from kerasnac.core.network.means import reciprocal
 from kerasnac.core.network.mold import Mold, Place, places
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
@@ -125,15 +128,12 @@ class Fitted:
         return {block.name: np.ones(block.shape, np.float32) for block in self._blocks}
 
     def limits(self) -> dict[str, Array]:
-        """Return the largest magnitude that a training leaves every padded weight: of quantized layers alone it is finite.
-
-        QKeras limits latent weights, not to their format but to its power of two, or to 1 if that is more.
-        """
+        """Return the largest magnitude that a training leaves every padded weight: of quantized layers alone it is finite."""
         limits = self.pad({}, around=np.inf)
         for i, cell in self._cells.items():
             for part, grid in (("kernel", cell.head.layer.weight), ("bias", cell.head.layer.bias)):
                 if grid is not None:
-                    limits[f"{i}/{part}"][...] = max(1.0, math.ldexp(1.0, grid.integer - 1))
+                    limits[f"{i}/{part}"][...] = latent_limit(grid)
         return limits
 
     def choices(self, table_bits: int) -> list[dict[str, Array]]:
@@ -147,8 +147,8 @@ class Fitted:
             ``present``; ``mask``, ones for its own channels; ``values`` and ``units``, the true sizes of a sample and of its
             last axis; ``drops``, true if its values are subject to dropout; ``norm`` and ``function``, indices of the norm (0
             for none) and of the activation; for every format an array of its step, its smallest and its largest value in
-            steps; the ``table`` of an activation and its size, and the ``reciprocals`` of a softmax; the ``roots`` of a layer
-            norm, the step of their index and the last index.
+            steps; the ``reciprocal`` of a mean; the ``table`` of an activation and its size, and the ``reciprocals`` of a
+            softmax; the ``roots`` of a layer norm, the step of their index and the last index.
         """
         true = place.output if cell is None else cell.head.output
         size = place.output[-1]
@@ -171,6 +171,7 @@ class Fitted:
             "bias_format": _format(head.bias),
             "grid_format": _format(None if grid is None else grid.layer.activation),
             "activation_format": _format(None if activation is None else activation.layer.activation),
+            **_reciprocal(place, cell),
             **_tables(place, cell, table_bits),
             **(self._norm_tables(cell) if self._mold.quantized and place.cell.norms else {}),
         }
@@ -196,6 +197,15 @@ class Fitted:
             "last_index": np.array(len(roots) - 1.0),
             "index_step": np.array(1.0 if tables is None else tables.index.step),
         }
+
+
+def _reciprocal(place: Place, cell: Cell | None) -> dict[str, Array]:
+    """Return by what a quantized mean multiplies its sums; nothing for other heads."""
+    head = place.cell.head if cell is None else cell.head.layer
+    if head.kind != "pool" or head["op"] != "mean":
+        return {}
+    count = averaged(head, place.shape)
+    return {"reciprocal": np.array(1 / count if head.weight is None else reciprocal(count, head.weight), np.float32)}
 
 
 def _tables(place: Place, cell: Cell | None, bits: int) -> dict[str, Array]:

@@ -71,7 +71,7 @@ class CompiledTraining:
         self._trained = Layout({key: w.shape for key, w in arrays.items() if w.trainable})
         self._moving = Layout({key: w.shape for key, w in arrays.items() if not w.trainable})
         shapes = self._trained.shapes.items()
-        self._is_kernel = self._trained.join({key: np.full(shape, key.endswith("/kernel")) for key, shape in shapes})
+        self._is_kernel = self._trained.join({key: np.full(shape, arrays[key].prunable) for key, shape in shapes})
         self._weights = tf.Variable(np.zeros(self._trained.size, np.float32))
         self._statistics = tf.Variable(np.zeros(self._moving.size, np.float32))
         self._mask = tf.Variable(tf.ones_like(self._weights))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -257,17 +256,14 @@ def read_model(
 def _read(reader: Reader, model: Any, inputs: list[Tensor]) -> list[Tensor]:
     """Append the layers of a model, and of the models in it; return the tensors of its outputs."""
     tensors = {str(id(tensor)): given for tensor, given in zip(model.inputs, inputs, strict=True)}
-    calls = list(_calls(model))
-    readers = Counter(name for call in calls for name in call.flat_input_ids)
-    for call in calls:
+    for call in _calls(model):
         if call.is_input:
             continue
         sources = [tensors[name] for name in call.flat_input_ids]
         if _is_model(call.layer):
             found = _read(reader, call.layer, sources)
         else:
-            shared = max(readers[name] for name in call.flat_input_ids) > 1
-            found = [rule_of(call.layer)(reader, call.layer, sources, shared)]
+            found = [rule_of(call.layer)(reader, call.layer, sources)]
         tensors |= dict(zip(call.flat_output_ids, found, strict=True))
     return [tensors[str(id(tensor))] for tensor in model.outputs]
 

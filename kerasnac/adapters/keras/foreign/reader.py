@@ -22,7 +22,7 @@ from kerasnac.adapters.keras.foreign.quantizers import (
 )
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.exactness import KERNEL_KINDS, output_formats
+from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.layers import LayerSpec, Shape
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON
@@ -163,8 +163,8 @@ class Reader:
         spec = replace(spec, weight=weight, bias=bias[1])
         return self.add(owner, spec, tensor, weights={"kernel": values, "bias": bias[0]})
 
-    def scaled(self, owner: str, tensor: Tensor, scale: NDArray[Any], offset: NDArray[Any]) -> Tensor:
-        """Append a scale and an offset for every channel, as a layer with a diagonal kernel.
+    def normalised(self, owner: str, tensor: Tensor, scale: NDArray[Any], offset: NDArray[Any]) -> Tensor:
+        """Append a batch norm, in a quantized network as a scale.
 
         Args:
             owner: Name of the Keras layer.
@@ -172,23 +172,9 @@ class Reader:
             scale: float64, shape (channels,).
             offset: float64, shape (channels,).
         """
-        spec, kernel = pointwise(tensor.shape, np.diag(scale))
-        values, bias = self.fixed(owner, "scale", kernel, None), self.fixed(owner, "offset", offset, None)
-        return self.kernel(owner, spec, tensor, values, bias)
-
-    def normalised(self, owner: str, tensor: Tensor, scale: NDArray[Any], offset: NDArray[Any], *, shared: bool) -> Tensor:
-        """Append a batch norm: one that can be folded later into the layer before it, or a scale of its own.
-
-        Args:
-            owner: Name of the Keras layer.
-            tensor: What it reads.
-            scale: float64, shape (channels,).
-            offset: float64, shape (channels,).
-            shared: True if other layers read the tensor too.
-        """
-        foldable = tensor.index >= 0 and self.layers[tensor.index].kind in KERNEL_KINDS and not shared
-        if self.quantized or not foldable:
-            return self.scaled(owner, tensor, scale, offset)
+        if self.quantized:
+            kernel, bias = self.fixed(owner, "scale", scale, None), self.fixed(owner, "offset", offset, None)
+            return self.kernel(owner, LayerSpec.of("scale"), tensor, kernel, bias)
         ones = np.ones_like(scale, np.float32)
         arrays = {
             "gamma": scale * math.sqrt(1 + BATCH_NORM_EPSILON),

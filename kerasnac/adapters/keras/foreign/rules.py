@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.foreign.quantizers import is_quantizer, power_of_two
+from kerasnac.adapters.keras.foreign.quantizers import exact_format, is_quantizer, power_of_two
 from kerasnac.adapters.keras.foreign.reader import Reader, Tensor, Values, pointwise
 from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.core.network.exactness import averaged
 from kerasnac.core.network.layers import LayerSpec, Unsupported, zeros_around
+from kerasnac.core.network.means import needs_reciprocal, reciprocal, reciprocal_format
 from kerasnac.core.network.weights import LAYER_NORM_EPSILON
 from kerasnac.errors import ConversionError
 
-# Functions of one signature: they append what a Keras ``layer`` that reads ``inputs`` computes. ``shared`` is True if other
-# layers read the first input too.
+# Functions of one signature: they append what a Keras ``layer`` that reads ``inputs`` computes.
 
 
-def _dense(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _dense(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     spec, _ = pointwise(x.shape, np.zeros((x.shape[-1], layer.units)))
     rank = len(x.shape) - 1
@@ -29,19 +30,19 @@ def _dense(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -
     return reader.activated(layer.name, out, layer.activation)
 
 
-def _conv(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _conv(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     kernel, grid = _weights(reader, layer, "kernel")
     out = _convolved(reader, layer, inputs[0], (_block_diagonal(kernel, layer.groups), grid), _bias(reader, layer))
     return reader.activated(layer.name, out, layer.activation)
 
 
-def _depthwise(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _depthwise(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     kernel, grid = _weights(reader, layer, "depthwise_kernel")
     out = _convolved(reader, layer, inputs[0], (_by_channel(kernel), grid), _bias(reader, layer))
     return reader.activated(layer.name, out, layer.activation)
 
 
-def _separable(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _separable(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     kernel, grid = _weights(reader, layer, "depthwise_kernel")
     between = _convolved(reader, layer, inputs[0], (_by_channel(kernel), grid), None)
     points, grid = _weights(reader, layer, "pointwise_kernel")
@@ -50,7 +51,7 @@ def _separable(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: boo
     return reader.activated(layer.name, out, layer.activation)
 
 
-def _folded(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _folded(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     name = "depthwise_kernel" if hasattr(layer, "depthwise_kernel") else "kernel"
     folded, bias = layer.get_folded_weights()
     kernel, grid = _weights(reader, layer, name, folded)
@@ -59,7 +60,7 @@ def _folded(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) 
     return reader.activated(layer.name, out, layer.activation)
 
 
-def _batch_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _batch_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     axis = layer.axis[0] if isinstance(layer.axis, Sequence) or hasattr(layer.axis, "__getitem__") else layer.axis
     if axis not in (-1, len(x.shape)):
@@ -74,12 +75,12 @@ def _batch_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bo
     if reader.quantized and reader.float_bits is None and not _on_a_grid(scale, offset):
         raise ConversionError(
             f"{layer.name}: a batch norm that is not folded multiplies by floating-point numbers, on no grid; use "
-            "QConv2DBatchnorm, let kerasnac compress the float model, which folds it before, or set float_bits=16 to round them"
+            "QConv2DBatchnorm, let kerasnac compress the float model, which rounds them, or set float_bits=16 to do so here"
         )
-    return reader.normalised(layer.name, x, scale, offset, shared=shared)
+    return reader.normalised(layer.name, x, scale, offset)
 
 
-def _layer_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _layer_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     rank = len(x.shape)
     axes = sorted(axis % (rank + 1) for axis in np.atleast_1d(layer.axis).tolist())
@@ -98,15 +99,15 @@ def _layer_norm(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bo
     return reader.add(layer.name, LayerSpec.of("layer_norm", axes="all" if len(axes) == rank else "last"), x, weights=weights)
 
 
-def _activation(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _activation(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     return reader.activated(layer.name, inputs[0], layer.activation)
 
 
-def _quantized_activation(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _quantized_activation(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     return reader.activated(layer.name, inputs[0], layer.quantizer)
 
 
-def _relu(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _relu(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     limit, slope, threshold = layer.max_value, float(layer.negative_slope or 0), float(layer.threshold or 0)
     if limit is None and not slope and not threshold:
         return reader.activated(layer.name, inputs[0], tensorflow().keras.activations.relu)
@@ -115,11 +116,11 @@ def _relu(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) ->
     return reader.activated(layer.name, inputs[0], _Named(layer, slope if limit is None and not threshold else None))
 
 
-def _leaky_relu(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _leaky_relu(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     return reader.activated(layer.name, inputs[0], _Named(layer, float(layer.alpha)))
 
 
-def _softmax(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _softmax(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     if layer.axis not in (-1, len(inputs[0].shape)):
         raise ConversionError(f"{layer.name}: a softmax over axis {layer.axis}; only the last axis is known")
     return reader.activated(layer.name, inputs[0], tensorflow().keras.activations.softmax)
@@ -135,7 +136,7 @@ class _Named:
         return self._layer(x)
 
 
-def _pool(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _pool(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     sizes, strides = (tuple(np.atleast_1d(value).tolist()) for value in (layer.pool_size, layer.strides))
     positions = x.shape[:-1]
@@ -149,39 +150,52 @@ def _pool(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) ->
         raise ConversionError(f"{layer.name}: windows of {_by(sizes)} do not fill a map of {_by(positions)}; use padding valid")
     op = "max" if "Max" in type(layer).__name__ else "mean"
     apart = {} if sizes == strides or sizes in (positions, (0,)) else {"stride": strides[0]}
-    out = reader.add(layer.name, LayerSpec.of("pool", op=op, size=sizes[0], **apart), x)
+    spec = LayerSpec.of("pool", op=op, size=sizes[0], **apart)
+    out = reader.add(layer.name, _with_reciprocal(reader, layer, spec, x), x)
     if len(out.shape) == 1:
         out = reader.add(layer.name, LayerSpec.of("reshape", shape=(*[1] * len(positions), *out.shape)), out)
-    return _after_mean(reader, layer, out, math.prod(sizes if sizes != (0,) else positions))
+    return reader.activated(layer.name, out, getattr(layer, "activation", None))
 
 
-def _global_pool(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _global_pool(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     op = "max" if "Max" in type(layer).__name__ else "mean"
-    out = reader.add(layer.name, LayerSpec.of("pool", op=op, size=0), x)
+    out = reader.add(layer.name, _with_reciprocal(reader, layer, LayerSpec.of("pool", op=op, size=0), x), x)
     if layer.keepdims:
         out = reader.add(layer.name, LayerSpec.of("reshape", shape=(*[1] * (len(x.shape) - 1), *out.shape)), out)
-    return _after_mean(reader, layer, out, math.prod(x.shape[:-1]))
+    return reader.activated(layer.name, out, getattr(layer, "activation", None))
 
 
-def _after_mean(reader: Reader, layer: Any, tensor: Tensor, count: int) -> Tensor:
-    """Append the activation of a pool of QKeras, whose quantized reciprocal must be that of the number of values."""
-    quantizer = getattr(layer, "average_quantizer_internal", None)
-    if quantizer is not None:
-        reciprocal = float(np.asarray(quantizer(tensorflow().constant([1.0 / count])))[0])
-        if reciprocal * count != 1:
-            raise ConversionError(
-                f"{layer.name}: average_quantizer makes {reciprocal:g} of 1/{count}; average a power of two of values"
-            )
-    return reader.activated(layer.name, tensor, getattr(layer, "activation", None))
+def _with_reciprocal(reader: Reader, layer: Any, spec: LayerSpec, x: Tensor) -> LayerSpec:
+    """Return a pool with the format of the reciprocal that its mean is made with, where that is no power of two.
+
+    Raises:
+        ConversionError: If it is on no grid.
+    """
+    count, quantizer = averaged(spec, x.shape), getattr(layer, "average_quantizer_internal", None)
+    if spec["op"] == "max" or not reader.quantized or (quantizer is None and not needs_reciprocal(count)):
+        return spec
+    if quantizer is None and reader.float_bits is not None:
+        reader.rounded.append(f"{layer.name} reciprocal")
+        return replace(spec, weight=reciprocal_format([count], reader.float_bits))
+    if quantizer is None:
+        raise ConversionError(
+            f"{layer.name}: the mean of {count} values is on no grid; use QKeras' pools with an average_quantizer, a power of "
+            "two of values, or max; or set float_bits=16 to round its reciprocal"
+        )
+    factor = np.asarray(quantizer(tensorflow().constant([1.0 / count])), np.float64)
+    grid = exact_format(factor)
+    if grid is None or reciprocal(count, grid) != factor.item():
+        raise ConversionError(f"{layer.name}: average_quantizer makes {factor.item():g} of 1/{count}; give it more bits")
+    return spec if factor.item() * count == 1 else replace(spec, weight=grid)
 
 
-def _flatten(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _flatten(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     return x if len(x.shape) == 1 else reader.add(layer.name, LayerSpec.of("flatten"), x)
 
 
-def _reshape(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _reshape(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     target = tuple(int(axis) for axis in layer.output_shape[1:])
     if target == x.shape:
@@ -189,7 +203,7 @@ def _reshape(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool)
     return reader.add(layer.name, LayerSpec.of("reshape", shape=target), x)
 
 
-def _add(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _add(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     total, *others = inputs
     for other in others:
         if other.shape != total.shape:
@@ -198,7 +212,7 @@ def _add(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> 
     return total
 
 
-def _concatenate(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _concatenate(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     joined, *others = inputs
     if layer.axis not in (-1, len(joined.shape)):
         raise ConversionError(f"{layer.name}: it concatenates axis {layer.axis}; only the last axis, of the channels, is known")
@@ -207,22 +221,22 @@ def _concatenate(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: b
     return joined
 
 
-def _padding(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _padding(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     (x,) = inputs
     around = np.asarray(layer.padding).reshape(-1, 2).tolist()
     shape = (*(n + sum(pair) for n, pair in zip(x.shape, around, strict=False)), x.shape[-1])
     return Tensor(x.index, shape, x.functions, tuple((a, b) for a, b in around), layer.name)
 
 
-def _identity(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
+def _identity(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
     return inputs[0]
 
 
-def _pruned(reader: Reader, layer: Any, inputs: Sequence[Tensor], shared: bool) -> Tensor:
-    return rule_of(layer.layer)(reader, layer.layer, inputs, shared)
+def _pruned(reader: Reader, layer: Any, inputs: Sequence[Tensor]) -> Tensor:
+    return rule_of(layer.layer)(reader, layer.layer, inputs)
 
 
-Rule = Callable[[Reader, Any, Sequence[Tensor], bool], Tensor]
+Rule = Callable[[Reader, Any, Sequence[Tensor]], Tensor]
 
 _LAMBDA = Unsupported("code of its own cannot be read; use layers of Keras and QKeras")
 _RECURRENT = Unsupported("recurrent layers have no exact form; use convolutions over the steps")

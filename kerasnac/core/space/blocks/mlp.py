@@ -107,11 +107,19 @@ class DeepSets(_Stack):
     Attributes:
         bottleneck: Choices of the width that is aggregated: a last layer after ``widths``; none by default.
         aggregate: Choices of aggregation.
+        mask: True to leave padded particles, those whose features are all zero, out of the mean.
     """
 
     block: Literal["deep_sets"] = "deep_sets"
     bottleneck: Values[PositiveInt] | None = None
     aggregate: Values[Literal["mean", "max"]] = ("mean",)
+    mask: bool = False
+
+    @model_validator(mode="after")
+    def _masked_means_only(self) -> Self:
+        if self.mask and "max" in self.aggregate:
+            raise ValueError("mask: true is for aggregate: mean; a maximum over the particles that are there is not known")
+        return self
 
     def _linear(self, units: Scalar, kernel: Mapping[str, Any]) -> LayerSpec:
         return LayerSpec.of("conv1d", filters=units, kernel=1, stride=1, padding="valid", **kernel)
@@ -134,11 +142,20 @@ class DeepSets(_Stack):
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) != 2:
             raise Infeasible(f"deep_sets needs a set (particles, features), but gets {described(shape)}")
+        own, source = picks.within("out"), -1  # Offset of the block's input.
+        for layer in self._phi(picks, own):
+            yield layer
+            source -= 1
+        op = picks["aggregate"]
+        if self.mask:
+            yield LayerSpec.of("mask", inputs=(source,))
+            yield LayerSpec.of("masked_mean", inputs=(-2, -1))
+        else:
+            yield LayerSpec.of("pool", op=op, size=0)
+        yield LayerSpec.of("activation", fn="none", **({} if self.bottleneck is None else self.picked_output(own)))
+
+    def _phi(self, picks: Picks, own: Picks) -> Iterator[LayerSpec]:
         yield from self._stacked(picks, "last")
-        own, activation_bits = picks.within("out"), dict[str, Any]()
         if self.bottleneck is not None:
-            activation_bits = self.picked_output(own)
             yield self._linear(picks["bottleneck"], self.picked_kernel(own))
             yield from self.followers(picks if self.shared else own, own, axes="last")
-        yield LayerSpec.of("pool", op=picks["aggregate"], size=0)
-        yield LayerSpec.of("activation", fn="none", **activation_bits)

@@ -11,6 +11,7 @@ import pytest
 
 import kerasnac as kn
 from kerasnac.adapters.keras.foreign.model import read_model
+from kerasnac.adapters.keras.predict import predict
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.arithmetic import keras_dtype
 from kerasnac.core.network.precision import Precision
@@ -32,7 +33,7 @@ REFUSED = {
     "quantized_ulaw": "its outputs lie on no fixed-point grid",
     "activations with alpha='auto'": "scales by the largest value of a batch",
     "QAdaptiveActivation": "its format moves with the data",
-    "mean of 49": "the mean of 49 values",
+    "mean of 49": "the mean of 49 values is on no grid",
     "zero padding of another kind": "zeros ((2, 2), (2, 2)) around a map",
     "Lambda": "lambda: Lambda: code of its own cannot be read",
     "LSTM": "lstm: LSTM: recurrent layers",
@@ -54,7 +55,7 @@ QUICK = (
     "AutoQKeras",
     "dense net with concatenations",
     "QDepthwiseConv2DBatchnorm",
-    "QAveragePooling2D over 4",
+    "QAveragePooling2D over",
     "zero padding before a convolution",
     "kernel 1x3",
     "causal convolution",
@@ -137,7 +138,7 @@ def test_a_float_model_can_be_compressed_like_a_tuned_one() -> None:
             layer.moving_variance.assign([0.5] * 6)
     trained = kn.from_keras(model, X)
     assert not trained.architecture.quantized
-    assert [layer.kind for layer in trained.architecture.layers] == ["dense", "batch_norm", "activation", "dense", "dense"]
+    assert [layer.kind for layer in trained.architecture.layers] == ["dense", "batch_norm", "activation", "batch_norm", "dense"]
     assert Architecture.from_keras(model) == trained.architecture
     assert Architecture.from_json(trained.architecture.to_json()) == trained.architecture
 
@@ -148,6 +149,14 @@ def test_weights_in_floating_point_are_rounded_if_asked_for() -> None:
     found = read_model(model, samples=X, float_bits=10)
     assert found.rounded == ("fc bias",)
     assert found.weights["dense_0/bias"] == pytest.approx(0.1, abs=2e-4)
+
+
+def test_the_reciprocal_of_a_mean_is_rounded_if_asked_for() -> None:
+    model, x = built("mean of 49")
+    found = read_model(model, samples=x, float_bits=12)
+    assert found.rounded == (f"{found.layers['pool_0']} reciprocal",)
+    expected, ours = found.outputs(x), predict(found.architecture, found.weights, x)
+    assert 0 < np.abs(ours - expected).max() < 1e-3 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("bad", ["a string", 3, keras.layers.Dense(3), keras.Sequential([L.Dense(3)])])

@@ -28,13 +28,21 @@ _NORM_CONFIG = """struct config{index} {{
 
 _NORM_CALL = "nnet::exact_layer_norm<{input_t}, {output_t}, {config}>({input}, {output}, {r}, {s}, {b});"
 
+_SIGN_CONFIG = """struct config{index} {{
+    static const unsigned n_in = {n_in};
+    static const unsigned io_type = nnet::{iotype};
+    static const unsigned reuse_factor = {reuse};
+}};\n"""
+
+_SIGN_CALL = "nnet::sign<{input_t}, {output_t}, {config}>({input}, {output});"
+
 
 @cache
 def register() -> None:
     """Teach hls4ml the layers and their C++; call it after hls4ml is imported."""
     from hls4ml.backends import get_backend
     from hls4ml.backends.template import FunctionCallTemplate, LayerConfigTemplate
-    from hls4ml.model.attributes import TypeAttribute, WeightAttribute
+    from hls4ml.model.attributes import Attribute, TypeAttribute, WeightAttribute
     from hls4ml.model.layers import Layer, register_layer
 
     class ExactLayerNorm(Layer):  # type: ignore[misc]
@@ -65,10 +73,33 @@ def register() -> None:
             weights = {name[0]: node.get_weights(name).name for name in ("root", "scale", "bias")}
             return _NORM_CALL.format(**self._default_function_params(node) | weights)
 
+    class Sign(Layer):  # type: ignore[misc]
+        """Layer whose outputs are the smallest step of their type, or its negative."""
+
+        _expected_attributes = [Attribute("n_in")]  # noqa: RUF012
+
+        def initialize(self) -> None:
+            self.add_output_variable(self.get_input_variable().shape)
+
+    class SignConfig(LayerConfigTemplate):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(Sign)
+
+        def format(self, node: Any) -> str:
+            return _SIGN_CONFIG.format(**self._default_config_params(node))
+
+    class SignCall(FunctionCallTemplate):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(Sign, include_header=["nnet_utils/nnet_sign.h"])
+
+        def format(self, node: Any) -> str:
+            return _SIGN_CALL.format(**self._default_function_params(node))
+
     register_layer("ExactLayerNorm", ExactLayerNorm)
+    register_layer("Sign", Sign)
     for name in COMPILERS:
         backend = get_backend(name)
-        for template in (NormConfig, NormCall):
+        for template in (NormConfig, NormCall, SignConfig, SignCall):
             backend.register_template(template)
         for header in sorted((Path(__file__).parent / "nnet_utils").glob("*.h")):
             backend.register_source(header)

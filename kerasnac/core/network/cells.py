@@ -165,6 +165,8 @@ def _check_formats(cell: Cell) -> None:
     if cell.activation is None:
         return
     fn, out = cell.fn, cell.activation.layer.activation
+    if cell.activation.layer.signs and ACTIVATIONS[fn].signed:
+        return
     if reads_table(fn):
         if out is None or cell.grid is None or cell.grid.layer.activation is None:
             raise NoMold(f"{cell.activation.name}: a table needs a format, and a linear layer with one before it")

@@ -197,4 +197,4 @@ def _has_scores(cell: Cell) -> bool:
 def table_bits(cells: Iterable[Cell]) -> int:
     """Return the width of the input of the widest table of an activation; 0 for none."""
     grids = (cell.grid.layer.activation for cell in cells if cell.grid is not None)
-    return max((grid.bits for grid in grids if grid is not None), default=0)
+    return max((grid.fixed.bits for grid in grids if grid is not None), default=0)

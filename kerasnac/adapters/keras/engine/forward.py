@@ -94,7 +94,8 @@ class _Network:
         tf, own, parts, step = tensorflow(), self.choices[i], _below(str(i), self.weights), self.step
         kernel, bias = parts.get("kernel"), parts.get("bias")
         if self.quantized and kernel is not None:
-            kernel, bias = straight(kernel, own["kernel_format"]), straight(bias, own["bias_format"])
+            # A binary kernel is not zero for the channels that the network lacks.
+            kernel, bias = straight(kernel, own["kernel_format"]) * own["mask"], straight(bias, own["bias_format"])
         x = head_of(place, inputs, kernel)
         if bias is not None:
             x = x + bias

@@ -244,7 +244,7 @@ def _layer_norm(node: Node, inputs: Sequence[Precision], values: Weights) -> Pre
     if gain is None or offset is None or out is None or not {"spread", "root"} <= dict(layer.params).keys():
         raise ConversionError(f"{name}: the layer norm is float in a quantized network; give it formats by quantizing")
     _check_width(name, out)
-    tables = LayerNormTables.of(node, incoming.fixed)
+    tables = LayerNormTables.of(node, incoming)
     _check_table(name, tables.index)
     product = tables.product(gain)
     fractional = max(product.fractional, offset.fractional)

@@ -156,6 +156,13 @@ def test_one_of_few_values_too(name: str, widths: tuple[Width, int]) -> None:
         assert_alike(quantized, mold.quantized_form, quantized_weights(quantized, latent))
 
 
+def test_a_network_without_tables_in_a_mold_with_some() -> None:
+    network = mlp(5, 4, 3)
+    (mold,) = molds([network, mlp(5, 6, 3, fn="tanh")])
+    quantized, start = formatted(network, trained_weights(network, np.random.default_rng(0)))
+    assert_alike(quantized, mold.quantized_form, start)
+
+
 def test_all_activations_are_among_the_examples() -> None:
     assert {*(fn for pair in FUNCTIONS for fn in pair), "softmax"} == set(cells.FUNCTIONS)
 

@@ -14,6 +14,7 @@ from kerasnac.core.network.cells import cells_of, table_bits
 from kerasnac.core.network.mold import Mold, places
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
+from kerasnac.core.network.widths import Width, Widths
 
 #: Format of the samples.
 GRID = Precision(8, 3)
@@ -119,7 +120,12 @@ def assert_alike(architecture: Architecture, mold: Mold, weights: Weights) -> No
 
 
 def formatted(
-    architecture: Architecture, weights: Weights, bits: int = 6, *, scales: bool = False
+    architecture: Architecture,
+    weights: Weights,
+    bits: int = 6,
+    weight_bits: Width | None = None,
+    *,
+    scales: bool = False,
 ) -> tuple[Architecture, Weights]:
     """Quantize a network; batch norms that cannot be folded are left out, unless they are to be scales."""
     from kerasnac.adapters.keras.train import quantized_start
@@ -133,4 +139,5 @@ def formatted(
     x, _ = samples(architecture, 60)
     split = Split(x, np.arange(60) % architecture.output_shape[0])
     data = Development("noise", Task("classification", architecture.output_shape[0]), GRID, split, split)
-    return quantized_start(plain, weights, data, weight_bits=bits, activation_bits=bits, clip_quantile=1e-3)
+    widths = Widths(weight_bits=weight_bits or bits, activation_bits=bits)
+    return quantized_start(plain, weights, data, **widths, clip_quantile=1e-3)

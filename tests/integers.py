@@ -18,7 +18,7 @@ from kerasnac.core.network.exactness import averaged, output_formats
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import POOL
 from kerasnac.core.network.means import reciprocal
-from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.precision import Binary, Precision
 from kerasnac.core.network.weights import Weights, quantized_weights
 
 Steps = NDArray[np.int64]
@@ -31,7 +31,7 @@ def predict_in_integers(architecture: Architecture, weights: Weights, x: NDArray
     grids = [architecture.input, *(formats[name] for name in architecture.names)]
     tensors = [steps(x, architecture.input.fractional)]
     for node, out in zip(architecture.nodes, grids[1:], strict=True):
-        sources = [(tensors[i + 1], grids[i + 1]) for i in node.inputs]
+        sources = [(tensors[i + 1], grids[i + 1].fixed) for i in node.inputs]
         tensors.append(RULES[node.layer.kind](node, sources, out, values))
         low, high = (round(np.ldexp(bound, out.fractional)) for bound in (out.minimum, out.maximum))
         assert tensors[-1].min() >= low, f"{node.name} leaves {out}"
@@ -122,6 +122,8 @@ def _reshape(node: Node, sources: _Sources, out: Precision, values: Weights) -> 
 
 def _activation(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
     ((x, grid),) = sources
+    if isinstance(out, Binary):
+        return np.where(x < 0, -1, 1)
     if ACTIVATIONS[node.layer["fn"]].table:
         return steps(table(node.layer["fn"], grid, out), out.fractional)[x % 2**grid.bits]
     return _rounded(x, grid.fractional - out.fractional, out)

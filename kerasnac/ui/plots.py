@@ -120,7 +120,8 @@ def _curve(model: Trained) -> str:
         return f"{origin.parent}, mixed precision"
     if model.architecture.has_compression_params:
         return "widths of the search"
-    return f"{origin.parent}, {origin.weight_bits}-bit weights, {origin.activation_bits}-bit activations"
+    weights = origin.weight_bits if isinstance(origin.weight_bits, str) else f"{origin.weight_bits}-bit"
+    return f"{origin.parent}, {weights} weights, {origin.activation_bits}-bit activations"
 
 
 def save_all(result: Outcome, folder: Path) -> list[Path]:

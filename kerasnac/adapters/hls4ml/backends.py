@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from kerasnac.core.hardware.hls_options import Backend, HlsOptions, Strategy
-from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, averaged
 from kerasnac.core.network.layers import Unsupported
@@ -149,8 +148,9 @@ def _matmul(node: Node, options: HlsOptions) -> str:
 
 
 def _activation(node: Node, options: HlsOptions) -> str:
-    fn = node.layer["fn"]
-    return f"look-up layer, which {fn} is," if ACTIVATIONS[fn].table else ""
+    if node.layer.signs:
+        return "sign of a number as an activation of one bit"
+    return f"look-up layer, which {node.layer['fn']} is," if node.layer.looks_up else ""
 
 
 def _layer_norm(node: Node, options: HlsOptions) -> str:

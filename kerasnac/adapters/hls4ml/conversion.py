@@ -17,7 +17,6 @@ from kerasnac.adapters.keras.build import INPUT, Model, build, set_weights
 from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables
 from kerasnac.core.hardware.hls_options import HlsOptions
-from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.arithmetic import Dtype, exact_arithmetic
 from kerasnac.core.network.exactness import KERNEL_KINDS, NOT_IN_FIRMWARE, output_formats
@@ -156,7 +155,7 @@ def _layer_config(
     assert architecture.input is not None
     config: dict[str, Any] = {INPUT: {"Precision": {"result": str(architecture.input)}}}
     for node in architecture.nodes:
-        name, layer, exact = node.name, node.layer, formats[node.name]
+        name, layer, exact = node.name, node.layer, formats[node.name].fixed
         precision = PRECISIONS[layer.kind]
         assert not isinstance(precision, Unsupported), f"{name} has an exact format: {exact}"
         config[name] = {"Precision": precision(node, exact)}
@@ -170,7 +169,9 @@ def _layer_config(
 
 
 def _kernel_precision(node: Node, exact: Precision) -> dict[str, str]:
-    return {"accum": str(exact), "result": str(exact), "weight": str(node.layer.weight), "bias": str(node.layer.bias)}
+    assert node.layer.weight is not None
+    weight = str(node.layer.weight.fixed)
+    return {"accum": str(exact), "result": str(exact), "weight": weight, "bias": str(node.layer.bias)}
 
 
 def _scale_precision(node: Node, exact: Precision) -> dict[str, str]:
@@ -178,7 +179,9 @@ def _scale_precision(node: Node, exact: Precision) -> dict[str, str]:
 
 
 def _activation_precision(node: Node, exact: Precision) -> dict[str, str]:
-    table_of_its_own = {"table": str(exact)} if ACTIVATIONS[node.layer["fn"]].table else {}
+    if node.layer.signs:
+        return {"result": str(exact)}
+    table_of_its_own = {"table": str(exact)} if node.layer.looks_up else {}
     return {"result": _rounding(exact), **table_of_its_own}
 
 

@@ -68,6 +68,7 @@ EXTENSIONS = (
         weights=("reciprocal",),
         accumulator=True,
     ),
+    Extension("Sign", "nnet_sign.h", "sign", ("n_in",)),
     Extension("Mask", "nnet_masks.h", "particle_mask", ("n_in", "n_filt")),
     Extension("MaskedMean", "nnet_masks.h", "masked_mean", ("n_in", "n_filt"), weights=("reciprocal",), accumulator=True),
     Extension(

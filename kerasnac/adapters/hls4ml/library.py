@@ -43,6 +43,7 @@ def hls4ml() -> ModuleType:
         "MaskedMean": _parse_masked_mean,
         "MaskedSoftmax": _parse_masked_softmax,
         "MatMul": _parse_matmul,
+        "Sign": _parse_sign,
     }
     for name, parser in parsers.items():
         register_keras_v2_layer_handler(name, parser)
@@ -250,3 +251,13 @@ def _parse_matmul(
         "out_shape": tuple(output[1:]),
     }
     return layer, output
+
+
+def _parse_sign(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``Sign``: a layer of our own."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    return layer | {"class_name": "Sign", "n_in": math.prod(input_shapes[0][1:])}, list(input_shapes[0])

@@ -17,7 +17,7 @@ from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.arithmetic import Dtype, keras_dtype
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
 from kerasnac.core.network.layers import POOL, LayerSpec, Unsupported
-from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.precision import Binary, Precision, Ternary
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON, Weights
 from kerasnac.errors import ConversionError, RunError
 
@@ -47,7 +47,7 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0, 
     keras = tensorflow().keras
     inputs = keras.Input(architecture.input_shape, name=INPUT, dtype=dtype)
     tensors = {-1: inputs}
-    grids = {-1: architecture.input}  # format of the output of every node, None for float
+    grids = {-1: architecture.input}  # ap_fixed that holds the output of every node, None for float
     for i, node in enumerate(architecture.nodes):
         layer, name = node.layer, node.name
         maker = (QUANTIZED if architecture.quantized else FLOAT)[layer.kind]
@@ -62,7 +62,7 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0, 
             # QKeras draws twice where the format of a kernel reaches beyond one.
             warnings.filterwarnings("ignore", message="The initializer .* is unseeded")
             x = maker(node, grid, name=name, **options)(sources if len(sources) > 1 else sources[0])
-        grids[i] = layer.activation or grid
+        grids[i] = layer.activation.fixed if layer.activation else grid
         if dropout and layer.kind == "activation" and layer["fn"] != "none":
             x = keras.layers.Dropout(dropout, name=f"dropout_after_{name}", dtype=dtype)(x)
         tensors[i] = x
@@ -146,9 +146,13 @@ def set_weights(model: Model, architecture: Architecture, weights: Weights) -> N
 
 
 def _quantizer(grid: Precision | None) -> Any:
-    """Return QKeras' ``quantized_bits`` for a signed format, and None for a float tensor."""
+    """Return the quantizer of QKeras for a signed format, and None for a float tensor."""
     if grid is None:
         return None
+    if isinstance(grid, Binary):
+        return qkeras().binary(alpha=grid.step)
+    if isinstance(grid, Ternary):
+        return qkeras().quantized_bits(grid.bits, grid.integer - 1, symmetric=1, alpha=1)
     return qkeras().quantized_bits(grid.bits, grid.integer - 1, alpha=1)
 
 
@@ -189,6 +193,8 @@ def _activation(node: Node, grid: Precision | None, **options: Any) -> Any:
     layers = tensorflow().keras.layers
     if out is None:
         return layers.LeakyReLU(fn.slope, **options) if fn.slope else layers.Activation(fn.keras, **options)
+    if layer.signs:
+        return custom().Sign(layer["fn"], str(out), **options)
     if fn.table:
         assert grid is not None
         return custom().TableActivation(layer["fn"], str(grid), str(out), **options)

@@ -55,12 +55,33 @@ def custom() -> SimpleNamespace:
         def call(self, x: Any) -> Any:
             """Look every value up: tensors of any shape in and, of the same dtype, out."""
             values = tf.constant(table(self.fn, self.inputs, self.outputs), x.dtype)
-            slope = ACTIVATIONS[self.fn].slope
-            smooth = tf.nn.leaky_relu(x, slope) if slope else tf.keras.activations.get(ACTIVATIONS[self.fn].keras)(x)
-            return _straight_through(smooth, tf.gather(values, _raw(x, self.inputs)))
+            return _straight_through(_smooth(self.fn, x), tf.gather(values, _raw(x, self.inputs)))
 
         def get_config(self) -> dict[str, Any]:
             return {**super().get_config(), "fn": self.fn, "inputs": str(self.inputs), "outputs": str(self.outputs)}
+
+    @register
+    class Sign(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Sign of a number, times a step: an activation of one bit, with the gradient of a smooth function. Zero is positive.
+
+        Args:
+            fn: Name of the function, a key of :data:`kerasnac.core.network.activations.ACTIVATIONS`, whose values have the sign
+                of their argument.
+            outputs: Format of the result, :class:`kerasnac.core.network.precision.Binary`.
+            options: Of ``tf.keras.layers.Layer``.
+        """
+
+        def __init__(self, fn: str, outputs: str, **options: Any) -> None:
+            super().__init__(**options)
+            self.fn, self.outputs = fn, Precision.parse(outputs)
+
+        def call(self, x: Any) -> Any:
+            """Compare every value with zero: tensors of any shape in and, of the same dtype, out."""
+            step = tf.constant(self.outputs.step, x.dtype)
+            return _straight_through(_smooth(self.fn, x), tf.where(x < 0, -step, step))
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "fn": self.fn, "outputs": str(self.outputs)}
 
     @register
     class Lookup(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
@@ -361,6 +382,11 @@ def custom() -> SimpleNamespace:
         limit = latent_limit(grid)
         return lambda weights: tf.clip_by_value(weights, -limit, limit)
 
+    def _smooth(fn: str, x: Any) -> Any:
+        """Return the values of a function, unrounded."""
+        slope = ACTIVATIONS[fn].slope
+        return tf.nn.leaky_relu(x, slope) if slope else tf.keras.activations.get(ACTIVATIONS[fn].keras)(x)
+
     def _straight_through(smooth: Any, exact: Any) -> Any:
         """Return the exact values with the gradient of the smooth ones.
 
@@ -372,5 +398,5 @@ def custom() -> SimpleNamespace:
         return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
 
     norms, masks = (ExactLayerNorm, Scale), (Mask, MaskedMean, MaskedSoftmax)
-    classes = (TableActivation, Lookup, TableSoftmax, *norms, *masks, ExactMean, MatMul)
+    classes = (TableActivation, Sign, Lookup, TableSoftmax, *norms, *masks, ExactMean, MatMul)
     return SimpleNamespace(**{found.__name__: found for found in classes})

@@ -141,7 +141,8 @@ def activation_ranges(
     ranges = {}
     for node in nodes:
         before, after = next(values), next(values)
-        ranges[node.name] = ActivationRange(ends(before), ends(after))
+        magnitude = float(np.abs(after).sum(dtype=np.float64)) / max(1, int(np.count_nonzero(after)))
+        ranges[node.name] = ActivationRange(ends(before), ends(after), magnitude=magnitude)
         if node.layer.kind == "layer_norm":
             ranges[node.name] = replace(ranges[node.name], spreads=ends(spreads(before, node)))
     return ranges

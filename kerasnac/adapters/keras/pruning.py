@@ -49,7 +49,7 @@ PRUNED: Mapping[str, str | Unsupported] = {
 
 
 def prunable_kernels(architecture: Architecture, weights: Weights, *, prune_output: bool) -> dict[str, NDArray[Any]]:
-    """Return the kernels that pruning may set to zero.
+    """Return the kernels that pruning may set to zero: none that are binary, which have no zeros.
 
     Args:
         architecture: Float or quantized.
@@ -59,9 +59,10 @@ def prunable_kernels(architecture: Architecture, weights: Weights, *, prune_outp
     Returns:
         By layer name, the arrays of ``weights`` themselves.
     """
-    parts = {node.name: PRUNED[node.layer.kind] for node in architecture.nodes}
-    kernels = {name: weights[f"{name}/{part}"] for name, part in parts.items() if not isinstance(part, Unsupported)}
-    return kernels if prune_output else dict(list(kernels.items())[:-1])
+    parts = [(node, PRUNED[node.layer.kind]) for node in architecture.nodes]
+    pruned = [(node, part) for node, part in parts if not isinstance(part, Unsupported)]
+    kept = pruned if prune_output else pruned[:-1]
+    return {node.name: weights[f"{node.name}/{part}"] for node, part in kept if not node.layer.binary()}
 
 
 def pruned_fractions(kernels: Mapping[str, NDArray[Any]], sparsity: float, ranking: Ranking) -> dict[str, float]:

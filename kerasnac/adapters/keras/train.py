@@ -17,6 +17,7 @@ from kerasnac.core.network.mold import Mold, fitting, macs, molds
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm
+from kerasnac.core.network.widths import Width, Widths
 
 #: Steps from which a training is compiled for a single network: Keras takes as long for them as the compilation. It pays sooner
 #: for a network that is trained several times, and for one of QKeras, which takes Keras as long to begin with.
@@ -115,7 +116,7 @@ def quantized_start(
     weights: Weights,
     data: Development,
     *,
-    weight_bits: int,
+    weight_bits: Width,
     activation_bits: int,
     clip_quantile: float,
 ) -> tuple[Architecture, Weights]:
@@ -133,10 +134,10 @@ def quantized_start(
         The quantized network, and its latent weights, in float32 and not rounded yet.
 
     Raises:
-        ConfigError: If a width is below 2 bits.
+        ConfigError: If a width is too small.
         ConversionError: If a layer has no formats, as a layer norm.
     """
     folded, start = fold_batch_norm(architecture, weights)
     ranges = activation_ranges(folded, start, data.train.x[:CALIBRATION_SAMPLES], clip_quantile=clip_quantile)
-    widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+    widths = Widths(weight_bits=weight_bits, activation_bits=activation_bits)
     return quantize(folded, start, ranges, input_grid=data.input_grid, **widths), start

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from kerasnac.adapters.rtl.layer_rules import RULES, Solver, Tracer, input_variables
 from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.hardware.boards import Board
-from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, output_formats
 from kerasnac.core.network.layer_norms import GAIN_BITS, normalised
@@ -159,7 +158,7 @@ def unroll(architecture: Architecture, weights: Weights, settings: AdderGraphSet
             rule = RULES[node.layer.kind]
             assert not isinstance(rule, Unsupported), f"{node.name} has an exact format: {formats[node.name]}"
             tensors[i] = rule(tracer, node, grids[node.inputs[0]], *sources)
-            grids[i] = formats[node.name]
+            grids[i] = formats[node.name].fixed
         logic = da4ml().comb_trace(inputs, tensors[i], keep_dead_inputs=True)
     return AdderGraph(logic._replace(ops=[_corrected(op) for op in logic.ops]), settings)
 
@@ -236,8 +235,7 @@ def _product_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weigh
 
 
 def _activation_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
-    table = ACTIVATIONS[node.layer["fn"]].table
-    return math.prod(node.output) * _table_luts(incoming[0], bits) if table else 0.0
+    return math.prod(node.output) * _table_luts(incoming[0], bits) if node.layer.looks_up else 0.0
 
 
 def _layer_norm_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:

@@ -12,10 +12,11 @@ from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.hardware.boards import Board
-from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layers import Weight
 from kerasnac.core.network.quantization import CLIP_QUANTILE, quantize
 from kerasnac.core.network.weights import fold_batch_norm
+from kerasnac.core.network.widths import Widths
 from kerasnac.core.settings import CandidateGraphSettings
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.keys import content_key
@@ -67,15 +68,21 @@ class AdderGraphEstimator:
         """Draw weights, which depend on nothing but the seed and the architecture, and quantize them."""
         rng = generator(self.seed, "adder graph", architecture.id)
         weights = {
-            f"{node.name}/{part}": _draw(rng, part, weight, architecture.sparsities.get(node.name, self.settings.sparsity))
+            f"{node.name}/{part}": _draw(rng, part, weight, self._sparsity(node))
             for node in architecture.nodes
             for part, weight in node.weights.items()
         }
         folded, weights = fold_batch_norm(architecture, weights)
         tensorflow().keras.backend.clear_session()
         ranges = activation_ranges(folded, weights, data.train.x[:SAMPLES], clip_quantile=CLIP_QUANTILE)
-        widths = {"weight_bits": self.settings.weight_bits, "activation_bits": self.settings.activation_bits}
+        widths = Widths(weight_bits=self.settings.weight_bits, activation_bits=self.settings.activation_bits)
         return quantize(folded, weights, ranges, input_grid=data.input_grid, **widths), weights
+
+    def _sparsity(self, node: Node) -> float:
+        """Return the fraction of a kernel that is drawn as zero; a binary one has no zeros."""
+        if node.layer.binary(self.settings.weight_bits):
+            return 0.0
+        return float(dict(node.layer.params).get("sparsity", self.settings.sparsity))  # type: ignore[arg-type]
 
 
 def _draw(rng: np.random.Generator, part: str, weight: Weight, sparsity: float) -> NDArray[np.float32]:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.adapters.rtl.library import da4ml
-from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Node
 from kerasnac.core.network.exactness import MASK, NOT_IN_FIRMWARE, averaged
 from kerasnac.core.network.layer_norms import LayerNormTables
@@ -170,7 +169,9 @@ def _reshape(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Varia
 def _activation(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
     fn, out = node.layer["fn"], node.layer.activation
     assert out is not None
-    if ACTIVATIONS[fn].table:
+    if node.layer.signs:
+        return _each(lambda v: _signed(v, out.step), x)
+    if node.layer.looks_up:
         return _each(lambda v: _looked_up(v, table(fn, grid, out), grid), x)
     # A ReLU needs nothing of its own: its output is unsigned, so that negative values saturate at zero.
     return _each(lambda v: _rounded(v, out), x)
@@ -316,6 +317,13 @@ def _rounded(v: Any, grid: Precision) -> Any:
         odd = v.quantize(0, 1 - grid.fractional, grid.fractional)
         v = _floored(v + (half - last) + odd * (last / grid.step), grid.fractional)
     return _saturated(v, grid)
+
+
+def _signed(v: Any, step: float) -> Any:
+    """Return the step for a variable that is not negative, else its negative."""
+    if v.low >= 0 or v.high < 0:
+        return _constant(step if v.low >= 0 else -step)
+    return v.msb_mux(_constant(-step), _constant(step))
 
 
 def _floored(v: Any, fractional: int) -> Any:

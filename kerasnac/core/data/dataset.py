@@ -285,6 +285,8 @@ def make_dataset(
         x = _standardized(x, train, name)
         train = x[parts[0]].astype(np.float64)
     grid = input_grid or _grid_for(train, input_bits, max_saturation)
+    if grid.fixed != grid:
+        raise DataError(f"{name}: samples cannot be {grid}, which is for weights and activations: give input_grid {grid.fixed}")
     saturated = float(1.0 - np.mean(grid.contains(train)))
     if saturated > max_saturation and input_grid is not None:
         raise DataError(

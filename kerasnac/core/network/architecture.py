@@ -275,4 +275,8 @@ def _short(layer: LayerSpec) -> str:
 
 
 def _compression_params(layer: LayerSpec) -> list[str]:
-    return [f"{COMPRESSION_PARAMS[name]}{value:g}" for name, value in layer.params[::-1] if name in COMPRESSION_PARAMS]
+    return [
+        value if isinstance(value, str) else f"{COMPRESSION_PARAMS[name]}{value:g}"
+        for name, value in layer.params[::-1]
+        if name in COMPRESSION_PARAMS
+    ]

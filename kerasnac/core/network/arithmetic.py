@@ -52,7 +52,7 @@ def exact_arithmetic(architecture: Architecture, weights: Weights) -> Arithmetic
         out, incoming = formats[node.name], grids[node.inputs[0] + 1]
         # What leaves a layer has room for its partial sums: those of a mean have no more bits than the mean.
         bits = float(out.bits - out.signed)
-        if node.layer.kind == "activation" and ACTIVATIONS[node.layer["fn"]].keras == "linear":
+        if node.layer.kind == "activation" and ACTIVATIONS[node.layer["fn"]].keras == "linear" and not node.layer.signs:
             bits = max(bits, clipping_bits(out, incoming))
         if bits > FLOAT32_BITS:
             return Arithmetic("float64", node.name, round(bits, 1))

@@ -5,7 +5,8 @@ Baskin et al., "UNIQ: Uniform Noise Injection for Non-Uniform Quantization of Ne
 
     BOPs = m n ((1 - p) b_w b_a + b_w + b_a + log2 n)     per output position
 
-for n inputs per output, m outputs, weight and activation widths b_w and b_a, pruned fraction p.
+for n inputs per output, m outputs, weight and activation widths b_w and b_a, pruned fraction p. A ternary weight has 2
+bits, a binary one 1, as has an activation of one bit; that their products need no multiplier is not counted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layers import Products, Unsupported
 from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.widths import Width, bits_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def layer_bops(products: Products, weight_bits: int, activation_bits: int, spars
 def costs(
     architecture: Architecture,
     *,
-    weight_bits: int = 32,
+    weight_bits: Width = 32,
     activation_bits: int = 32,
     sparsity: float | Mapping[str, float] = 0.0,
 ) -> tuple[LayerCost, ...]:
@@ -64,9 +66,9 @@ def costs(
 
     Args:
         architecture: Float or quantized; a layer's own formats or bit widths win over the default ones.
-        weight_bits: Width of the weights of layers without their own.
+        weight_bits: Width of the weights of layers without their own: bits, ``ternary`` or ``binary``.
         activation_bits: Width of activations without their own, the input's included.
-        sparsity: Pruned fraction of the kernels, one for all or by layer name.
+        sparsity: Pruned fraction of the kernels, one for all or by layer name; binary ones have no zeros.
     """
     rows: list[LayerCost] = []
     input_bits = activation_bits if architecture.input is None else architecture.input.bits
@@ -78,19 +80,21 @@ def costs(
             assert products is not None, f"layers of kind {layer.kind} multiply nothing: SECOND_FACTORS has to say so"
             bits = second_factor(node, incoming, weight_bits)
             pruned = sparsity.get(node.name, 0.0) if isinstance(sparsity, Mapping) else sparsity if _prunable(node) else 0.0
+            if _prunable(node) and layer.binary(weight_bits):
+                pruned = 0.0
             amount = layer_bops(products, bits, incoming[0], pruned)
             bias = bits if layer.bias is None else layer.bias.bits
             memory = sum(math.prod(w.shape) * (bits if w.prunable else bias) for w in node.weights.values())
             rows.append(LayerCost(node.name, node.output, products.macs, bits, incoming[0], pruned, amount, memory))
         unrounded = activation_bits if products is not None else max(incoming)
-        outputs.append(layer.bits("activation_bits", unrounded) if layer.activation is None else layer.activation.bits)
+        outputs.append(layer.activation_bits(unrounded) if layer.activation is None else layer.activation.bits)
     return tuple(rows)
 
 
 def bops(
     architecture: Architecture,
     *,
-    weight_bits: int = 32,
+    weight_bits: Width = 32,
     activation_bits: int = 32,
     sparsity: float | Mapping[str, float] = 0.0,
 ) -> float:
@@ -103,20 +107,20 @@ def _prunable(node: Node) -> bool:
     return any(weight.prunable for weight in node.weights.values())
 
 
-def _weight(node: Node, incoming: Sequence[int], default: int) -> int:
-    return node.layer.bits("weight_bits", default) if node.layer.weight is None else node.layer.weight.bits
+def _weight(node: Node, incoming: Sequence[int], default: Width) -> int:
+    return bits_of(node.layer.weight_bits(default)) if node.layer.weight is None else node.layer.weight.bits
 
 
-def _activation(node: Node, incoming: Sequence[int], default: int) -> int:
+def _activation(node: Node, incoming: Sequence[int], default: Width) -> int:
     return incoming[1]
 
 
-def _root(node: Node, incoming: Sequence[int], default: int) -> int:
+def _root(node: Node, incoming: Sequence[int], default: Width) -> int:
     """Return the width of a reciprocal root: of the table's entries, as wide as its index unless they have a format."""
     params = dict(node.layer.params)
     if "root" in params:
         return Precision.parse(node.layer["root"]).bits
-    return int(params.get("table_bits", default))  # type: ignore[arg-type]
+    return int(params["table_bits"]) if "table_bits" in params else bits_of(default)  # type: ignore[arg-type]
 
 
 _ADDS_ONLY = Unsupported("it adds or compares, and the formula counts multiplications with their sums")
@@ -124,7 +128,7 @@ _WIRES = Unsupported("it computes nothing")
 
 #: For every kind that multiplies: the bit width of the second factor, from the node, the bit widths of its inputs, and the
 #: default one of weights.
-SECOND_FACTORS: Mapping[str, Callable[[Node, Sequence[int], int], int] | Unsupported] = {
+SECOND_FACTORS: Mapping[str, Callable[[Node, Sequence[int], Width], int] | Unsupported] = {
     "dense": _weight,
     "conv1d": _weight,
     "conv2d": _weight,

@@ -180,6 +180,8 @@ def _check_formats(cell: Cell) -> None:
     if cell.activation is None:
         return
     fn, out = cell.fn, cell.activation.layer.activation
+    if cell.activation.layer.signs and ACTIVATIONS[fn].signed:
+        return
     if reads_table(fn):
         if out is None or cell.grid is None or cell.grid.layer.activation is None:
             raise NoMold(f"{cell.activation.name}: a table needs a format, and a linear layer with one before it")
@@ -212,4 +214,4 @@ def _has_scores(cell: Cell) -> bool:
 def table_bits(cells: Iterable[Cell]) -> int:
     """Return the width of the input of the widest table of an activation; 0 for none."""
     grids = (cell.grid.layer.activation for cell in cells if cell.grid is not None)
-    return max((grid.bits for grid in grids if grid is not None), default=0)
+    return max((grid.fixed.bits for grid in grids if grid is not None), default=0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -32,9 +31,6 @@ KERNEL_KINDS = ("dense", "conv1d", "conv2d")
 
 #: Kinds whose kernel has a bit width: those, and a scale with a factor for every channel.
 WEIGHT_KINDS = (*KERNEL_KINDS, "scale")
-
-#: Kinds that read a table, besides some activations.
-TABLE_KINDS = ("softmax", "masked_softmax", "lookup", "layer_norm")
 
 #: Format of a mask: zero or one.
 MASK = Precision(1, 1, signed=False)
@@ -86,6 +82,8 @@ def output_formats(architecture: Architecture, weights: Weights) -> dict[str, Pr
     """
     if architecture.input is None:
         raise ConversionError("the network is not quantized: it has no number formats; compress it before making firmware")
+    if architecture.input.fixed != architecture.input:
+        raise ConversionError(f"input: samples cannot be {architecture.input}: give them {architecture.input.fixed}")
     _check_width("input", architecture.input)
     values = _finite(quantized_weights(architecture, weights))
     formats = {-1: architecture.input}
@@ -193,6 +191,7 @@ def _add(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
 
 def _concatenate(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
     """Return the narrowest format that holds all numbers of both inputs."""
+    inputs = [grid.fixed for grid in inputs]
     signed = any(grid.signed for grid in inputs)
     integer = max(grid.integer + (signed and not grid.signed) for grid in inputs)
     joined = Precision(integer + max(grid.fractional for grid in inputs), integer, signed)
@@ -206,7 +205,7 @@ def _lookup(node: Node, inputs: Sequence[Precision], values: Weights) -> Precisi
     (incoming,), out = inputs, node.layer.activation
     if out is None:
         raise ConversionError(f"{node.name}: its entries have no format")
-    if incoming.bits != node.layer["bits"]:
+    if incoming.fixed.bits != node.layer["bits"]:
         raise ConversionError(f"{node.name}: its table is for inputs of {node.layer['bits']} bits, they are {incoming}")
     _check_width(node.name, out)
     return out
@@ -231,9 +230,10 @@ def _pool(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision
     # Keras adds before it divides: the sum, too, must fit.
     _sum(node.name, count * incoming.minimum, count * incoming.maximum, incoming.fractional)
     more = count.bit_length() - 1
+    incoming = incoming.fixed
     if incoming.bits + 2 * more > WIDEST:  # hls4ml's accumulator has room for the sum and for the fraction of the mean
         raise ConversionError(f"{node.name}: the mean of {count} values of {incoming} needs more than {WIDEST} bits; use max")
-    return replace(incoming, bits=incoming.bits + more)
+    return Precision(incoming.bits + more, incoming.integer, incoming.signed)
 
 
 def _softmax(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
@@ -324,7 +324,10 @@ def _activation(node: Node, inputs: Sequence[Precision], values: Weights) -> Pre
     if out is None:
         raise ConversionError(f"{name}: the activation is float in a quantized network; give it a format")
     _check_width(name, out)
-    if fn.table:
+    if layer.signs:
+        if not fn.signed:
+            raise ConversionError(f"{name}: {layer['fn']} has no negative values for {out}; give it ap_ufixed<1,{out.integer}>")
+    elif layer.looks_up:
         _check_table(name, incoming)
     elif out.signed != fn.signed:
         kind = "a signed (ap_fixed)" if fn.signed else "an unsigned (ap_ufixed)"
@@ -336,9 +339,7 @@ def _activation(node: Node, inputs: Sequence[Precision], values: Weights) -> Pre
 
 def _check_table_input(node: Node, architecture: Architecture) -> None:
     """Refuse a layer that reads a table at an unrounded accumulator, which is on no grid that Keras knows of."""
-    layer = node.layer
-    looks_up = ACTIVATIONS[layer["fn"]].table if layer.kind == "activation" else layer.kind in TABLE_KINDS
-    if not looks_up:
+    if not node.layer.looks_up:
         return
     if architecture.rounded(node.inputs[0]) is None:
         raise ConversionError(

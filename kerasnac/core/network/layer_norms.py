@@ -57,7 +57,7 @@ class LayerNormTables:
     def of(cls, node: Node, inputs: Precision) -> LayerNormTables:
         """Return the formats of a quantized layer norm whose input has a format."""
         index, root = (Precision.parse(node.layer[name]) for name in ("spread", "root"))
-        return cls(inputs, normalised(node), index, root)
+        return cls(inputs.fixed, normalised(node), index, root)
 
     @property
     def sum(self) -> Precision:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from kerasnac.core.checks import CHECKED, explained, shown
+from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.parameters import (
     ActivationParameters,
     ConvParameters,
@@ -29,11 +30,15 @@ from kerasnac.core.network.parameters import (
     WindowParameters,
     validator,
 )
-from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.precision import Binary, Precision, Ternary
+from kerasnac.core.network.widths import BINARY, TABLE_INPUT_BITS, WIDEST_QUANTIZED, Width
 from kerasnac.errors import ConfigError, Infeasible
 
 Shape = tuple[int, ...]
 Scalar = int | float | str | bool | tuple[int, ...]
+
+#: Kinds that read a table in a quantized network, besides some activations.
+TABLE_KINDS = ("softmax", "masked_softmax", "lookup", "layer_norm")
 
 #: A layer reads the one before it unless it says otherwise.
 PREVIOUS = (-1,)
@@ -55,7 +60,8 @@ class LayerSpec:
         inputs: Which layers it reads, as offsets: -1 is the layer before it (the network's input for the first).
 
     Raises:
-        ConfigError: If there is no such kind, or a parameter is unknown to it, missing or wrong.
+        ConfigError: If there is no such kind, a parameter is unknown to it, missing or wrong, or a format is none that a
+            tensor of this layer can have.
     """
 
     kind: str
@@ -80,7 +86,20 @@ class LayerSpec:
         for name in ("weight", "bias", "activation"):
             if not isinstance(getattr(self, name), Precision | None):
                 raise ConfigError(f"{self.kind}: {name} is no number format (got {shown(getattr(self, name))})")
+        self._check_few_values(kernel="weight_bits" in kind.parameters.__annotations__)
         object.__setattr__(self, "params", tuple(sorted(params.items())))
+
+    def _check_few_values(self, *, kernel: bool) -> None:
+        if isinstance(self.weight, Ternary | Binary) and not kernel:
+            raise ConfigError(f"{self.kind}: its weights cannot be {self.weight}, as a kernel's: give {self.weight.fixed}")
+        if isinstance(self.bias, Ternary | Binary):
+            raise ConfigError(f"{self.kind}: a bias cannot be {self.bias}: give it ap_fixed<bits,integer>")
+        if isinstance(self.activation, Ternary):
+            raise ConfigError(f"{self.kind}: an output cannot be {self.activation}: give it {self.activation.fixed}")
+        if isinstance(self.activation, Binary) and self.kind != "activation":
+            raise ConfigError(f"{self.kind}: an output cannot be {self.activation}, the sign of a number: an activation's can")
+        if self.binary() and dict(self.params).get("sparsity"):
+            raise ConfigError(f"{self.kind}: binary weights are never zero, so that none can be pruned: leave sparsity out")
 
     @classmethod
     def of(cls, kind: str, *, inputs: tuple[int, ...] = PREVIOUS, **params: Any) -> LayerSpec:
@@ -93,9 +112,33 @@ class LayerSpec:
                 return value
         raise KeyError(f"{self.kind} has no parameter {name!r}")
 
-    def bits(self, name: Literal["weight_bits", "activation_bits"], default: int) -> int:
-        """Return a bit width that is part of the architecture, or the default where it is not."""
-        return int(dict(self.params).get(name, default))  # type: ignore[arg-type]
+    def weight_bits(self, default: Width) -> Width:
+        """Return the width of the kernel that is part of the architecture, or the default where it is not."""
+        return dict(self.params).get("weight_bits", default)  # type: ignore[return-value]
+
+    def activation_bits(self, default: int) -> int:
+        """Return the width of the output that is part of the architecture, or the default where it is not.
+
+        A layer norm has no output of one bit: its values have those of the input of a table instead.
+        """
+        bits = int(dict(self.params).get("activation_bits", default))  # type: ignore[arg-type]
+        return TABLE_INPUT_BITS if bits == 1 and self.kind == "layer_norm" else bits
+
+    def binary(self, default: Width = WIDEST_QUANTIZED) -> bool:
+        """Return True if the weights are binary: by their format, by the width of the layer's own, or by the default one."""
+        return self.weight_bits(default) == BINARY if self.weight is None else isinstance(self.weight, Binary)
+
+    @property
+    def signs(self) -> bool:
+        """True for an activation of one bit that is the sign of its input, times a step."""
+        return isinstance(self.activation, Binary)
+
+    @property
+    def looks_up(self) -> bool:
+        """True if a quantized layer reads its outputs from a table over its input grid."""
+        if self.kind == "activation":
+            return ACTIVATIONS[self["fn"]].table and not self.signs
+        return self.kind in TABLE_KINDS
 
     def to_dict(self) -> dict[str, Any]:
         """Return the layer as a JSON-ready dictionary."""

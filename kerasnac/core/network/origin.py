@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from kerasnac.core.network.widths import Width
 from kerasnac.core.store.names import check_name
 from kerasnac.errors import ConfigError
 
@@ -23,7 +24,7 @@ _STRICT = ConfigDict(
 Name = Annotated[str, AfterValidator(check_name)]
 
 
-def _sorted(widths: Mapping[str, int]) -> dict[str, int]:
+def _sorted(widths: Mapping[str, Width]) -> dict[str, Width]:
     # The order in which files have them: tables show a model that was read like one that was made.
     return dict(sorted(widths.items()))
 
@@ -50,13 +51,13 @@ class CompressionOrigin:
 
     Attributes:
         parent: Name of the float network.
-        weight_bits: Width of the kernels.
+        weight_bits: Width of the kernels: bits, ``ternary`` or ``binary``.
         activation_bits: Width of the activations.
         iteration: Pruning iteration; 0 is the unpruned one.
     """
 
     parent: Name
-    weight_bits: int
+    weight_bits: Width
     activation_bits: int
     iteration: int
 
@@ -67,13 +68,13 @@ class RewindOrigin:
 
     Attributes:
         parent: Name of the float network.
-        weight_bits: Width of the kernels.
+        weight_bits: Width of the kernels: bits, ``ternary`` or ``binary``.
         activation_bits: Width of the activations.
         epochs: Epochs that it was trained.
     """
 
     parent: Name
-    weight_bits: int
+    weight_bits: Width
     activation_bits: int
     epochs: int
 
@@ -92,7 +93,7 @@ class MixedOrigin:
     parent: Name
     start: Name
     iteration: int
-    widths: Annotated[Mapping[str, int], AfterValidator(_sorted)]
+    widths: Annotated[Mapping[str, Width], AfterValidator(_sorted)]
 
 
 Origin = TuningOrigin | CompressionOrigin | RewindOrigin | MixedOrigin

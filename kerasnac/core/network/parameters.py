@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from kerasnac.core.checks import CHECKED, Size
 from kerasnac.core.network.activations import check_activation
 from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.widths import ActivationBits, WeightBits
 
 #: Widest input of a look-up table: 65,536 entries.
 MAX_TABLE_BITS = 16
@@ -41,7 +42,7 @@ class NoParameters(TypedDict):
 class KernelParameters(TypedDict, total=False):
     """Parameters of all kinds with a kernel."""
 
-    weight_bits: Annotated[int, Field(ge=2, le=16)]
+    weight_bits: WeightBits
     sparsity: Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -49,7 +50,7 @@ class KernelParameters(TypedDict, total=False):
 class OutputParameters(TypedDict, total=False):
     """Parameters of all kinds whose output can have a bit width of its own."""
 
-    activation_bits: Annotated[int, Field(ge=2, le=16)]
+    activation_bits: ActivationBits
 
 
 @with_config(ConfigDict(extra="forbid"))

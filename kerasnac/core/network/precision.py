@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from kerasnac.core.checks import shown
 from kerasnac.errors import ConfigError
 
 _PATTERN = re.compile(r"^(?:ap_)?(u?)fixed<\s*([0-9]{1,4})\s*,\s*(-?[0-9]{1,4})\s*>$")
+_FEW_VALUES = re.compile(r"^(ternary|binary)<\s*(-?[0-9]{1,4})\s*>$")
 
 #: Widest format, and how far from its bits the binary point may be: float64, in which values are rounded, holds no more.
 WIDEST, FARTHEST = 64, 256
@@ -44,24 +46,36 @@ class Precision:
                 raise ConfigError(f"a number format with {name} = {shown(value)}: give an integer, at most {largest}")
         if not isinstance(self.signed, bool):
             raise ConfigError(f"a number format with signed = {shown(self.signed)}: give true or false")
-        if self.bits < 1 + self.signed:
+        if self.bits < self._fewest_bits:
             kind = "signed" if self.signed else "unsigned"
-            raise ConfigError(f"{self}: a {kind} format needs at least {1 + self.signed} bits")
+            raise ConfigError(f"{self}: a {kind} format needs at least {self._fewest_bits} bits")
+
+    @property
+    def _fewest_bits(self) -> int:
+        return 1 + self.signed
 
     @classmethod
     def parse(cls, text: str) -> Precision:
-        """Read ``ap_fixed<8,3>``, ``ap_ufixed<8,3>`` or the same without ``ap_``.
+        """Read ``ap_fixed<8,3>``, ``ap_ufixed<8,3>`` or the same without ``ap_``, ``ternary<1>`` or ``binary<1>``.
 
         Raises:
             ConfigError: If the text is anything else.
         """
         match = _PATTERN.match(text.strip()) if isinstance(text, str) else None
-        if match is None:
+        if match is not None:
+            return Precision(int(match[2]), int(match[3]), signed=not match[1])
+        few = _FEW_VALUES.match(text.strip()) if isinstance(text, str) else None
+        if few is None:
             raise ConfigError(f"{shown(text)} is not a number format: write ap_fixed<bits,integer> or ap_ufixed<bits,integer>")
-        return cls(int(match[2]), int(match[3]), signed=not match[1])
+        return FEW_VALUES[few[1]](int(few[2]))
 
     def __str__(self) -> str:
         return f"ap_{'' if self.signed else 'u'}fixed<{self.bits},{self.integer}>"
+
+    @property
+    def fixed(self) -> Precision:
+        """The ``ap_fixed`` or ``ap_ufixed`` with the same step that holds all values, in which the firmware has them."""
+        return self
 
     @property
     def fractional(self) -> int:
@@ -132,3 +146,89 @@ class Precision:
         if smaller.contains([low, high]).all():
             return smaller
         return candidate if high <= candidate.maximum + candidate.step / 2 else cls(bits, integer + 1, sign)
+
+
+@dataclass(frozen=True, order=True)
+class Ternary(Precision):
+    """Format of the three values ``-step``, 0 and ``step``.
+
+    Attributes:
+        bits: 2.
+        integer: The step is ``2**(integer - 2)``: that of ``ap_fixed<2, integer>``, which holds the values.
+        signed: True.
+    """
+
+    bits: int = field(default=2, init=False)
+    signed: bool = field(default=True, init=False)
+
+    def __str__(self) -> str:
+        return f"ternary<{self.integer}>"
+
+    @property
+    def fixed(self) -> Precision:
+        return Precision(2, self.integer)
+
+    @property
+    def minimum(self) -> float:
+        return -self.step
+
+    def grid(self) -> NDArray[np.float64]:
+        """Return the values: 0, step, -step."""
+        return np.array([0.0, self.step, -self.step])
+
+    @property
+    def _raw_limits(self) -> tuple[float, float]:
+        return -1.0, 1.0
+
+
+@dataclass(frozen=True, order=True)
+class Binary(Precision):
+    """Format of the two values ``-step`` and ``step``, to which numbers are quantized by their sign; zero is positive.
+
+    Attributes:
+        bits: 1.
+        integer: The step is ``2**(integer - 1)``.
+        signed: True.
+    """
+
+    bits: int = field(default=1, init=False)
+    signed: bool = field(default=True, init=False)
+
+    def __str__(self) -> str:
+        return f"binary<{self.integer}>"
+
+    @property
+    def _fewest_bits(self) -> int:
+        return 1
+
+    @property
+    def fixed(self) -> Precision:
+        return Precision(2, self.integer + 1)
+
+    @property
+    def minimum(self) -> float:
+        return -self.step
+
+    @property
+    def maximum(self) -> float:
+        return self.step
+
+    def quantize(self, values: Any) -> NDArray[np.float64]:
+        """Return the step for every number that is not negative, its negative for the others, and NaN for NaN.
+
+        Args:
+            values: Anything NumPy makes a float array of.
+
+        Returns:
+            A float64 array of the same shape.
+        """
+        array = np.asarray(values, np.float64)
+        return np.where(np.isnan(array), np.nan, np.where(array < 0, -self.step, self.step))
+
+    def grid(self) -> NDArray[np.float64]:
+        """Return the values: step, -step."""
+        return np.array([self.step, -self.step])
+
+
+#: The formats of few values by the names that stand in the place of a bit width.
+FEW_VALUES: Mapping[str, type[Ternary] | type[Binary]] = {"ternary": Ternary, "binary": Binary}

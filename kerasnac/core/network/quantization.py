@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,8 +15,9 @@ from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY, ave
 from kerasnac.core.network.layer_norms import GAIN_BITS, TABLE_BITS, normalised, table_formats
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Unsupported
 from kerasnac.core.network.means import needs_reciprocal, reciprocal_format
-from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.precision import Binary, Precision
 from kerasnac.core.network.weights import Weights
+from kerasnac.core.network.widths import BINARY, TABLE_INPUT_BITS, Width, bits_of, weight_format
 from kerasnac.errors import ConfigError, ConversionError
 
 #: Fraction of an activation's values that may exceed its format, at each end, where nothing else is asked for.
@@ -44,11 +46,14 @@ class ActivationRange:
         inputs: (low, high) of the inputs of the activation function.
         outputs: (low, high) of its outputs.
         spreads: (low, high) of the spreads of a layer norm, see :mod:`kerasnac.core.network.layer_norms`.
+        magnitude: Mean magnitude of the outputs that are not zero, which decides the step of an output of one bit; None for
+            half of the range.
     """
 
     inputs: tuple[float, float]
     outputs: tuple[float, float]
     spreads: tuple[float, float] = (0.0, 0.0)
+    magnitude: float | None = None
 
 
 def quantize(
@@ -57,7 +62,7 @@ def quantize(
     observed: Mapping[str, ActivationRange],
     *,
     input_grid: Precision,
-    weight_bits: int,
+    weight_bits: Width,
     activation_bits: int,
 ) -> Architecture:
     """Give every tensor of a float network a format of the bit width that is asked for.
@@ -74,8 +79,9 @@ def quantize(
         weights: Its trained weights.
         observed: Range of every activation, layer norm and of :func:`rounded_layers`, by name.
         input_grid: Format of the network's input.
-        weight_bits: Bit width of the kernels, at least 2; a layer's own one wins.
-        activation_bits: Bit width of the activations, at least 2; a layer's own one wins.
+        weight_bits: Width of the kernels: bits, at least 2, ``ternary`` or ``binary``; a layer's own one wins.
+        activation_bits: Bit width of the activations; a layer's own one wins. With one bit, the output of a function with
+            negative values is the sign of its input times a step, that of any other a step or zero.
 
     Returns:
         The quantized architecture. What reads a table gains a linear layer before it that holds its input grid, and
@@ -85,9 +91,10 @@ def quantize(
         ConfigError: If a bit width is too small.
         ConversionError: If a layer has no formats, as a norm; names the layer.
     """
-    for what, bits in (("weight", weight_bits), ("activation", activation_bits)):
-        if bits < 2:
-            raise ConfigError(f"{what} width {bits} is too small: at least 2 bits")
+    if not isinstance(weight_bits, str) and weight_bits < 2:
+        raise ConfigError(f"weight width {weight_bits} is too small: at least 2 bits, or ternary or binary")
+    if activation_bits < 1:
+        raise ConfigError(f"activation width {activation_bits} is too small: at least 1 bit")
     fractional: dict[int, int] = {-1: input_grid.fractional}  # bits of the outputs of the nodes
     chains: dict[str, tuple[LayerSpec, ...]] = {}
     given = _Given(weights, observed, weight_bits, activation_bits, architecture.nodes, rounded_layers(architecture))
@@ -142,10 +149,12 @@ def check_representable(architecture: Architecture) -> None:
                 )
 
 
-def kernel_format(kernel: NDArray[np.float32], bits: int) -> Precision:
-    """Return the signed format of a bit width that rounds a kernel with the least squared error."""
-    covering = Precision.covering(float(kernel.min()), float(kernel.max()), bits, signed=True)
-    candidates = [Precision(bits, covering.integer - fewer) for fewer in range(4)]
+def kernel_format(kernel: NDArray[np.float32], width: Width) -> Precision:
+    """Return the signed format of a width that rounds a kernel with the least squared error."""
+    covering = Precision.covering(float(kernel.min()), float(kernel.max()), max(2, bits_of(width)), signed=True)
+    # Two or three values have to be where most weights are, far within the range.
+    octaves = range(-1, 8) if isinstance(width, str) else range(4)
+    candidates = [weight_format(width, covering.integer - fewer) for fewer in octaves]
     return min(candidates, key=lambda grid: float(np.sum((grid.quantize(kernel) - kernel) ** 2)))
 
 
@@ -162,7 +171,7 @@ class _Given:
 
     weights: Weights
     observed: Mapping[str, ActivationRange]
-    weight_bits: int
+    weight_bits: Width
     activation_bits: int
     nodes: Sequence[Node]
     rounded: frozenset[str]
@@ -179,9 +188,7 @@ class _Given:
         index = self.nodes.index(node)
         readers = [other for other in self.nodes if index in other.inputs]
         return max(
-            self.result_bits(other)
-            if other.layer.kind in PASSING_KINDS
-            else other.layer.bits("activation_bits", self.activation_bits)
+            self.result_bits(other) if other.layer.kind in PASSING_KINDS else other.layer.activation_bits(self.activation_bits)
             for other in readers or [node]
         )
 
@@ -192,12 +199,17 @@ _Chain = tuple[tuple[LayerSpec, ...], int]
 
 def _with_kernel(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
     layer, name = node.layer, node.name
-    kernel = kernel_format(given.weights[f"{name}/kernel"], layer.bits("weight_bits", given.weight_bits))
+    width = layer.weight_bits(given.weight_bits)
+    if width == BINARY:  # No weight is zero, whatever the sparsity of the others.
+        layer = replace(layer, params=tuple(p for p in layer.params if p[0] != "sparsity"))
+    kernel = kernel_format(given.weights[f"{name}/kernel"], width)
     fractional = kernel.fractional + incoming[0]
     return (replace(layer, weight=kernel, bias=bias_format(given.weights[f"{name}/bias"], fractional)),), fractional
 
 
 def _scale(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    if isinstance(given.weight_bits, str):
+        given = replace(given, weight_bits=GAIN_BITS)  # Factors of two or three values are for the sums of many products.
     return _rounded(node, _with_kernel(node, incoming, given), given)
 
 
@@ -226,21 +238,21 @@ def _mask(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
 
 
 def _activation(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
-    layer, bits = node.layer, node.layer.bits("activation_bits", given.activation_bits)
+    layer, bits = node.layer, node.layer.activation_bits(given.activation_bits)
     *before, out = _activation_formats(layer, given.observed[node.name], bits)
     inserted = [replace(LayerSpec.of("activation", fn="none"), activation=grid) for grid in before]
     return (*inserted, replace(layer, activation=out)), out.fractional
 
 
 def _softmax(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
-    out = Precision(node.layer.bits("activation_bits", given.activation_bits), 0, signed=False)
+    out = Precision(node.layer.activation_bits(given.activation_bits), 0, signed=False)
     return (replace(node.layer, activation=out),), out.fractional
 
 
 def _layer_norm(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
     """Put the values on a grid, unless they are, and choose the formats of the table, the gains, the offsets and the result."""
     layer, name, observed = node.layer, node.name, given.observed[node.name]
-    bits = layer.bits("activation_bits", given.activation_bits)
+    bits = layer.activation_bits(given.activation_bits)
     fractional, before = incoming[0], tuple[LayerSpec, ...]()
     if not given.on_grid(node):
         grid = Precision.covering(*observed.inputs, bits, signed=True)
@@ -291,8 +303,24 @@ QUANTIZED: Mapping[str, Callable[[Node, Sequence[int], _Given], _Chain] | Unsupp
 def _activation_formats(layer: LayerSpec, observed: ActivationRange, bits: int) -> tuple[Precision, ...]:
     """Return the format of the output, preceded by that of the input for a table activation."""
     fn = ACTIVATIONS[layer["fn"]]
-    output = Precision.covering(*observed.outputs, bits, signed=fn.signed)
-    if not fn.table:
+    if bits == 1:
+        output = _one_bit(observed, signed=fn.signed)
+    else:
+        output = Precision.covering(*observed.outputs, bits, signed=fn.signed)
+    if not fn.table or isinstance(output, Binary):
         return (output,)
     low, high = np.clip(observed.inputs, *fn.reach)
-    return Precision.covering(float(low), float(high), bits, signed=True), output
+    return Precision.covering(float(low), float(high), TABLE_INPUT_BITS if bits == 1 else bits, signed=True), output
+
+
+def _one_bit(observed: ActivationRange, *, signed: bool) -> Precision:
+    """Return the format of an output of one bit, whose step is the power of two next to the best one.
+
+    The squared error of ``-step`` and ``step`` is least for a step that is the mean magnitude, whatever the distribution. That
+    of 0 and ``step``, of values above half a step that are then ``step``, is least for 1.5 times the mean of the values that
+    are not zero if they are half of a normal distribution, and for 2 times it if they are an exponential one.
+    """
+    magnitude = max(map(abs, observed.outputs)) / 2 if observed.magnitude is None else observed.magnitude
+    best = magnitude if signed else 1.5 * magnitude
+    exponent = math.floor(math.log2(best / 1.5)) + 1 if best > 0 and math.isfinite(best) else 0
+    return Binary(exponent + 1) if signed else Precision(1, exponent + 1, signed=False)

@@ -10,6 +10,7 @@ from kerasnac.core.data.dataset import Sense, Task
 from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.bops import bops
+from kerasnac.core.network.widths import Width, Widths
 from kerasnac.errors import ConfigError
 
 #: Metrics known before any training; all are to be minimised.
@@ -85,9 +86,9 @@ def sources(metrics: Iterable[str]) -> tuple[str, ...]:
     return tuple(source for source, recorded in SOURCES.items() if wanted & set(recorded))
 
 
-def cost_metrics(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, float]:
+def cost_metrics(architecture: Architecture, *, weight_bits: Width, activation_bits: int) -> dict[str, float]:
     """Return the metrics of the source ``architecture`` for a float network at given bit widths; a layer's own ones win."""
-    bits = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+    bits = Widths(weight_bits=weight_bits, activation_bits=activation_bits)
     return {
         "bops": bops(architecture, **bits, sparsity=architecture.sparsities),
         "parameters": architecture.parameters,

@@ -1,21 +1,15 @@
-"""Types that all settings share: strict models, bit widths, and rules that select."""
+"""Types that all settings share: strict models, and rules that select."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from kerasnac.core.checks import Checked
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.plugins import part_name
 from kerasnac.core.search.selection import Selection
-
-#: Width of weights or activations in bits.
-Bits = Annotated[int, Field(ge=2, le=16)]
-
-#: The same where BOPs are counted, up to those of a float network.
-FloatBits = Annotated[int, Field(ge=2, le=32)]
 
 
 def board_name(text: str) -> str:

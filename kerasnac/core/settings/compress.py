@@ -14,9 +14,11 @@ from pydantic import (
 
 from kerasnac.core.hardware.boards import DEFAULT_BOARD
 from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.network.precision import FEW_VALUES
 from kerasnac.core.network.quantization import CLIP_QUANTILE
+from kerasnac.core.network.widths import ActivationBits, WeightBits
 from kerasnac.core.search.selection import Selection
-from kerasnac.core.settings.base import Bits, BoardName, Settings, SingleRule
+from kerasnac.core.settings.base import BoardName, Settings, SingleRule
 from kerasnac.core.settings.costs import AdderGraphSettings
 from kerasnac.core.space.blocks.base import Values
 
@@ -28,11 +30,13 @@ Ranking = Literal["layer", "global"]
 
 
 def _bit_pair(value: Any) -> Any:
+    if isinstance(value, str) and value in FEW_VALUES:
+        raise ValueError(f"{value} is a width of weights alone: give that of activations too, as [{value}, 6]")
     return (value, value) if isinstance(value, int) else value
 
 
-#: Bit widths of weights and activations; a single number means both.
-BitPair = Annotated[tuple[Bits, Bits], BeforeValidator(_bit_pair)]
+#: Widths of weights and activations; a single number means both.
+BitPair = Annotated[tuple[WeightBits, ActivationBits], BeforeValidator(_bit_pair)]
 
 
 class MixedSettings(Settings):
@@ -42,7 +46,7 @@ class MixedSettings(Settings):
         evaluations: Points to train for every model, at most; the starting point, trained as long, is one of them.
         population: Size of a generation.
         epochs: Epochs of every point.
-        weight_bits: Bit widths that a kernel may have, besides that of the starting point.
+        weight_bits: Widths that a kernel may have, besides that of the starting point: bits, ``ternary``, ``binary``.
         activation_bits: Bit widths that an activation may have, besides that of the starting point.
         start: Rule that picks the starting point among those with the same bit widths everywhere.
         max_drop: A bit width is left out for a layer if it alone, without any training, makes the metric of the starting
@@ -52,8 +56,8 @@ class MixedSettings(Settings):
     evaluations: PositiveInt = 40
     population: int = Field(10, ge=2, le=10_000)
     epochs: PositiveInt = 3
-    weight_bits: Values[Bits] = (2, 3, 4, 5, 6, 8)
-    activation_bits: Values[Bits] = (2, 3, 4, 5, 6, 8)
+    weight_bits: Values[WeightBits] = (2, 3, 4, 5, 6, 8)
+    activation_bits: Values[ActivationBits] = (2, 3, 4, 5, 6, 8)
     start: SingleRule = "within 2%"
     max_drop: float = Field(0.25, ge=0)
 
@@ -62,7 +66,8 @@ class CompressSettings(Settings):
     """Quantization-aware training with magnitude pruning, for every precision.
 
     Attributes:
-        bits: Bit widths to train at: a number, or a pair for weights and activations.
+        bits: Widths to train at: a number of bits, or a pair for weights, which may be ``ternary`` or ``binary``, and
+            activations. Binary kernels are never pruned.
         schedule: ``iterative``: each iteration prunes the weights of the one before, and trains again. ``one_shot``: one
             training for each of ``sparsities``, which prunes gradually. ``searched``: the network as the search left it, and
             one such training, to the sparsities that the search chose for the layers.

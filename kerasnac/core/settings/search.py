@@ -17,8 +17,9 @@ from pydantic import (
 from kerasnac.core.hardware.boards import DEFAULT_BOARD
 from kerasnac.core.hardware.estimators import NamedEstimator, foreign_estimators
 from kerasnac.core.network.training import Schedule, Training
+from kerasnac.core.network.widths import ActivationBits, FloatActivationBits, FloatWeightBits, WeightBits
 from kerasnac.core.plugins import part_name
-from kerasnac.core.settings.base import Bits, BoardName, FloatBits, Settings
+from kerasnac.core.settings.base import BoardName, Settings
 from kerasnac.core.settings.costs import AdderGraphSettings, Rule4mlSettings
 from kerasnac.core.space.references import Reference
 from kerasnac.core.store.keys import decisive
@@ -47,8 +48,8 @@ class CandidateGraphSettings(AdderGraphSettings):
     """
 
     weights: Literal["drawn", "trained"] = "drawn"
-    weight_bits: Bits = 6
-    activation_bits: Bits = 6
+    weight_bits: WeightBits = 6
+    activation_bits: ActivationBits = 6
     sparsity: float = Field(0.5, ge=0, lt=1)
 
     @property
@@ -145,8 +146,8 @@ class SearchSettings(Settings):
     quantized: QuantizedSettings = QuantizedSettings()
     folds: Annotated[int, Field(gt=0, le=1000)] = 1
     halving: HalvingSettings | None = None
-    weight_bits: FloatBits = 8
-    activation_bits: FloatBits = 8
+    weight_bits: FloatWeightBits = 8
+    activation_bits: FloatActivationBits = 8
     estimators: tuple[EstimatorName, ...] = ()
     board: BoardName = DEFAULT_BOARD
     rule4ml: Rule4mlSettings = Rule4mlSettings()

@@ -9,37 +9,41 @@ from functools import cached_property
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import WEIGHT_KINDS
 from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.widths import BINARY, Width
 from kerasnac.core.space.search_space import Genome
 
 #: Kinds whose output has a bit width.
 ACTIVATION_KINDS = ("activation", "softmax", "masked_softmax", "layer_norm")
 
 
-def layer_bits(architecture: Architecture, *, weight_bits: int, activation_bits: int) -> dict[str, int]:
-    """Return the bit width that quantization gives every layer that has one: of its kernel, or of its output.
+def layer_bits(architecture: Architecture, *, weight_bits: Width, activation_bits: int) -> dict[str, Width]:
+    """Return the width that quantization gives every layer that has one: of its kernel, or of its output.
 
     Args:
         architecture: Float.
-        weight_bits: Bit width of the kernels; a layer's own one wins.
+        weight_bits: Width of the kernels; a layer's own one wins.
         activation_bits: Bit width of the activations; a layer's own one wins.
     """
-    bits = {}
+    bits: dict[str, Width] = {}
     for node in architecture.nodes:
         if has_kernel(node):
-            bits[node.name] = node.layer.bits("weight_bits", weight_bits)
+            bits[node.name] = node.layer.weight_bits(weight_bits)
         elif node.layer.kind in ACTIVATION_KINDS:
-            bits[node.name] = node.layer.bits("activation_bits", activation_bits)
+            bits[node.name] = node.layer.activation_bits(activation_bits)
     return bits
 
 
-def with_layer_bits(architecture: Architecture, bits: Mapping[str, int]) -> Architecture:
-    """Return a float network whose layers have these bit widths of their own, by layer name."""
+def with_layer_bits(architecture: Architecture, bits: Mapping[str, Width]) -> Architecture:
+    """Return a float network whose layers have these widths of their own, by layer name; binary kernels have no sparsity."""
 
     def rewritten(node: Node) -> tuple[LayerSpec, ...]:
         if node.name not in bits:
             return (node.layer,)
         own = {"weight_bits" if has_kernel(node) else "activation_bits": bits[node.name]}
-        return (replace(node.layer, params=tuple(sorted({**dict(node.layer.params), **own}.items()))),)
+        params = {**dict(node.layer.params), **own}
+        if bits[node.name] == BINARY:
+            params.pop("sparsity", None)
+        return (replace(node.layer, params=tuple(sorted(params.items()))),)
 
     return architecture.rewritten(rewritten)
 
@@ -51,17 +55,17 @@ def has_kernel(node: Node) -> bool:
 
 @dataclass(frozen=True)
 class LayerBits:
-    """Point of a :class:`LayerBitsSpace`: the bit width of every layer.
+    """Point of a :class:`LayerBitsSpace`: the width of every layer.
 
     Attributes:
-        by_layer: (layer name, bit width) pairs.
+        by_layer: (layer name, width) pairs.
     """
 
-    by_layer: tuple[tuple[str, int], ...]
+    by_layer: tuple[tuple[str, Width], ...]
 
     @property
     def id(self) -> str:
-        """Bit widths in text."""
+        """Widths in text."""
         return " ".join(f"{name}={bits}" for name, bits in self.by_layer)
 
 
@@ -70,13 +74,13 @@ class LayerBitsSpace:
     """Bit widths to choose from for every layer; every gene is active, and every genome feasible.
 
     Attributes:
-        choices: (layer name, bit widths in ascending order) pairs; a layer with one bit width is not a gene.
+        choices: (layer name, widths in ascending order) pairs; a layer with one width is not a gene.
     """
 
-    choices: tuple[tuple[str, tuple[int, ...]], ...]
+    choices: tuple[tuple[str, tuple[Width, ...]], ...]
 
     @cached_property
-    def genes(self) -> dict[str, tuple[int, ...]]:
+    def genes(self) -> dict[str, tuple[Width, ...]]:
         """The genes in genome order: layer name -> bit widths."""
         return {name: values for name, values in self.choices if len(values) > 1}
 
@@ -103,11 +107,11 @@ class LayerBitsSpace:
         picked = {name: values[gene] for (name, values), gene in zip(self.genes.items(), genome, strict=True)}
         return LayerBits(tuple((name, picked.get(name, values[0])) for name, values in self.choices))
 
-    def encode(self, bits: Mapping[str, int]) -> Genome:
+    def encode(self, bits: Mapping[str, Width]) -> Genome:
         """Return the genome of bit widths by layer name, which must be among the choices."""
         return tuple(values.index(bits[name]) for name, values in self.genes.items())
 
-    def descent(self, start: Mapping[str, int], drop: Mapping[tuple[str, int], float]) -> list[Genome]:
+    def descent(self, start: Mapping[str, Width], drop: Mapping[tuple[str, Width], float]) -> list[Genome]:
         """Return the genomes on the way from some bit widths to the narrowest, the least sensitive layers first.
 
         Args:
@@ -122,7 +126,7 @@ class LayerBitsSpace:
         while steps := [
             (drop[name, lower[-1]], name, lower[-1])
             for name, values in self.genes.items()
-            if (lower := [bits for bits in values if bits < now[name]])
+            if (lower := values[: values.index(now[name])])
         ]:
             _, name, bits = min(steps, key=lambda step: step[0])
             now[name] = bits

@@ -21,7 +21,7 @@ from kerasnac.core.network.exactness import KERNEL_KINDS, unsupported_reason
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape, kind_of
 from kerasnac.core.network.training import Training
 from kerasnac.core.space.blocks import AnyBlock, Block, Choice, Picks, foreign_blocks
-from kerasnac.core.space.blocks.base import Kernel, Values, as_tuple, flattened, layers_of
+from kerasnac.core.space.blocks.base import Kernel, Values, as_tuple, different_picks, flattened, layers_of
 from kerasnac.errors import Infeasible, SpaceError
 
 Genome = tuple[int, ...]
@@ -229,8 +229,8 @@ class SearchSpace(Checked):
 
     def size(self) -> int:
         """Return the number of canonical genomes if all blocks fit together, counting only active genes."""
-        others = [*self.training.values(), *(choice.values for choice in self.output_layer.kernel_choices())]
-        return math.prod(block.combinations() for block in self.expanded) * math.prod(map(len, others))
+        others = different_picks(self.output_layer.kernel_choices()) * math.prod(map(len, self.training.values()))
+        return math.prod(block.combinations() for block in self.expanded) * others
 
     def most_kernels(self) -> dict[str, float]:
         """Return how many layers of each kind with a kernel a candidate has at most: the blocks' bounds, added up."""

@@ -17,6 +17,7 @@ from kerasnac.core.network.quantization import check_representable
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, quantized_weights
+from kerasnac.core.network.widths import Width, Widths
 from kerasnac.core.settings import CompressSettings
 from kerasnac.core.store.keys import content_key, decisive
 from kerasnac.core.store.seeding import derive_seed
@@ -46,7 +47,7 @@ class CompressJob:
     """
 
     model: Trained
-    weight_bits: int
+    weight_bits: Width
     activation_bits: int
     settings: CompressSettings
     seed: int
@@ -55,6 +56,8 @@ class CompressJob:
     @property
     def name(self) -> str:
         """Name of the quantized model, without the iteration and the way in which it is pruned."""
+        if isinstance(self.weight_bits, str):
+            return f"{self.model.name}-{self.weight_bits}-a{self.activation_bits}"
         return f"{self.model.name}-w{self.weight_bits}a{self.activation_bits}"
 
     @property
@@ -73,7 +76,7 @@ class CompressJob:
         return self.folder / "compressed" / "-".join((self.name, *others, point))
 
     @property
-    def widths(self) -> dict[str, int]:
+    def widths(self) -> Widths:
         """Both widths by name."""
         return {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
 
@@ -99,7 +102,14 @@ class CompressJob:
             beyond = 0 if tolerated(metric, best, settings.tolerance, task) else beyond + 1
             if beyond == settings.patience:
                 return count
-        return settings.steps + 1 + (self.searched is not None)
+        return (settings.steps if self._prunes else 0) + 1 + (self.searched is not None)
+
+    @property
+    def _prunes(self) -> bool:
+        """True if any kernel can be pruned: a binary one has no zeros."""
+        kernels = [node.layer for node in self.model.architecture.nodes if "kernel" in node.weights]
+        pruned = kernels if self.settings.prune_output else kernels[:-1]
+        return not pruned or any(not layer.binary(self.weight_bits) for layer in pruned)
 
 
 @dataclass(frozen=True)

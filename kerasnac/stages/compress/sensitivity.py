@@ -14,6 +14,7 @@ from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.origin import CompressionOrigin
 from kerasnac.core.network.quantization import check_representable
 from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.widths import Width, Widths, values_of, width_of
 from kerasnac.core.settings import CompressSettings, MixedSettings
 from kerasnac.core.space.layer_bits import LayerBits, LayerBitsSpace, has_kernel, layer_bits, with_layer_bits
 from kerasnac.core.store.journal import Journal
@@ -33,8 +34,8 @@ _SENSITIVITY = Shape(
         "key": str,
         "layer": str,
         "metric": float,
-        "lowered": dict[Annotated[str, Field(pattern=r"^\d{1,3}$")], float],
-        "kept": list[int],
+        "lowered": dict[Annotated[str, Field(pattern=r"^(\d{1,3}|ternary|binary)$")], float],
+        "kept": list[Width],
     }
 )
 
@@ -64,12 +65,12 @@ class MixedStart:
         return self.settings.mixed
 
     @property
-    def widths(self) -> dict[str, int]:
+    def widths(self) -> dict[str, Width]:
         """Width of every layer of the starting point."""
         return layer_bits(self.parent.architecture, **self._bits)
 
     @property
-    def _bits(self) -> dict[str, int]:
+    def _bits(self) -> Widths:
         origin = self.point.origin_as(CompressionOrigin)
         return {"weight_bits": origin.weight_bits, "activation_bits": origin.activation_bits}
 
@@ -119,7 +120,7 @@ class LayerJob:
 
     start: MixedStart
     layer: str
-    choices: tuple[int, ...]
+    choices: tuple[Width, ...]
     known: Record | None = None
 
     def key(self, data: Development) -> str:
@@ -128,7 +129,7 @@ class LayerJob:
 
 
 #: How much worse the metric is, relatively, with a layer of a width: by layer name and width.
-Drops = Mapping[tuple[str, int], float]
+Drops = Mapping[tuple[str, Width], float]
 
 
 def width_space(start: MixedStart, context: Context) -> tuple[LayerBitsSpace, Drops]:
@@ -141,8 +142,8 @@ def width_space(start: MixedStart, context: Context) -> tuple[LayerBitsSpace, Dr
     jobs, memo = [], start.memo(context.data.task)
     for node in start.parent.architecture.nodes:
         if node.name in own:
-            asked = mixed.weight_bits if has_kernel(node) else mixed.activation_bits
-            job = LayerJob(start, node.name, tuple(sorted({*asked, own[node.name]})))
+            asked: tuple[Width, ...] = mixed.weight_bits if has_kernel(node) else mixed.activation_bits
+            job = LayerJob(start, node.name, tuple(sorted({*asked, own[node.name]}, key=values_of)))
             jobs.append(replace(job, known=memo.get(job.key(context.data))))
     measured = dict(context.workers.map(sensitivity, jobs))
     space = LayerBitsSpace(tuple((job.layer, tuple(measured[i])) for i, job in enumerate(jobs)))
@@ -154,7 +155,7 @@ def width_space(start: MixedStart, context: Context) -> tuple[LayerBitsSpace, Dr
     return space, {(job.layer, bits): drop for i, job in enumerate(jobs) for bits, drop in measured[i].items()}
 
 
-def sensitivity(data: Development, job: LayerJob) -> dict[int, float]:
+def sensitivity(data: Development, job: LayerJob) -> dict[Width, float]:
     """Measure how much worse the metric is, relatively and untrained, with a layer of other widths; runs in a worker.
 
     Returns:
@@ -173,9 +174,10 @@ def sensitivity(data: Development, job: LayerJob) -> dict[int, float]:
             return float(data.task.score(predict(architecture, start.point.weights, x), y))
 
         best = metric(start.point.architecture)
-        measured: dict[int, float] = {}
-        kept = [bits for bits in job.choices if bits >= own[job.layer]]
-        for bits in reversed([bits for bits in job.choices if bits < own[job.layer]]):
+        measured: dict[Width, float] = {}
+        at = job.choices.index(own[job.layer])
+        kept = list(job.choices[at:])
+        for bits in reversed(job.choices[:at]):
             measured[bits] = metric(start.quantized(data, LayerBits(tuple((own | {job.layer: bits}).items()))))
             if not tolerated(measured[bits], best, limit, data.task):
                 break  # What is narrower still is not better.
@@ -187,9 +189,9 @@ def sensitivity(data: Development, job: LayerJob) -> dict[int, float]:
             "layer": job.layer,
             "metric": best,
             "lowered": {str(bits): value for bits, value in measured.items()},
-            "kept": sorted(kept),
+            "kept": sorted(kept, key=values_of),
         }
         start.journal.append(record)
     sign, before = (1 if data.task.sense == "max" else -1), record["metric"]
-    lowered = {int(bits): sign * (before - value) / max(abs(before), 1e-12) for bits, value in record["lowered"].items()}
+    lowered = {width_of(bits): sign * (before - value) / max(abs(before), 1e-12) for bits, value in record["lowered"].items()}
     return {bits: lowered.get(bits, 0.0) for bits in record["kept"]}

@@ -97,7 +97,7 @@ def _or_reason(estimate: Callable[[], Mapping[str, float] | str]) -> Mapping[str
 def _surrogate(model: Trained, board: Board, settings: Rule4mlSettings | None) -> Mapping[str, float] | str:
     from kerasnac.adapters.rule4ml import Rule4mlEstimator
 
-    widths = sorted({layer.weight.bits for layer in model.architecture.layers if layer.weight is not None})
+    widths = sorted({layer.weight.fixed.bits for layer in model.architecture.layers if layer.weight is not None})
     if settings is None:
         if len(widths) != 1:
             return f"rule4ml sees one precision for the whole network, this one has weights of {widths or 'no'} bits"

@@ -14,6 +14,7 @@ from kerasnac.core.network.mold import Mold
 from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
+from kerasnac.core.network.widths import Width, Widths
 from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.space.search_space import Candidate
 from kerasnac.core.store.seeding import derive_seed
@@ -39,7 +40,7 @@ class QuantizedTraining:
     """
 
     training: Training
-    weight_bits: int = 8
+    weight_bits: Width = 8
     activation_bits: int = 8
     graph: AdderGraphSettings | None = None
     board: Board = BOARDS[DEFAULT_BOARD]
@@ -120,7 +121,7 @@ def _train(data: Development, job: Job) -> Result:
     seconds, compiled, costs, reason = result.seconds, result.compiled, dict[str, float](), ""
     if job.quantized is not None:
         own = job.quantized
-        widths = {"weight_bits": own.weight_bits, "activation_bits": own.activation_bits}
+        widths = Widths(weight_bits=own.weight_bits, activation_bits=own.activation_bits)
         quantized, start = quantized_start(architecture, result.weights, data, **widths, clip_quantile=CLIP_QUANTILE)
         if fractions := quantized.sparsities:
             result = fit_gradually_pruned(

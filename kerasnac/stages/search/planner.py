@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kerasnac.core.network.widths import Widths
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.search.objectives import cost_metrics
 from kerasnac.core.search.random_search import distinct
@@ -101,7 +102,7 @@ class Planner:
             candidate = problem.space.decode(genome)
         except Infeasible as misfit:
             return replace(plan, reason=str(misfit))
-        widths = {"weight_bits": settings.weight_bits, "activation_bits": settings.activation_bits}
+        widths = Widths(weight_bits=settings.weight_bits, activation_bits=settings.activation_bits)
         costs = cost_metrics(candidate.architecture, **widths)
         seed = training_seed(problem.seed, candidate.id)
         return self._budgeted(replace(plan, status="ok", candidate=candidate, metrics=costs, seed=seed))

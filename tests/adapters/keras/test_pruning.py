@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from kerasnac.adapters.keras.train import fit, quantized_start, train
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import Weights
+from kerasnac.core.network.weights import Weights, quantized_weights
 from tests.networks import mlp, normal_weights
 
 NETWORK = mlp(6, 10, 8, 3)
@@ -42,6 +43,21 @@ def masks(weights: Weights) -> dict[str, Any]:
 def test_the_output_layer_is_pruned_only_if_asked_for(begin: tuple[Architecture, Weights]) -> None:
     assert tuple(prunable_kernels(*begin, prune_output=False)) == HIDDEN
     assert tuple(prunable_kernels(*begin, prune_output=True)) == (*HIDDEN, "dense_2")
+
+
+def test_a_binary_kernel_is_left_alone_and_the_others_are_pruned(vector_classes: Dataset, keras: Any) -> None:
+    layers = [replace(layer, params=(*layer.params, ("weight_bits", "binary"))) for layer in NETWORK.layers[:1]]
+    network, data = replace(NETWORK, layers=(*layers, *NETWORK.layers[1:])), vector_classes.development
+    quantized, start = quantized_start(
+        network, normal_weights(network), data, weight_bits="ternary", activation_bits=1, clip_quantile=1e-3
+    )
+    kernels = prunable_kernels(quantized, start, prune_output=False)
+    assert tuple(kernels) == ("dense_1",)
+    result = fit_gradually_pruned(quantized, data, TRAINING, seed=1, start=start, fractions={"dense_1": 0.5})
+    values = quantized_weights(quantized, result.weights)
+    assert (values["dense_0/kernel"] != 0).all()
+    assert np.mean(result.weights["dense_1/kernel"] == 0) == 0.5
+    assert np.isfinite(result.loss)
 
 
 def test_a_global_threshold_prunes_the_smallest_weights_of_all() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -159,3 +160,27 @@ def test_windows_pools_and_softmax_cost_nothing() -> None:
 def test_pools_and_reshapes_pass_the_width_on() -> None:
     network = one((8, 2), Conv(channels=3, weight_bits=4, activation_bits=5), Pool(op="max", size=2))
     assert [row.activation_bits for row in costs(network, activation_bits=12)] == [12, 5]
+
+
+class TestFewValues:
+    """Ternary weights have two bits, binary ones one."""
+
+    @pytest.mark.parametrize(("width", "bits"), [("ternary", 2), ("binary", 1)])
+    def test_as_a_default_width_of_a_layers_own_and_as_a_format(self, width: Any, bits: int) -> None:
+        by_default = costs(Architecture((4,), (LayerSpec.of("dense", units=2),)), weight_bits=width, activation_bits=8)
+        own = costs(Architecture((4,), (LayerSpec.of("dense", units=2, weight_bits=width),)), weight_bits=6, activation_bits=8)
+        (row,) = by_default
+        assert by_default == own
+        assert (row.weight_bits, row.bops) == (bits, 8 * (bits * 8 + bits + 8 + 2))
+        formats = {"weight": Precision.parse(f"{width}<0>"), "bias": Precision(8, 2)}
+        quantized = Architecture((4,), (replace(LayerSpec.of("dense", units=2), **formats),), Precision(8, 2))  # type: ignore[arg-type]
+        assert costs(quantized)[0].bops == row.bops
+        assert costs(quantized)[0].memory == 8 * bits + 2 * 8
+
+    def test_a_binary_kernel_has_no_zeros(self) -> None:
+        network = Architecture((4,), (LayerSpec.of("dense", units=2), LayerSpec.of("dense", units=2, weight_bits=4)))
+        assert [row.sparsity for row in costs(network, weight_bits="binary", sparsity=0.5)] == [0, 0.5]
+
+    def test_an_activation_of_one_bit(self) -> None:
+        layers = (LayerSpec.of("activation", fn="relu", activation_bits=1), LayerSpec.of("dense", units=2))
+        assert costs(Architecture((4,), layers), weight_bits=4)[0].activation_bits == 1

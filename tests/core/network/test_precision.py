@@ -7,10 +7,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.precision import Binary, Precision, Ternary
 from kerasnac.errors import ConfigError
 
 formats = st.builds(Precision, st.integers(2, 16), st.integers(-6, 12), st.booleans())
+few = st.one_of(st.builds(Ternary, st.integers(-6, 12)), st.builds(Binary, st.integers(-6, 12)))
 values = st.floats(-1e4, 1e4)
 
 
@@ -32,7 +33,20 @@ def test_parse(text: str, grid: Precision) -> None:
     assert Precision.parse(text) == grid
 
 
-@pytest.mark.parametrize("text", ["", "float", "ap_fixed<8>", "ap_fixed<8,3,AP_RND>", "ap_fixed<1,1>", "ap_ufixed<0,0>"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ternary",
+        "binary<2,1>",
+        "ap_binary<1>",
+        "",
+        "float",
+        "ap_fixed<8>",
+        "ap_fixed<8,3,AP_RND>",
+        "ap_fixed<1,1>",
+        "ap_ufixed<0,0>",
+    ],
+)
 def test_parse_rejects(text: str) -> None:
     with pytest.raises(ConfigError):
         Precision.parse(text)
@@ -107,3 +121,37 @@ def test_covering_of_nothing_but_zero() -> None:
 
 def test_covering_with_a_given_sign() -> None:
     assert Precision.covering(0.0, 0.9, 8, signed=True) == Precision(8, 1)
+
+
+class TestFewValues:
+    """Formats of two and of three values."""
+
+    @given(few)
+    def test_text_round_trip(self, grid: Precision) -> None:
+        back = Precision.parse(str(grid))
+        assert back == grid
+        assert type(back) is type(grid)
+
+    @given(few)
+    def test_the_values_are_few_and_the_firmware_holds_them(self, grid: Precision) -> None:
+        points = grid.grid()
+        assert len(points) == len(set(points.tolist())) == (3 if isinstance(grid, Ternary) else 2)
+        assert (points.min(), points.max()) == (grid.minimum, grid.maximum) == (-grid.step, grid.step)
+        np.testing.assert_array_equal(grid.quantize(points), points)
+        np.testing.assert_array_equal(grid.fixed.quantize(points), points)
+        assert (grid.fixed.step, grid.fixed.bits) == (grid.step, 2)
+        assert grid != grid.fixed
+
+    @given(few, st.lists(values, min_size=1, max_size=9))
+    def test_quantize_takes_the_nearest(self, grid: Precision, numbers: list[float]) -> None:
+        points = grid.grid()
+        errors = np.abs(grid.quantize(numbers) - numbers)
+        np.testing.assert_array_equal(errors, np.abs(np.subtract.outer(numbers, points)).min(axis=1))
+
+    def test_ties(self) -> None:
+        np.testing.assert_array_equal(Ternary(2).quantize([0.5, -0.5, 0.51, -7, 0]), [0, 0, 1, -1, 0])
+        np.testing.assert_array_equal(Binary(0).quantize([0.0, -0.0, -1e-30, 1e-30, -9]), [0.5, 0.5, -0.5, 0.5, -0.5])
+        assert np.isnan(Binary(0).quantize(np.nan))
+
+    def test_bits_are_those_of_the_information(self) -> None:
+        assert [(grid.bits, grid.fractional, grid.step) for grid in (Ternary(1), Binary(1))] == [(2, 1, 0.5), (1, 0, 1.0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,9 @@ from hypothesis.extra import numpy as hnp
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
-from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.precision import Binary, Precision, Ternary
 from kerasnac.core.network.quantization import BIAS_BITS, ActivationRange, bias_format, kernel_format, quantize
+from kerasnac.core.network.widths import Width
 from kerasnac.errors import ConfigError
 from tests.networks import mlp
 
@@ -33,7 +35,7 @@ def weights(seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def quantized(fn: str, observed: ActivationRange, *, weight_bits: int = 6, activation_bits: int = 8) -> Architecture:
+def quantized(fn: str, observed: ActivationRange, *, weight_bits: Width = 6, activation_bits: int = 8) -> Architecture:
     return quantize(
         mlp(4, 3, 2, fn=fn),
         weights(),
@@ -147,9 +149,9 @@ def test_biases_may_grow_fourfold(bias: np.ndarray, fractional: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("widths", "message"), [((1, 8), "weight width 1 is too small"), ((8, 1), "activation width 1 is too small")]
+    ("widths", "message"), [((1, 8), "weight width 1 is too small"), ((8, 0), "activation width 0 is too small")]
 )
-def test_single_bits_are_refused(widths: tuple[int, int], message: str) -> None:
+def test_widths_that_hold_nothing_are_refused(widths: tuple[int, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         quantized("relu", ActivationRange((-1, 1), (0, 1)), weight_bits=widths[0], activation_bits=widths[1])
 
@@ -168,3 +170,64 @@ def test_quantizing_keeps_the_shape_of_the_network() -> None:
     stripped = tuple(replace(layer, weight=None, bias=None, activation=None) for layer in after.layers)
     assert replace(after, layers=stripped, input=None) == before
     assert after.parameters == before.parameters
+
+
+class TestFewValues:
+    """Ternary and binary kernels, and outputs of one bit."""
+
+    @given(kernels, st.sampled_from(["ternary", "binary"]))
+    def test_kernels_have_the_step_of_the_least_squared_error(self, kernel: np.ndarray, width: Width) -> None:
+        kernel = np.where(np.abs(kernel) < 0.02, 0.02, kernel)
+        made = kernel_format(kernel, width)
+        kind = {"ternary": Ternary, "binary": Binary}[str(width)]
+        assert isinstance(made, kind)
+        assert squared_error(made, kernel) == min(squared_error(kind(integer), kernel) for integer in range(-16, 8))
+
+    def test_a_kernel_of_zeros_has_a_format(self) -> None:
+        assert isinstance(kernel_format(np.zeros(3, np.float32), "binary"), Binary)
+
+    @pytest.mark.parametrize("fn", [name for name, fn in ACTIVATIONS.items() if fn.signed])
+    def test_one_bit_of_a_function_with_a_sign_is_the_sign_of_its_input(self, fn: str) -> None:
+        layers = quantized(fn, ActivationRange((-3, 5), (-1, 1), magnitude=0.6), activation_bits=1).layers
+        assert [layer.kind for layer in layers] == ["dense", "activation", "dense"]
+        assert layers[1].activation == Binary(0)
+        assert layers[1].signs
+
+    @given(st.floats(1e-3, 1e3))
+    def test_the_step_of_a_sign_is_the_power_of_two_next_to_the_mean_magnitude(self, mean: float) -> None:
+        layers = quantized("none", ActivationRange((-1, 1), (-1, 1), magnitude=mean), activation_bits=1).layers
+        step = layers[1].activation.step  # type: ignore[union-attr]
+        assert abs(step - mean) <= min(abs(2 * step - mean), abs(step / 2 - mean))
+
+    def test_one_bit_without_a_sign_is_a_step_or_zero(self) -> None:
+        _, relu, _ = quantized("relu", ActivationRange((-3, 5), (0, 5), magnitude=1.0), activation_bits=1).layers
+        assert relu.activation == Precision(1, 2, signed=False)
+        _, before, sigmoid, _ = quantized("sigmoid", ActivationRange((-3, 5), (0, 1), magnitude=0.5), activation_bits=1).layers
+        assert sigmoid.activation == Precision(1, 1, signed=False)
+        assert before.activation == Precision(4, 4)
+
+    def test_a_network_of_dead_units_has_formats(self) -> None:
+        for fn in ("relu", "none", "sigmoid"):
+            assert quantized(fn, ActivationRange((0, 0), (0, 0), magnitude=0.0), activation_bits=1).quantized
+
+    def test_a_binary_kernel_loses_the_sparsity(self) -> None:
+        float_network = Architecture((4,), (LayerSpec.of("dense", units=3, sparsity=0.5), LayerSpec.of("dense", units=2)))
+        for width, sparsities in (("binary", {}), ("ternary", {"dense_0": 0.5})):
+            made = quantize(float_network, weights(), {}, input_grid=INPUT, weight_bits=width, activation_bits=4)  # type: ignore[arg-type]
+            assert made.sparsities == sparsities
+            assert Architecture.from_json(made.to_json()) == made
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda: LayerSpec.of("dense", units=2, weight_bits="binary", sparsity=0.5), "leave sparsity out"),
+            (lambda: LayerSpec.of("dense", units=2, weight_bits=1), "ternary, binary, or a number of bits from 2 to 16"),
+            (lambda: replace(LayerSpec.of("dense", units=2), bias=Ternary(1)), "a bias cannot be ternary<1>"),
+            (lambda: replace(LayerSpec.of("activation", fn="relu"), activation=Ternary(1)), "an output cannot be ternary<1>"),
+            (lambda: replace(LayerSpec.of("softmax"), activation=Binary(1)), "an output cannot be binary<1>"),
+            (lambda: replace(LayerSpec.of("layer_norm", axes="all"), weight=Binary(1)), "its weights cannot be binary<1>"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, make: Callable[[], LayerSpec], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            make()

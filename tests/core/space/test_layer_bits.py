@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasnac.core.space.layer_bits import LayerBitsSpace
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.space.layer_bits import LayerBitsSpace, with_layer_bits
 
 SPACE = LayerBitsSpace((("a", (2, 4, 6)), ("b", (6,)), ("c", (3, 6, 8))))
 
@@ -14,6 +16,19 @@ def test_the_way_down_narrows_the_least_sensitive_layer_first() -> None:
     drop = {("a", 4): 0.1, ("a", 2): 0.3, ("c", 6): 0.0, ("c", 3): 0.2}
     way = [dict(SPACE.decode(genome).by_layer) for genome in SPACE.descent({"a": 6, "b": 6, "c": 6}, drop)]
     assert way == [{"a": 4, "b": 6, "c": 6}, {"a": 4, "b": 6, "c": 3}, {"a": 2, "b": 6, "c": 3}]
+
+
+def test_a_ternary_kernel_is_narrower_than_two_bits_and_a_binary_one_narrower_still() -> None:
+    space = LayerBitsSpace((("a", ("binary", "ternary", 2)),))
+    drop = {("a", "ternary"): 0.1, ("a", "binary"): 0.2}
+    way = [dict(space.decode(genome).by_layer) for genome in space.descent({"a": 2}, drop)]  # type: ignore[arg-type]
+    assert way == [{"a": "ternary"}, {"a": "binary"}]
+
+
+def test_a_layer_that_becomes_binary_has_no_sparsity() -> None:
+    network = Architecture((2,), (LayerSpec.of("dense", units=2, weight_bits=4, sparsity=0.5),))
+    made = {width: with_layer_bits(network, {"dense_0": width}) for width in ("ternary", "binary")}  # type: ignore[dict-item]
+    assert {width: one.sparsities for width, one in made.items()} == {"ternary": {"dense_0": 0.5}, "binary": {}}
 
 
 def test_there_is_no_way_down_from_the_narrowest() -> None:

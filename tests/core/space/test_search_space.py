@@ -336,3 +336,34 @@ def test_genes_after_a_misfit_are_inactive() -> None:
     too_large = tuple((names | {"0.0.kernel": 1, "0.1.kernel": 2, "1.0.units": 1}).values())
     assert "block 0 (conv): 5x5 kernel is larger than its 3x3 map" in str(meaning(space, too_large))
     assert dict(zip(space.genes, space.canonical(too_large), strict=True)) == names | {"0.0.kernel": 1, "0.1.kernel": 2}
+
+
+class TestFewValues:
+    """Ternary and binary among the widths."""
+
+    SPACE = SearchSpace(
+        input=6,
+        outputs=3,
+        firmware="exact",
+        blocks=(Mlp(widths=(4, 8), depth=(1, 2), weight_bits=("ternary", "binary", 4), sparsity=(0, 0.25, 0.5)),),
+        output_layer=Kernel(weight_bits=("binary", 3), sparsity=(0, 0.5)),
+    )
+
+    def test_the_sparsity_of_a_binary_kernel_is_no_gene(self) -> None:
+        space, rng = self.SPACE, np.random.default_rng(0)
+        for genome in (space.sample(rng) for _ in range(50)):
+            layers = space.decode(genome).architecture.layers
+            kernels = [dict(layer.params) for layer in layers if layer.kind == "dense"]
+            assert all(("sparsity" in params) == (params["weight_bits"] != "binary") for params in kernels)
+            assert space.encode(space.decode(genome)) == genome
+
+    def test_the_size_counts_what_differs(self) -> None:
+        one = 2 * 3 + 1  # Two widths with three sparsities, and binary.
+        assert self.SPACE.size() == (one + one**2) * (1 * 2 + 1)
+        genomes = {self.SPACE.canonical(genome) for genome in itertools.product(*map(range, self.SPACE.cardinalities))}
+        assert len(genomes) == self.SPACE.size()
+
+    def test_it_survives_yaml_and_has_short_descriptions(self) -> None:
+        assert SearchSpace.model_validate(self.SPACE.identity) == self.SPACE
+        picked = self.SPACE.decode(self.SPACE.encode(self.SPACE.decode([0] * len(self.SPACE.genes))))
+        assert str(picked.architecture) == "dense-4-ternary-s0 relu dense-3-binary"

@@ -18,7 +18,7 @@ from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Dataset, Task
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.precision import Binary, Precision, Ternary
 from kerasnac.core.network.quantization import check_representable
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -86,11 +86,28 @@ def names(result: CompressResult) -> list[str]:
         ({"schedule": "one_shot", "rewind": "keep"}, "a one_shot training begins at the start"),
         ({"rewind": "early", "rewind_epochs": 5}, "5 are not fewer than the 5 epochs"),
         ({"tolerance": -0.1}, "greater than or equal to 0"),
+        ({"bits": ["ternary"]}, r"give that of activations too, as \[ternary, 6\]"),
+        ({"bits": [1]}, "ternary, binary, or a number of bits from 2 to 16"),
+        ({"bits": [("binary", 0)]}, "greater than or equal to 1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         CompressSettings(**settings)
+
+
+def test_a_binary_kernel_is_not_pruned_and_a_ternary_one_is(
+    made: Callable[..., CompressResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"bits": (("binary", 4), ("ternary", 1)), "iterations": 2, "epochs": 1}
+    result = made(**settings)
+    assert names(result) == ["toy-binary-a4-i00", "toy-ternary-a1-i00", "toy-ternary-a1-i01", "toy-ternary-a1-i02"]
+    assert [type(model.architecture.layers[0].weight) for model in result.models] == [Binary, *[Ternary] * 3]
+    assert result.models[0].sparsity == 0
+    pruned = [np.mean(model.weights["dense_0/kernel"] == 0) for model in result.models[1:]]
+    assert pruned == pytest.approx([0, 0.2, 0.36], abs=0.02)
+    monkeypatch.setattr(qat, "_fit", None)
+    assert names(made(**settings)) == names(result)
 
 
 def test_a_selection_by_a_cost_needs_its_estimates() -> None:

@@ -18,6 +18,7 @@ from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import check_exact
 from kerasnac.core.network.origin import CompressionOrigin, MixedOrigin, to_dict
+from kerasnac.core.network.precision import Binary, Ternary
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import fold_batch_norm
@@ -146,6 +147,21 @@ def test_the_real_thing(
         assert Trained.load(tmp_path / "compressed" / model.name) == model
     monkeypatch.setattr(stage, "_trained", None)
     assert search() == result, "a second call trains nothing"
+
+
+def test_kernels_may_become_ternary_or_binary(search: Callable[..., CompressResult], monkeypatch: pytest.MonkeyPatch) -> None:
+    result = search(weight_bits=("binary", "ternary", 3), activation_bits=(1, 6), evaluations=5, max_drop=2)
+    points = result.models[1:]
+    kinds = {type(layer.weight) for model in points for layer in model.architecture.layers}
+    assert kinds & {Ternary, Binary}
+    for model in points:
+        widths = model.origin_as(MixedOrigin).widths
+        layers = dict(zip(model.architecture.names, model.architecture.layers, strict=True))
+        for name in ("dense_0", "dense_1"):
+            assert str(layers[name].weight).partition("<")[0] == {3: "ap_fixed", 6: "ap_fixed"}.get(widths[name], widths[name])  # type: ignore[call-overload]
+        check_exact(model.architecture, model.weights)
+    monkeypatch.setattr(stage, "_trained", None)
+    assert search(weight_bits=("binary", "ternary", 3), activation_bits=(1, 6), evaluations=5, max_drop=2) == result
 
 
 def test_the_starting_point_keeps_its_formats(
@@ -288,7 +304,7 @@ def test_a_run_goes_on_to_mixed_precision(
 
 def test_the_settings_survive_yaml(tmp_path: Path) -> None:
     space = SearchSpace(input=6, outputs=3, blocks=(Nothing(),))
-    compress = CompressSettings(mixed=MixedSettings(weight_bits=(2, 5), start="knee"))
+    compress = CompressSettings(bits=(("ternary", 4), (8, 8)), mixed=MixedSettings(weight_bits=("binary", 2, 5), start="knee"))
     run = RunSettings(name="made", space=space, dataset=DatasetSettings(source="digits"), compress=compress)
     (tmp_path / "made.yaml").write_text(dump(run))
     assert load_run(tmp_path / "made.yaml") == run
@@ -297,7 +313,8 @@ def test_the_settings_survive_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"mixed": {"weight_bits": [1, 4]}}, "greater than or equal to 2"),
+        ({"mixed": {"weight_bits": [1, 4]}}, "ternary, binary, or a number of bits from 2 to 16"),
+        ({"mixed": {"activation_bits": ["ternary"]}}, "valid integer"),
         ({"mixed": {"activation_bits": 17}}, "less than or equal to 16"),
         ({"mixed": {"start": "cheap"}}, "unknown selection"),
         ({"mixed": {"start": "adder_luts <= 5000"}}, r"needs estimators: \[adder_graph\]"),

@@ -15,9 +15,19 @@ Tensor = Any  # TensorFlow has no type stubs
 
 
 def _rounded(x: Tensor, grid: Tensor) -> Tensor:
-    """Round half to even and saturate; ``grid`` has the step, and the smallest and largest value in steps."""
+    """Round half to even and saturate, or take the sign.
+
+    Args:
+        x: float32 of any shape.
+        grid: The step, the smallest and largest value in steps, and 1 for the sign, where zero is positive.
+    """
     tf = tensorflow()
-    return tf.clip_by_value(tf.round(x / grid[0]), grid[1], grid[2]) * grid[0]
+    return tf.where(grid[3] > 0, _signed(x), tf.clip_by_value(tf.round(x / grid[0]), grid[1], grid[2])) * grid[0]
+
+
+def _signed(x: Tensor) -> Tensor:
+    tf = tensorflow()
+    return tf.where(x < 0, -1.0, 1.0)
 
 
 def straight(x: Tensor, grid: Tensor) -> Tensor:
@@ -71,10 +81,10 @@ def activation(place: Place, own: Mapping[str, Tensor], x: Tensor, quantized: bo
     def value(name: str, x: Tensor, out: Tensor) -> Tensor:
         if not quantized:
             return _FUNCTIONS[name](x)
-        if name == "softmax":
-            return _table_softmax(own, x, out)
         if reads_table(name):
-            return tf.gather(own["table"], _raw(x, own))
+            # Without any table, the function is one of other networks, or the sign.
+            found = x if "table" not in own else _table_softmax(own, x, out) if name == "softmax" else _looked_up(x, own)
+            return tf.where(out[3] > 0, _signed(x) * out[0], found)
         return tf.where(out[0] > 0, _rounded(x, out), x)
 
     def gradient(name: str, x: Tensor, out: Tensor, upstream: Tensor) -> Tensor:
@@ -94,8 +104,13 @@ def activation(place: Place, own: Mapping[str, Tensor], x: Tensor, quantized: bo
         return tf.switch_case(index, [lambda name=name: value(name, x, out) for name in names]), backward
 
     found = chosen(x, tf.identity(own["function"]), tf.identity(own["activation_format"]))
-    # The sigmoid alone makes something of nothing.
-    return found * own["mask"] if "sigmoid" in names else found
+    # The sigmoid alone makes something of nothing, and any activation of one bit.
+    return found * own["mask"] if quantized or "sigmoid" in names else found
+
+
+def _looked_up(x: Tensor, own: Mapping[str, Tensor]) -> Tensor:
+    """Return the entries of a table for values on its grid."""
+    return tensorflow().gather(own["table"], _raw(x, own))
 
 
 def _raw(x: Tensor, own: Mapping[str, Tensor]) -> Tensor:

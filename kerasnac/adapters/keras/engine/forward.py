@@ -94,7 +94,8 @@ class _Network:
         tf, own, parts, step = tensorflow(), self.choices[i], _below(str(i), self.weights), self.step
         kernel, bias = parts.get("kernel"), parts.get("bias")
         if self.quantized and kernel is not None:
-            kernel, bias = straight(kernel, own["kernel_format"]), straight(bias, own["bias_format"])
+            # A binary kernel is not zero for the channels that the network lacks.
+            kernel, bias = straight(kernel, own["kernel_format"]) * own["mask"], straight(bias, own["bias_format"])
         statistics = self.statistics(i)
         if place.cell.head.kind == "batch_norm":
             x, found = _batch_norm(place.cell.head, inputs[0], parts, own, step)

@@ -19,7 +19,7 @@ from kerasnac.core.network.layer_norms import TABLE_BITS, LayerNormTables
 from kerasnac.core.network.layers import Shape
 from kerasnac.core.network.means import reciprocal
 from kerasnac.core.network.mold import Mold, Place, places
-from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.precision import Binary, Precision
 from kerasnac.core.network.weights import Weights
 
 Array = NDArray[Any]
@@ -147,8 +147,8 @@ class Fitted:
             ``present``; ``mask``, ones for its own channels; ``values`` and ``units``, the true sizes of a sample and of its
             last axis; ``drops``, true if its values are subject to dropout; ``norm`` and ``function``, indices of the norm (0
             for none) and of the activation; for every format an array of its step, its smallest and its largest value in
-            steps; the ``reciprocal`` of a mean; the ``table`` of an activation and its size, and the ``reciprocals`` of a
-            softmax; the ``roots`` of a layer norm, the step of their index and the last index.
+            steps, and 1 if it takes the sign; the ``reciprocal`` of a mean; the ``table`` of an activation and its size, and
+            the ``reciprocals`` of a softmax; the ``roots`` of a layer norm, the step of their index and the last index.
         """
         true = place.output if cell is None else cell.head.output
         size = place.output[-1]
@@ -220,6 +220,7 @@ def _tables(place: Place, cell: Cell | None, bits: int) -> dict[str, Array]:
     grid, out = cell.grid.layer.activation, cell.activation.layer.activation
     assert grid is not None
     assert out is not None
+    grid = grid.fixed
     if cell.fn == "softmax":
         tables = SoftmaxTables(grid, place.output[-1], out)
         values, found["reciprocals"] = tables.exponentials, tables.reciprocals.astype(np.float32)
@@ -231,5 +232,5 @@ def _tables(place: Place, cell: Cell | None, bits: int) -> dict[str, Array]:
 
 def _format(grid: Precision | None) -> Array:
     if grid is None:
-        return np.zeros(3, np.float32)
-    return np.array([grid.step, grid.minimum / grid.step, grid.maximum / grid.step], np.float32)
+        return np.zeros(4, np.float32)
+    return np.array([grid.step, grid.minimum / grid.step, grid.maximum / grid.step, isinstance(grid, Binary)], np.float32)

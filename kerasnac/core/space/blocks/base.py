@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,6 +22,7 @@ from kerasnac.core.network.activations import check_activation
 from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.core.network.layers import LayerSpec, Scalar, Shape
 from kerasnac.core.network.parameters import TableBits
+from kerasnac.core.network.widths import BINARY, ActivationBits, WeightBits
 from kerasnac.core.plugins import failure, guarded, name_of, source_of
 from kerasnac.errors import Infeasible, PluginError
 
@@ -60,6 +61,18 @@ class Choice:
 
     name: str
     values: tuple[Scalar, ...]
+
+
+def different_picks(choices: Iterable[Choice]) -> int:
+    """Return the number of different picks, if all genes are active but the sparsities of kernels that are binary."""
+    values = {choice.name: choice.values for choice in choices}
+    count = math.prod(map(len, values.values()))
+    for name, own in values.items():
+        widths = values.get(f"{name.removesuffix('sparsity')}weight_bits", ()) if name.split(".")[-1] == "sparsity" else ()
+        if BINARY in widths:
+            together = len(widths) * len(own)
+            count = count // together * (together - len(own) + 1)
+    return count
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,7 @@ class Block(Checked):
 
     def combinations(self) -> int:
         """Return the number of different picks, counting only the active genes."""
-        return math.prod(len(choice.values) for choice in self.choices())
+        return different_picks(self.choices())
 
     def most_kernels(self, axes: int) -> Mapping[str, float]:
         """Return how many layers of each kind with a kernel there are at most; any number, unless a block knows better.
@@ -226,8 +239,9 @@ ActivationValues = Values[Annotated[str, AfterValidator(check_activation)]]
 NormValues = Values[Literal["none", "batch", "layer"]]
 
 
-#: Choices of a bit width; None leaves the width to the settings of a run.
-BitValues = Values[Annotated[int, Field(ge=2, le=16)]] | None
+#: Choices of the width of weights or of activations; None leaves the width to the settings of a run.
+WeightBitValues = Values[WeightBits] | None
+ActivationBitValues = Values[ActivationBits] | None
 
 #: Choices of the fraction of a kernel that is pruned; None leaves it to the settings of a run.
 SparsityValues = Values[Annotated[float, Field(ge=0, lt=1)]] | None
@@ -237,11 +251,11 @@ class Kernel(Checked):
     """Choices for the kernel of a layer.
 
     Attributes:
-        weight_bits: Choices of its bit width.
-        sparsity: Choices of the fraction of it that is pruned.
+        weight_bits: Choices of its width: bits, ``ternary`` (a step, its negative or zero) or ``binary`` (never zero).
+        sparsity: Choices of the fraction of it that is pruned; no gene of a kernel that is binary.
     """
 
-    weight_bits: BitValues = None
+    weight_bits: WeightBitValues = None
     sparsity: SparsityValues = None
 
     def kernel_choices(self, prefix: str = "") -> tuple[Choice, ...]:
@@ -250,20 +264,23 @@ class Kernel(Checked):
         return tuple(Choice(f"{prefix}{name}", values) for name, values in fields.items() if values is not None)
 
     def picked_kernel(self, picks: Picks) -> dict[str, Any]:
-        """Return the picked bit width and sparsity as layer parameters, as far as they are genes."""
-        return {choice.name: picks[choice.name] for choice in self.kernel_choices()}
+        """Return the picked width and sparsity as layer parameters, as far as they are genes."""
+        width = {} if self.weight_bits is None else {"weight_bits": picks["weight_bits"]}
+        if self.sparsity is None or BINARY in width.values():
+            return width
+        return {**width, "sparsity": picks["sparsity"]}
 
 
 class Quantizable(Kernel, Block):
     """Block whose bit widths and sparsities can be genes.
 
     Attributes:
-        weight_bits: Choices of the bit width of kernels.
+        weight_bits: Choices of the width of kernels.
         activation_bits: Choices of the bit width of activations.
         sparsity: Choices of the fraction of a kernel that is pruned.
     """
 
-    activation_bits: BitValues = None
+    activation_bits: ActivationBitValues = None
 
     def compression_choices(self, prefix: str = "") -> tuple[Choice, ...]:
         """Return the genes of one layer's bit widths and sparsity."""
@@ -293,7 +310,7 @@ class Normed(Quantizable):
     @property
     def widths_and_sparsities(self) -> int:
         """Number of picks for one layer, besides the table of its norm."""
-        return math.prod(len(choice.values) for choice in super().compression_choices())
+        return different_picks(super().compression_choices())
 
     def tables(self, norm: str) -> int:
         """Return the number of tables to choose from where a layer has a norm."""

@@ -13,6 +13,8 @@ from kerasnac.core.network import cells
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import molds, places
+from kerasnac.core.network.weights import quantized_weights
+from kerasnac.core.network.widths import Width
 from kerasnac.core.space.blocks import Attention
 from tests.gradients import assert_alike, formatted
 from tests.networks import activation, dense, layer, mlp, only, trained_weights
@@ -140,6 +142,25 @@ def test_a_quantized_one_too(name: str) -> None:
     for seed, network in enumerate(networks):
         quantized, start = formatted(network, trained_weights(network, np.random.default_rng(seed)), bits=4 + seed % 3)
         assert_alike(quantized, mold.quantized_form, start)
+
+
+@pytest.mark.parametrize("widths", [("binary", 1), ("ternary", 1), ("binary", 4)], ids=str)
+@pytest.mark.parametrize("name", ["mlp", "maps that shrink", "attention", "residuals"])
+def test_one_of_few_values_too(name: str, widths: tuple[Width, int]) -> None:
+    """Latent weights are on their grids: QKeras' ``x + (sign - x)`` misses it by a last bit, and a sign sees that."""
+    networks, others = NETWORKS[name]
+    (mold,) = molds([*networks, *others])
+    for seed, network in enumerate(networks):
+        start = trained_weights(network, np.random.default_rng(seed))
+        quantized, latent = formatted(network, start, bits=widths[1], weight_bits=widths[0])
+        assert_alike(quantized, mold.quantized_form, quantized_weights(quantized, latent))
+
+
+def test_a_network_without_tables_in_a_mold_with_some() -> None:
+    network = mlp(5, 4, 3)
+    (mold,) = molds([network, mlp(5, 6, 3, fn="tanh")])
+    quantized, start = formatted(network, trained_weights(network, np.random.default_rng(0)))
+    assert_alike(quantized, mold.quantized_form, start)
 
 
 def test_all_activations_are_among_the_examples() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -115,15 +116,26 @@ def test_formats_and_tables_are_choices() -> None:
     net = quantized()
     (mold,) = molds([net])
     choices = Fitted(mold, net).choices(8)
-    assert choices[0]["kernel_format"].tolist() == [2**-5, -32, 31]
-    assert choices[0]["bias_format"].tolist() == [2**-5, -256, 255]
-    assert choices[0]["grid_format"].tolist() == [0.25, -16, 15]
-    assert choices[1]["activation_format"].tolist() == [2**-5, 0, 127]
-    assert choices[1]["grid_format"].tolist() == choices[2]["activation_format"].tolist() == [0, 0, 0]
+    assert choices[0]["kernel_format"].tolist() == [2**-5, -32, 31, 0]
+    assert choices[0]["bias_format"].tolist() == [2**-5, -256, 255, 0]
+    assert choices[0]["grid_format"].tolist() == [0.25, -16, 15, 0]
+    assert choices[1]["activation_format"].tolist() == [2**-5, 0, 127, 0]
+    assert choices[1]["grid_format"].tolist() == choices[2]["activation_format"].tolist() == [0, 0, 0, 0]
     assert [int(own["table_size"]) for own in choices] == [32, 1, 1]
     expected = table("sigmoid", Precision(5, 3), Precision(6, 0, signed=False))
     np.testing.assert_array_equal(choices[0]["table"], [*expected, *np.zeros(256 - 32)])
     assert cells_of(net)[0].fn == "sigmoid"
+
+
+def test_formats_of_few_values_are_choices() -> None:
+    net = Architecture((3,), (dense(2, "binary<0>", "fixed<8,2>"), activation("tanh", "binary<2>")), Precision(4, 2))
+    (mold,) = molds([net])
+    (choices,) = Fitted(mold, net).choices(0)
+    assert choices["kernel_format"].tolist() == [0.5, -1, 1, 1]
+    assert choices["activation_format"].tolist() == [2, -1, 1, 1]
+    ternary = replace(net, layers=(dense(2, "ternary<0>", "fixed<8,2>"),))
+    (choices,) = Fitted(*molds([ternary]), ternary).choices(0)
+    assert choices["kernel_format"].tolist() == [0.25, -1, 1, 0]
 
 
 def test_limits_are_those_of_qkeras(keras: Any) -> None:

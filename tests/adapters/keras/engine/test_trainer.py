@@ -21,6 +21,7 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import Mold, molds
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm, initial_weights
+from kerasnac.core.network.widths import Width
 from kerasnac.core.space.blocks import Attention, Conv, Pool, Residual
 from tests.networks import activation, dense, layer, only
 
@@ -187,6 +188,22 @@ class TestAgainstKeras:
         network: Quantized = request.getfixturevalue(name)
         training = replace(TRAINING, learning_rate=3e-3, weight_decay=0.05)
         assert_follows(Member(network.architecture, training, 3, network.start), data, QUANTIZED, atol=1e-4)
+
+    @pytest.mark.parametrize("widths", [("ternary", 4), ("binary", 1)], ids=str)
+    def test_few_values(self, widths: tuple[Width, int], data: Development) -> None:
+        """One epoch: a last bit that differs decides a sign sooner or later, and with it all that follows."""
+        start = initial_weights(MIXED, 1)
+        network = Quantized(
+            *quantized_start(MIXED, start, data, weight_bits=widths[0], activation_bits=widths[1], clip_quantile=1e-3)
+        )
+        training = replace(TRAINING, epochs=1, learning_rate=3e-3)
+        reference, ours = (
+            train_one(Member(network.architecture, training, 3, network.start))
+            for train_one in (lambda m: fit_by_keras(m, data), lambda m: train_compiled(m, data, QUANTIZED))
+        )
+        for key, expected in reference.weights.items():
+            np.testing.assert_allclose(ours.weights[key], expected, atol=2e-3, err_msg=key)
+        assert ours.metric == pytest.approx(reference.metric, abs=0.02)
 
     def test_fixed_masks(self, mixed: Quantized, data: Development) -> None:
         masks = {name: magnitude_mask(mixed.start[f"{name}/kernel"], 0.6) for name in ("dense_0", "dense_2")}

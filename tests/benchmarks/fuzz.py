@@ -2,9 +2,10 @@
 
 python tests/benchmarks/fuzz.py --models 200 --seed 1 --out DIR [--spaces jets_mlp digits] [--samples 1000]
 
-Widths are 2 to 16 bits, 0 to 95 % of the weights are pruned, samples lie on the grid and beyond what the formats were
-fitted to. ``DIR/fuzz.csv`` gets one row per model as it is done; called again, it goes on where it stopped. What the proof
-refuses (sums beyond 53 bits) is counted apart, with its reason: it is no failure.
+Spaces are those that come with the package (``shipped``, the default), or small ones with every kind of layer (``small``).
+Widths are 2 to 16 bits, in the small spaces also ternary, binary and 1 bit; 0 to 95 % of the weights are pruned; samples lie
+on the grid and beyond what the formats were fitted to. ``DIR/fuzz.csv`` gets one row per model as it is done; called again,
+it goes on where it stopped. What the proof refuses (sums beyond 53 bits) is counted apart, with its reason: it is no failure.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.adapters.hls4ml.backends import check_layers
 from kerasnac.adapters.keras.runtime import become_worker
 from kerasnac.adapters.keras.train import fit, quantized_start
 from kerasnac.adapters.programs import Limits
@@ -31,7 +33,9 @@ from kerasnac.core.network.exactness import check_exact
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
+from kerasnac.core.network.widths import Width
 from kerasnac.core.settings.yaml_files import load_space, names
+from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.seeding import generator
 from kerasnac.errors import ConversionError, KerasnacError
 from kerasnac.stages.firmware.delivery import make_firmware
@@ -67,8 +71,98 @@ COLUMNS = (
     "graph_reason",
 )
 
-#: Layers that hls4ml has for parallel arrays alone.
-PARALLEL = ("matmul", "softmax")
+_ACTIVATIONS = ["none", "relu", "leaky_relu", "gelu", "tanh", "sigmoid"]
+_NORMS = ["none", "batch", "layer"]
+_FEW_BITS = {"weight_bits": ["ternary", "binary", 3, 6], "activation_bits": [1, 2, 4, 6], "table_bits": [4, 8, 12]}
+_HEAD = {"block": "mlp", "widths": [[3, 6], [4, 5]], "depth": [0, 1, 2], "norm": _NORMS, "activation": _ACTIVATIONS}
+_TRANSFORMER = {
+    "block": "transformer",
+    "width": [3, 4],
+    "depth": [1, 2],
+    "heads": [1, 2],
+    "head_width": [2, 3],
+    "hidden": [3, 5],
+    "norm": _NORMS,
+    "activation": _ACTIVATIONS,
+}
+
+#: Small spaces by name, whose networks compile in seconds.
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "norms on maps": {
+        "input": [6, 5, 2],
+        "outputs": 2,
+        "blocks": [
+            {"block": "conv", "channels": [2, 3], "kernel": [1, 3], "norm": _NORMS, "activation": _ACTIVATIONS},
+            {
+                "block": "residual",
+                "body": {"block": "conv", "channels": [2, 3], "padding": "same", "norm": _NORMS, "activation": _ACTIVATIONS},
+                "activation": _ACTIVATIONS,
+            },
+            {"block": "pool", "op": ["mean", "max"], "size": [0, 2, 3]},
+            _HEAD,
+        ],
+    },
+    "sets": {
+        "input": [5, 3],
+        "outputs": 3,
+        "blocks": [
+            {
+                "block": "deep_sets",
+                "depth": [0, 1, 2],
+                "widths": [[3, 5], [4, 6]],
+                "bottleneck": [2, 3],
+                "aggregate": ["mean", "max"],
+                "norm": _NORMS,
+                "activation": _ACTIVATIONS,
+            },
+            _HEAD,
+        ],
+    },
+    "masked sets": {
+        "input": [6, 3],
+        "outputs": 3,
+        "blocks": [
+            {"block": "deep_sets", "widths": [[3, 5]], "mask": True, "norm": _NORMS, "activation": _ACTIVATIONS},
+            _HEAD,
+        ],
+    },
+    "attention": {
+        "input": [4, 3, 2],
+        "outputs": 2,
+        "blocks": [
+            {"block": "attention", "width": [2, 3], "heads": [1, 2], "scaled": [True, False], "scores": ["softmax", "relu"]},
+            {"block": "pool", "op": ["mean", "max"], "size": 0},
+            _HEAD,
+        ],
+    },
+    "transformers": {"input": [5, 3], "outputs": 3, "blocks": [{**_TRANSFORMER, "aggregate": ["mean", "max"]}]},
+    "masked transformers": {"input": [6, 3], "outputs": 3, "blocks": [{**_TRANSFORMER, "mask": True}]},
+    "few bits": {
+        "input": [7],
+        "outputs": 3,
+        "firmware": "exact",
+        "blocks": [
+            {
+                "block": "mlp",
+                "widths": [[4, 8], [4, 6]],
+                "depth": [1, 2],
+                "norm": _NORMS,
+                "activation": _ACTIVATIONS,
+                **_FEW_BITS,
+            }
+        ],
+        "output_layer": {"weight_bits": ["ternary", "binary", 4]},
+    },
+    "few bits on maps": {
+        "input": [7, 2],
+        "outputs": 2,
+        "firmware": "exact",
+        "blocks": [
+            {"block": "conv", "channels": [2, 4], "norm": _NORMS, "activation": _ACTIVATIONS, **_FEW_BITS},
+            {"block": "pool", "op": ["mean", "max"], "size": [0, 3]},
+        ],
+    },
+}
 
 #: Training samples: the weights are to have been trained, not to be good.
 TRAINING_SAMPLES = 400
@@ -90,6 +184,11 @@ def exact_spaces() -> list[str]:
     return [name for name in names() if load_space(name).firmware == "exact"]
 
 
+def space_of(name: str) -> SearchSpace:
+    """A shipped space, or a small one."""
+    return SearchSpace.model_validate(SMALL[name]) if name in SMALL else load_space(name)
+
+
 def random_case(space: str, index: int, seed: int, samples: int, *, most_bits: int = 16, smallest: int = 1) -> Case:
     """A random network of a space, trained for an epoch as a float and for one as a quantized network, then pruned.
 
@@ -102,13 +201,13 @@ def random_case(space: str, index: int, seed: int, samples: int, *, most_bits: i
         smallest: Draw so many networks and take the one with the fewest parameters.
     """
     rng = generator(seed, "fuzz", space, index)
-    described = load_space(space)
+    described = space_of(space)
     drawn = [described.decode(described.sample_feasible(rng)).architecture for _ in range(smallest)]
     architecture = min(drawn, key=lambda a: (a.parameters, a.id))
     task = Task("regression", described.outputs) if space.startswith("bragg") else Task("classification", described.outputs)
     data = _data(rng, architecture, task, seed=index)
     training = Training(epochs=1, batch_size=64, learning_rate=0.003)
-    weight_bits, activation_bits = (int(rng.integers(2, most_bits + 1)) for _ in range(2))
+    weight_bits, activation_bits = _drawn_widths(rng, most_bits, few=space in SMALL)
     floating = fit(architecture, data.development, training, seed=index)
     quantized, start = quantized_start(
         architecture,
@@ -119,15 +218,31 @@ def random_case(space: str, index: int, seed: int, samples: int, *, most_bits: i
         clip_quantile=1e-2,
     )
     weights = _pruned(fit(quantized, data.development, training, seed=index, start=start).weights, rng.uniform(0, 0.95))
-    stream = bool(rng.random() < 0.5) and not any(layer.kind in PARALLEL for layer in architecture.layers)
+    stream = bool(rng.random() < 0.5)
     strategy = str(rng.choice(["latency", "resource", "distributed_arithmetic"], p=[0.5, 0.35, 0.15]))
     reuse = int(rng.integers(1, 17)) if strategy == "resource" else 1
     options = HlsOptions.of(io_type="io_stream" if stream else "io_parallel", strategy=strategy, reuse_factor=reuse)
+    try:
+        check_layers(quantized.without_window(), options)
+    except ConversionError:  # Products of activations have no streams.
+        options = HlsOptions.of(strategy=strategy, reuse_factor=reuse)
     loud = rng.choice([0.3, 1.0, 3.0], (samples, *[1] * len(architecture.input_shape)))
     x = loud * rng.normal(0, 1, (samples, *architecture.input_shape))
+    if any(layer.kind == "mask" for layer in architecture.layers):  # Particles that are not there come last.
+        there = rng.integers(0, x.shape[1] + 1, samples)
+        x *= (np.arange(x.shape[1]) < there[:, None])[:, :, None]
     labels = rng.normal(size=(samples, task.outputs)) if task.kind == "regression" else rng.integers(0, task.outputs, samples)
     trained = Trained(f"{space}_{index}", quantized, weights, training, {}, index)
     return Case(space, trained, Split(x.astype(np.float32), labels), task, options)
+
+
+def _drawn_widths(rng: np.random.Generator, most_bits: int, *, few: bool) -> tuple[Width, int]:
+    """Widths of weights and activations; with ``few``, one in five is the narrowest there is."""
+    weights: Width = int(rng.integers(2, most_bits + 1))
+    activations = int(rng.integers(2, most_bits + 1))
+    if few and rng.random() < 0.2:
+        weights = str(rng.choice(["ternary", "binary"]))
+    return weights, 1 if few and rng.random() < 0.2 else activations
 
 
 def _data(rng: np.random.Generator, architecture: Architecture, task: Task, *, seed: int) -> Dataset:
@@ -261,15 +376,16 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--spaces", nargs="+", default=exact_spaces())
+    parser.add_argument("--spaces", nargs="+", default=["shipped"])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     become_worker()
+    groups = {"shipped": exact_spaces(), "small": list(SMALL)}
     table = fuzz(
         options.models,
         options.seed,
         options.out,
-        spaces=options.spaces,
+        spaces=[name for given in options.spaces for name in groups.get(given, [given])],
         samples=options.samples,
         limits=Limits(seconds=1800),
     )

@@ -120,7 +120,9 @@ def test_the_emulation_equals_keras(name: str, io_type: str, tmp_path: Path) -> 
     architecture, weights, x = quantized(name, 2)
     convert(Trained("masks", architecture, weights, Training(), {}, 0), HlsOptions.of(io_type=io_type), folder=tmp_path / "hls")
     compile_project(tmp_path / "hls")
-    np.testing.assert_array_equal(emulate(tmp_path / "hls", x), assert_exact(architecture, weights, x))
+    expected = assert_exact(architecture, weights, x)
+    assert len(np.unique(expected, axis=0)) > 20
+    np.testing.assert_array_equal(emulate(tmp_path / "hls", x), expected)
 
 
 def test_a_masked_softmax_is_for_parallel_inputs() -> None:

@@ -84,8 +84,8 @@ def test_a_saved_model_is_read_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, predict(quantized, weights, x))
 
 
-@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
-def test_the_emulation_equals_keras(io_type: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("io_type", [pytest.param("io_parallel", marks=pytest.mark.slow), "io_stream"])
+def test_the_emulation_equals_keras(io_type: str, quick_compiler: None, tmp_path: Path) -> None:
     tail = (dense(4), activation("relu"), NORM, dense(2))
     network = Architecture((4, 3, 2), (NORM, CONV, activation("relu"), NORM, CONV, activation("tanh"), FLATTEN, *tail, NORM))
     network = replace(network, layers=(*network.layers[:-1], activation("none"), NORM))

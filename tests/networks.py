@@ -15,6 +15,7 @@ from kerasnac.core.network.layers import LayerSpec, Shape
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.weights import fold_batch_norm
+from kerasnac.core.network.widths import Width
 from kerasnac.core.space.blocks import Block
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.testing import random_weights
@@ -93,7 +94,7 @@ def grid_samples(grid: Precision, shape: Shape, count: int, *, scale: float = 0.
 
 
 def quantized_randomly(
-    architecture: Architecture, seed: int, weight_bits: int = 6, activation_bits: int = 7, count: int = 200
+    architecture: Architecture, seed: int, weight_bits: Width = 6, activation_bits: int = 7, count: int = 200
 ) -> tuple[Architecture, Arrays, NDArray[np.float32]]:
     """A float network with random weights, quantized for part of its samples: others saturate it; its weights, and samples.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,17 @@ def test_a_scale_is_rounded_before_all_but_activations(name: str) -> None:
 @given(name=st.sampled_from(sorted(NETWORKS)), seed=st.integers(0, 1000), widths=st.tuples(*[st.integers(2, 12)] * 2))
 def test_keras_integers_and_the_adder_graph_agree(name: str, seed: int, widths: tuple[int, int]) -> None:
     assert_exact(*quantized_randomly(NETWORKS[name], seed, *widths))
+
+
+@pytest.mark.parametrize("widths", [("ternary", 1), ("binary", 2), (2, 1)])
+def test_factors_and_their_results_keep_a_sign_and_a_width(widths: tuple[Any, int]) -> None:
+    quantized, weights, x = quantized_randomly(NETWORKS["input"], 0, *widths)
+    factor, rounded = quantized.layers[0].weight, quantized.layers[1].activation
+    assert factor is not None
+    assert rounded is not None
+    assert str(factor).startswith("ap_fixed")
+    assert rounded.signed
+    assert_exact(quantized, weights, x)
 
 
 def test_the_format_of_a_scale_is_that_of_its_widest_channel() -> None:

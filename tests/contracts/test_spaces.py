@@ -269,15 +269,6 @@ SMALL = {
 }
 
 
-@pytest.fixture
-def quick_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The C++ compiler without optimisation, which takes two thirds of the time."""
-    script = tmp_path / "c++"
-    script.write_text(f'#!/bin/bash\nexec {os.environ.get("CXX", "").strip() or "g++"} "${{@/-O3/-O0}}"\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("CXX", str(script))
-
-
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in EXACT])
 def test_a_small_candidate_of_every_exact_space_is_exact(name: str, quick_compiler: None, tmp_path: Path) -> None:
     seed, kind = SMALL.get(name, (0, "dense"))

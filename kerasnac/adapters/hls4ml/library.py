@@ -168,8 +168,9 @@ def _parse_mean(
     from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
 
     config, (batch, *positions, channels) = keras_layer["config"], input_shapes[0]
-    size, stride = config["size"], config["stride"]
+    size = config["size"]
     sizes = [size] * len(positions) if size else positions
+    stride = config["stride"] if size else max(sizes)
     windows = [(axis - own) // stride + 1 for axis, own in zip(positions, sizes, strict=True)]
     layer = parse_default_keras_layer(keras_layer, input_names)
     sides = {"in": positions, "pool": sizes, "out": windows}
@@ -179,7 +180,7 @@ def _parse_mean(
         "class_name": "ExactMean",
         "n_filt": channels,
         "stride": stride,
-        "ways": -(-max(sizes) // stride) if size else 1,
+        "ways": -(-max(sizes) // stride),
         "out_shape": [*windows, channels] if size else [channels],
         "reciprocal_data": np.array([reciprocal(math.prod(sizes), Precision.parse(config["reciprocal"]))]),
     }

@@ -217,7 +217,7 @@ def _rounded(node: Node, chain: _Chain, given: _Given) -> _Chain:
     """Append a linear activation that rounds, if the layer is one of :func:`rounded_layers`."""
     if node.name not in given.rounded:
         return chain
-    grid = Precision.covering(*given.observed[node.name].outputs, given.activation_bits, signed=True)
+    grid = Precision.covering(*given.observed[node.name].outputs, max(2, given.activation_bits), signed=True)
     return (*chain[0], replace(LayerSpec.of("activation", fn="none"), activation=grid)), grid.fractional
 
 

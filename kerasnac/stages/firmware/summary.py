@@ -79,6 +79,9 @@ def _layers(network: Trained, options: HlsOptions, layers: dict[str, LayerCost],
             cost = layers[name]
             cells = (layer.weight, layer.bias, exact, exact, f"{cost.sparsity:.1%}", f"{cost.bops:,.0f}")
             cells += (options.strategy_of(name), reuse[name])
+        elif layer.weight is not None:
+            own_bops = f"{layers[name].bops:,.0f}" if name in layers else ""
+            cells = (layer.weight, layer.bias or "", "", exact, "", own_bops, "", "")
         rows.append((name, "x".join(map(str, node.output)), *cells))
     return _table(header, rows)
 

@@ -115,12 +115,17 @@ def test_padding_further_changes_nothing() -> None:
     np.testing.assert_allclose(predict(short, weights, x), predict(long, weights, more), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "io_type"), [("set", "io_parallel"), ("set", "io_stream"), ("attention", "io_parallel")])
-def test_the_emulation_equals_keras(name: str, io_type: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "io_type"),
+    [pytest.param("set", "io_parallel", marks=pytest.mark.slow), ("set", "io_stream"), ("attention", "io_parallel")],
+)
+def test_the_emulation_equals_keras(name: str, io_type: str, quick_compiler: None, tmp_path: Path) -> None:
     architecture, weights, x = quantized(name, 2)
     convert(Trained("masks", architecture, weights, Training(), {}, 0), HlsOptions.of(io_type=io_type), folder=tmp_path / "hls")
     compile_project(tmp_path / "hls")
-    np.testing.assert_array_equal(emulate(tmp_path / "hls", x), assert_exact(architecture, weights, x))
+    expected = assert_exact(architecture, weights, x)
+    assert len(np.unique(expected, axis=0)) > 20
+    np.testing.assert_array_equal(emulate(tmp_path / "hls", x), expected)
 
 
 def test_a_masked_softmax_is_for_parallel_inputs() -> None:

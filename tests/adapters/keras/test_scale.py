@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +69,17 @@ def test_keras_integers_and_the_adder_graph_agree(name: str, seed: int, widths: 
     assert_exact(*quantized_randomly(NETWORKS[name], seed, *widths))
 
 
+@pytest.mark.parametrize("widths", [("ternary", 1), ("binary", 2), (2, 1)])
+def test_factors_and_their_results_keep_a_sign_and_a_width(widths: tuple[Any, int]) -> None:
+    quantized, weights, x = quantized_randomly(NETWORKS["input"], 0, *widths)
+    factor, rounded = quantized.layers[0].weight, quantized.layers[1].activation
+    assert factor is not None
+    assert rounded is not None
+    assert str(factor).startswith("ap_fixed")
+    assert rounded.signed
+    assert_exact(quantized, weights, x)
+
+
 def test_the_format_of_a_scale_is_that_of_its_widest_channel() -> None:
     grid = Precision(6, 2)
     network = Architecture((2,), (layer("scale", "fixed<4,3>", "fixed<4,3>"),), grid)
@@ -84,8 +96,8 @@ def test_a_saved_model_is_read_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, predict(quantized, weights, x))
 
 
-@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
-def test_the_emulation_equals_keras(io_type: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("io_type", [pytest.param("io_parallel", marks=pytest.mark.slow), "io_stream"])
+def test_the_emulation_equals_keras(io_type: str, quick_compiler: None, tmp_path: Path) -> None:
     tail = (dense(4), activation("relu"), NORM, dense(2))
     network = Architecture((4, 3, 2), (NORM, CONV, activation("relu"), NORM, CONV, activation("tanh"), FLATTEN, *tail, NORM))
     network = replace(network, layers=(*network.layers[:-1], activation("none"), NORM))
@@ -95,6 +107,7 @@ def test_the_emulation_equals_keras(io_type: str, tmp_path: Path) -> None:
     convert(model, HlsOptions.of(io_type=io_type), folder=tmp_path / "hls")
     compile_project(tmp_path / "hls")
     expected = assert_exact(quantized, weights, x)
+    assert len(np.unique(expected, axis=0)) > 20
     np.testing.assert_array_equal(emulate(tmp_path / "hls", x), expected)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -16,15 +17,18 @@ from kerasnac.adapters.hls4ml.backends import check_layers
 from kerasnac.adapters.hls4ml.conversion import convert
 from kerasnac.adapters.hls4ml.csim import compile_project, emulate
 from kerasnac.adapters.keras.build import load_keras, save_keras
-from kerasnac.adapters.keras.predict import predict
+from kerasnac.adapters.keras.predict import activation_ranges, predict
 from kerasnac.adapters.rtl.adder_graph import unroll
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.layers import LayerSpec
-from kerasnac.core.network.precision import Binary, Precision
+from kerasnac.core.network.precision import Binary, Precision, Ternary
+from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
+from kerasnac.core.network.weights import fold_batch_norm, initial_weights
+from kerasnac.core.network.widths import Width, Widths
 from kerasnac.errors import ConversionError
 from tests.integers import predict_in_integers
 from tests.networks import activation, dense, grid_samples, layer, normal_weights
@@ -156,6 +160,41 @@ def test_any_mixture_agrees(hidden: list[tuple[str, str]], last: str, seed: int)
     pytest.importorskip("da4ml")
     layers = (s for weight, out in hidden for s in (dense(4, weight, "fixed<6,2>"), activation(*out.split())))
     check(Architecture((3,), (*layers, dense(2, last, "fixed<6,2>")), Precision(5, 2)), seed)
+
+
+#: A layer norm, a batch norm that is no part of another layer, and a mean of three.
+NORMED = Architecture(
+    (3, 4),
+    (
+        layer("conv1d", filters=4, kernel=1, stride=1, padding="valid"),
+        layer("layer_norm", axes="last"),
+        activation("tanh"),
+        LayerSpec.of("batch_norm"),
+        activation("none"),
+        layer("pool", op="mean", size=0),
+        dense(4),
+        activation("relu"),
+        dense(3),
+    ),
+)
+
+
+@pytest.mark.parametrize("activation_bits", [1, 3])
+@pytest.mark.parametrize("weight_bits", ["ternary", "binary", 4])
+def test_norms_scales_and_means_have_formats_beside_them(weight_bits: Width, activation_bits: int) -> None:
+    """What has no sense with two values has more: factors of a scale, the numbers that a norm reads and gives."""
+    grid = Precision(6, 2)
+    weights, x = initial_weights(NORMED, 0), grid_samples(grid, NORMED.input_shape, 100)
+    folded, start = fold_batch_norm(NORMED, weights)
+    ranges = activation_ranges(folded, start, x, clip_quantile=1e-3)
+    widths = Widths(weight_bits=weight_bits, activation_bits=activation_bits)
+    network = quantize(folded, start, ranges, input_grid=grid, **widths)
+    kernels = {"ternary": Ternary, "binary": Binary, 4: Precision}
+    assert {type(spec.weight) for spec in network.layers if spec.kind in ("dense", "conv1d")} == {kernels[weight_bits]}
+    expected = predict_in_integers(network, start, x)
+    np.testing.assert_array_equal(predict(network, start, x), expected)
+    if find_spec("da4ml") is not None:
+        np.testing.assert_array_equal(unroll(network, start).predict(x), expected)
 
 
 def test_accumulators_of_signs_are_tight() -> None:

@@ -31,7 +31,7 @@ from kerasnac.core.network.parameters import (
     validator,
 )
 from kerasnac.core.network.precision import Binary, Precision, Ternary
-from kerasnac.core.network.widths import BINARY, TABLE_INPUT_BITS, WIDEST_QUANTIZED, Width
+from kerasnac.core.network.widths import BINARY, SCALE_BITS, TABLE_INPUT_BITS, WIDEST_QUANTIZED, Width
 from kerasnac.errors import ConfigError, Infeasible
 
 Shape = tuple[int, ...]
@@ -86,7 +86,7 @@ class LayerSpec:
         for name in ("weight", "bias", "activation"):
             if not isinstance(getattr(self, name), Precision | None):
                 raise ConfigError(f"{self.kind}: {name} is no number format (got {shown(getattr(self, name))})")
-        self._check_few_values(kernel="weight_bits" in kind.parameters.__annotations__)
+        self._check_few_values(kernel="sparsity" in kind.parameters.__annotations__)
         object.__setattr__(self, "params", tuple(sorted(params.items())))
 
     def _check_few_values(self, *, kernel: bool) -> None:
@@ -113,8 +113,12 @@ class LayerSpec:
         raise KeyError(f"{self.kind} has no parameter {name!r}")
 
     def weight_bits(self, default: Width) -> Width:
-        """Return the width of the kernel that is part of the architecture, or the default where it is not."""
-        return dict(self.params).get("weight_bits", default)  # type: ignore[return-value]
+        """Return the width of the kernel that is part of the architecture, or the default where it is not.
+
+        A scale is never ternary or binary: its factors have bits enough instead.
+        """
+        width: Width = dict(self.params).get("weight_bits", default)  # type: ignore[assignment]
+        return SCALE_BITS if self.kind == "scale" and isinstance(width, str) else width
 
     def activation_bits(self, default: int) -> int:
         """Return the width of the output that is part of the architecture, or the default where it is not.

@@ -208,8 +208,6 @@ def _with_kernel(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
 
 
 def _scale(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
-    if isinstance(given.weight_bits, str):
-        given = replace(given, weight_bits=GAIN_BITS)  # Factors of two or three values are for the sums of many products.
     return _rounded(node, _with_kernel(node, incoming, given), given)
 
 
@@ -217,7 +215,8 @@ def _rounded(node: Node, chain: _Chain, given: _Given) -> _Chain:
     """Append a linear activation that rounds, if the layer is one of :func:`rounded_layers`."""
     if node.name not in given.rounded:
         return chain
-    grid = Precision.covering(*given.observed[node.name].outputs, max(2, given.activation_bits), signed=True)
+    bits = TABLE_INPUT_BITS if given.activation_bits == 1 else given.activation_bits
+    grid = Precision.covering(*given.observed[node.name].outputs, bits, signed=True)
     return (*chain[0], replace(LayerSpec.of("activation", fn="none"), activation=grid)), grid.fractional
 
 

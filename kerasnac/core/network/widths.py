@@ -34,6 +34,9 @@ WIDEST_QUANTIZED, WIDEST_FLOAT = 16, 32
 #: Width of the input of a table whose output has one bit: fewer would move the step of the function.
 TABLE_INPUT_BITS = 4
 
+#: Width of the factors of a scale where the kernels are ternary or binary.
+SCALE_BITS = 8
+
 
 def bits_of(width: Width) -> int:
     """Return the bits of a number of a width: 2 of a ternary one, 1 of a binary one."""

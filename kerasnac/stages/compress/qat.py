@@ -107,7 +107,8 @@ class CompressJob:
     @property
     def _prunes(self) -> bool:
         """True if any kernel can be pruned: a binary one has no zeros."""
-        kernels = [node.layer for node in self.model.architecture.nodes if "kernel" in node.weights]
+        nodes = self.model.architecture.nodes
+        kernels = [node.layer for node in nodes if any(weight.prunable for weight in node.weights.values())]
         pruned = kernels if self.settings.prune_output else kernels[:-1]
         return not pruned or any(not layer.binary(self.weight_bits) for layer in pruned)
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from kerasnac.core.data.dataset import Development, Task
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.core.network.origin import CompressionOrigin
 from kerasnac.core.network.quantization import check_representable
 from kerasnac.core.network.trained import Trained
@@ -143,7 +144,9 @@ def width_space(start: MixedStart, context: Context) -> tuple[LayerBitsSpace, Dr
     for node in start.parent.architecture.nodes:
         if node.name in own:
             asked: tuple[Width, ...] = mixed.weight_bits if has_kernel(node) else mixed.activation_bits
-            job = LayerJob(start, node.name, tuple(sorted({*asked, own[node.name]}, key=values_of)))
+            # A scale is never ternary or binary.
+            choices = {*(width for width in asked if node.layer.kind in KERNEL_KINDS or isinstance(width, int)), own[node.name]}
+            job = LayerJob(start, node.name, tuple(sorted(choices, key=values_of)))
             jobs.append(replace(job, known=memo.get(job.key(context.data))))
     measured = dict(context.workers.map(sensitivity, jobs))
     space = LayerBitsSpace(tuple((job.layer, tuple(measured[i])) for i, job in enumerate(jobs)))

@@ -27,7 +27,7 @@ from kerasnac.core.network.precision import Binary, Precision, Ternary
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import fold_batch_norm, initial_weights
+from kerasnac.core.network.weights import fold, initial_weights
 from kerasnac.core.network.widths import Width, Widths
 from kerasnac.errors import ConversionError
 from tests.integers import predict_in_integers
@@ -185,7 +185,7 @@ def test_norms_scales_and_means_have_formats_beside_them(weight_bits: Width, act
     """What has no sense with two values has more: factors of a scale, the numbers that a norm reads and gives."""
     grid = Precision(6, 2)
     weights, x = initial_weights(NORMED, 0), grid_samples(grid, NORMED.input_shape, 100)
-    folded, start = fold_batch_norm(NORMED, weights)
+    folded, start = fold(NORMED, weights)
     ranges = activation_ranges(folded, start, x, clip_quantile=1e-3)
     widths = Widths(weight_bits=weight_bits, activation_bits=activation_bits)
     network = quantize(folded, start, ranges, input_grid=grid, **widths)

@@ -15,7 +15,7 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import molds, places
 from kerasnac.core.network.weights import quantized_weights
 from kerasnac.core.network.widths import Width
-from kerasnac.core.space.blocks import Attention
+from kerasnac.core.space.blocks import Attention, Transformer
 from tests.gradients import assert_alike, formatted
 from tests.networks import activation, dense, layer, mlp, only, trained_weights
 
@@ -46,6 +46,16 @@ def attention(width: int, scores: str = "softmax", fn: str = "none") -> tuple[La
     """An attention on the map of ``picture``, with the activation ``fn`` of queries and keys."""
     layers = only((7, 6, 2), Attention(width=width, scores=scores, activation="gelu")).layers[:-2]
     return tuple(activation(fn) if i in (1, 4) else spec for i, spec in enumerate(layers))
+
+
+def several(heads: int, width: int, **choices: Any) -> tuple[LayerSpec, ...]:
+    """An attention with heads on the readout of ``readout``, up to the sum."""
+    return only((9, 2), Attention(heads=heads, width=width, **choices)).layers[:-3]
+
+
+def transformer(width: int, heads: int, head_width: int, **choices: Any) -> tuple[LayerSpec, ...]:
+    made = Transformer(width=width, heads=heads, head_width=head_width, hidden=2 * width, aggregate="max", **choices)
+    return only((9, 2), made).layers[:-1]
 
 
 def residual(*body: LayerSpec) -> tuple[LayerSpec, ...]:
@@ -92,6 +102,30 @@ NETWORKS: Mapping[str, tuple[list[Architecture], list[Architecture]]] = {
             picture(*attention(1, fn="sigmoid"), FLATTEN, ALL),
         ],
         [picture(*attention(4, "relu"), FLATTEN, dense(5))],
+    ),
+    "attention of several heads": (
+        [
+            readout(*several(2, 3, scaled=True), BATCH, pool("max", 0)),
+            readout(*several(4, 1), ALL, pool("max", 0)),
+            readout(*several(1, 2, scores="relu", scaled=True), LAST, pool("max", 0)),
+        ],
+        [readout(*several(3, 5), pool("max", 0)), readout(*several(5, 2, scores="relu"), pool("max", 0))],
+    ),
+    "transformers": (
+        [readout(*transformer(3, 2, 2)), readout(*transformer(4, 1, 3, activation="gelu", scaled=False))],
+        [readout(*transformer(6, 4, 2))],
+    ),
+    "transformers with layer norms": (
+        [
+            readout(*transformer(3, 2, 2, norm="layer")),
+            readout(*transformer(4, 1, 3, norm="layer", activation="gelu")),
+            readout(*transformer(2, 3, 1, norm="layer", scaled=False)),
+        ],
+        [readout(*transformer(6, 4, 2, norm="layer"))],
+    ),
+    "transformers with batch norms": (
+        [readout(*transformer(3, 2, 2, norm="batch"))],
+        [readout(*transformer(4, 4, 2, norm="batch"))],
     ),
     "attention of wider maps": (
         [picture(conv(2), ALL, activation("sigmoid"), *attention(3, fn="sigmoid"), conv(3), FLATTEN)],
@@ -140,7 +174,8 @@ def test_a_quantized_one_too(name: str) -> None:
     networks, others = NETWORKS[name]
     (mold,) = molds([*networks, *others])
     for seed, network in enumerate(networks):
-        quantized, start = formatted(network, trained_weights(network, np.random.default_rng(seed)), bits=4 + seed % 3)
+        weights = trained_weights(network, np.random.default_rng(seed))
+        quantized, start = formatted(network, weights, bits=4 + seed % 3, scales=name == "transformers with batch norms")
         assert_alike(quantized, mold.quantized_form, start)
 
 

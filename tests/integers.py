@@ -113,7 +113,13 @@ def _lookup(node: Node, sources: _Sources, out: Precision, values: Weights) -> S
 
 def _matmul(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
     (left, _), (right, _) = sources
-    return left @ (np.swapaxes(right, 1, 2) if node.layer["transpose"] else right)
+    if "heads" not in dict(node.layer.params):
+        return left @ (np.swapaxes(right, 1, 2) if node.layer["transpose"] else right)
+    heads = node.layer["heads"]
+    split = right.reshape(*right.shape[:2], heads, -1)
+    if node.layer["transpose"]:
+        return np.einsum("nihk,njhk->nhij", left.reshape(*left.shape[:2], heads, -1), split)
+    return np.einsum("nhik,nkhj->nihj", left, split).reshape(-1, *node.output)
 
 
 def _reshape(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:

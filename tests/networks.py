@@ -14,7 +14,7 @@ from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec, Shape
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize
-from kerasnac.core.network.weights import fold_batch_norm
+from kerasnac.core.network.weights import fold
 from kerasnac.core.network.widths import Width
 from kerasnac.core.space.blocks import Block
 from kerasnac.core.space.search_space import SearchSpace
@@ -108,7 +108,7 @@ def quantized_randomly(
     x = grid.quantize(rng.normal(0, grid.maximum / 3, (count, *architecture.input_shape))).astype(np.float32)
     widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
     for _ in range(10):
-        folded, weights = fold_batch_norm(architecture, random_weights(architecture, rng))
+        folded, weights = fold(architecture, random_weights(architecture, rng))
         observed = activation_ranges(folded, weights, x[: count // 4], clip_quantile=1e-2)
         quantized = quantize(folded, weights, observed, input_grid=grid, **widths)
         if len(np.unique(predict_in_integers(quantized, weights, x), axis=0)) > count // 4:

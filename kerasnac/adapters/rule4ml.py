@@ -58,7 +58,7 @@ MAX_WEIGHTS = 128 * 128
 ACTIVATIONS = ("none", "relu", "tanh", "sigmoid")
 
 #: Blocks with layers that it does not estimate.
-_FOREIGN_BLOCKS = ("conv", "attention", "deep_sets", "pool")
+_FOREIGN_BLOCKS = ("conv", "attention", "deep_sets", "transformer", "pool")
 
 _ONE_WIDTH = "rule4ml sees one precision for the whole network, not the widths of single layers"
 

@@ -12,7 +12,20 @@ import pytest
 from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.core.network.layers import Shape
 from kerasnac.core.settings.yaml_files import dump
-from kerasnac.core.space.blocks import BLOCKS, Attention, Block, Choose, Conv, DeepSets, Mlp, Nothing, Pool, Residual, Window
+from kerasnac.core.space.blocks import (
+    BLOCKS,
+    Attention,
+    Block,
+    Choose,
+    Conv,
+    DeepSets,
+    Mlp,
+    Nothing,
+    Pool,
+    Residual,
+    Transformer,
+    Window,
+)
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.testing import BlockContract, ExactBlockContract
 
@@ -30,7 +43,10 @@ EXAMPLES: Mapping[str, tuple[Block, Shape]] = {
         (6, 6, 1),
     ),
     "none": (Nothing(), (6, 6, 1)),
-    "attention": (Attention(width=(1, 2), scores=("softmax", "relu"), activation=("none", "gelu")), (3, 4, 2)),
+    "attention": (
+        Attention(width=(1, 2), scores=("softmax", "relu"), activation=("none", "gelu"), heads=(1, 2, 3), scaled=(False, True)),
+        (3, 4, 2),
+    ),
     "deep_sets": (
         DeepSets(
             widths=((4, 8), 3),
@@ -42,6 +58,20 @@ EXAMPLES: Mapping[str, tuple[Block, Shape]] = {
             sparsity=(0.25, 0.5),
         ),
         (8, 3),
+    ),
+    "transformer": (
+        Transformer(
+            width=(4, 6),
+            heads=(1, 2),
+            norm=("none", "layer"),
+            table_bits=(6, 8),
+            head_width=(2, 3),
+            scaled=(False, True),
+            hidden=(5, 8),
+            aggregate=("mean", "max"),
+            weight_bits=(4, 6),
+        ),
+        (4, 3),
     ),
     "pool": (Pool(op=("max", "mean"), size=(0, 2, 3)), (6, 7, 2)),
     "window": (Window(start=(0, 2), length=(3, 4)), (6, 2)),

@@ -21,7 +21,7 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import fold_batch_norm
+from kerasnac.core.network.weights import fold
 from kerasnac.core.settings import RunSettings
 from kerasnac.core.settings.yaml_files import dump, load_run, load_space, names
 from kerasnac.core.space.search_space import SearchSpace
@@ -205,7 +205,7 @@ def random_case(name: str, seed: int, count: int) -> Case:
         bits = (int(rng.integers(2, 11)), int(rng.integers(2, 11)))
         grid = Precision(int(rng.integers(6, 13)), int(rng.integers(1, 4)))
         x = grid.quantize(rng.normal(0, grid.maximum / 3, (count, *architecture.input_shape))).astype(np.float32)
-        folded, weights = fold_batch_norm(architecture, trained_weights(architecture, rng))
+        folded, weights = fold(architecture, trained_weights(architecture, rng))
         observed = activation_ranges(folded, weights, x[:200], clip_quantile=1e-2)
         quantized = quantize(folded, weights, observed, input_grid=grid, weight_bits=bits[0], activation_bits=bits[1])
         different = len(np.unique(predict(quantized, weights, x), axis=0))
@@ -243,7 +243,7 @@ def test_sixteen_bits_change_little(name: str) -> None:
     rng = np.random.default_rng(0)
     grid = Precision(14, 3)
     for architecture in shortest(name):
-        folded, weights = fold_batch_norm(architecture, trained_weights(architecture, rng))
+        folded, weights = fold(architecture, trained_weights(architecture, rng))
         x = grid.quantize(rng.normal(size=(100, *architecture.input_shape))).astype(np.float32)
         observed = activation_ranges(folded, weights, x, clip_quantile=0)
         quantized = quantize(folded, weights, observed, input_grid=grid, weight_bits=16, activation_bits=16)

@@ -237,21 +237,29 @@ def _parse_masked_softmax(
 def _parse_matmul(
     keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Parse a ``MatMul``: an einsum."""
+    """Parse a ``MatMul``: an einsum, of tensors whose heads are an axis of their own in the same order of values."""
     from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
 
-    (batch, rows, _), (_, *right) = input_shapes
-    transpose = keras_layer["config"]["transpose"]
-    output = [batch, rows, right[0] if transpose else right[1]]
+    (batch, *left), (_, *right), config = *input_shapes, keras_layer["config"]
+    transpose, heads = config["transpose"], config["heads"]
+    output = [*left[:-1], right[0 if transpose else 1]]
+    equation = "ik,jk->ij" if transpose else "ik,kj->ij"
+    if heads > 1:
+        right = [right[0], heads, right[1] // heads]
+        if transpose:
+            left = [left[0], heads, left[1] // heads]
+            output, equation = [heads, left[0], right[0]], "ihk,jhk->hij"
+        else:
+            output, equation = [left[1], heads * right[2]], "hik,khj->ihj"
     layer = parse_default_keras_layer(keras_layer, input_names)
     layer |= {
         "class_name": "Einsum",
-        "equation": "ik,jk->ij" if transpose else "ik,kj->ij",
-        "inp0_shape": tuple(input_shapes[0][1:]),
-        "inp1_shape": tuple(input_shapes[1][1:]),
-        "out_shape": tuple(output[1:]),
+        "equation": equation,
+        "inp0_shape": tuple(left),
+        "inp1_shape": tuple(right),
+        "out_shape": tuple(output),
     }
-    return layer, output
+    return layer, [batch, *output]
 
 
 def _parse_sign(

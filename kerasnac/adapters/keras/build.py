@@ -15,8 +15,8 @@ from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorf
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.arithmetic import Dtype, keras_dtype
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY
-from kerasnac.core.network.layers import POOL, LayerSpec, Unsupported
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY, check_unscaled
+from kerasnac.core.network.layers import MATMUL, POOL, LayerSpec, Unsupported
 from kerasnac.core.network.precision import Binary, Precision, Ternary
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON, Weights
 from kerasnac.errors import ConversionError, RunError
@@ -42,7 +42,7 @@ def build(architecture: Architecture, *, dropout: float = 0.0, l1: float = 0.0, 
 
     Raises:
         Infeasible: If the layers do not fit together.
-        ConversionError: If a quantized architecture still has a norm; names the layer and the remedy.
+        ConversionError: If a quantized architecture still has a norm or scaled scores; names the layer and the remedy.
     """
     keras = tensorflow().keras
     inputs = keras.Input(architecture.input_shape, name=INPUT, dtype=dtype)
@@ -272,7 +272,10 @@ def _reshape(node: Node, grid: Precision | None, **options: Any) -> Any:
 
 
 def _matmul(node: Node, grid: Precision | None, **options: Any) -> Any:
-    return custom().MatMul(bool(node.layer["transpose"]), **options)
+    if grid is not None:
+        check_unscaled(node)
+    layer = node.layer
+    return custom().MatMul(bool(layer["transpose"]), MATMUL.heads(layer), MATMUL.scaled(layer), **options)
 
 
 def _concatenate(node: Node, grid: Precision | None, **options: Any) -> Any:

@@ -324,23 +324,43 @@ def custom() -> SimpleNamespace:
 
     @register
     class MatMul(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
-        """Product of two matrices of activations.
+        """Product of two matrices of activations, see :class:`kerasnac.core.network.layers.MatMul`.
 
         Args:
             transpose: True if the second one is to be transposed.
+            heads: Number of products, each of its own part of the channels.
+            scaled: True if the product is divided by the square root of its inner size.
             options: Of ``tf.keras.layers.Layer``.
         """
 
-        def __init__(self, transpose: bool, **options: Any) -> None:
+        def __init__(self, transpose: bool, heads: int = 1, scaled: bool = False, **options: Any) -> None:
             super().__init__(**options)
-            self.transpose = transpose
+            self.transpose, self.heads, self.scaled = transpose, heads, scaled
 
         def call(self, factors: Any) -> Any:
-            """Multiply tensors (samples, rows, inner) and (samples, inner, columns), or (samples, columns, inner)."""
-            return tf.matmul(*factors, transpose_b=self.transpose)
+            """Multiply tensors (samples, rows, inner) and (samples, inner, columns), or (samples, columns, inner).
+
+            With heads, (samples, rows, heads * inner) and (samples, columns, heads * inner) make (samples, heads, rows,
+            columns), and (samples, heads, rows, inner) and (samples, inner, heads * columns) make (samples, rows,
+            heads * columns).
+            """
+            left, right = factors
+            inner = left.shape[-1] // self.heads if self.transpose else left.shape[-1]
+            if self.heads == 1:
+                product = tf.matmul(left, right, transpose_b=self.transpose)
+            elif self.transpose:
+                product = tf.einsum("nrhi,nchi->nhrc", self._by_heads(left), self._by_heads(right))
+            else:
+                product = tf.einsum("nhri,nihc->nrhc", left, self._by_heads(right))
+                product = tf.reshape(product, (-1, left.shape[2], right.shape[2]))
+            return product / math.sqrt(inner) if self.scaled else product
+
+        def _by_heads(self, x: Any) -> Any:
+            """Split channels: tensors of shape (samples, positions, heads * size) to (samples, positions, heads, size)."""
+            return tf.reshape(x, (-1, x.shape[1], self.heads, x.shape[2] // self.heads))
 
         def get_config(self) -> dict[str, Any]:
-            return {**super().get_config(), "transpose": self.transpose}
+            return {**super().get_config(), "transpose": self.transpose, "heads": self.heads, "scaled": self.scaled}
 
     def _exact_softmax(x: Any, inputs: Precision, outputs: Precision, mask: Any = 1.0) -> Any:
         """Compute a softmax over the last axis from tables, see :class:`kerasnac.adapters.keras.table.SoftmaxTables`.

@@ -16,7 +16,7 @@ from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.mold import Mold, fitting, macs, molds
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import Weights, fold_batch_norm
+from kerasnac.core.network.weights import Weights, fold
 from kerasnac.core.network.widths import Width, Widths
 
 #: Steps from which a training is compiled for a single network: Keras takes as long for them as the compilation. It pays sooner
@@ -120,7 +120,7 @@ def quantized_start(
     activation_bits: int,
     clip_quantile: float,
 ) -> tuple[Architecture, Weights]:
-    """Give a trained float network formats, and fold its batch norms: the start of quantization-aware training.
+    """Give a trained float network formats, and fold its batch norms and factors: the start of quantization-aware training.
 
     Args:
         architecture: Float.
@@ -135,9 +135,9 @@ def quantized_start(
 
     Raises:
         ConfigError: If a width is too small.
-        ConversionError: If a layer has no formats, as a layer norm.
+        ConversionError: If a layer has no formats, as a layer norm, or a factor of scores cannot be folded.
     """
-    folded, start = fold_batch_norm(architecture, weights)
+    folded, start = fold(architecture, weights)
     ranges = activation_ranges(folded, start, data.train.x[:CALIBRATION_SAMPLES], clip_quantile=clip_quantile)
     widths = Widths(weight_bits=weight_bits, activation_bits=activation_bits)
     return quantize(folded, start, ranges, input_grid=data.input_grid, **widths), start

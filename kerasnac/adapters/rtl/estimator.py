@@ -15,7 +15,7 @@ from kerasnac.core.hardware.boards import Board
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layers import Weight
 from kerasnac.core.network.quantization import CLIP_QUANTILE, quantize
-from kerasnac.core.network.weights import fold_batch_norm
+from kerasnac.core.network.weights import fold
 from kerasnac.core.network.widths import Widths
 from kerasnac.core.settings import CandidateGraphSettings
 from kerasnac.core.space.search_space import SearchSpace
@@ -72,7 +72,7 @@ class AdderGraphEstimator:
             for node in architecture.nodes
             for part, weight in node.weights.items()
         }
-        folded, weights = fold_batch_norm(architecture, weights)
+        folded, weights = fold(architecture, weights)
         tensorflow().keras.backend.clear_session()
         ranges = activation_ranges(folded, weights, data.train.x[:SAMPLES], clip_quantile=CLIP_QUANTILE)
         widths = Widths(weight_bits=self.settings.weight_bits, activation_bits=self.settings.activation_bits)

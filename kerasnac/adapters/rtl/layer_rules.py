@@ -15,7 +15,7 @@ from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.network.architecture import Node
 from kerasnac.core.network.exactness import MASK, NOT_IN_FIRMWARE, averaged
 from kerasnac.core.network.layer_norms import LayerNormTables
-from kerasnac.core.network.layers import CONV1D, CONV2D, POOL, Unsupported, zeros_around
+from kerasnac.core.network.layers import CONV1D, CONV2D, MATMUL, POOL, Unsupported, zeros_around
 from kerasnac.core.network.means import reciprocal, reciprocals
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
@@ -145,8 +145,14 @@ def _pool(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variable
 
 
 def _matmul(tracer: Tracer, node: Node, grid: Precision, left: Variables, right: Variables) -> Variables:
-    products = left[:, :, None] * (right.T if node.layer["transpose"] else right)[None]
-    return np.sum(da4ml().FixedVariableArray(products), axis=1)._vars  # type: ignore[no-any-return]
+    heads = MATMUL.heads(node.layer)
+    by_heads = right.reshape(len(right), heads, -1)
+    if node.layer["transpose"]:  # Shapes are (heads, rows, columns, inner).
+        products = left.reshape(len(left), 1, heads, -1).transpose(2, 0, 1, 3) * by_heads.transpose(1, 0, 2)[:, None]
+    else:  # Shapes are (rows, heads, columns, inner).
+        rows = left.reshape(heads, -1, len(right)).transpose(1, 0, 2)
+        products = rows[:, :, None] * by_heads.transpose(1, 2, 0)
+    return np.sum(da4ml().FixedVariableArray(products), axis=-1)._vars.reshape(node.output)  # type: ignore[no-any-return]
 
 
 def _add(tracer: Tracer, node: Node, grid: Precision, left: Variables, right: Variables) -> Variables:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import POOL, PREVIOUS, LayerSpec, Unsupported
+from kerasnac.core.network.layers import MATMUL, POOL, PREVIOUS, LayerSpec, Unsupported
 
 _NO_MASKS = Unsupported("a mold pads channels, and has no masks of particles")
 
-#: For every kind: its part in a cell.
+#: For every kind: its part in a cell. A norm that cannot follow the head of one is a head itself.
 PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
     "dense": "head",
     "conv1d": "head",
@@ -39,10 +40,6 @@ PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
 FUNCTIONS = ("none", "relu", "leaky_relu", "gelu", "tanh", "sigmoid", "softmax")
 
 
-#: Heads with a number for every channel of what they read.
-_CHANNELWISE = ("scale", "batch_norm")
-
-
 class NoMold(Exception):
     """A network fits no mold; the message names the layer and the reason."""
 
@@ -52,7 +49,7 @@ class Cell:
     """Layer of a network with what follows it and keeps its shape.
 
     Attributes:
-        head: The first layer.
+        head: The first layer; a norm where that follows other layers, or a layer that others read too.
         norm: Its norm.
         norm_grid: The linear layer that puts the input of a quantized layer norm on a grid.
         grid: The linear layer that puts the input of a table on its grid.
@@ -72,6 +69,11 @@ class Cell:
         """All its layers."""
         every = (self.head, self.norm_grid, self.norm, self.grid, self.activation)
         return tuple(node for node in every if node is not None)
+
+    @property
+    def any_norm(self) -> Node | None:
+        """Its norm, or its head where that is one."""
+        return self.head if PARTS[self.head.layer.kind] == "norm" else self.norm
 
     @property
     def plain_norm(self) -> LayerSpec | None:
@@ -112,6 +114,7 @@ def cells_of(architecture: Architecture) -> list[Cell]:
     """
     cells: list[Cell] = []
     ends = {-1: -1}  # Index of the last layer of every cell -> index of the cell.
+    readers = Counter(source for node in architecture.nodes for source in node.inputs)
     for i, node in enumerate(architecture.nodes):
         part = PARTS[node.layer.kind]
         if isinstance(part, Unsupported):
@@ -119,7 +122,8 @@ def cells_of(architecture: Architecture) -> list[Cell]:
         _check_parameters(node)
         if not architecture.quantized and any((node.layer.weight, node.layer.bias, node.layer.activation)):
             raise NoMold(f"{node.name}: it has a number format, and the network has none")
-        if part == "head" or (node.layer.kind == "batch_norm" and not _is_norm(node, cells)):
+        alone = node.layer.inputs == PREVIOUS and readers[i - 1] == 1
+        if part == "head" or (part == "norm" and not (alone and cells and _takes_norm(cells[-1], node))):
             unknown = next((source for source in node.inputs if source not in ends), None)
             if unknown is not None:
                 raise NoMold(
@@ -138,12 +142,8 @@ def cells_of(architecture: Architecture) -> list[Cell]:
         if architecture.quantized:
             _check_formats(cell)
         _check_channels(cell, [cells[i + offset] for offset in cell.reads if i + offset >= 0])
+    _check_heads(cells)
     return cells
-
-
-def _is_norm(node: Node, cells: Sequence[Cell]) -> bool:
-    """Return True if a norm follows the head of the last cell: one that does not is a head itself."""
-    return bool(cells) and node.layer.inputs == PREVIOUS and len(cells[-1].nodes) == 1
 
 
 def _check_parameters(node: Node) -> None:
@@ -157,12 +157,16 @@ def _check_parameters(node: Node) -> None:
         raise NoMold(f"{node.name}: the windows of a mold do not overlap")
 
 
+def _takes_norm(cell: Cell, node: Node) -> bool:
+    """Return True if a norm is part of a cell which it follows: of a head, or of one with the grid of a layer norm."""
+    on_grid = node.layer.kind == "layer_norm" and cell.activation is not None and cell.fn == "none"
+    return len(cell.nodes) == 1 or (len(cell.nodes) == 2 and on_grid)
+
+
 def _followed(cell: Cell, node: Node) -> Cell:
     """Return a cell with one layer more, which follows it."""
     part = PARTS[node.layer.kind]
-    if part == "norm" and len(cell.nodes) == 1:
-        return replace(cell, norm=node)
-    if node.layer.kind == "layer_norm" and node.layer.activation is not None and len(cell.nodes) == 2 and cell.fn == "none":
+    if part == "norm":
         return replace(cell, norm=node, norm_grid=cell.activation, activation=None)
     if part == "activation" and cell.activation is None:
         return replace(cell, activation=node)
@@ -173,8 +177,9 @@ def _followed(cell: Cell, node: Node) -> Cell:
 
 def _check_formats(cell: Cell) -> None:
     """Refuse an activation or a norm whose formats are none that quantization gives."""
-    if cell.norm is not None and (cell.norm.layer.kind != "layer_norm" or cell.norm.layer.activation is None):
-        raise NoMold(f"{cell.norm.name}: it has no formats, and the network has some")
+    norm = cell.any_norm
+    if norm is not None and (norm.layer.kind != "layer_norm" or norm.layer.activation is None):
+        raise NoMold(f"{norm.name}: it has no formats, and the network has some")
     if cell.norm_grid is not None and cell.norm_grid.layer.activation is None:
         raise NoMold(f"{cell.norm_grid.name}: it has no format")
     if cell.activation is None:
@@ -198,12 +203,24 @@ def _check_channels(cell: Cell, sources: Sequence[Cell]) -> None:
         raise NoMold(f"{head.name}: it moves channels, which a mold pads")
     if head.layer.kind == "matmul" and not head.layer["transpose"] and not (sources and _has_scores(sources[0])):
         raise NoMold(f"{head.name}: it multiplies channels by positions, and a mold pads channels")
-    if head.layer.kind in _CHANNELWISE and any(source.head.layer.kind == "flatten" for source in sources):
-        raise NoMold(f"{head.name}: it scales a flattened map, whose values lie apart in a mold")
-    if head.layer.kind == "add" and any(source.head.layer.kind == "flatten" for source in sources):
-        raise NoMold(f"{head.name}: it adds a flattened map, whose values lie apart in a mold")
+    verbs = {"add": "adds", "scale": "scales", "batch_norm": "scales", "layer_norm": "normalises"}
+    if head.layer.kind in verbs and any(source.head.layer.kind == "flatten" for source in sources):
+        raise NoMold(f"{head.name}: it {verbs[head.layer.kind]} a flattened map, whose values lie apart in a mold")
     if cell.fn == "softmax" and not _has_scores(cell):
         raise NoMold(f"{cell.nodes[-1].name}: it normalises over channels, which a mold pads")
+
+
+def _check_heads(cells: Sequence[Cell]) -> None:
+    """Refuse what padded heads would disturb: in a mold, scores have heads behind those of the network."""
+    for i, cell in enumerate(cells):
+        if not _has_scores(cell):
+            continue
+        if cell.norm is not None:
+            raise NoMold(f"{cell.norm.name}: it normalises scores, and a mold pads their heads")
+        readers = [other for j, other in enumerate(cells) if i - j in other.reads]
+        attends = readers and all(reader.head.layer.kind == "matmul" for reader in readers)
+        if MATMUL.heads(cell.head.layer) > 1 and not attends:
+            raise NoMold(f"{cell.head.name}: no attention reads its heads, and a mold pads them")
 
 
 def _has_scores(cell: Cell) -> bool:

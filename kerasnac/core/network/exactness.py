@@ -16,7 +16,7 @@ import numpy as np
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layer_norms import LayerNormTables
-from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Shape, Unsupported
+from kerasnac.core.network.layers import MATMUL, PASSING_KINDS, LayerSpec, Shape, Unsupported
 from kerasnac.core.network.means import needs_reciprocal, reciprocal
 from kerasnac.core.network.parameters import MAX_TABLE_BITS
 from kerasnac.core.network.precision import WIDEST, Precision
@@ -45,9 +45,7 @@ QUANTIZED_ONLY: Mapping[str, Unsupported] = {
 
 #: Kinds that the firmware never has.
 NOT_IN_FIRMWARE: Mapping[str, Unsupported] = {
-    "batch_norm": Unsupported(
-        "a batch_norm is not in the firmware: fold it, or make it a scale, before quantizing (fold_batch_norm)"
-    ),
+    "batch_norm": Unsupported("a batch_norm is not in the firmware: fold it, or make it a scale, before quantizing (fold)"),
     "window": Unsupported(
         "a window is not in the firmware: cut it from the samples (without_window); it must be the first layer"
     ),
@@ -139,6 +137,16 @@ def averaged(layer: LayerSpec, shape: Shape) -> int:
     return size ** len(positions) if size else math.prod(positions)
 
 
+def check_unscaled(node: Node) -> None:
+    """Refuse scaled scores in a quantized network: the quotient would be on no grid.
+
+    Raises:
+        ConversionError: Naming the layer and the remedy.
+    """
+    if node.layer.kind == "matmul" and MATMUL.scaled(node.layer):
+        raise ConversionError(f"{node.name}: its scores are scaled; fold the factor into the queries before quantizing (fold)")
+
+
 def _finite(values: Weights) -> Weights:
     for key, array in values.items():
         if not np.isfinite(array).all():
@@ -176,6 +184,7 @@ def _accumulator(node: Node, inputs: Sequence[Precision], values: Weights) -> Pr
 
 def _matmul(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
     """Return the narrowest format of all partial sums of products of activations."""
+    check_unscaled(node)
     left, right = inputs
     products = node.products
     assert products is not None

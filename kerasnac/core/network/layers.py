@@ -326,22 +326,41 @@ def zeros_around(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[i
 class MatMul(Kind):
     """Product of two matrices of activations, (rows, inner) and (inner, columns): no weights.
 
-    With ``transpose`` the second one is (columns, inner), as in the scores of an attention.
+    With ``transpose`` the second one is (columns, inner), as in the scores of an attention. With ``scaled`` these are divided
+    by the square root of ``inner``, in float networks alone: :func:`kerasnac.core.network.weights.fold` takes the factor out.
+
+    With ``heads`` there is a product for every head, of its own part of the channels, which lie one head after the other:
+    with ``transpose`` (rows, heads * inner) and (columns, heads * inner) make (heads, rows, columns), and else
+    (heads, rows, inner) and (inner, heads * columns) make (rows, heads * columns).
     """
 
     parameters = MatMulParameters
     reads = 2
 
     def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
-        (other,) = others
-        inner, columns = (other[1], other[0]) if spec["transpose"] else other
-        if shape[1] != inner:
-            raise Infeasible(f"cannot multiply matrices of shapes {shape} and {other}")
-        return (shape[0], columns)
+        (other,), heads, transpose = others, self.heads(spec), spec["transpose"]
+        if self.scaled(spec) and not transpose:
+            raise Infeasible("scaled is for scores: a product with transpose")
+        outer = (heads,) if heads > 1 else ()
+        split = () if transpose else outer  # Where the heads of the first factor are an axis.
+        fits = len(shape) == 2 + len(split) and shape[: len(split)] == split and len(other) == 2
+        if not fits or shape[-1] != (other[1] if transpose else other[0]) or other[1] % heads:
+            by_heads = f" with {heads} heads" if outer else ""
+            raise Infeasible(f"cannot multiply matrices of shapes {shape} and {other}{by_heads}")
+        return (*outer, shape[0], other[0]) if transpose else (shape[-2], other[1])
 
     def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
-        rows, columns = self.output_shape(spec, shape, *others)
-        return Products(outputs=columns, inputs=shape[1], positions=rows)
+        *positions, columns = self.output_shape(spec, shape, *others)
+        inner = shape[-1] // self.heads(spec) if spec["transpose"] else shape[-1]
+        return Products(outputs=columns, inputs=inner, positions=math.prod(positions))
+
+    def heads(self, spec: LayerSpec) -> int:
+        """Return the number of heads."""
+        return int(dict(spec.params).get("heads", 1))  # type: ignore[arg-type]
+
+    def scaled(self, spec: LayerSpec) -> bool:
+        """Return True if the products are divided by the square root of their inner size."""
+        return bool(dict(spec.params).get("scaled", False))
 
 
 class Add(Kind):
@@ -526,13 +545,13 @@ class Window(Kind):
         return (length, *shape[1:])
 
 
-CONV1D, CONV2D, POOL = Conv(1), Conv(2), Pool()
+CONV1D, CONV2D, MATMUL, POOL = Conv(1), Conv(2), MatMul(), Pool()
 
 KINDS: Mapping[str, Kind] = {
     "dense": Dense(),
     "conv1d": CONV1D,
     "conv2d": CONV2D,
-    "matmul": MatMul(),
+    "matmul": MATMUL,
     "add": Add(),
     "concatenate": Concatenate(),
     "batch_norm": BatchNorm(),

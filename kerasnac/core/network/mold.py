@@ -9,8 +9,8 @@ from itertools import accumulate, groupby
 from typing import Any, Generic, TypeVar
 
 from kerasnac.core.network.architecture import COMPRESSION_PARAMS, Architecture
-from kerasnac.core.network.cells import Cell, NoMold, cells_of, drops
-from kerasnac.core.network.layers import PREVIOUS, LayerSpec, Shape, Weight, kind_of
+from kerasnac.core.network.cells import PARTS, Cell, NoMold, cells_of, drops, plain_norm
+from kerasnac.core.network.layers import MATMUL, PREVIOUS, LayerSpec, Shape, Weight, kind_of
 
 #: Parameter with the number of units, by kind of head.
 _UNITS = {"dense": "units", "conv1d": "filters", "conv2d": "filters"}
@@ -39,7 +39,7 @@ class MoldCell:
 
     @property
     def units(self) -> int:
-        """Number of units; 0 for a head without weights."""
+        """Number of units, or of the heads of a product; 0 for a head that has neither."""
         return _units(self.head)
 
     @property
@@ -51,6 +51,11 @@ class MoldCell:
     def aligns(self) -> bool:
         """True if it compares the channels of its inputs, so that those with fewer of them need padding."""
         return self.head.kind == "add" or (self.head.kind == "matmul" and bool(self.head["transpose"]))
+
+    @property
+    def normalises(self) -> bool:
+        """True if it has norms, or is one."""
+        return bool(self.norms) or PARTS[self.head.kind] == "norm"
 
     def widened(self, channels: int) -> MoldCell:
         """Return a cell that has at least so many units, so that it can pass on values as they are."""
@@ -181,6 +186,10 @@ def places(mold: Mold) -> tuple[Place, ...]:
     for i, cell in enumerate(mold.cells):
         shapes = [found[i + offset].output if i + offset >= 0 else mold.input_shape for offset in cell.reads]
         channels = max(shape[-1] for shape in shapes)
+        if cell.head.kind == "matmul":
+            most = channels if cell.aligns else shapes[-1][-1]
+            channels = -(-most // cell.units) * cell.units  # As many for every head.
+            shapes[-1] = (*shapes[-1][:-1], channels)
         if cell.aligns:
             shapes = [(*shape[:-1], channels) for shape in shapes]
         if cell.head.kind == "reshape":
@@ -292,7 +301,10 @@ def _pattern(runs: Iterable[_Run[Any]]) -> list[tuple[Label, int]]:
 
 
 def _shape_only(head: LayerSpec) -> LayerSpec:
-    return _plain(head, {name: value for name, value in head.params if name not in COMPRESSION_PARAMS})
+    if PARTS[head.kind] == "norm":
+        return plain_norm(head)
+    # What scores are divided by is an argument, as are number formats.
+    return _plain(head, {name: value for name, value in head.params if name not in (*COMPRESSION_PARAMS, "scaled")})
 
 
 @lru_cache(maxsize=4096)
@@ -304,6 +316,8 @@ def _with_units(head: LayerSpec, units: int) -> LayerSpec:
     params = dict(head.params)
     if head.kind == "reshape":
         params["shape"] = (*head["shape"][:-1], units)
+    elif head.kind == "matmul":
+        params = {"transpose": head["transpose"], **({"heads": units} if units > 1 else {})}
     elif head.kind in _UNITS:
         params[_UNITS[head.kind]] = units
     return _plain(head, params)
@@ -317,4 +331,6 @@ def _plain(head: LayerSpec, params: Mapping[str, Any]) -> LayerSpec:
 def _units(head: LayerSpec) -> int:
     if head.kind == "reshape":
         return int(head["shape"][-1])
+    if head.kind == "matmul":
+        return MATMUL.heads(head)
     return int(head[_UNITS[head.kind]]) if head.kind in _UNITS else 0

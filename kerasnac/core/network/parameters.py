@@ -77,9 +77,11 @@ class ConvParameters(KernelParameters):
 
 @with_config(ConfigDict(extra="forbid"))
 class MatMulParameters(TypedDict):
-    """Parameters of :class:`MatMul`."""
+    """Parameters of :class:`MatMul`. One head and unscaled scores are written by leaving the parameter out."""
 
     transpose: bool
+    heads: NotRequired[Annotated[Size, Field(ge=2)]]
+    scaled: NotRequired[Literal[True]]
 
 
 class LayerNormParameters(OutputParameters):

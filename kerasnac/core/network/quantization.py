@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY, averaged
+from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY, averaged, check_unscaled
 from kerasnac.core.network.layer_norms import GAIN_BITS, TABLE_BITS, normalised, table_formats
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Unsupported
 from kerasnac.core.network.means import needs_reciprocal, reciprocal_format
@@ -75,7 +75,7 @@ def quantize(
     that fail all the same are found by :func:`check_representable`; weights that are not finite have no range.
 
     Args:
-        architecture: Float, batch norms folded.
+        architecture: Float, after :func:`kerasnac.core.network.weights.fold`.
         weights: Its trained weights.
         observed: Range of every activation, layer norm and of :func:`rounded_layers`, by name.
         input_grid: Format of the network's input.
@@ -267,6 +267,7 @@ def _layer_norm(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
 
 
 def _product(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    check_unscaled(node)
     return (node.layer,), sum(incoming)
 
 

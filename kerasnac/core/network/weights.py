@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.layers import MATMUL, LayerSpec
+from kerasnac.errors import ConversionError
 
 #: ``"dense_0/kernel"`` -> array, for every array of :func:`kerasnac.core.network.layers.Kind.weights`.
 Weights = Mapping[str, NDArray[Any]]
@@ -49,6 +51,21 @@ def initial_weights(architecture: Architecture, seed: int) -> dict[str, NDArray[
                 values = np.full(weight.shape, neutral.get(part, 0.0))
             weights[f"{node.name}/{part}"] = values.astype(np.float32)
     return weights
+
+
+def fold(architecture: Architecture, weights: Weights) -> tuple[Architecture, dict[str, NDArray[Any]]]:
+    """Move batch norms and the factors of scaled scores into other layers: what precedes every quantization.
+
+    The result computes the same function.
+
+    Args:
+        architecture: Float.
+        weights: Its weights, arrays keyed ``layer/part``.
+
+    Raises:
+        ConversionError: If a factor cannot be folded; names the layers and the remedy.
+    """
+    return _fold_factors(*fold_batch_norm(architecture, weights))
 
 
 def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Architecture, dict[str, NDArray[Any]]]:
@@ -98,6 +115,47 @@ def fold_batch_norm(architecture: Architecture, weights: Weights) -> tuple[Archi
         return () if node.name in removed else (LayerSpec.of("scale"),)
 
     return architecture.rewritten(replacement), folded
+
+
+def _fold_factors(architecture: Architecture, weights: Weights) -> tuple[Architecture, dict[str, NDArray[Any]]]:
+    """Multiply the kernels and biases of queries by the factors of their scores, which then are not scaled any more.
+
+    Scores are linear in queries, and queries in these kernels and biases: (q / c) k = q k / c.
+    """
+    folded = dict(weights)
+    for node in architecture.nodes:
+        if node.layer.kind == "matmul" and MATMUL.scaled(node.layer):
+            name, products = _linear_origin(architecture, node), node.products
+            assert products is not None
+            for part in ("kernel", "bias"):
+                folded[f"{name}/{part}"] = folded[f"{name}/{part}"] / math.sqrt(products.inputs)
+
+    def unscaled(node: Node) -> tuple[LayerSpec, ...]:
+        return (replace(node.layer, params=tuple(pair for pair in node.layer.params if pair[0] != "scaled")),)
+
+    return architecture.rewritten(unscaled), folded
+
+
+def _linear_origin(architecture: Architecture, scores: Node) -> str:
+    """Return the name of the layer whose kernel and bias scale the queries of some scores, and nothing else.
+
+    Raises:
+        ConversionError: If there is none.
+    """
+    nodes, remedy = architecture.nodes, "leave out scaled, or make its first input by a linear layer of its own"
+    source = scores.inputs[0]
+    while source >= 0:
+        node = nodes[source]
+        if sum(other.inputs.count(source) for other in nodes) > 1:
+            raise ConversionError(f"{scores.name}: its factor cannot be folded into {node.name}, which is read twice; {remedy}")
+        if "kernel" in node.weights:
+            return node.name
+        if node.layer.kind != "reshape" and (node.layer.kind != "activation" or node.layer["fn"] != "none"):
+            raise ConversionError(
+                f"{scores.name}: its factor cannot be folded through {node.name}, which is not linear; {remedy}"
+            )
+        source = node.inputs[0]
+    raise ConversionError(f"{scores.name}: its factor cannot be folded, no layer with a kernel makes its first input; {remedy}")
 
 
 def quantized_weights(architecture: Architecture, weights: Weights) -> dict[str, NDArray[Any]]:

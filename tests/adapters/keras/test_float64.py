@@ -63,6 +63,15 @@ NETWORKS = {
         layer("softmax", out="ufixed<12,0>"),
         grid="fixed<16,3>",
     ),
+    "heads": maps(
+        (4, 6),
+        activation("none", SIGNED),
+        layer("matmul", heads=2, **MATRIX),
+        activation("none", "fixed<10,3>"),
+        layer("softmax", out="ufixed<12,0>"),
+        layer("matmul", heads=2, transpose=False, inputs=(-1, -4)),
+        grid="fixed<16,3>",
+    ),
     "add": maps((6,), activation("none", "fixed<24,4>"), layer("add", inputs=(-1, -2)), grid="fixed<20,12>"),
 }
 

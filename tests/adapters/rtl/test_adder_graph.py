@@ -75,6 +75,16 @@ ATTENTION = (
     *(act("relu", "ufixed<6,3>"), layer("flatten"), dense(2)),
 )
 
+
+def heads(count: int) -> tuple[LayerSpec, ...]:
+    """An attention of a set with itself, as queries, keys and values."""
+    return (
+        *(layer("matmul", transpose=True, heads=count, inputs=(-1, -1)), act("none", "fixed<6,4>")),
+        *(layer("softmax", out="ufixed<7,0>"), layer("matmul", transpose=False, heads=count, inputs=(-1, -4))),
+        act("none", "fixed<6,3>"),
+    )
+
+
 NETWORKS = {
     "rounding": Architecture((4,), (dense(6), act("none", "fixed<4,2>"), dense(3)), INPUT),
     "coarse": Architecture((4,), (dense(6), act("none", "fixed<4,6>"), dense(4), act("relu", "ufixed<3,5>"), dense(3)), INPUT),
@@ -143,6 +153,9 @@ NETWORKS = {
     ),
     "attention": Architecture((2, 2, 2), (conv(2, kernel=1), act("none", "fixed<5,3>"), *ATTENTION), INPUT),
     "softmax": Architecture((5,), (layer("softmax", out="ufixed<16,0>"),), INPUT),
+    "heads": Architecture(
+        (4, 2), (conv(4, rank=1, kernel=1), act("none", "fixed<5,3>"), *heads(2), layer("flatten"), dense(2)), INPUT
+    ),
     "square": Architecture((3, 3), (layer("matmul", transpose=True, inputs=(-1, -1)), layer("flatten")), INPUT),
 }
 

@@ -137,6 +137,16 @@ def test_attention_by_hand() -> None:
     assert [row.bops for row in rows] == pytest.approx([inwards] * 3 + [scores, values, outwards])
 
 
+def test_attention_of_several_heads_by_hand() -> None:
+    """6 particles of 3 features, 2 heads of width 5: as many products as one head of width 10, in shorter sums."""
+    network = one((6, 3), Attention(width=5, heads=2, scaled=True))
+    *rows, _ = costs(network, weight_bits=4, activation_bits=6)
+    inwards, outwards = 6 * 3 * 10 * (24 + 10 + math.log2(3)), 6 * 10 * 3 * (24 + 10 + math.log2(10))
+    scores, values = 2 * 6 * 6 * 5 * (36 + 12 + math.log2(5)), 6 * 10 * 6 * (36 + 12 + math.log2(6))
+    assert [row.layer for row in rows] == [f"conv1d_{i}" for i in range(3)] + ["matmul_0", "matmul_1", "conv1d_3"]
+    assert [row.bops for row in rows] == pytest.approx([inwards] * 3 + [scores, values, outwards])
+
+
 def test_own_widths_win() -> None:
     """The block's widths, not the defaults; the input and the output layer have none of their own."""
     rows = costs(one((3, 4, 2), Attention(width=5, weight_bits=3, activation_bits=2)), weight_bits=9, activation_bits=7)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.cells import PARTS, NoMold, cells_of, table_bits
 from kerasnac.core.network.layers import KINDS, LayerSpec
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.space.blocks import Attention
+from kerasnac.core.space.blocks import Attention, Transformer
 from tests.networks import activation, dense, layer, mlp, only
 
 BATCH, FLATTEN, LAST = LayerSpec.of("batch_norm"), LayerSpec.of("flatten"), LayerSpec.of("layer_norm", axes="last")
@@ -23,13 +21,10 @@ def test_every_kind_of_layer_has_its_part() -> None:
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ((LAST, dense(2)), "layer_norm_0: it is the first layer"),
         ((activation("relu"), dense(2)), "activation_0: it is the first layer"),
-        ((dense(3), activation("relu"), LAST, dense(2)), "layer_norm_0: it follows activation_0"),
-        ((dense(3), BATCH, LAST, dense(2)), "layer_norm_0: it follows batch_norm_0"),
         ((dense(3), activation("relu"), activation("gelu"), dense(2)), "activation_1: it follows activation_0"),
         ((dense(3), activation("none"), activation("relu"), dense(2)), "activation_1: it follows activation_0"),
-        ((dense(3), dense(3), replace(LAST, inputs=(-2,))), "layer_norm_0: it does not read the layer before it"),
+        ((dense(3), dense(3), LayerSpec.of("activation", fn="relu", inputs=(-2,))), "activation_0: it does not read the layer"),
         (
             (dense(3), activation("relu"), LayerSpec.of("dense", units=2, inputs=(-2,))),
             "dense_1: it reads dense_0, and a layer",
@@ -132,6 +127,60 @@ def test_the_cells_of_an_attention_are_its_layers_with_their_activations() -> No
         ("flatten_0", "none", (-1,)),
         ("dense_0", "none", (-1,)),
     ]
+
+
+NORM = LayerSpec.of("layer_norm", axes="last")
+
+
+@pytest.mark.parametrize(
+    ("layers", "heads"),
+    [
+        ((BATCH, dense(2)), ["batch_norm_0", "dense_0"]),
+        ((dense(3), BATCH, dense(2)), ["dense_0", "dense_1"]),
+        ((dense(3), activation("relu"), BATCH, dense(2)), ["dense_0", "batch_norm_0", "dense_1"]),
+        ((dense(3), BATCH, NORM, dense(2)), ["dense_0", "layer_norm_0", "dense_1"]),
+        ((dense(3), NORM, LayerSpec.of("add", inputs=(-1, -2)), dense(2)), ["dense_0", "layer_norm_0", "add_0", "dense_1"]),
+    ],
+)
+def test_norms_that_follow_no_head_alone_are_heads(layers: tuple[LayerSpec, ...], heads: list[str]) -> None:
+    assert [cell.head.name for cell in cells_of(Architecture((3,), layers))] == heads
+
+
+def test_the_branches_of_a_transformer_begin_with_cells_of_their_own() -> None:
+    net = only((4, 3), Transformer(width=2, heads=2, head_width=2, hidden=3, norm="layer"))
+    assert [(cell.head.name, cell.reads) for cell in cells_of(net)] == [
+        ("conv1d_0", (-1,)),
+        ("layer_norm_0", (-1,)),
+        *((f"conv1d_{1 + i}", (-1 - i,)) for i in range(3)),
+        ("matmul_0", (-3, -2)),
+        ("matmul_1", (-1, -2)),
+        ("conv1d_4", (-1,)),
+        ("add_0", (-1, -8)),
+        ("layer_norm_1", (-1,)),
+        ("conv1d_5", (-1,)),
+        ("conv1d_6", (-1,)),
+        ("add_1", (-1, -4)),
+        ("pool_0", (-1,)),
+        ("dense_0", (-1,)),
+    ]
+
+
+HEADS = LayerSpec.of("matmul", transpose=True, heads=2, inputs=(-1, -1))
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([HEADS, FLATTEN], "matmul_0: no attention reads its heads"),
+        ([HEADS], "matmul_0: no attention reads its heads"),
+        ([SCORES, NORM, LayerSpec.of("matmul", transpose=False, inputs=(-1, -3))], "layer_norm_0: it normalises scores"),
+        ([FLATTEN, activation("relu"), NORM], "layer_norm_0: it normalises a flattened map"),
+    ],
+)
+def test_what_padded_heads_would_disturb_is_refused(layers: list[LayerSpec], message: str) -> None:
+    conv = layer("conv1d", filters=4, kernel=1, stride=1, padding="valid")
+    with pytest.raises(NoMold, match=message):
+        cells_of(Architecture((4, 3), (conv, *layers)))
 
 
 def test_the_widest_table_decides() -> None:

@@ -193,6 +193,18 @@ def test_a_product_has_the_fractional_bits_of_both_factors() -> None:
     assert formats["matmul_0"] == Precision(15, 9)
 
 
+def test_sums_of_a_head_are_as_long_as_its_own_channels() -> None:
+    """2 products of each of 2 heads, so one bit less than 4 products need."""
+    heads = replace(SCORES, params=(("heads", 2), ("transpose", True)))
+    assert formats_of(on_maps(activation("none", "fixed<5,4>"), heads))["matmul_0"] == Precision(14, 8)
+
+
+def test_scaled_scores_are_folded_first() -> None:
+    scaled = replace(SCORES, params=(("scaled", True), ("transpose", True)))
+    with pytest.raises(ConversionError, match=r"matmul_0: its scores are scaled; fold the factor .* \(fold\)"):
+        formats_of(on_maps(activation("none", "fixed<5,4>"), scaled))
+
+
 def test_a_maximum_keeps_the_format_and_a_mean_gains_bits() -> None:
     assert formats_of(on_maps(pool("max", 3)))["pool_0"] == Precision(8, 3)
     assert formats_of(on_maps(pool("mean", 0)))["pool_0"] == Precision(10, 3)

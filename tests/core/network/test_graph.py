@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.layers import LayerSpec, Shape
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.space.blocks import Attention, Conv, Mlp, Residual, Window
+from kerasnac.core.space.blocks import Attention, Conv, Mlp, Residual, Transformer, Window
 from kerasnac.errors import ConfigError, Infeasible
 from tests.networks import only
 
@@ -76,6 +76,71 @@ def test_attention_reads_and_makes_what_it_should() -> None:
     assert outputs["matmul_1"] == (12, 5)
     assert outputs["reshape_3"] == (3, 4, 5)
     assert outputs["add_0"] == (3, 4, 2)
+
+
+def test_attention_of_particles_needs_no_reshapes() -> None:
+    attention = only((6, 3), Attention(width=5, heads=2))
+    assert edges(attention) == {
+        **{f"conv1d_{i}": ("input",) for i in range(3)},
+        **{f"activation_{i}": (f"conv1d_{i}",) for i in range(3)},
+        "matmul_0": ("activation_0", "activation_1"),
+        "activation_3": ("matmul_0",),
+        "softmax_0": ("activation_3",),
+        "matmul_1": ("softmax_0", "activation_2"),
+        "activation_4": ("matmul_1",),
+        "conv1d_3": ("activation_4",),
+        "activation_5": ("conv1d_3",),
+        "add_0": ("activation_5", "input"),
+        "activation_6": ("add_0",),
+        "flatten_0": ("activation_6",),
+        "dense_0": ("flatten_0",),
+    }
+    outputs = {node.name: node.output for node in attention.nodes}
+    assert outputs["activation_0"] == outputs["matmul_1"] == (6, 10)
+    assert outputs["matmul_0"] == outputs["softmax_0"] == (2, 6, 6)
+
+
+def test_one_head_that_is_not_scaled_is_written_as_ever() -> None:
+    plain = only((3, 4, 2), Attention(width=5))
+    assert only((3, 4, 2), Attention(width=5, heads=1, scaled=False)) == plain
+    assert "heads" not in plain.to_json()
+    assert "scaled" not in plain.to_json()
+
+
+def test_the_branches_of_a_transformer_begin_with_its_norms() -> None:
+    network = only((6, 3), Transformer(width=4, heads=2, head_width=3, hidden=5, norm="batch", depth=2))
+    read = edges(network)
+    stream = [f"activation_{i}" for i in (0, 8, 12, 20)]
+    assert [read[f"batch_norm_{i}"] for i in range(4)] == [(name,) for name in stream]
+    assert [read[f"conv1d_{i}"] for i in (1, 2, 3)] == [("activation_1",)] * 3
+    assert [read[f"add_{i}"][1] for i in range(4)] == stream
+    assert read["pool_0"] == ("activation_24",)
+    assert [node.output for node in network.nodes if node.layer.kind == "add"] == [(6, 4)] * 4
+
+
+@pytest.mark.parametrize("block", [Attention(width=2), Transformer(width=2, head_width=2, hidden=2)])
+def test_vectors_attend_to_nothing(block: Attention | Transformer) -> None:
+    with pytest.raises(Infeasible, match=rf"{block.block} needs a .* but gets a vector"):
+        only((6,), block)
+
+
+@pytest.mark.parametrize(
+    ("params", "inputs", "message"),
+    [
+        ({"transpose": True, "heads": 3}, (-1, -1), r"cannot multiply matrices of shapes \(6, 4\) and \(6, 4\) with 3 heads"),
+        ({"transpose": False, "heads": 2}, (-1, -1), r"shapes \(6, 4\) and \(6, 4\) with 2 heads"),
+        ({"transpose": False, "scaled": True}, (-1, -1), "scaled is for scores"),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(params: dict[str, Any], inputs: tuple[int, ...], message: str) -> None:
+    with pytest.raises(Infeasible, match=message):
+        _ = Architecture((6, 4), (LayerSpec.of("matmul", **params, inputs=inputs),)).nodes
+
+
+@pytest.mark.parametrize("params", [{"heads": 1}, {"heads": 2.5}, {"scaled": False}])
+def test_there_is_one_way_to_write_a_product(params: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"matmul: {next(iter(params))}"):
+        LayerSpec.of("matmul", transpose=True, inputs=(-1, -1), **params)
 
 
 def test_scores_without_softmax_shift_nothing() -> None:

@@ -202,6 +202,25 @@ def test_attentions_of_all_widths_share_a_mold() -> None:
     assert len(molds([*nets, picture(*attend(2), *attend(2))])) == 2
 
 
+def test_attentions_of_any_heads_share_a_mold() -> None:
+    """Scaled or not; channels are padded to as many for every head."""
+    from kerasnac.core.space.blocks import Attention
+
+    nets = [
+        only((6, 3), Attention(width=width, heads=heads, scaled=scaled))
+        for width, heads, scaled in ((5, 1, True), (2, 2, False), (1, 3, True))
+    ]
+    (mold,) = molds(nets)
+    at = places(mold)
+    scores, product = at[3], at[4]
+    assert mold.cells[3].units == mold.cells[4].units == 3
+    assert scores.shapes == ((6, 6), (6, 6))
+    assert (scores.output, product.output) == ((3, 6, 6), (6, 6))
+    assert all(mold.place(net) is not None for net in nets)
+    assert mold.place(only((6, 3), Attention(width=1, heads=4))) is None
+    assert all(place.output for place in places(mold.capped(5)))
+
+
 def test_the_channels_of_a_sum_are_those_of_the_wider_branch() -> None:
     one, two = (picture(*residual(n, conv(n))) for n in (3, 5))
     (mold,) = molds([one, two])

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.network.weights import BATCH_NORM_EPSILON, fold_batch_norm, quantized_weights, sparsity
+from kerasnac.core.network.weights import BATCH_NORM_EPSILON, fold, fold_batch_norm, quantized_weights, sparsity
+from kerasnac.core.space.blocks import Attention
+from kerasnac.errors import ConversionError
+from tests.networks import normal_weights, only
 
 NORMED = Architecture(
     (4,),
@@ -89,6 +92,72 @@ def test_a_batch_norm_without_a_kernel_of_its_own_before_it_becomes_a_scale() ->
     scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
     np.testing.assert_allclose(moved["scale_1/kernel"], scale, rtol=1e-6)
     np.testing.assert_allclose(moved["scale_1/bias"], beta - mean * scale, rtol=1e-5)
+
+
+CONV = {"filters": 6, "kernel": 1, "stride": 1, "padding": "valid"}
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 2), (6, 2)])
+def test_factors_of_scores_become_part_of_the_queries(shape: tuple[int, ...]) -> None:
+    scaled, plain = (only(shape, Attention(width=3, heads=2, scaled=scaled)) for scaled in (True, False))
+    weights = normal_weights(scaled)
+    folded, moved = fold(scaled, weights)
+    assert folded == plain
+    query = f"conv{len(shape) - 1}d_0"
+    for key, value in weights.items():
+        factor = 3**-0.5 if key.startswith(f"{query}/") else 1
+        np.testing.assert_allclose(moved[key], value * factor, rtol=1e-6)
+        assert moved[key].dtype == value.dtype
+
+
+def test_batch_norms_of_queries_are_folded_before_their_factors() -> None:
+    query, key, scores = LayerSpec.of("conv1d", **CONV), LayerSpec.of("conv1d", **CONV, inputs=(-3,)), {"transpose": True}
+    network = Architecture(
+        (6, 2), (query, LayerSpec.of("batch_norm"), key, LayerSpec.of("matmul", **scores, scaled=True, inputs=(-2, -1)))
+    )
+    weights = {name: abs(array) for name, array in normal_weights(network).items()}
+    _, normed = fold_batch_norm(network, weights)
+    folded, moved = fold(network, weights)
+    assert [layer.kind for layer in folded.layers] == ["conv1d", "conv1d", "matmul"]
+    np.testing.assert_allclose(moved["conv1d_0/kernel"] * 6**0.5, normed["conv1d_0/kernel"], rtol=1e-6)
+    np.testing.assert_array_equal(moved["conv1d_1/kernel"], normed["conv1d_1/kernel"])
+
+
+SCORES = {"transpose": True, "scaled": True}
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            (LayerSpec.of("conv1d", **CONV), LayerSpec.of("matmul", **SCORES, inputs=(-1, -1))),
+            "matmul_0: its factor cannot be folded into conv1d_0, which is read twice; leave out scaled, or",
+        ),
+        (
+            (
+                LayerSpec.of("conv1d", **CONV),
+                LayerSpec.of("activation", fn="relu"),
+                LayerSpec.of("conv1d", **CONV),
+                LayerSpec.of("matmul", **SCORES, inputs=(-2, -1)),
+            ),
+            "matmul_0: its factor cannot be folded into activation_0, which is read twice",
+        ),
+        (
+            (
+                LayerSpec.of("conv1d", **CONV),
+                LayerSpec.of("conv1d", **CONV, inputs=(-2,)),
+                LayerSpec.of("activation", fn="relu"),
+                LayerSpec.of("matmul", **SCORES, inputs=(-1, -3)),
+            ),
+            "matmul_0: its factor cannot be folded through activation_0, which is not linear",
+        ),
+        ((LayerSpec.of("matmul", **SCORES, inputs=(-1, -1)),), "matmul_0: .* no layer with a kernel makes its first input"),
+    ],
+)
+def test_a_factor_without_queries_of_its_own_is_refused(layers: tuple[LayerSpec, ...], message: str) -> None:
+    network = Architecture((6, 2), layers)
+    with pytest.raises(ConversionError, match=message):
+        fold(network, normal_weights(network))
 
 
 QUANTIZED = Architecture(

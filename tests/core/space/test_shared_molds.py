@@ -57,8 +57,8 @@ def test_what_few_networks_share_is_left_out(conv_space: SearchSpace) -> None:
         assert np.mean([mold.place(network) is not None for network in networks]) > SHARED / 2
 
 
-def test_a_space_of_attention_has_none() -> None:
-    assert shared_molds(SearchSpace(input=(3, 4), outputs=2, blocks=(Attention(width=(1, 2)),))) == ()
+def test_a_space_of_attention_on_vectors_has_none() -> None:
+    assert shared_molds(SearchSpace(input=(3,), outputs=2, blocks=(Attention(width=(1, 2)),))) == ()
 
 
 def test_a_space_without_candidates_has_none(mlp_space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from kerasnac.core.network.origin import CompressionOrigin, MixedOrigin, to_dict
 from kerasnac.core.network.precision import Binary, Ternary
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import fold_batch_norm
+from kerasnac.core.network.weights import fold
 from kerasnac.core.settings import CompressSettings, DatasetSettings, MixedSettings, RunSettings
 from kerasnac.core.settings.yaml_files import dump, load_run
 from kerasnac.core.space.blocks import Nothing
@@ -106,7 +106,7 @@ def instant(uniform: CompressResult, vector_classes: Dataset, monkeypatch: pytes
     """Puts an instant training in place of the real one; ranges are observed once, and all widths are tolerated."""
     (parent,) = uniform.parents
     ranges = activation_ranges(
-        *fold_batch_norm(parent.architecture, parent.weights), vector_classes.development.train.x, clip_quantile=1e-3
+        *fold(parent.architecture, parent.weights), vector_classes.development.train.x, clip_quantile=1e-3
     )
     monkeypatch.setattr(train, "activation_ranges", lambda *arguments, **options: ranges)
 

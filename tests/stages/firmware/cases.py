@@ -13,7 +13,7 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import fold_batch_norm
+from kerasnac.core.network.weights import fold
 from kerasnac.core.space.search_space import SearchSpace
 from tests.networks import trained_weights
 
@@ -55,7 +55,7 @@ def random_case(seed: int, most_bits: int = 16) -> Case:
     grid = Precision(int(rng.integers(2 + signed, 11)), int(rng.integers(-1, 5)), signed)
     values = np.abs if not signed else np.asarray
     x = values(rng.normal(0, 1, (SAMPLES, *architecture.input_shape)) * grid.maximum)
-    folded, weights = fold_batch_norm(architecture, trained_weights(architecture, rng))
+    folded, weights = fold(architecture, trained_weights(architecture, rng))
     quiet = grid.quantize(x[:200] * rng.choice([0.1, 0.5, 1.0])).astype(np.float32)
     observed = activation_ranges(folded, weights, quiet, clip_quantile=1e-2)
     bits = (int(rng.integers(2, most_bits + 1)), int(rng.integers(2, most_bits + 1)))

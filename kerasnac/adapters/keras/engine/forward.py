@@ -97,18 +97,18 @@ class _Network:
             # A binary kernel is not zero for the channels that the network lacks.
             kernel, bias = straight(kernel, own["kernel_format"]) * own["mask"], straight(bias, own["bias_format"])
         statistics = self.statistics(i)
-        if place.cell.head.kind == "batch_norm":
-            x, found = _batch_norm(place.cell.head, inputs[0], parts, own, step)
+        head = place.cell.head
+        if head.kind in _NORMS:
+            x, found = self._norm(head)(head, inputs[0], parts, own, step)
             statistics |= {f"{i}/{name}": value for name, value in found.items()}
         else:
-            x = head_of(place, inputs, kernel, own.get("reciprocal") if self.quantized else None)
+            x = head_of(place, inputs, kernel, own, quantized=self.quantized)
         if bias is not None:
             x = x + bias
         plain = x
         for j, norm in enumerate(place.cell.norms):
             # A choice between branches would be compiled ten times as long as the norm itself.
-            compute = _exact_layer_norm if self.quantized else _NORMS[norm.kind]
-            normed, found = compute(norm, plain, _below(f"norm_{j}", parts), own, step)
+            normed, found = self._norm(norm)(norm, plain, _below(f"norm_{j}", parts), own, step)
             statistics |= {f"{i}/norm_{j}/{name}": value for name, value in found.items()}
             x = tf.where(own["norm"] == j + 1, normed, x)
         if place.cell.functions != ("none",) or self.quantized:
@@ -116,6 +116,9 @@ class _Network:
         if step is not None and i in step.dropout:
             x = tf.where(own["drops"], x * step.dropout[i], x)
         return x, statistics
+
+    def _norm(self, norm: LayerSpec) -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
+        return _exact_layer_norm if self.quantized else _NORMS[norm.kind]
 
 
 def _below(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,20 +7,23 @@ from typing import Any
 
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.windows import window_parts
-from kerasnac.core.network.layers import LayerSpec, zeros_around
+from kerasnac.core.network.layers import MATMUL, LayerSpec, zeros_around
 from kerasnac.core.network.mold import Place
 
 Tensor = Any  # TensorFlow has no type stubs
 
 
-def head_of(place: Place, inputs: Sequence[Tensor], kernel: Tensor | None, reciprocal: Tensor | None = None) -> Tensor:
+def head_of(
+    place: Place, inputs: Sequence[Tensor], kernel: Tensor | None, own: Mapping[str, Tensor], *, quantized: bool
+) -> Tensor:
     """Compute a head, without its bias.
 
     Args:
         place: Place of the cell.
         inputs: float32 tensors (samples, *shape) that it reads, with zeros for the channels that the network lacks.
         kernel: Padded kernel; None for a head without one.
-        reciprocal: By what a quantized mean multiplies its sums.
+        own: Choices of the cell, see :meth:`kerasnac.adapters.keras.engine.padding.Fitted.choices`.
+        quantized: True for networks with formats.
 
     Returns:
         float32, shape (samples, *place.output).
@@ -28,9 +31,10 @@ def head_of(place: Place, inputs: Sequence[Tensor], kernel: Tensor | None, recip
     head = place.cell.head
     if kernel is not None:
         return _WITH_KERNEL[head.kind](head, inputs[0], kernel)
-    if reciprocal is not None:
-        return _sum(head, inputs[0]) * reciprocal
-    return _WITHOUT_KERNEL[head.kind](head, *(padded(x, shape[-1]) for x, shape in zip(inputs, place.shapes, strict=True)))
+    if quantized and "reciprocal" in own:
+        return _sum(head, inputs[0]) * own["reciprocal"]
+    factors = (padded(x, shape[-1]) for x, shape in zip(inputs, place.shapes, strict=True))
+    return _matmul(head, own, *factors) if head.kind == "matmul" else _WITHOUT_KERNEL[head.kind](head, *factors)
 
 
 def padded(x: Tensor, channels: int) -> Tensor:
@@ -96,8 +100,18 @@ def _reshape(head: LayerSpec, x: Tensor) -> Tensor:
     return tensorflow().reshape(x, (x.shape[0], *head["shape"]))
 
 
-def _matmul(head: LayerSpec, x: Tensor, y: Tensor) -> Tensor:
-    return tensorflow().matmul(x, y, transpose_b=head["transpose"])
+def _matmul(head: LayerSpec, own: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """Multiply, for every head, by zeros wherever the channels are those of other heads: where they lie, the member says."""
+    tf, heads, transpose = tensorflow(), MATMUL.heads(head), head["transpose"]
+    if heads > 1:
+        y = y[:, None] * own["heads"][:, None]  # Shape (samples, heads, positions, channels).
+        if transpose:
+            x = x[:, None]
+        else:
+            x = tf.reshape(tf.transpose(x, [0, 2, 1, 3]), (x.shape[0], x.shape[2], -1))
+            y = tf.reshape(y, (y.shape[0], -1, y.shape[3]))
+    product = tf.matmul(x, y, transpose_b=transpose)
+    return product / own["divisor"] if transpose else product
 
 
 def _add(head: LayerSpec, x: Tensor, y: Tensor) -> Tensor:
@@ -116,6 +130,5 @@ _WITHOUT_KERNEL: Mapping[str, Callable[..., Tensor]] = {
     "flatten": _flatten,
     "reshape": _reshape,
     "window": _window,
-    "matmul": _matmul,
     "add": _add,
 }

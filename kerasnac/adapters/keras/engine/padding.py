@@ -16,7 +16,7 @@ from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.cells import Cell, drops
 from kerasnac.core.network.exactness import averaged
 from kerasnac.core.network.layer_norms import TABLE_BITS, LayerNormTables
-from kerasnac.core.network.layers import Shape
+from kerasnac.core.network.layers import MATMUL, Shape
 from kerasnac.core.network.means import reciprocal
 from kerasnac.core.network.mold import Mold, Place, places
 from kerasnac.core.network.precision import Binary, Precision
@@ -132,7 +132,7 @@ class Fitted:
         limits = self.pad({}, around=np.inf)
         for i, cell in self._cells.items():
             for part, grid in (("kernel", cell.head.layer.weight), ("bias", cell.head.layer.bias)):
-                if grid is not None:
+                if grid is not None and f"{i}/{part}" in limits:  # Of a norm, nothing is limited.
                     limits[f"{i}/{part}"][...] = latent_limit(grid)
         return limits
 
@@ -147,21 +147,22 @@ class Fitted:
             ``present``; ``mask``, ones for its own channels; ``values`` and ``units``, the true sizes of a sample and of its
             last axis; ``drops``, true if its values are subject to dropout; ``norm`` and ``function``, indices of the norm (0
             for none) and of the activation; for every format an array of its step, its smallest and its largest value in
-            steps, and 1 if it takes the sign; the ``reciprocal`` of a mean; the ``table`` of an activation and its size, and
-            the ``reciprocals`` of a softmax; the ``roots`` of a layer norm, the step of their index and the last index.
+            steps, and 1 if it takes the sign; of a product ``heads``, ones for the channels of each, and the ``divisor``; the
+            ``reciprocal`` of a mean; the ``table`` of an activation and its size, and the ``reciprocals`` of a softmax; the
+            ``roots`` of a layer norm, the step of their index and the last index.
         """
         true = place.output if cell is None else cell.head.output
         size = place.output[-1]
         flat = place.cell.head.kind == "flatten"
-        mask = np.zeros(place.shape if flat else place.output, np.float32)
+        mask = np.zeros(place.shape if flat else size, np.float32)
         if cell is not None:
-            mask[tuple(slice(n) for n in (cell.head.shapes[0] if flat else true))] = 1
+            mask[tuple(slice(n) for n in (cell.head.shapes[0] if flat else true[-1:]))] = 1
         norm = None if cell is None else cell.plain_norm
         head = place.cell.head if cell is None else cell.head.layer
         grid, activation = (None, None) if cell is None else (cell.grid, cell.activation)
         return {
             "present": np.array(cell is not None),
-            "mask": mask.reshape(-1, size)[0],
+            "mask": mask.ravel(),
             "values": np.array(math.prod(true), np.float32),
             "units": np.array(true[-1], np.float32),
             "drops": np.array(cell is not None and drops(cell.fn)),
@@ -172,13 +173,14 @@ class Fitted:
             "grid_format": _format(None if grid is None else grid.layer.activation),
             "activation_format": _format(None if activation is None else activation.layer.activation),
             **_reciprocal(place, cell),
+            **_products(place, cell),
             **_tables(place, cell, table_bits),
-            **(self._norm_tables(cell) if self._mold.quantized and place.cell.norms else {}),
+            **(self._norm_tables(cell) if self._mold.quantized and place.cell.normalises else {}),
         }
 
     def _norm_tables(self, cell: Cell | None) -> dict[str, Array]:
         """Return formats and table of a layer norm, or zeros of their sizes for a network that has none there."""
-        norm = None if cell is None else cell.norm
+        norm = None if cell is None else cell.any_norm
         layer = None if norm is None else norm.layer
         before = None if cell is None or cell.norm_grid is None else cell.norm_grid.layer.activation
         found = {
@@ -206,6 +208,20 @@ def _reciprocal(place: Place, cell: Cell | None) -> dict[str, Array]:
         return {}
     count = averaged(head, place.shape)
     return {"reciprocal": np.array(1 / count if head.weight is None else reciprocal(count, head.weight), np.float32)}
+
+
+def _products(place: Place, cell: Cell | None) -> dict[str, Array]:
+    """Return what a product of activations is divided by, and where the channels of its heads are; nothing of other cells."""
+    if place.cell.head.kind != "matmul":
+        return {}
+    heads, divisor = np.zeros((place.cell.units, place.shapes[1][-1]), np.float32), 1.0
+    if cell is not None and cell.head.products is not None:
+        layer = cell.head.layer
+        divisor = math.sqrt(cell.head.products.inputs) if MATMUL.scaled(layer) else 1.0
+        width = cell.head.shapes[1][-1] // MATMUL.heads(layer)
+        for i in range(MATMUL.heads(layer)):
+            heads[i, width * i : width * (i + 1)] = 1
+    return {"heads": heads, "divisor": np.array(divisor, np.float32)}
 
 
 def _tables(place: Place, cell: Cell | None, bits: int) -> dict[str, Array]:

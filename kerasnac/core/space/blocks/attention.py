@@ -1,10 +1,11 @@
-"""Convolutional self-attention."""
+"""Self-attention: as a block of its own, and as part of a transformer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import PositiveInt
 
@@ -13,17 +14,76 @@ from kerasnac.core.space.blocks.base import ActivationValues, Choice, Picks, Qua
 from kerasnac.errors import Infeasible
 
 
-class Attention(Quantizable):
-    """Self-attention between all positions of a map; the result is added to the map.
-
-    1x1 convolutions make queries, keys and values of a given width; softmax(Q K^T) V, not divided by the root of the
-    width, goes through a 1x1 projection back to the map's channels and is added to the map (the non-local block of
-    BraggNN, arXiv:2008.08198).
+@dataclass(frozen=True)
+class Heads:
+    """Shape of a self-attention.
 
     Attributes:
-        width: Choices of the number of channels of queries, keys and values.
+        count: Number of heads.
+        width: Channels of queries, keys and values of one head.
+        scaled: True if scores are divided by the square root of the width.
+        scores: ``softmax``, or ``relu`` for scores that are not normalised.
+    """
+
+    count: int
+    width: int
+    scaled: bool = False
+    scores: Literal["softmax", "relu"] = "softmax"
+
+    def layers(self, shape: Shape, kernel: Mapping[str, Any], output: Mapping[str, Any]) -> Iterator[LayerSpec]:
+        """Yield the layers from one of some shape, which is read, up to the projection back to this shape.
+
+        Args:
+            shape: Of a map (rows, columns, channels) or a set (particles, features).
+            kernel: Parameters that are picked for all kernels.
+            output: Parameters that are picked for all activations.
+        """
+        tokens, channels, is_map = math.prod(shape[:-1]), self.count * self.width, len(shape) == 3
+        conv = {"kind": f"conv{len(shape) - 1}d", "kernel": 1, "stride": 1, "padding": "valid", **kernel}
+        linear = LayerSpec.of("activation", fn="none", **output)
+        score = [linear, LayerSpec.of("softmax", **output)]
+        if self.scores == "relu":
+            score = [LayerSpec.of("activation", fn="relu", **output)]
+        each = 2 + is_map  # Layers of queries, of keys and of values; all read the same input.
+        for i in range(3):
+            yield LayerSpec.of(**conv, filters=channels, inputs=(-1 - each * i,))
+            yield linear
+            if is_map:
+                yield LayerSpec.of("reshape", shape=(tokens, channels))
+        heads = {"heads": self.count} if self.count > 1 else {}
+        scaled = {"scaled": True} if self.scaled else {}
+        yield LayerSpec.of("matmul", transpose=True, **heads, **scaled, inputs=(-1 - 2 * each, -1 - each))
+        yield from score
+        yield LayerSpec.of("matmul", transpose=False, **heads, inputs=(-1, -2 - len(score)))
+        yield linear
+        if is_map:
+            yield LayerSpec.of("reshape", shape=(*shape[:-1], channels))
+        yield LayerSpec.of(**conv, filters=shape[-1])
+        yield linear
+
+
+def added(body: Iterator[LayerSpec]) -> Iterator[LayerSpec]:
+    """Yield some layers, and the sum of what they give and what they read."""
+    count = 0
+    for layer in body:
+        yield layer
+        count += 1
+    yield LayerSpec.of("add", inputs=(-1, -1 - count))
+
+
+class Attention(Quantizable):
+    """Self-attention between all positions of a map, or all particles of a set; the result is added to its input.
+
+    Queries, keys and values of every head are linear functions of one position; softmax(Q K^T) V of all heads goes through a
+    projection back to the channels of the input and is added to it. With one head that is not scaled this is the non-local
+    block of BraggNN (arXiv:2008.08198), with several scaled ones the attention of Vaswani et al. (arXiv:1706.03762).
+
+    Attributes:
+        width: Choices of the number of channels of queries, keys and values, of each head.
         scores: ``softmax``, or ``relu`` for scores that are not normalised.
         activation: Choices of activation after the sum.
+        heads: Choices of the number of heads.
+        scaled: Choices of whether scores are divided by the square root of the width.
 
     All its layers share one bit width and sparsity of kernels and one bit width of activations.
     """
@@ -32,32 +92,22 @@ class Attention(Quantizable):
     width: Values[PositiveInt]
     scores: Values[Literal["softmax", "relu"]] = ("softmax",)
     activation: ActivationValues = ("none",)
+    heads: Values[PositiveInt] = (1,)
+    scaled: Values[bool] = (False,)
 
     def choices(self) -> tuple[Choice, ...]:
-        own = (Choice(name, getattr(self, name)) for name in ("width", "scores", "activation"))
+        own = (Choice(name, getattr(self, name)) for name in ("width", "scores", "activation", "heads", "scaled"))
         return (*own, *self.compression_choices())
 
     def most_kernels(self, axes: int) -> Mapping[str, float]:
-        return {"conv2d": 4}
+        return {f"conv{axes - 1}d": 4}
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
-        if len(shape) != 3:
-            raise Infeasible(f"attention needs a map (rows, columns, channels), but gets {described(shape)}")
-        weights, bits = self.picked_kernel(picks), self.picked_output(picks)
-        tokens, width = math.prod(shape[:2]), picks["width"]
-        linear, relu = (LayerSpec.of("activation", fn=fn, **bits) for fn in ("none", "relu"))
-        score = (linear, LayerSpec.of("softmax", **bits)) if picks["scores"] == "softmax" else (relu,)
-        for i in range(3):
-            # Queries, keys and values all read the block's input; each makes three layers.
-            yield LayerSpec.of("conv2d", filters=width, kernel=1, stride=1, padding="valid", inputs=(-1 - 3 * i,), **weights)
-            yield linear
-            yield LayerSpec.of("reshape", shape=(tokens, width))
-        yield LayerSpec.of("matmul", transpose=True, inputs=(-7, -4))
-        yield from score
-        yield LayerSpec.of("matmul", transpose=False, inputs=(-1, -2 - len(score)))
-        yield linear
-        yield LayerSpec.of("reshape", shape=(*shape[:2], width))
-        yield LayerSpec.of("conv2d", filters=shape[2], kernel=1, stride=1, padding="valid", **weights)
-        yield linear
-        yield LayerSpec.of("add", inputs=(-1, -16 - len(score)))
-        yield LayerSpec.of("activation", fn=picks["activation"], **bits)
+        if len(shape) not in (2, 3):
+            raise Infeasible(
+                f"attention needs a map (rows, columns, channels) or a set (particles, features), but gets {described(shape)}"
+            )
+        heads = Heads(picks["heads"], picks["width"], picks["scaled"], picks["scores"])
+        kernel, output = self.picked_kernel(picks), self.picked_output(picks)
+        yield from added(heads.layers(shape, kernel, output))
+        yield LayerSpec.of("activation", fn=picks["activation"], **output)

@@ -22,7 +22,7 @@ from kerasnac.core.network.mold import Mold, molds
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm, initial_weights
 from kerasnac.core.network.widths import Width
-from kerasnac.core.space.blocks import Attention, Conv, Pool, Residual
+from kerasnac.core.space.blocks import Attention, Conv, Pool, Residual, Transformer
 from tests.networks import activation, dense, layer, only
 
 pytestmark = pytest.mark.usefixtures("keras")
@@ -54,6 +54,12 @@ def attentive(width: int, scores: str = "softmax") -> Architecture:
 
 
 (ATTENTIVE,) = molds([attentive(2), attentive(4, "relu")])
+
+
+def transformer(heads: int, **choices: Any) -> Architecture:
+    """A transformer with layer norms on readouts."""
+    made = Transformer(width=4, heads=heads, head_width=2, hidden=heads, norm="layer", aggregate="max", **choices)
+    return only((9, 2), made)
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,19 @@ class TestAgainstKeras:
         first = assert_follows(member, data, ATTENTIVE)
         train_compiled(Member(attentive(4), training, 4), data, ATTENTIVE)
         assert_same(train_compiled(member, data, ATTENTIVE), first)
+
+    @pytest.mark.parametrize("form", ["float", pytest.param("quantized", marks=pytest.mark.slow)])
+    def test_transformers(self, form: str, readouts: Development) -> None:
+        """Of two heads, in a mold for three."""
+        small = transformer(2)
+        (mold,) = molds([small, transformer(3, scaled=False)])
+        if form == "float":
+            # A softmax does not see the bias of keys: its gradients are rounding errors.
+            assert_follows(Member(small, replace(TRAINING, epochs=2), 3), readouts, mold, atol=2e-4)
+            return
+        network = formatted(small, readouts)
+        member = Member(network.architecture, replace(TRAINING, epochs=2, learning_rate=1e-3), 3, network.start)
+        assert_follows(member, readouts, mold.quantized_form, atol=1e-4)
 
     @pytest.mark.parametrize("scores", ["softmax", pytest.param("relu", marks=pytest.mark.slow)])
     def test_quantized_and_pruned_attention_and_residuals(self, scores: str, map_positions: Dataset) -> None:

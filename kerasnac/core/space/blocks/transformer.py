@@ -1,0 +1,97 @@
+"""Transformer on a set of particles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from kerasnac.core.network.layers import LayerSpec, Shape, described
+from kerasnac.core.space.blocks.attention import Heads, added
+from kerasnac.core.space.blocks.base import MOST_BLOCKS, ActivationValues, Choice, Normed, Picks, Values
+from kerasnac.errors import Infeasible
+
+#: Choices that every candidate makes.
+_PLAIN = ("width", "depth", "heads", "head_width", "scaled", "hidden", "activation", "aggregate")
+
+
+class Transformer(Normed):
+    """Particle transformer, whose norms stand before what they normalise for (Xiong et al., arXiv:2002.04745).
+
+    Every particle is embedded; then come ``depth`` times a self-attention between all particles and two dense layers on every
+    particle, each with a norm before it and the sum with its input after it; then the mean or maximum over the particles.
+    The order of the particles does not matter. An ``mlp`` block follows, as after ``deep_sets``.
+
+    Attributes:
+        width: Choices of the channels of a particle.
+        depth: Choices of how often attention and dense layers follow each other.
+        heads: Choices of the number of heads.
+        head_width: Choices of the channels of queries, keys and values of each head.
+        scaled: Choices of whether scores are divided by the square root of ``head_width``.
+        hidden: Choices of the units of the first of the two dense layers.
+        activation: Choices of activation of the first of the two dense layers.
+        aggregate: Choices of aggregation.
+
+    A layer norm normalises over the channels of one particle. All layers share one norm, one bit width and sparsity of kernels
+    and one bit width of activations.
+    """
+
+    block: Literal["transformer"] = "transformer"
+    width: Values[PositiveInt]
+    depth: Values[Annotated[int, Field(ge=1, le=MOST_BLOCKS)]] = (1,)
+    heads: Values[PositiveInt] = (1,)
+    head_width: Values[PositiveInt]
+    scaled: Values[bool] = (True,)
+    hidden: Values[PositiveInt]
+    activation: ActivationValues = ("relu",)
+    aggregate: Values[Literal["mean", "max"]] = ("mean",)
+
+    def choices(self) -> tuple[Choice, ...]:
+        own = (Choice(name, getattr(self, name)) for name in (*_PLAIN, "norm"))
+        return (*own, *self.compression_choices())
+
+    def combinations(self) -> int:
+        plain = math.prod(len(getattr(self, name)) for name in _PLAIN)
+        return plain * self.widths_and_sparsities * sum(map(self.tables, self.norm))
+
+    def most_kernels(self, axes: int) -> Mapping[str, float]:
+        return {"conv1d": 1 + 6 * max(self.depth)}
+
+    def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        if len(shape) != 2:
+            raise Infeasible(f"transformer needs a set (particles, features), but gets {described(shape)}")
+        linear = LayerSpec.of("activation", fn="none", **self.picked_output(picks))
+        yield self._dense(picks["width"], picks)
+        yield linear
+        for _ in range(picks["depth"]):
+            for body in (self._attention, self._mlp):
+                yield from added(body(picks, (shape[0], picks["width"])))
+                yield linear
+        yield LayerSpec.of("pool", op=picks["aggregate"], size=0)
+        yield linear
+
+    def _dense(self, units: int, picks: Picks) -> LayerSpec:
+        """Return a dense layer on every particle."""
+        return LayerSpec.of("conv1d", filters=units, kernel=1, stride=1, padding="valid", **self.picked_kernel(picks))
+
+    def _norm(self, picks: Picks) -> Iterator[LayerSpec]:
+        norm = picks["norm"]
+        if norm != "none":
+            layer, linear = self.followers(Picks(lambda name: "none" if name == "activation" else picks[name]), axes="last")
+            yield layer
+            if norm == "batch":  # A layer norm rounds what it gives.
+                yield linear
+
+    def _attention(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        yield from self._norm(picks)
+        heads = Heads(picks["heads"], picks["head_width"], picks["scaled"])
+        yield from heads.layers(shape, self.picked_kernel(picks), self.picked_output(picks))
+
+    def _mlp(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        yield from self._norm(picks)
+        yield self._dense(picks["hidden"], picks)
+        yield LayerSpec.of("activation", fn=picks["activation"], **self.picked_output(picks))
+        yield self._dense(shape[-1], picks)
+        yield LayerSpec.of("activation", fn="none", **self.picked_output(picks))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from kerasnac.core.network.layers import LayerSpec, Shape, described
 from kerasnac.core.space.blocks.base import ActivationValues, Choice, Picks, Quantizable, Values
@@ -30,13 +30,23 @@ class Heads:
     scaled: bool = False
     scores: Literal["softmax", "relu"] = "softmax"
 
-    def layers(self, shape: Shape, kernel: Mapping[str, Any], output: Mapping[str, Any]) -> Iterator[LayerSpec]:
+    def layers(
+        self,
+        shape: Shape,
+        kernel: Mapping[str, Any],
+        output: Mapping[str, Any],
+        *,
+        source: int = -1,
+        mask: int | None = None,
+    ) -> Iterator[LayerSpec]:
         """Yield the layers from one of some shape, which is read, up to the projection back to this shape.
 
         Args:
             shape: Of a map (rows, columns, channels) or a set (particles, features).
             kernel: Parameters that are picked for all kernels.
             output: Parameters that are picked for all activations.
+            source: Which layer is read, as an offset from the first one here.
+            mask: Which layer is a mask of the positions that scores are for, likewise; None for all of them.
         """
         tokens, channels, is_map = math.prod(shape[:-1]), self.count * self.width, len(shape) == 3
         conv = {"kind": f"conv{len(shape) - 1}d", "kernel": 1, "stride": 1, "padding": "valid", **kernel}
@@ -45,8 +55,10 @@ class Heads:
         if self.scores == "relu":
             score = [LayerSpec.of("activation", fn="relu", **output)]
         each = 2 + is_map  # Layers of queries, of keys and of values; all read the same input.
+        if mask is not None:  # Behind them, their product and the first of the layers of scores.
+            score = [linear, LayerSpec.of("masked_softmax", **output, inputs=(-1, mask - 3 * each - 2))]
         for i in range(3):
-            yield LayerSpec.of(**conv, filters=channels, inputs=(-1 - each * i,))
+            yield LayerSpec.of(**conv, filters=channels, inputs=(source - each * i,))
             yield linear
             if is_map:
                 yield LayerSpec.of("reshape", shape=(tokens, channels))
@@ -84,6 +96,7 @@ class Attention(Quantizable):
         activation: Choices of activation after the sum.
         heads: Choices of the number of heads.
         scaled: Choices of whether scores are divided by the square root of the width.
+        mask: True to attend to no padded particles, those whose features are all zero in the input of the block.
 
     All its layers share one bit width and sparsity of kernels and one bit width of activations.
     """
@@ -94,6 +107,13 @@ class Attention(Quantizable):
     activation: ActivationValues = ("none",)
     heads: Values[PositiveInt] = (1,)
     scaled: Values[bool] = (False,)
+    mask: bool = False
+
+    @model_validator(mode="after")
+    def _masked_softmax_only(self) -> Self:
+        if self.mask and "relu" in self.scores:
+            raise ValueError("mask: true is for scores: softmax; scores that are not normalised have no mask")
+        return self
 
     def choices(self) -> tuple[Choice, ...]:
         own = (Choice(name, getattr(self, name)) for name in ("width", "scores", "activation", "heads", "scaled"))
@@ -107,7 +127,16 @@ class Attention(Quantizable):
             raise Infeasible(
                 f"attention needs a map (rows, columns, channels) or a set (particles, features), but gets {described(shape)}"
             )
+        if self.mask and len(shape) == 3:
+            raise Infeasible(f"attention with mask: true needs a set (particles, features), but gets {described(shape)}")
+        yield from added(self._branch(picks, shape))
+        yield LayerSpec.of("activation", fn=picks["activation"], **self.picked_output(picks))
+
+    def _branch(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         heads = Heads(picks["heads"], picks["width"], picks["scaled"], picks["scores"])
         kernel, output = self.picked_kernel(picks), self.picked_output(picks)
-        yield from added(heads.layers(shape, kernel, output))
-        yield LayerSpec.of("activation", fn=picks["activation"], **output)
+        if self.mask:
+            yield LayerSpec.of("mask")
+            yield from heads.layers(shape, kernel, output, source=-2, mask=-1)
+        else:
+            yield from heads.layers(shape, kernel, output)

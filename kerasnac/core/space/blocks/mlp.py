@@ -17,6 +17,7 @@ from kerasnac.core.space.blocks.base import (
     Normed,
     Picks,
     Values,
+    check_mask,
     flattened,
 )
 from kerasnac.errors import Infeasible
@@ -117,8 +118,7 @@ class DeepSets(_Stack):
 
     @model_validator(mode="after")
     def _masked_means_only(self) -> Self:
-        if self.mask and "max" in self.aggregate:
-            raise ValueError("mask: true is for aggregate: mean; a maximum over the particles that are there is not known")
+        check_mask(self.mask, self.aggregate)
         return self
 
     def _linear(self, units: Scalar, kernel: Mapping[str, Any]) -> LayerSpec:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from kerasnac.core.network.layers import LayerSpec, Shape, described
 from kerasnac.core.space.blocks.attention import Heads, added
-from kerasnac.core.space.blocks.base import MOST_BLOCKS, ActivationValues, Choice, Normed, Picks, Values
+from kerasnac.core.space.blocks.base import MOST_BLOCKS, ActivationValues, Choice, Normed, Picks, Values, check_mask
 from kerasnac.errors import Infeasible
 
 #: Choices that every candidate makes.
@@ -33,6 +34,7 @@ class Transformer(Normed):
         hidden: Choices of the units of the first of the two dense layers.
         activation: Choices of activation of the first of the two dense layers.
         aggregate: Choices of aggregation.
+        mask: True to leave padded particles, those whose features are all zero, out of all attentions and of the mean.
 
     A layer norm normalises over the channels of one particle. All layers share one norm, one bit width and sparsity of kernels
     and one bit width of activations.
@@ -47,6 +49,12 @@ class Transformer(Normed):
     hidden: Values[PositiveInt]
     activation: ActivationValues = ("relu",)
     aggregate: Values[Literal["mean", "max"]] = ("mean",)
+    mask: bool = False
+
+    @model_validator(mode="after")
+    def _masked_means_only(self) -> Self:
+        check_mask(self.mask, self.aggregate)
+        return self
 
     def choices(self) -> tuple[Choice, ...]:
         own = (Choice(name, getattr(self, name)) for name in (*_PLAIN, "norm"))
@@ -62,15 +70,28 @@ class Transformer(Normed):
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         if len(shape) != 2:
             raise Infeasible(f"transformer needs a set (particles, features), but gets {described(shape)}")
+        count = 0
+        if self.mask:  # The first layer of the block, which all the rest is behind.
+            yield LayerSpec.of("mask")
+            count = 1
+        for layer in self._particles(picks, shape):
+            yield layer
+            count += 1
+        op = picks["aggregate"]
+        yield LayerSpec.of("masked_mean", inputs=(-1, -count)) if self.mask else LayerSpec.of("pool", op=op, size=0)
+        yield LayerSpec.of("activation", fn="none", **self.picked_output(picks))
+
+    def _particles(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+        """Yield the layers up to the aggregation; a mask is the layer before them, and reads what they read."""
         linear = LayerSpec.of("activation", fn="none", **self.picked_output(picks))
-        yield self._dense(picks["width"], picks)
+        yield replace(self._dense(picks["width"], picks), inputs=(-1 - self.mask,))
         yield linear
+        count = 2
         for _ in range(picks["depth"]):
-            for body in (self._attention, self._mlp):
-                yield from added(body(picks, (shape[0], picks["width"])))
-                yield linear
-        yield LayerSpec.of("pool", op=picks["aggregate"], size=0)
-        yield linear
+            for branch in (self._attention(picks, shape, count), self._mlp(picks)):
+                for layer in (*added(branch), linear):
+                    yield layer
+                    count += 1
 
     def _dense(self, units: int, picks: Picks) -> LayerSpec:
         """Return a dense layer on every particle."""
@@ -84,14 +105,18 @@ class Transformer(Normed):
             if norm == "batch":  # A layer norm rounds what it gives.
                 yield linear
 
-    def _attention(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
-        yield from self._norm(picks)
-        heads = Heads(picks["heads"], picks["head_width"], picks["scaled"])
-        yield from heads.layers(shape, self.picked_kernel(picks), self.picked_output(picks))
+    def _attention(self, picks: Picks, shape: Shape, before: int) -> Iterator[LayerSpec]:
+        """Yield a branch with so many layers between itself and the mask."""
+        for layer in self._norm(picks):
+            yield layer
+            before += 1
+        heads, mask = Heads(picks["heads"], picks["head_width"], picks["scaled"]), -1 - before if self.mask else None
+        particles = (shape[0], picks["width"])
+        yield from heads.layers(particles, self.picked_kernel(picks), self.picked_output(picks), mask=mask)
 
-    def _mlp(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
+    def _mlp(self, picks: Picks) -> Iterator[LayerSpec]:
         yield from self._norm(picks)
         yield self._dense(picks["hidden"], picks)
         yield LayerSpec.of("activation", fn=picks["activation"], **self.picked_output(picks))
-        yield self._dense(shape[-1], picks)
+        yield self._dense(picks["width"], picks)
         yield LayerSpec.of("activation", fn="none", **self.picked_output(picks))

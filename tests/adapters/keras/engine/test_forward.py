@@ -169,16 +169,13 @@ def test_a_network_in_a_larger_mold_is_that_of_keras(name: str) -> None:
         assert_alike(network, mold, trained_weights(network, np.random.default_rng(seed)))
 
 
-#: Norms that cannot be folded are left out where a network is quantized, so that it has other cells.
-NORMED = ("transformers with batch norms",)
-
-
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in NORMED])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_quantized_one_too(name: str) -> None:
     networks, others = NETWORKS[name]
     (mold,) = molds([*networks, *others])
     for seed, network in enumerate(networks):
-        quantized, start = formatted(network, trained_weights(network, np.random.default_rng(seed)), bits=4 + seed % 3)
+        weights = trained_weights(network, np.random.default_rng(seed))
+        quantized, start = formatted(network, weights, bits=4 + seed % 3, scales=name == "transformers with batch norms")
         assert_alike(quantized, mold.quantized_form, start)
 
 

@@ -88,7 +88,7 @@ _TRANSFORMER = {
 
 #: Small spaces by name, whose networks compile in seconds.
 SMALL: Mapping[str, Mapping[str, Any]] = {
-    "norms on maps": {
+    "norms_on_maps": {
         "input": [6, 5, 2],
         "outputs": 2,
         "blocks": [
@@ -118,7 +118,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
             _HEAD,
         ],
     },
-    "masked sets": {
+    "masked_sets": {
         "input": [6, 3],
         "outputs": 3,
         "blocks": [
@@ -136,8 +136,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
         ],
     },
     "transformers": {"input": [5, 3], "outputs": 3, "blocks": [{**_TRANSFORMER, "aggregate": ["mean", "max"]}]},
-    "masked transformers": {"input": [6, 3], "outputs": 3, "blocks": [{**_TRANSFORMER, "mask": True}]},
-    "few bits": {
+    "masked_transformers": {"input": [6, 3], "outputs": 3, "blocks": [{**_TRANSFORMER, "mask": True}]},
+    "few_bits": {
         "input": [7],
         "outputs": 3,
         "firmware": "exact",
@@ -153,7 +153,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
         ],
         "output_layer": {"weight_bits": ["ternary", "binary", 4]},
     },
-    "few bits on maps": {
+    "few_bits_on_maps": {
         "input": [7, 2],
         "outputs": 2,
         "firmware": "exact",

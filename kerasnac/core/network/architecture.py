@@ -270,7 +270,8 @@ def _short(layer: LayerSpec) -> str:
     if layer.kind == "activation":
         return "-".join([str(layer["fn"]), *_compression_params(layer)])
     usual = {"padding": "valid", "stride": 1, "transpose": layer.kind == "matmul" and layer["transpose"]}
-    others = ((name, value) for name, value in layer.params if name not in COMPRESSION_PARAMS and usual.get(name) != value)
+    left_out = (*COMPRESSION_PARAMS, *FORMAT_PARAMS)
+    others = ((name, value) for name, value in layer.params if name not in left_out and usual.get(name) != value)
     plain = [name if value is True else str(value) for name, value in others]
     return "-".join([layer.kind, *plain, *_compression_params(layer)])
 

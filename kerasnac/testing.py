@@ -34,7 +34,8 @@ from kerasnac.core.hardware.estimators import ESTIMATOR, CostModel, NamedEstimat
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.bops import costs
 from kerasnac.core.network.exactness import KERNEL_KINDS
-from kerasnac.core.network.layers import KINDS, LayerSpec, Scalar, Shape
+from kerasnac.core.network.kinds import KINDS, Shape
+from kerasnac.core.network.layers import LayerSpec, Scalar
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.trained import Trained

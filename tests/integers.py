@@ -15,8 +15,8 @@ from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import averaged, output_formats
+from kerasnac.core.network.kinds import POOL
 from kerasnac.core.network.layer_norms import LayerNormTables
-from kerasnac.core.network.layers import POOL
 from kerasnac.core.network.means import reciprocal
 from kerasnac.core.network.precision import Binary, Precision
 from kerasnac.core.network.weights import Weights, quantized_weights

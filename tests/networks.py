@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from kerasnac.core.data.dataset import Dataset, Task, make_dataset
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.kinds import Shape
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize
 from kerasnac.core.network.weights import fold

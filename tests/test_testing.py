@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kerasnac import CostModel, LayerSpec, Metric, Task, blocks, datasets
-from kerasnac.core.network.layers import Shape
+from kerasnac.core.network.kinds import Shape
 from kerasnac.testing import BlockContract, CostModelContract, DatasetContract, MetricContract
 from tests.test_floors import HEAVY, loaded_after
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kerasnac.core.network.exactness import KERNEL_KINDS
-from kerasnac.core.network.layers import Shape
+from kerasnac.core.network.kinds import Shape
 from kerasnac.core.settings.yaml_files import dump
 from kerasnac.core.space.blocks import (
     BLOCKS,

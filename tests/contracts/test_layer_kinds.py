@@ -22,7 +22,8 @@ from kerasnac.adapters.rtl.layer_rules import RULES
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network import bops, exactness, quantization
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import KINDS, LayerSpec, Unsupported
+from kerasnac.core.network.kinds import KINDS
+from kerasnac.core.network.layers import LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training

@@ -18,7 +18,8 @@ from kerasnac.core.checks import Checked, Seed, check_arguments, checked, shown,
 from kerasnac.core.data.dataset import Task
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import KINDS, LayerSpec
+from kerasnac.core.network.kinds import KINDS
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.settings import CompressSettings, RunSettings, SearchSettings
 from kerasnac.core.settings.yaml_files import dump

@@ -16,7 +16,8 @@ from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.arithmetic import Dtype, keras_dtype
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY, check_unscaled
-from kerasnac.core.network.layers import MATMUL, POOL, LayerSpec, Unsupported
+from kerasnac.core.network.kinds import MATMUL, POOL
+from kerasnac.core.network.layers import LayerSpec, Unsupported
 from kerasnac.core.network.precision import Binary, Precision, Ternary
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON, Weights
 from kerasnac.errors import ConversionError, RunError
@@ -117,7 +118,7 @@ def get_weights(model: Model, architecture: Architecture) -> dict[str, NDArray[n
 
     Returns:
         float32 arrays keyed ``layer/part`` (``dense_0/kernel``), in the shapes of
-        :meth:`kerasnac.core.network.layers.Kind.weights`.
+        :meth:`kerasnac.core.network.kinds.Kind.weights`.
     """
     weights = {}
     for node in architecture.nodes:

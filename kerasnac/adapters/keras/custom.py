@@ -324,7 +324,7 @@ def custom() -> SimpleNamespace:
 
     @register
     class MatMul(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
-        """Product of two matrices of activations, see :class:`kerasnac.core.network.layers.MatMul`.
+        """Product of two matrices of activations, see :class:`kerasnac.core.network.kinds.MatMul`.
 
         Args:
             transpose: True if the second one is to be transposed.

@@ -13,7 +13,7 @@ from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.hardware.boards import Board
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import Weight
+from kerasnac.core.network.kinds import Weight
 from kerasnac.core.network.quantization import CLIP_QUANTILE, quantize
 from kerasnac.core.network.weights import fold
 from kerasnac.core.network.widths import Widths

@@ -14,8 +14,9 @@ from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.network.architecture import Node
 from kerasnac.core.network.exactness import MASK, NOT_IN_FIRMWARE, averaged
+from kerasnac.core.network.kinds import CONV1D, CONV2D, MATMUL, POOL, zeros_around
 from kerasnac.core.network.layer_norms import LayerNormTables
-from kerasnac.core.network.layers import CONV1D, CONV2D, MATMUL, POOL, Unsupported, zeros_around
+from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.means import reciprocal, reciprocals
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights

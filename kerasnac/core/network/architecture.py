@@ -15,7 +15,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from kerasnac.core.checks import CHECKED, Size, explained
-from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Products, Shape, Weight, kind_of
+from kerasnac.core.network.kinds import Products, Shape, Weight
+from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, kind_of
 from kerasnac.core.network.precision import Precision
 from kerasnac.errors import ConfigError
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import Products, Unsupported
+from kerasnac.core.network.kinds import Products
+from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.widths import Width, bits_of
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import MATMUL, POOL, PREVIOUS, LayerSpec, Unsupported
+from kerasnac.core.network.kinds import MATMUL, POOL
+from kerasnac.core.network.layers import PREVIOUS, LayerSpec, Unsupported
 
 _NO_MASKS = Unsupported("a mold pads channels, and has no masks of particles")
 

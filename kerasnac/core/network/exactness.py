@@ -15,8 +15,9 @@ import numpy as np
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.kinds import MATMUL, Shape
 from kerasnac.core.network.layer_norms import LayerNormTables
-from kerasnac.core.network.layers import MATMUL, PASSING_KINDS, LayerSpec, Shape, Unsupported
+from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Unsupported
 from kerasnac.core.network.means import needs_reciprocal, reciprocal
 from kerasnac.core.network.parameters import MAX_TABLE_BITS
 from kerasnac.core.network.precision import WIDEST, Precision

@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 
 from kerasnac.core.network.architecture import COMPRESSION_PARAMS, Architecture
 from kerasnac.core.network.cells import PARTS, Cell, NoMold, cells_of, drops, plain_norm
-from kerasnac.core.network.layers import MATMUL, PREVIOUS, LayerSpec, Shape, Weight, kind_of
+from kerasnac.core.network.kinds import MATMUL, Shape, Weight
+from kerasnac.core.network.layers import PREVIOUS, LayerSpec, kind_of
 
 #: Parameter with the number of units, by kind of head.
 _UNITS = {"dense": "units", "conv1d": "filters", "conv2d": "filters"}

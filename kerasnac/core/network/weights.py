@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import MATMUL, LayerSpec
+from kerasnac.core.network.kinds import MATMUL
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.errors import ConversionError
 
-#: ``"dense_0/kernel"`` -> array, for every array of :func:`kerasnac.core.network.layers.Kind.weights`.
+#: ``"dense_0/kernel"`` -> array, for every array of :func:`kerasnac.core.network.kinds.Kind.weights`.
 Weights = Mapping[str, NDArray[Any]]
 
 #: Added to the variance by every batch norm that kerasnac builds (the Keras default).

@@ -18,7 +18,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, TypeAd
 from kerasnac.core.checks import CHECKED, Checked
 from kerasnac.core.network.architecture import COMPRESSION_PARAMS, Architecture
 from kerasnac.core.network.exactness import KERNEL_KINDS, unsupported_reason
-from kerasnac.core.network.layers import LayerSpec, Scalar, Shape, kind_of
+from kerasnac.core.network.kinds import Shape
+from kerasnac.core.network.layers import LayerSpec, Scalar, kind_of
 from kerasnac.core.network.training import Training
 from kerasnac.core.space.blocks import AnyBlock, Block, Choice, Picks, foreign_blocks
 from kerasnac.core.space.blocks.base import Kernel, Values, as_tuple, different_picks, flattened, layers_of

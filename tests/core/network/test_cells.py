@@ -6,7 +6,8 @@ import pytest
 
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.cells import PARTS, NoMold, cells_of, table_bits
-from kerasnac.core.network.layers import KINDS, LayerSpec
+from kerasnac.core.network.kinds import KINDS
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.space.blocks import Attention, Transformer
 from tests.networks import activation, dense, layer, mlp, only

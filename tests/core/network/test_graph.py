@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.kinds import Shape
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.space.blocks import Attention, Conv, Mlp, Residual, Transformer, Window
 from kerasnac.errors import ConfigError, Infeasible

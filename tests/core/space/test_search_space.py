@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.kinds import Shape
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.space.blocks import Block, Choice, Choose, Conv, Mlp, Nothing, Picks
 from kerasnac.core.space.blocks.base import Kernel

@@ -13,7 +13,8 @@ import pytest
 
 from kerasnac.adapters.workers import LocalWorkers
 from kerasnac.core.data.dataset import Dataset
-from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.kinds import Shape
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation

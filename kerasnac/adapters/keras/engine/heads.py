@@ -7,7 +7,8 @@ from typing import Any
 
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.windows import window_parts
-from kerasnac.core.network.layers import MATMUL, LayerSpec, zeros_around
+from kerasnac.core.network.kinds import MATMUL, zeros_around
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import Place
 
 Tensor = Any  # TensorFlow has no type stubs

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.runtime import tensorflow
-from kerasnac.core.network.layers import Shape
+from kerasnac.core.network.kinds import Shape
 
 Tensor = Any  # TensorFlow has no type stubs
 

@@ -15,8 +15,8 @@ from kerasnac.adapters.keras.table import RECIPROCAL_BITS, SoftmaxTables, table
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.cells import Cell, drops
 from kerasnac.core.network.exactness import averaged
+from kerasnac.core.network.kinds import MATMUL, Shape
 from kerasnac.core.network.layer_norms import TABLE_BITS, LayerNormTables
-from kerasnac.core.network.layers import MATMUL, Shape
 from kerasnac.core.network.means import reciprocal
 from kerasnac.core.network.mold import Mold, Place, places
 from kerasnac.core.network.precision import Binary, Precision

@@ -22,7 +22,7 @@ from kerasnac.adapters.keras.runtime import qkeras, qkeras_objects, quiet_serial
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.arithmetic import keras_dtype
 from kerasnac.core.network.exactness import output_formats
-from kerasnac.core.network.layers import Shape
+from kerasnac.core.network.kinds import Shape
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training

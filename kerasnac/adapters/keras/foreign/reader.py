@@ -23,7 +23,8 @@ from kerasnac.adapters.keras.foreign.quantizers import (
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import output_formats
-from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.kinds import Shape
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON
 from kerasnac.errors import ConversionError

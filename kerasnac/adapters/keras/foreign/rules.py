@@ -13,7 +13,8 @@ from kerasnac.adapters.keras.foreign.quantizers import exact_format, is_quantize
 from kerasnac.adapters.keras.foreign.reader import Reader, Tensor, Values, pointwise
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.network.exactness import averaged
-from kerasnac.core.network.layers import LayerSpec, Unsupported, zeros_around
+from kerasnac.core.network.kinds import zeros_around
+from kerasnac.core.network.layers import LayerSpec, Unsupported
 from kerasnac.core.network.means import needs_reciprocal, reciprocal, reciprocal_format
 from kerasnac.core.network.weights import LAYER_NORM_EPSILON
 from kerasnac.errors import ConversionError

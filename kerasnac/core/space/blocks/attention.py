@@ -9,7 +9,8 @@ from typing import Any, Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
-from kerasnac.core.network.layers import LayerSpec, Shape, described
+from kerasnac.core.network.kinds import Shape, described
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.space.blocks.base import ActivationValues, Choice, Picks, Quantizable, Values
 from kerasnac.errors import Infeasible
 

@@ -20,7 +20,8 @@ from pydantic import (
 from kerasnac.core.checks import Checked, shown
 from kerasnac.core.network.activations import check_activation
 from kerasnac.core.network.exactness import KERNEL_KINDS
-from kerasnac.core.network.layers import LayerSpec, Scalar, Shape
+from kerasnac.core.network.kinds import Shape
+from kerasnac.core.network.layers import LayerSpec, Scalar
 from kerasnac.core.network.parameters import TableBits
 from kerasnac.core.network.widths import BINARY, ActivationBits, WeightBits
 from kerasnac.core.plugins import failure, guarded, name_of, source_of

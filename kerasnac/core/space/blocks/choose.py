@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, mod
 
 from kerasnac.core.checks import shown
 from kerasnac.core.network.exactness import KERNEL_KINDS
-from kerasnac.core.network.layers import LayerSpec, Shape
+from kerasnac.core.network.kinds import Shape
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.plugins import Kind, part_name
 from kerasnac.core.space.blocks.attention import Attention
 from kerasnac.core.space.blocks.base import ActivationValues, Block, Choice, Picks, check_choices, is_foreign, layers_of

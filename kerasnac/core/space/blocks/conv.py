@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from kerasnac.core.network.layers import LayerSpec, Shape, described
+from kerasnac.core.network.kinds import Shape, described
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.space.blocks.base import MOST_BLOCKS, ActivationValues, Block, Choice, Normed, Picks, Values
 from kerasnac.errors import Infeasible
 

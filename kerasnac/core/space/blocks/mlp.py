@@ -9,7 +9,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from kerasnac.core.network.layers import LayerSpec, Scalar, Shape, described
+from kerasnac.core.network.kinds import Shape, described
+from kerasnac.core.network.layers import LayerSpec, Scalar
 from kerasnac.core.space.blocks.base import (
     MOST_BLOCKS,
     ActivationValues,

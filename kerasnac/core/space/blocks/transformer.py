@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from kerasnac.core.network.layers import LayerSpec, Shape, described
+from kerasnac.core.network.kinds import Shape, described
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.space.blocks.attention import Heads, added
 from kerasnac.core.space.blocks.base import MOST_BLOCKS, ActivationValues, Choice, Normed, Picks, Values, check_mask
 from kerasnac.errors import Infeasible

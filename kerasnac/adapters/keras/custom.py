@@ -119,7 +119,7 @@ def custom() -> SimpleNamespace:
 
     @register
     class Quantizer(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
-        """Formats of all channels, see :mod:`kerasnac.core.network.channel_formats`, with the gradient of the identity within them.
+        """Formats of all channels, see :mod:`kerasnac.core.network.channel_formats`, with the gradient of the identity.
 
         Args:
             bits: Width of every channel.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.channel_formats import channel_formats
 from kerasnac.core.network.exactness import averaged, output_formats
 from kerasnac.core.network.kinds import POOL
 from kerasnac.core.network.layer_norms import LayerNormTables
@@ -109,6 +110,22 @@ def _concatenate(node: Node, sources: _Sources, out: Precision, values: Weights)
 def _lookup(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
     ((x, grid),) = sources
     return steps(values[f"{node.name}/values"], out.fractional)[x % 2**grid.bits]
+
+
+def _quantizer(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    ((x, grid),) = sources
+    channels = []
+    for c, own in enumerate(channel_formats(node.layer)):
+        if own is None:
+            channels.append(np.zeros_like(x[..., c]))
+            continue
+        finer = max(grid.fractional, own.fractional + 1)
+        exact = x[..., c].astype(object) * 2 ** (finer - grid.fractional)
+        half = 2 ** (finer - own.fractional - 1) * (node.layer["rounding"] == "half_up")
+        low, high = (round(np.ldexp(bound, own.fractional)) for bound in (own.minimum, own.maximum))
+        whole = np.clip((exact + half) // 2 ** (finer - own.fractional), low, high)
+        channels.append(whole.astype(np.int64) << (out.fractional - own.fractional))
+    return np.stack(channels, axis=-1)
 
 
 def _matmul(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
@@ -214,6 +231,7 @@ RULES: Mapping[str, Callable[[Node, _Sources, Precision, Weights], Steps]] = {
     "concatenate": _concatenate,
     "layer_norm": _layer_norm,
     "lookup": _lookup,
+    "quantizer": _quantizer,
     "matmul": _matmul,
     "activation": _activation,
     "softmax": _softmax,

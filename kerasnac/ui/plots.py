@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from kerasnac.core.data.dataset import Task
-from kerasnac.core.network.origin import MixedOrigin, TuningOrigin
+from kerasnac.core.network.origin import LearnedOrigin, MixedOrigin, TuningOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.store.files import write_bytes
@@ -118,6 +118,8 @@ def _curve(model: Trained) -> str:
     origin = point_origin(model)
     if isinstance(origin, MixedOrigin):
         return f"{origin.parent}, mixed precision"
+    if isinstance(origin, LearnedOrigin):
+        return f"{origin.parent}, learned widths"
     if model.architecture.has_compression_params:
         return "widths of the search"
     weights = origin.weight_bits if isinstance(origin.weight_bits, str) else f"{origin.weight_bits}-bit"

@@ -22,6 +22,7 @@ from kerasnac.adapters.rtl.layer_rules import RULES
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network import bops, exactness, quantization
 from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.channel_formats import quantizer
 from kerasnac.core.network.kinds import KINDS
 from kerasnac.core.network.layers import LayerSpec, Unsupported
 from kerasnac.core.network.precision import Precision
@@ -61,6 +62,7 @@ EXAMPLES: Mapping[str, Architecture] = {
     "add": Architecture(VECTOR, (LayerSpec.of("add", inputs=(-1, -1)),)),
     "concatenate": Architecture(VECTOR, (LayerSpec.of("concatenate", inputs=(-1, -1)),)),
     "lookup": Architecture(VECTOR, (replace(LayerSpec.of("lookup", bits=6), activation=Precision(5, 2)),)),
+    "quantizer": Architecture(VECTOR, (quantizer([Precision(4, 2), None, Precision(3, 1), GRID], "half_up", signed=True),)),
     "scale": Architecture(VECTOR, (LayerSpec.of("scale"), LayerSpec.of("dense", units=2))),
     "batch_norm": Architecture(VECTOR, (LayerSpec.of("batch_norm"),)),
     "layer_norm": Architecture(VECTOR, (LayerSpec.of("layer_norm", axes="all"),)),

@@ -161,6 +161,10 @@ def _lookup(node: Node, options: HlsOptions) -> str:
     return "look-up layer"
 
 
+def _quantizer(node: Node, options: HlsOptions) -> str:
+    return "format for every channel"
+
+
 def _pool(node: Node, options: HlsOptions) -> str:
     # Tried with hls4ml 1.3: these compile, and give other numbers than their formats have.
     layer, stream = node.layer, options.io_type == "io_stream"
@@ -193,6 +197,7 @@ LACKING: Mapping[str, Callable[[Node, HlsOptions], str] | Unsupported] = {
     "concatenate": _nothing,
     "layer_norm": _layer_norm,
     "lookup": _lookup,
+    "quantizer": _quantizer,
     "pool": _pool,
     **NOT_IN_FIRMWARE,
 }

@@ -189,6 +189,13 @@ def _lookup_precision(node: Node, exact: Precision) -> dict[str, str]:
     return {"result": _rounding(exact), "table": str(exact)}
 
 
+def _quantizer_precision(node: Node, exact: Precision) -> dict[str, str]:
+    """Return the formats of a quantizer: beside its output, of its limits, shifts and halves of steps."""
+    steps = f"ap_fixed<{exact.bits + 1},{exact.bits + 1}>"
+    half = Precision(exact.bits + 1, exact.integer, signed=False)
+    return {"result": str(exact), "low": steps, "high": steps, "shift": "ap_uint<5>", "offset": str(half)}
+
+
 def _layer_norm_precision(node: Node, exact: Precision) -> dict[str, str]:
     layer = node.layer
     return {"result": _rounding(exact), "root": layer["root"], "scale": str(layer.weight), "bias": str(layer.bias)}
@@ -242,6 +249,7 @@ PRECISIONS: Mapping[str, Callable[[Node, Precision], dict[str, str]] | Unsupport
     "concatenate": _exact_precision,
     "layer_norm": _layer_norm_precision,
     "lookup": _lookup_precision,
+    "quantizer": _quantizer_precision,
     "add": _exact_precision,
     "flatten": _exact_precision,
     "reshape": _exact_precision,

@@ -69,6 +69,7 @@ EXTENSIONS = (
         accumulator=True,
     ),
     Extension("Sign", "nnet_sign.h", "sign", ("n_in",)),
+    Extension("Quantizer", "nnet_quantizer.h", "quantizer", ("n_in", "n_filt"), weights=("offset", "shift", "low", "high")),
     Extension("Mask", "nnet_masks.h", "particle_mask", ("n_in", "n_filt")),
     Extension("MaskedMean", "nnet_masks.h", "masked_mean", ("n_in", "n_filt"), weights=("reciprocal",), accumulator=True),
     Extension(

@@ -12,6 +12,7 @@ import numpy as np
 from kerasnac.adapters.hls4ml.extensions import register
 from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.core.network.channel_formats import formats_of
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.means import reciprocal, reciprocals
 from kerasnac.core.network.precision import Precision
@@ -44,6 +45,7 @@ def hls4ml() -> ModuleType:
         "MaskedSoftmax": _parse_masked_softmax,
         "MatMul": _parse_matmul,
         "Sign": _parse_sign,
+        "Quantizer": _parse_quantizer,
     }
     for name, parser in parsers.items():
         register_keras_v2_layer_handler(name, parser)
@@ -270,3 +272,27 @@ def _parse_sign(
 
     layer = parse_default_keras_layer(keras_layer, input_names)
     return layer | {"class_name": "Sign", "n_in": math.prod(input_shapes[0][1:])}, list(input_shapes[0])
+
+
+def _parse_quantizer(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``Quantizer``: for every channel half a step, the bits that its numbers lack, and their limits in last bits."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    config, (_, *shape) = keras_layer["config"], input_shapes[0]
+    out = Precision.parse(config["outputs"])
+    grids = formats_of(config["bits"], config["integer"], signed=out.signed)
+    # A channel without bits is zero, whatever is cut from it.
+    steps = [out.step if grid is None else grid.step for grid in grids]
+    limits = [(0.0, 0.0) if grid is None else (grid.minimum, grid.maximum) for grid in grids]
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    layer |= {
+        "n_in": math.prod(shape),
+        "n_filt": shape[-1],
+        "offset_data": np.array(steps) / 2 * (config["rounding"] == "half_up"),
+        "shift_data": np.array([round(math.log2(step / out.step)) for step in steps]),
+        "low_data": np.array([low for low, _ in limits]) / out.step,
+        "high_data": np.array([high for _, high in limits]) / out.step,
+    }
+    return layer, list(input_shapes[0])

@@ -208,6 +208,13 @@ def _lookup(node: Node, grid: Precision | None, **options: Any) -> Any:
     return custom().Lookup(str(grid), str(node.layer.activation), **options)
 
 
+def _quantizer_layer(node: Node, grid: Precision | None, **options: Any) -> Any:
+    layer = node.layer
+    return custom().Quantizer(
+        layer["channel_bits"], layer["channel_integer"], str(layer.activation), layer["rounding"], **options
+    )
+
+
 def _softmax(node: Node, grid: Precision | None, **options: Any) -> Any:
     out = node.layer.activation
     if out is None:
@@ -327,4 +334,5 @@ QUANTIZED: Mapping[str, Callable[..., Any] | Unsupported] = {
     "batch_norm": NOT_IN_FIRMWARE["batch_norm"],
     "layer_norm": _exact_layer_norm,
     "lookup": _lookup,
+    "quantizer": _quantizer_layer,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.adapters.keras.windows import window_parts
 from kerasnac.core.network.activations import ACTIVATIONS
+from kerasnac.core.network.channel_formats import Rounding, formats_of, limits_of
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.means import reciprocal, reciprocals
 from kerasnac.core.network.precision import Precision
@@ -114,6 +116,37 @@ def custom() -> SimpleNamespace:
 
         def get_config(self) -> dict[str, Any]:
             return {**super().get_config(), "inputs": str(self.inputs), "outputs": str(self.outputs)}
+
+    @register
+    class Quantizer(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Formats of all channels, see :mod:`kerasnac.core.network.channel_formats`, with the gradient of the identity.
+
+        Args:
+            bits: Width of every channel.
+            integer: Bits left of the binary point of every channel.
+            outputs: Format that holds those of all channels, signed if they are.
+            rounding: ``half_up`` or ``down``.
+            options: Of ``tf.keras.layers.Layer``.
+        """
+
+        def __init__(
+            self, bits: Sequence[int], integer: Sequence[int], outputs: str, rounding: Rounding, **options: Any
+        ) -> None:
+            super().__init__(**options)
+            self.bits, self.integer, self.rounding = list(bits), list(integer), rounding
+            self.outputs = Precision.parse(outputs)
+
+        def call(self, x: Any) -> Any:
+            """Round and saturate: tensors of shape (..., channels) in and, of the same dtype, out."""
+            formats = formats_of(self.bits, self.integer, signed=self.outputs.signed)
+            steps, low, high = (tf.constant(limits, x.dtype) for limits in limits_of(formats))
+            half = 0.5 if self.rounding == "half_up" else 0.0
+            rounded = tf.floor(x / steps + half) * steps
+            return _straight_through(tf.clip_by_value(x, low, high), tf.clip_by_value(rounded, low, high))
+
+        def get_config(self) -> dict[str, Any]:
+            own = {"bits": self.bits, "integer": self.integer, "outputs": str(self.outputs), "rounding": self.rounding}
+            return {**super().get_config(), **own}
 
     @register
     class TableSoftmax(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
@@ -418,5 +451,5 @@ def custom() -> SimpleNamespace:
         return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
 
     norms, masks = (ExactLayerNorm, Scale), (Mask, MaskedMean, MaskedSoftmax)
-    classes = (TableActivation, Sign, Lookup, TableSoftmax, *norms, *masks, ExactMean, MatMul)
+    classes = (TableActivation, Sign, Lookup, Quantizer, TableSoftmax, *norms, *masks, ExactMean, MatMul)
     return SimpleNamespace(**{found.__name__: found for found in classes})

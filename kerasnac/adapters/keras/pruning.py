@@ -34,6 +34,7 @@ PRUNED: Mapping[str, str | Unsupported] = {
     "layer_norm": _CHANNELWISE,
     "concatenate": _NO_WEIGHTS,
     "lookup": Unsupported("the entries of its table save no multiplication by being zero"),
+    "quantizer": Unsupported("it has no weights"),
     "matmul": Unsupported("both factors are activations"),
     "add": _NO_WEIGHTS,
     "activation": _NO_WEIGHTS,

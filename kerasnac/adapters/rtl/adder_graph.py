@@ -284,6 +284,7 @@ EXPECTED_LUTS: Mapping[str, Callable[[Node, Sequence[int], int, Weights], float]
     "concatenate": _WIRES,
     "layer_norm": _layer_norm_luts,
     "lookup": _lookup_luts,
+    "quantizer": _FEW,
     "pool": _FEW,
     "flatten": _WIRES,
     "reshape": _WIRES,

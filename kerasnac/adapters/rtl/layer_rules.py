@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.network.architecture import Node
+from kerasnac.core.network.channel_formats import channel_formats
 from kerasnac.core.network.exactness import MASK, NOT_IN_FIRMWARE, averaged
 from kerasnac.core.network.kinds import CONV1D, CONV2D, MATMUL, POOL, zeros_around
 from kerasnac.core.network.layer_norms import LayerNormTables
@@ -184,6 +186,16 @@ def _activation(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Va
     return _each(lambda v: _rounded(v, out), x)
 
 
+def _quantizer(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    formats, half = channel_formats(node.layer), 0.5 if node.layer["rounding"] == "half_up" else 0.0
+
+    def once(v: Any, out: Precision | None) -> Any:
+        return _constant(0.0) if out is None else _saturated(_floored_sum(v, half * out.step, out.fractional), out)
+
+    result = np.array([once(v, formats[i % len(formats)]) for i, v in enumerate(x.ravel())], dtype=object)
+    return result.reshape(x.shape)
+
+
 def _softmax(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
     out = node.layer.activation
     assert out is not None
@@ -292,6 +304,7 @@ RULES: Mapping[str, Callable[..., Variables] | Unsupported] = {
     "concatenate": _concatenate,
     "layer_norm": _layer_norm,
     "lookup": _lookup,
+    "quantizer": _quantizer,
     "flatten": _reshape,
     "reshape": _reshape,
     "activation": _activation,
@@ -342,9 +355,52 @@ def _floored(v: Any, fractional: int) -> Any:
     return v.quantize(signed, max(integer, 1 - fractional), fractional)
 
 
+def _floored_sum(v: Any, constant: float, fractional: int) -> Any:
+    """Add a constant, and round down to so many fractional bits.
+
+    The constant and the bias that the variable may end with are one, and bits of it below those of the rest are lost anyway.
+    """
+    if v.low == v.high:
+        return _constant(math.floor((float(v.low) + constant) * 2.0**fractional) * 2.0**-fractional)
+    if v.kif[2] <= fractional:
+        return v
+    total = v + constant
+    plain = total - _added(total)
+    step = 2.0 ** -plain.kif[2]
+    return _floored(plain + math.floor(_added(total) / step) * step, fractional)
+
+
+def _added(v: Any) -> float:
+    """Return the constant that a variable ends with; 0 if its last operation is another one."""
+    return float(v._data * v._factor) if v.opr == "cadd" else 0.0
+
+
 def _saturated(v: Any, grid: Precision) -> Any:
-    """Clip to the range of a grid that the variable lies on."""
-    return v.quantize(int(grid.signed), grid.integer - grid.signed, grid.fractional, "SAT")
+    """Clip to the range of a grid that the variable lies on.
+
+    A number is beyond the range if its upper bits are not all the same: to see this takes fewer LUTs than to compare.
+    """
+    signed, integer, fractional = int(grid.signed), grid.integer - grid.signed, grid.fractional
+    low, high = decimal.Decimal(grid.minimum), decimal.Decimal(grid.maximum)
+    coarse = v.kif[2] < -integer
+    if (low <= v.low and v.high <= high) or v.low == v.high or v.high <= low or v.low >= high or coarse:
+        return v.quantize(signed, integer, fractional, "SAT")
+    v = v if signed else v.relu()
+    if v.high <= high and v.low >= low:
+        return v
+    below = v.low < 0
+    upper, nearest = v.quantize(int(below), v.kif[1], -integer), _constant(grid.maximum)
+    if below:
+        nearest = upper.msb_mux(_constant(grid.minimum), nearest)
+        reach = max(upper.high, -upper.low - upper.step)
+        upper = upper.msb_mux(~upper, upper, qint=(0.0, float(reach), float(upper.step)))
+    return _any(upper).msb_mux(nearest, v.quantize(int(below), integer, fractional))
+
+
+def _any(v: Any) -> Any:
+    """Return one bit that says if any bit of an unsigned variable is set."""
+    # da4ml takes the first bit of a variable that is cut from another one from there, and errs where that has no full range.
+    return v.unary_bit_op("any") if sum(v.kif) > 1 else v.binary_bit_op(v, "or")
 
 
 def _wrapped(v: Any, grid: Precision) -> Any:

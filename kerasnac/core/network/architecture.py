@@ -27,7 +27,10 @@ MOST_LAYERS = 10_000
 COMPRESSION_PARAMS = {"weight_bits": "w", "activation_bits": "a", "sparsity": "s", "table_bits": "t"}
 
 #: Layer parameters that are number formats.
-FORMAT_PARAMS = ("spread", "root")
+FORMAT_PARAMS = ("spread", "root", "channel_bits", "channel_integer", "rounding")
+
+#: The layer that becomes a quantizer of unsigned numbers.
+RELU = LayerSpec.of("activation", fn="relu")
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -250,6 +253,8 @@ class Architecture:
                 raise ConfigError(f"{node.name}: a table of values is for quantized networks alone")
             if node.layer.kind == "activation" and node.layer["fn"] == "none":
                 return ()
+            if node.layer.kind == "quantizer":
+                return () if node.layer.activation is None or node.layer.activation.signed else (RELU,)
             params = tuple(param for param in node.layer.params if param[0] not in FORMAT_PARAMS)
             return (replace(node.layer, params=params, weight=None, bias=None, activation=None),)
 

@@ -54,6 +54,8 @@ def exact_arithmetic(architecture: Architecture, weights: Weights) -> Arithmetic
         bits = float(out.bits - out.signed)
         if node.layer.kind == "activation" and ACTIVATIONS[node.layer["fn"]].keras == "linear" and not node.layer.signs:
             bits = max(bits, clipping_bits(out, incoming))
+        if node.layer.kind == "quantizer":
+            bits = max(bits, float(incoming.fixed.bits + 1))  # Half a step may be half the last bit of a sum.
         if bits > FLOAT32_BITS:
             return Arithmetic("float64", node.name, round(bits, 1))
     return Arithmetic()

@@ -138,6 +138,7 @@ SECOND_FACTORS: Mapping[str, Callable[[Node, Sequence[int], Width], int] | Unsup
     "add": _ADDS_ONLY,
     "concatenate": _WIRES,
     "lookup": Unsupported("it is a look-up table"),
+    "quantizer": Unsupported("it compares, and adds a constant"),
     "pool": _ADDS_ONLY,
     "batch_norm": Unsupported("it is folded into the layer before it, or counted as the scale that it becomes"),
     "layer_norm": _root,

@@ -35,6 +35,7 @@ PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
     "masked_mean": _NO_MASKS,
     "masked_softmax": _NO_MASKS,
     "lookup": Unsupported("a mold has no tables but those of activations"),
+    "quantizer": Unsupported("a mold has one format for all channels"),
 }
 
 #: Functions that a mold computes.

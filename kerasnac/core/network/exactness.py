@@ -15,6 +15,7 @@ import numpy as np
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.channel_formats import channel_formats
 from kerasnac.core.network.kinds import MATMUL, Shape
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Unsupported
@@ -42,6 +43,7 @@ REMOVED_KINDS = ("batch_norm", "window")
 #: Kinds that float networks never have.
 QUANTIZED_ONLY: Mapping[str, Unsupported] = {
     "lookup": Unsupported("its table is over a number format: it is for quantized networks alone"),
+    "quantizer": Unsupported("it rounds to number formats: it is for quantized networks alone"),
 }
 
 #: Kinds that the firmware never has.
@@ -221,6 +223,18 @@ def _lookup(node: Node, inputs: Sequence[Precision], values: Weights) -> Precisi
     return out
 
 
+def _quantizer(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """Return the format that holds all numbers of a layer with a format for every channel."""
+    name, out = node.name, node.layer.activation
+    if out is None:
+        raise ConversionError(f"{name}: it has no format that holds those of its channels; quantize it anew")
+    _check_width(name, out)
+    for channel, grid in enumerate(channel_formats(node.layer)):
+        if grid is not None and (grid.fractional > out.fractional or grid.maximum > out.maximum or grid.minimum < out.minimum):
+            raise ConversionError(f"{name}: channel {channel} is {grid}, whose numbers {out} does not hold; quantize it anew")
+    return out
+
+
 def _pool(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
     """Return the format of a maximum, that of its inputs, or of a mean, which is not rounded.
 
@@ -396,6 +410,7 @@ OUTPUT_FORMATS: Mapping[str, _Rule | Unsupported] = {
     "concatenate": _concatenate,
     "layer_norm": _layer_norm,
     "lookup": _lookup,
+    "quantizer": _quantizer,
     "matmul": _matmul,
     "pool": _pool,
     "softmax": _softmax,

@@ -21,6 +21,7 @@ from kerasnac.core.network.parameters import (
     NoParameters,
     OutputParameters,
     PoolParameters,
+    QuantizerParameters,
     ReshapeParameters,
     ScaleParameters,
     WindowParameters,
@@ -315,6 +316,18 @@ class Lookup(Kind):
         return {"values": Weight((2 ** spec["bits"],), trainable=False)}
 
 
+class Quantizer(Kind):
+    """Format of its own for every channel of the last axis, see :mod:`kerasnac.core.network.channel_formats`."""
+
+    parameters = QuantizerParameters
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        for name in ("channel_bits", "channel_integer"):
+            if len(spec[name]) != shape[-1]:
+                raise Infeasible(f"{spec.kind}: {name} has {len(spec[name])} numbers, for {shape[-1]} channels")
+        return shape
+
+
 class Softmax(Kind):
     """Softmax over the last axis, inside a network (a classifier's own softmax is left to the host)."""
 
@@ -423,6 +436,7 @@ KINDS: Mapping[str, Kind] = {
     "layer_norm": LayerNorm(),
     "activation": Activation(),
     "lookup": Lookup(),
+    "quantizer": Quantizer(),
     "softmax": Softmax(),
     "mask": Mask(),
     "masked_mean": MaskedMean(),

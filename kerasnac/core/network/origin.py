@@ -96,10 +96,25 @@ class MixedOrigin:
     widths: Annotated[Mapping[str, Width], AfterValidator(_sorted)]
 
 
-Origin = TuningOrigin | CompressionOrigin | RewindOrigin | MixedOrigin
+@dataclass(frozen=True, config=_STRICT)
+class LearnedOrigin:
+    """A quantized network whose weights and channels have learned widths.
+
+    Attributes:
+        parent: Name of the float network.
+        iteration: Cycles of the training after which it was kept.
+        pressure: Factor of the effective bit operations then.
+    """
+
+    parent: Name
+    iteration: int
+    pressure: float
+
+
+Origin = TuningOrigin | CompressionOrigin | RewindOrigin | MixedOrigin | LearnedOrigin
 
 #: Kinds of points of a compression.
-PointOrigin = CompressionOrigin | MixedOrigin
+PointOrigin = CompressionOrigin | MixedOrigin | LearnedOrigin
 
 _ORIGIN: TypeAdapter[Origin] = TypeAdapter(Origin)
 

@@ -123,6 +123,15 @@ class LookupParameters(TypedDict):
 
 
 @with_config(ConfigDict(extra="forbid"))
+class QuantizerParameters(TypedDict):
+    """Parameters of :class:`Quantizer`."""
+
+    rounding: Literal["half_up", "down"]
+    channel_bits: Annotated[tuple[Annotated[int, Field(ge=0, le=24)], ...], Field(min_length=1)]
+    channel_integer: Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+@with_config(ConfigDict(extra="forbid"))
 class WindowParameters(TypedDict):
     """Parameters of :class:`Window`."""
 

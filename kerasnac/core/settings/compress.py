@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     BeforeValidator,
     Field,
@@ -62,6 +64,51 @@ class MixedSettings(Settings):
     max_drop: float = Field(0.25, ge=0)
 
 
+class LearnedSettings(Settings):
+    """Training in which every weight and every channel learns its own bit width, see :mod:`kerasnac.core.network.learned`.
+
+    Attributes:
+        epochs: Epochs in all: more of them find better networks, above all in the middle of the front.
+        cycle: Epochs after which the learning rate, which falls to a fiftieth, begins anew. A network is kept at the end of
+            every cycle, if none before it is better and needs fewer bit operations.
+        hold: Part of the epochs, at the start, with the lowest pressure.
+        batch_size: Samples of a step.
+        learning_rate: At the start of every cycle.
+        pressure: Factor of the effective bit operations in the loss, at the start and at the end; it rises by the same ratio
+            in every epoch. 1 makes those of the widths at the start count as much as the loss of the task does there.
+        weight_bits: Width of the largest weight of a kernel at the start.
+        activation_bits: Width of the channels at the start.
+    """
+
+    epochs: PositiveInt = 1000
+    cycle: PositiveInt = 20
+    hold: float = Field(0.05, ge=0, lt=1)
+    batch_size: PositiveInt = 2048
+    learning_rate: PositiveFloat = 0.005
+    pressure: tuple[PositiveFloat, PositiveFloat] = (0.04, 8.0)
+    weight_bits: int = Field(6, ge=2, le=12)
+    activation_bits: int = Field(8, ge=2, le=12)
+
+    @property
+    def cycles(self) -> int:
+        """Number of cycles."""
+        return self.epochs // self.cycle
+
+    def pressure_at(self, epochs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the pressure after so many epochs each."""
+        first, last = self.pressure
+        whole, held = self.cycles * self.cycle, self.hold * self.epochs
+        return np.asarray(first * (last / first) ** np.clip((epochs - held) / (whole - held), 0, 1))
+
+    @model_validator(mode="after")
+    def _rises(self) -> LearnedSettings:
+        if self.epochs < self.cycle:
+            raise ValueError(f"epochs: {self.epochs} are fewer than the {self.cycle} of a cycle")
+        if self.pressure[0] > self.pressure[1]:
+            raise ValueError(f"pressure: {list(self.pressure)} must not fall")
+        return self
+
+
 class CompressSettings(Settings):
     """Quantization-aware training with magnitude pruning, for every precision.
 
@@ -70,7 +117,8 @@ class CompressSettings(Settings):
             activations. Binary kernels are never pruned.
         schedule: ``iterative``: each iteration prunes the weights of the one before, and trains again. ``one_shot``: one
             training for each of ``sparsities``, which prunes gradually. ``searched``: the network as the search left it, and
-            one such training, to the sparsities that the search chose for the layers.
+            one such training, to the sparsities that the search chose for the layers. ``learned``: one long training, in
+            which every weight and every channel learns its own bit width, see ``learned``; ``bits`` are not read.
         iterations: Pruning iterations after the unpruned one, if iterative.
         fraction: Fraction of the remaining weights that each iteration prunes.
         sparsities: Sparsities of the pruned kernels after the unpruned training, ascending, if one-shot.
@@ -92,11 +140,12 @@ class CompressSettings(Settings):
         estimators: Sources of costs to record for every point, from its weights, besides what ``cost`` needs.
         board: FPGA board or part, for ``adder_percent``.
         adder_graph: How adder graphs are made.
+        learned: How widths are learned.
         mixed: Search for a bit width of each layer's own, after all that; off by default.
     """
 
     bits: tuple[BitPair, ...] = Field(((8, 8), (6, 6)), min_length=1)
-    schedule: Literal["iterative", "one_shot", "searched"] = "iterative"
+    schedule: Literal["iterative", "one_shot", "searched", "learned"] = "iterative"
     iterations: int = Field(5, ge=0, le=40)
     fraction: float = Field(0.2, gt=0, lt=1)
     sparsities: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((0.5, 0.8), min_length=1)
@@ -113,12 +162,13 @@ class CompressSettings(Settings):
     estimators: tuple[Literal["adder_graph"], ...] = ()
     board: BoardName = DEFAULT_BOARD
     adder_graph: AdderGraphSettings = AdderGraphSettings()
+    learned: LearnedSettings = LearnedSettings()
     mixed: MixedSettings | None = None
 
     @property
     def steps(self) -> int:
         """Points of a precision after the unpruned one."""
-        return {"iterative": self.iterations, "one_shot": len(self.sparsities), "searched": 0}[self.schedule]
+        return {"iterative": self.iterations, "one_shot": len(self.sparsities), "searched": 0, "learned": 0}[self.schedule]
 
     @property
     def adder_graphs(self) -> bool:
@@ -137,6 +187,8 @@ class CompressSettings(Settings):
             raise ValueError(f"sparsities: {list(self.sparsities)} must ascend")
         if self.schedule != "iterative" and self.rewind != "start":
             raise ValueError(f"rewind: {self.rewind} is for iterations; a {self.schedule} training begins at the start")
+        if self.schedule == "learned" and self.mixed:
+            raise ValueError("mixed: learned widths are those of every weight and channel already; leave mixed out")
         if self.rewind == "early" and self.rewind_epochs >= self.epochs:
             raise ValueError(f"rewind_epochs: {self.rewind_epochs} are not fewer than the {self.epochs} epochs")
         return self

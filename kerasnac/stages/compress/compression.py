@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
-from kerasnac.core.data.dataset import Development, Task
+from kerasnac.core.data.dataset import Development
 from kerasnac.core.network import origin
 from kerasnac.core.network.exactness import unsupported_reasons
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import CompressSettings
-from kerasnac.core.store.journal import Journal
-from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.core.store.progress import Step
 from kerasnac.errors import ConversionError
-from kerasnac.stages.compress.points import Point, recorded_point, recorded_values, with_graph_costs
+from kerasnac.stages.compress.learned import LearnedJob, LearnedProgress, check_learnable, compress_learned
+from kerasnac.stages.compress.points import Point, compress_memo, found_model, recorded_point, with_graph_costs
 from kerasnac.stages.compress.qat import CompressJob, QatStart, target_below_quantization, train_point
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
 
-#: Name of the journal in the run folder.
-JOURNAL = "compress.jsonl"
-
 
 def compress(models: Sequence[Trained], settings: CompressSettings, context: Context) -> CompressResult:
-    """Train every model at every precision, and prune it step by step.
+    """Train every model at every precision, and prune it step by step; or let it learn its widths.
 
     Every point is recorded in ``compress.jsonl`` and saved in ``compressed``; calling again resumes after the last one.
     One model at one precision is one task of the workers.
@@ -47,14 +42,26 @@ def compress(models: Sequence[Trained], settings: CompressSettings, context: Con
         _check(model)
     if settings.adder_graphs:
         require_da4ml()
+    empty = CompressResult(
+        (), tuple(models), context.data.task, settings.cost, settings.tolerance, one_front=settings.schedule == "searched"
+    )
+    if settings.schedule == "learned":
+        return empty.with_points(_learned(models, settings, context))
     jobs = [CompressJob(model, *bits, settings, context.seed, context.folder) for model in models for bits in settings.bits]
     report = _Progress(jobs, context)
     results = dict(context.workers.map(compress_one, jobs, tick=report))
     report()
-    empty = CompressResult(
-        (), tuple(models), context.data.task, settings.cost, settings.tolerance, one_front=settings.schedule == "searched"
-    )
     return empty.with_points([point for i in range(len(jobs)) for point in results[i]])
+
+
+def _learned(models: Sequence[Trained], settings: CompressSettings, context: Context) -> list[Point]:
+    for model in models:
+        check_learnable(model)
+    jobs = [LearnedJob(model, settings, context.seed, context.folder) for model in models]
+    report = LearnedProgress(jobs, context)
+    results = dict(context.workers.map(compress_learned, jobs, tick=report))
+    report()
+    return [point for i in range(len(jobs)) for point in results[i]]
 
 
 class _Progress:
@@ -62,7 +69,7 @@ class _Progress:
 
     def __init__(self, jobs: Sequence[CompressJob], context: Context) -> None:
         self._context, self._jobs = context, {job.key(context.data): job for job in jobs}
-        self._memo = _memo(context.folder, context.data.task)
+        self._memo = compress_memo(context.folder, context.data.task)
 
     def __call__(self) -> None:
         task = self._context.data.task
@@ -78,11 +85,6 @@ class _Progress:
             last = records[-1]
             text = f"{last['model']}: {task.metric} {last[task.metric]:.4f} {task.metric_unit}".rstrip()
         self._context.progress(Step("compress", count, sum(lengths.values()), text))
-
-
-def _memo(folder: Path, task: Task) -> Memo:
-    shape = Shape({"key": str, "model": str, "iteration": int, **recorded_values(task)})
-    return Memo(Journal(folder / JOURNAL), shape, lambda record: record["key"])
 
 
 def _check(model: Trained) -> None:
@@ -104,13 +106,13 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Point, ...]:
         TrialError: Whatever a training raises is a bug, and is shown with the architecture.
         ConversionError: If the observed ranges cannot be represented.
     """
-    memo = _memo(job.folder, data.task)
+    memo = compress_memo(job.folder, data.task)
     records = {record["iteration"]: record for record in memo.all(job.key(data))}
     start: QatStart | None = None
     points: list[Point] = []
     while len(points) < job.length([point.model.metrics[data.task.metric] for point in points], data.task):
         known = records.get(len(points))
-        model = _saved(job, known) if known else None
+        model = found_model(job.path(f"i{known['iteration']:02d}"), known) if known else None
         record = dict(known or {})
         if model is None:
             start = start or QatStart.of(data, job)
@@ -120,19 +122,6 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Point, ...]:
             memo.add(record)
         points.append(recorded_point(job.settings, model, record))
     return tuple(points)
-
-
-def _saved(job: CompressJob, record: Mapping[str, Any]) -> Trained | None:
-    """Return the model of a record.
-
-    None if its folder is damaged or missing, or if a call with other settings has saved its own model there since: the
-    model is trained again, with the same result.
-    """
-    model = Trained.find(job.path(f"i{record['iteration']:02d}"))
-    if model is None:
-        return None
-    recorded = [record.get(name, np.nan) for name in model.metrics]
-    return model if np.array_equal(recorded, list(model.metrics.values()), equal_nan=True) else None
 
 
 def _new(data: Development, job: CompressJob, start: QatStart, before: Sequence[Trained]) -> tuple[Trained, dict[str, Any]]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Task
@@ -13,8 +16,13 @@ from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.network.origin import PointOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import CompressSettings
+from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key
+from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.errors import ConversionError
+
+#: Name of the journal in the run folder.
+JOURNAL = "compress.jsonl"
 
 
 @dataclass(frozen=True)
@@ -64,3 +72,22 @@ def recorded_point(settings: CompressSettings, model: Trained, record: Mapping[s
     costs = {name: record[name] for name in SOURCES["adder_graph"] if name in record} if settings.adder_graphs else {}
     reason = record.get("reason", "") if settings.adder_graphs else ""
     return Point(model, costs, "; ".join(filter(None, (record.get("note", ""), reason))))
+
+
+def compress_memo(folder: Path, task: Task) -> Memo:
+    """Open the journal of all compressed points of a run."""
+    shape = Shape({"key": str, "model": str, "iteration": int, **recorded_values(task)})
+    return Memo(Journal(folder / JOURNAL), shape, lambda record: record["key"])
+
+
+def found_model(folder: Path, record: Mapping[str, Any]) -> Trained | None:
+    """Return the model of a record.
+
+    None if its folder is damaged or missing, or if a call with other settings has saved its own model there since: the
+    model is trained again, with the same result.
+    """
+    model = Trained.find(folder)
+    if model is None:
+        return None
+    recorded = [record.get(name, np.nan) for name in model.metrics]
+    return model if np.array_equal(recorded, list(model.metrics.values()), equal_nan=True) else None

@@ -1,0 +1,11 @@
+"""Training in which every weight and every channel learns its own bit width, with the weights.
+
+The method of Sun et al., "Gradient-based Automatic Mixed Precision Quantization for Neural Networks On-Chip"
+(arXiv:2405.00645): to round to f fractional bits has the gradient of the identity with respect to the number x, and
+ln 2 (x - q) with respect to f, since the error of rounding halves with every bit. The loss of the task has a second term, the
+effective bit operations: the sum, over all products, of the bits of the weight times those of the other factor. Its factor
+rises during the training, which so walks from wide to narrow networks, and leaves one on every stretch of the way.
+
+What is computed while widths are learned is what the network with these formats computes, but for saturation: channels have
+the integer bits that their numbers on the training samples need.
+"""

@@ -1,0 +1,159 @@
+"""Networks whose weights and channels have learned widths: what is learned, and the network with formats that it becomes.
+
+Every weight has a number of fractional bits of its own, and so has every channel of what a kernel reads; see
+:mod:`kerasnac.adapters.keras.learned` for how they are learned. A weight that rounds to zero is pruned, a channel without
+bits is zero. Integer bits follow from the values: those of weights from the weights, those of channels from the numbers that
+they take on the training samples.
+
+A kernel keeps one format, which holds all its weights: a weight of few bits is a number of that format whose last bits are
+zero, and costs an adder graph no more than its own bits. Channels have formats one by one, in a layer ``quantizer``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.channel_formats import Rounding, quantizer
+from kerasnac.core.network.exactness import KERNEL_KINDS
+from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec
+from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.weights import Weights
+from kerasnac.errors import ConversionError
+
+#: Kinds that are part of a network whose widths are learned.
+LEARNED_KINDS = (*KERNEL_KINDS, *PASSING_KINDS, "activation", "pool", "add", "concatenate", "window")
+
+#: Functions of activations that formats alone can compute.
+LEARNED_FUNCTIONS = ("none", "relu")
+
+#: Widest kernel and channel: more fractional bits are cut off.
+WIDEST_LEARNED = 16
+
+_LINEAR = LayerSpec.of("activation", fn="none")
+
+
+def with_places(architecture: Architecture) -> Architecture:
+    """Return a float network that has an activation wherever widths are learned: before every kernel.
+
+    Args:
+        architecture: Float, batch norms folded.
+
+    Raises:
+        ConversionError: If widths cannot be learned for a layer; names it, and the remedy.
+    """
+    nodes = architecture.nodes
+    for node in nodes:
+        if node.layer.kind not in LEARNED_KINDS:
+            raise ConversionError(
+                f"{node.name}: widths are not learned for layers of kind {node.layer.kind}; use another schedule"
+            )
+        if node.layer.kind == "activation" and node.layer["fn"] not in LEARNED_FUNCTIONS:
+            raise ConversionError(
+                f"{node.name}: widths are learned behind {' and '.join(LEARNED_FUNCTIONS)} alone, not behind "
+                f"{node.layer['fn']}; use relu, or another schedule"
+            )
+
+    def before(node: Node) -> tuple[LayerSpec, ...]:
+        places = node.layer.kind in KERNEL_KINDS and not _follows_activation(architecture, node)
+        return (_LINEAR, node.layer) if places else (node.layer,)
+
+    return architecture.rewritten(before)
+
+
+def _follows_activation(architecture: Architecture, node: Node) -> bool:
+    source = node.inputs[0]
+    while source >= 0 and architecture.nodes[source].layer.kind in (*PASSING_KINDS, "pool"):
+        source = architecture.nodes[source].inputs[0]
+    return source >= 0 and architecture.nodes[source].layer.kind == "activation"
+
+
+def rounding_of(architecture: Architecture, node: Node) -> Rounding:
+    """Return how an activation rounds: down where it reads the input, since that takes no adder, else half up.
+
+    Half a step is part of the bias of the kernel before.
+    """
+    return "down" if node.inputs[0] < 0 or architecture.nodes[node.inputs[0]].layer.kind == "window" else "half_up"
+
+
+def to_grid(values: NDArray[np.float32], fractional: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Round numbers half up, each to its own number of fractional bits.
+
+    Args:
+        values: Of any shape.
+        fractional: Learned fractional bits, of the same shape; they are rounded themselves.
+    """
+    steps = np.exp2(-np.round(np.asarray(fractional, np.float64)))
+    return np.asarray(np.floor(np.asarray(values, np.float64) / steps + 0.5) * steps)
+
+
+def exact_format(values: NDArray[np.float64]) -> Precision:
+    """Return the narrowest signed format that holds some numbers exactly."""
+    fractional = max((_fractional_bits(value) for value in np.unique(values[values != 0])), default=0)
+    steps = np.ldexp(values, fractional)
+    low, high = int(min(0, steps.min())), int(max(0, steps.max()))
+    bits = max(2, 1 + high.bit_length(), 1 + (-low - 1).bit_length() if low else 0)
+    return Precision(bits, bits - fractional)
+
+
+def _fractional_bits(value: float) -> int:
+    """Return the least number of fractional bits, negative for multiples of two, of a number other than zero."""
+    numerator, denominator = float(value).as_integer_ratio()
+    return denominator.bit_length() - 1 if denominator > 1 else 1 - (numerator & -numerator).bit_length()
+
+
+def channel_format(fractional: float, low: float, high: float, *, signed: bool) -> Precision | None:
+    """Return the format of a channel; None if it is zero.
+
+    Args:
+        fractional: Learned fractional bits.
+        low: Smallest number that it takes, rounded.
+        high: Largest one.
+        signed: False behind a ReLU.
+    """
+    last = round(float(fractional))
+    bottom, top = (round(math.ldexp(float(bound), last)) for bound in (low, high))
+    if bottom >= 0 >= top:
+        return None
+    whole = max(top.bit_length() if top > 0 else 0, (-bottom - 1).bit_length() if bottom < 0 else 0)
+    bits = min(max(whole, 1 - signed) + signed, WIDEST_LEARNED)
+    return Precision(max(bits, 1 + signed), max(whole, 1) + signed - last, signed)
+
+
+def with_formats(
+    network: Architecture,
+    values: Weights,
+    ranges: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]],
+    *,
+    input_grid: Precision,
+) -> tuple[Architecture, dict[str, NDArray[np.float32]]]:
+    """Return the quantized network that some learned values are, and its weights.
+
+    Args:
+        network: Of :func:`with_places`.
+        values: Arrays keyed ``layer/part``: of kernels ``kernel``, ``bias`` and, of the same shapes, ``kernel_bits`` and
+            ``bias_bits``, their fractional bits; of activations ``bits``, those of every channel.
+        ranges: Smallest and largest rounded number of every channel on the training samples, by the name of the activation.
+        input_grid: Format of the network's input.
+    """
+    weights: dict[str, NDArray[np.float32]] = {}
+    formats: dict[str, LayerSpec] = {}
+    for node in network.nodes:
+        name, layer = node.name, node.layer
+        if layer.kind == "activation":
+            signed = layer["fn"] == "none"
+            channels = zip(values[f"{name}/bits"], *ranges[name], strict=True)
+            grids = [channel_format(*channel, signed=signed) for channel in channels]
+            formats[name] = quantizer(grids, rounding_of(network, node), signed=signed)
+        elif "kernel" in node.weights:
+            parts = {part: to_grid(values[f"{name}/{part}"], values[f"{name}/{part}_bits"]) for part in ("kernel", "bias")}
+            grids_of = {part: exact_format(array) for part, array in parts.items()}
+            params = tuple(param for param in layer.params if param[0] not in ("weight_bits", "sparsity"))
+            formats[name] = replace(layer, params=params, weight=grids_of["kernel"], bias=grids_of["bias"])
+            weights |= {f"{name}/{part}": array.astype(np.float32) for part, array in parts.items()}
+    return network.rewritten(lambda node: (formats.get(node.name, node.layer),), input=input_grid), weights

@@ -1,0 +1,252 @@
+"""Compression by learned widths: one long training for every model, with a network on every stretch of its way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kerasnac.core.data.dataset import Development, Task
+from kerasnac.core.network import origin
+from kerasnac.core.network.learned import with_places
+from kerasnac.core.network.origin import LearnedOrigin
+from kerasnac.core.network.quantization import check_representable
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
+from kerasnac.core.network.weights import fold
+from kerasnac.core.settings import CompressSettings
+from kerasnac.core.store.files import make_folder, read_object, write_bytes, write_json
+from kerasnac.core.store.keys import content_key, decisive
+from kerasnac.core.store.memo import Memo
+from kerasnac.core.store.progress import Step
+from kerasnac.core.store.seeding import derive_seed
+from kerasnac.errors import KerasnacError, TrialError
+from kerasnac.stages.compress.points import Point, compress_memo, found_model, recorded_point, with_graph_costs
+from kerasnac.stages.context import Context
+
+if TYPE_CHECKING:
+    from kerasnac.adapters.keras.learned.ramp import Arrays, Checkpoint, Ramp
+
+
+@dataclass(frozen=True)
+class LearnedJob:
+    """One float model whose widths are learned.
+
+    Attributes:
+        model: Float, tuned.
+        settings: How long, and how narrow.
+        seed: Seed of the run.
+        folder: Run folder.
+    """
+
+    model: Trained
+    settings: CompressSettings
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the quantized model, without the cycle."""
+        return f"{self.model.name}-learned"
+
+    def path(self, cycle: int) -> Path:
+        """Return the folder of a point."""
+        return self.folder / "compressed" / f"{self.name}-c{cycle:03d}"
+
+    @property
+    def ramp(self) -> Path:
+        """Folder of the training, from which it goes on after an interruption."""
+        return self.folder / "compressed" / f"{self.name}-ramp"
+
+    def key(self, data: Development) -> str:
+        """Return the hash of all that decides the points."""
+        learned = self.settings.learned
+        return content_key(
+            "learned",
+            model=self.model.identity,
+            settings=decisive(learned, list(type(learned).model_fields)),
+            seed=self.seed,
+            data=data.fingerprint,
+        )
+
+
+def check_learnable(model: Trained) -> None:
+    """Check that widths can be learned for all layers of a model.
+
+    Raises:
+        ConversionError: Naming the layer and the remedy.
+    """
+    with_places(fold(model.architecture.plain, model.weights)[0])
+
+
+class LearnedProgress:
+    """Reports how many cycles are trained."""
+
+    def __init__(self, jobs: Sequence[LearnedJob], context: Context) -> None:
+        self._jobs, self._context = jobs, context
+
+    def __call__(self) -> None:
+        task, done, text = self._context.data.task, 0, ""
+        for job in self._jobs:
+            path = job.ramp / "progress.json"
+            if path.exists():
+                now = read_object(path)
+                if now["key"] == job.key(self._context.data):
+                    done += now["cycles"]
+                    text = f"{job.model.name}: {task.metric} {now['metric']:.4f}, {now['operations']:,.0f} bit operations"
+        total = sum(job.settings.learned.cycles for job in self._jobs)
+        self._context.progress(Step("compress", done, total, text))
+
+
+def compress_learned(data: Development, job: LearnedJob) -> tuple[Point, ...]:
+    """Train a model with learned widths, and return the networks on its front; runs in a worker.
+
+    Raises:
+        TrialError: Whatever a training raises is a bug, and is shown with the architecture.
+        RunError: If the training diverged.
+    """
+    try:
+        return _compress(data, job)
+    except KerasnacError:
+        raise
+    except Exception as error:
+        raise TrialError(f"learning the widths of [{job.model.architecture}], {job.name} failed: {error!r}") from error
+
+
+def _compress(data: Development, job: LearnedJob) -> tuple[Point, ...]:
+    from kerasnac.adapters.keras.learned.ramp import Ramp
+
+    settings, key = job.settings.learned, job.key(data)
+    network, start = fold(job.model.architecture.plain, job.model.weights)
+    ramp = Ramp(with_places(network), start, data, settings, _seed(job))
+    way = _Way(job.ramp, key, data.task)
+    kept, seconds = way.load(ramp)
+    for number in range(way.cycles, settings.cycles):
+        began = time.perf_counter()
+        kept = way.front([*kept, ramp.cycle(number)])
+        seconds += time.perf_counter() - began
+        way.save(ramp, number + 1, kept, seconds)
+    memo = compress_memo(job.folder, data.task)
+    records = {record["iteration"]: record for record in memo.all(key)}
+    return tuple(_point(data, job, ramp, checkpoint, memo, records.get(checkpoint.cycle)) for checkpoint in kept)
+
+
+def _seed(job: LearnedJob) -> int:
+    return derive_seed(job.seed, "compress", job.name)
+
+
+def _point(
+    data: Development, job: LearnedJob, ramp: Ramp, checkpoint: Checkpoint, memo: Memo, known: dict[str, Any] | None
+) -> Point:
+    """Return the network of a checkpoint, saved and recorded."""
+    path = job.path(checkpoint.cycle)
+    model = found_model(path, known) if known else None
+    record = dict(known or {})
+    if model is None:
+        model, record = _new(data, job, ramp, checkpoint)
+        model.save(path)
+    record = with_graph_costs(job.settings, model, record)
+    if record != known:
+        memo.add(record)
+    return recorded_point(job.settings, model, record)
+
+
+def _new(data: Development, job: LearnedJob, ramp: Ramp, checkpoint: Checkpoint) -> tuple[Trained, dict[str, Any]]:
+    from kerasnac.adapters.keras.predict import Scores, predict
+
+    began, settings = time.perf_counter(), job.settings.learned
+    network, weights = ramp.network_of(checkpoint)
+    check_representable(network)
+    scores = Scores.of(predict(network, weights, data.validation.x), data.task, data.validation)
+    metrics = {data.task.metric: scores.metric, "loss": scores.loss, **scores.further}
+    made = LearnedOrigin(job.model.name, checkpoint.cycle, checkpoint.pressure)
+    training = Training(
+        epochs=checkpoint.cycle * settings.cycle,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        schedule="cosine",
+    )
+    model = Trained(job.path(checkpoint.cycle).name, network, dict(weights), training, metrics, _seed(job), made)
+    costs = {"sparsity": model.sparsity, "bops": model.bops, "seconds": time.perf_counter() - began}
+    return model, {"key": job.key(data), "model": model.name, **origin.to_dict(made), **metrics, **costs}
+
+
+class _Way:
+    """Folder with the state of a training after its last cycle, and the checkpoints on its front.
+
+    Args:
+        folder: The folder.
+        key: Hash of all that decides the training; a state with another one is not read.
+        task: Its metric decides about the front.
+    """
+
+    def __init__(self, folder: Path, key: str, task: Task) -> None:
+        self._folder, self._key, self._task = folder, key, task
+        self.cycles = 0
+
+    def front(self, checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+        """Return the checkpoints that no other one beats in both metric and bit operations."""
+
+        def beaten(one: Checkpoint) -> bool:
+            others = (other for other in checkpoints if other is not one and other.operations <= one.operations)
+            return any(not self._task.better(one.metric, other.metric) for other in others)
+
+        return [one for one in checkpoints if not beaten(one)]
+
+    def load(self, ramp: Ramp) -> tuple[list[Checkpoint], float]:
+        """Bring a training to the state that is saved, if there is one of its own.
+
+        Returns:
+            The checkpoints on the front so far, and the seconds that the training took.
+        """
+        from kerasnac.adapters.keras.learned.ramp import Checkpoint
+
+        path = self._folder / "state.npz"
+        if not path.exists():
+            return [], 0.0
+        with np.load(BytesIO(path.read_bytes())) as arrays:
+            if str(arrays["key"]) != self._key:
+                return [], 0.0
+            self.cycles = int(arrays["cycles"])
+            ramp.state = {name: arrays[name] for name in arrays.files if name.startswith("variable_")}
+            rows, seconds = arrays["front"], float(arrays["seconds"])
+        kept = [
+            Checkpoint(int(cycle), pressure, metric, operations, np.load(self._values(int(cycle))))
+            for cycle, pressure, metric, operations in rows.tolist()
+        ]
+        return kept, seconds
+
+    def save(self, ramp: Ramp, cycles: int, kept: Sequence[Checkpoint], seconds: float) -> None:
+        """Save the state after so many cycles; the file that names the checkpoints appears after theirs."""
+        make_folder(self._folder)
+        if kept and kept[-1].cycle == cycles:
+            write_bytes(self._values(cycles), _bytes_of(kept[-1].values))
+        front = np.array([[one.cycle, one.pressure, one.metric, one.operations] for one in kept])
+        own: Arrays = {"key": np.array(self._key), "cycles": np.array(cycles), "front": front, "seconds": np.array(seconds)}
+        content = BytesIO()
+        np.savez(content, **own, **ramp.state)  # type: ignore[arg-type]
+        write_bytes(self._folder / "state.npz", content.getvalue())
+        last = kept[-1]
+        write_json(
+            self._folder / "progress.json",
+            {"key": self._key, "cycles": cycles, "metric": last.metric, "operations": last.operations},
+        )
+        self.cycles = cycles
+        names = {self._values(one.cycle).name for one in kept}
+        for path in self._folder.glob("c*.npy"):
+            if path.name not in names:
+                path.unlink()
+
+    def _values(self, cycle: int) -> Path:
+        return self._folder / f"c{cycle:05d}.npy"
+
+
+def _bytes_of(array: Any) -> bytes:
+    content = BytesIO()
+    np.save(content, array)
+    return content.getvalue()

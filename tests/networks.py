@@ -104,7 +104,7 @@ def quantized_randomly(
 ) -> tuple[Architecture, Arrays, NDArray[np.float32]]:
     """A float network with random weights, quantized for part of its samples: others saturate it; its weights, and samples.
 
-    Weights are drawn again, ten times at most, where the outputs hardly depend on the inputs: constants prove nothing.
+    Weights are drawn again, three times at most, where the outputs hardly depend on the inputs: constants prove nothing.
     """
     from kerasnac.adapters.keras.predict import activation_ranges
     from tests.integers import predict_in_integers
@@ -113,7 +113,7 @@ def quantized_randomly(
     grid = Precision(int(rng.integers(5, 10)), int(rng.integers(1, 4)))
     x = grid.quantize(rng.normal(0, grid.maximum / 3, (count, *architecture.input_shape))).astype(np.float32)
     widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
-    for _ in range(10):
+    for _ in range(3):
         folded, weights = fold(architecture, random_weights(architecture, rng))
         observed = activation_ranges(folded, weights, x[: count // 4], clip_quantile=1e-2)
         quantized = quantize(folded, weights, observed, input_grid=grid, **widths)
@@ -148,10 +148,10 @@ def assert_emulated(architecture: Architecture, weights: Arrays, x: NDArray[Any]
     from kerasnac.adapters.hls4ml.conversion import convert
     from kerasnac.adapters.hls4ml.csim import compile_project, emulate
 
-    convert(Trained("model", architecture, weights, Training(), {}, 0), HlsOptions.of(**options), folder=folder / "hls")
-    compile_project(folder / "hls")
     expected = assert_exact(architecture, weights, x)
     assert len(np.unique(expected, axis=0)) > 20
+    convert(Trained("model", architecture, weights, Training(), {}, 0), HlsOptions.of(**options), folder=folder / "hls")
+    compile_project(folder / "hls")
     np.testing.assert_array_equal(emulate(folder / "hls", x), expected)
 
 

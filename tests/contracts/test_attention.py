@@ -165,8 +165,9 @@ COMPILED = {
 }
 
 
+@pytest.mark.slow  # A whole run of tests/stages/test_run.py ends with the firmware of such an attention.
 @pytest.mark.usefixtures("keras")
-@pytest.mark.parametrize("name", ["attention", pytest.param("transformer", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", COMPILED)
 def test_firmware_is_exact(name: str, tmp_path: Path) -> None:
     made, weights, x = quantized(COMPILED[name], (5, 6))
     model, labels = Trained(name, made, weights, Training(), {}, 0), np.zeros(len(x), np.int64)

@@ -50,7 +50,7 @@ every_file = pytest.mark.parametrize("name", names())
 every_exact_file = pytest.mark.parametrize("name", EXACT)
 
 #: Spaces whose candidates are compiled in every run of the tests; those of the others in the slow ones.
-QUICK = ("jets_mlp_luts", "qubit")
+QUICK = ("qubit",)
 
 
 def samples(name: str, count: int = SAMPLES) -> list[tuple[int, ...]]:

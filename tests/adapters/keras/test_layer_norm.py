@@ -36,7 +36,7 @@ NETWORKS = {
 }
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=9, deadline=None)
 @given(name=st.sampled_from(sorted(NETWORKS)), seed=st.integers(0, 1000), widths=st.tuples(*[st.integers(2, 10)] * 2))
 def test_keras_integers_and_the_adder_graph_agree(name: str, seed: int, widths: tuple[int, int]) -> None:
     assert_exact(*quantized_randomly(NETWORKS[name], seed, *widths))
@@ -50,8 +50,8 @@ def test_a_saved_model_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("io_type", [pytest.param("io_parallel", marks=pytest.mark.slow), "io_stream"])
 def test_the_emulation_equals_keras(io_type: str, tmp_path: Path) -> None:
     tail = (dense(4), ALL, activation("relu"), dense(2))
-    network = Architecture((3, 3, 2), (CONV, LAST, activation("relu"), CONV, ALL, activation("tanh"), FLATTEN, *tail))
-    quantized, weights, x = quantized_randomly(network, 3)
+    network = Architecture((3, 3, 2), (CONV, LAST, activation("relu"), ALL, activation("tanh"), FLATTEN, *tail))
+    quantized, weights, x = quantized_randomly(network, 4)
     assert_emulated(quantized, weights, x, tmp_path, io_type=io_type)
 
 

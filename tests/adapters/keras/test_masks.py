@@ -82,7 +82,7 @@ def quantized(name: str, seed: int, *widths: int) -> tuple[Architecture, Arrays,
     return architecture, weights, padded(x)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(name=st.sampled_from(sorted(NETWORKS)), seed=st.integers(0, 1000), widths=st.tuples(*[st.integers(2, 9)] * 2))
 def test_keras_integers_and_the_adder_graph_agree(name: str, seed: int, widths: tuple[int, int]) -> None:
     assert_exact(*quantized(name, seed, *widths))
@@ -126,7 +126,7 @@ def test_padding_further_changes_nothing() -> None:
     [pytest.param("set", "io_parallel", marks=pytest.mark.slow), ("set", "io_stream"), ("attention", "io_parallel")],
 )
 def test_the_emulation_equals_keras(name: str, io_type: str, tmp_path: Path) -> None:
-    architecture, weights, x = quantized(name, 2)
+    architecture, weights, x = quantized(name, 3)
     assert_emulated(architecture, weights, x, tmp_path, io_type=io_type)
 
 

@@ -54,7 +54,7 @@ def means_of(architecture: Architecture) -> list[LayerSpec]:
     return [spec for spec in architecture.layers if spec.kind == "pool" and spec.weight is not None]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(name=st.sampled_from(sorted(NETWORKS)), seed=st.integers(0, 1000), widths=st.tuples(*[st.integers(2, 12)] * 2))
 def test_keras_integers_and_the_adder_graph_agree(name: str, seed: int, widths: tuple[int, int]) -> None:
     quantized, weights, x = quantized_randomly(NETWORKS[name], seed, *widths)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from kerasnac.adapters.workers import LocalWorkers
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+#: The C++ compiler of whoever runs the tests.
+OWN_COMPILER = os.environ.get("CXX", "").strip() or "g++"
+
 settings.register_profile("kerasnac", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("kerasnac")
 
@@ -39,6 +43,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERASNAC_CACHE", str(shared / "cache"))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The C++ compiler without optimisation and with an older standard, which takes two thirds of the time."""
+    script = tmp_path_factory.mktemp("compiler") / "c++"
+    script.write_text(f'#!/bin/bash\nset -- "${{@/-O3/-O0}}"\nexec {OWN_COMPILER} "${{@/-std=c++23/-std=c++17}}"\n')
+    script.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        if shutil.which(OWN_COMPILER.split()[0]):
+            patch.setenv("CXX", str(script))
+        yield
+
+
+@pytest.fixture
+def own_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C++ compiler as hls4ml calls it."""
+    monkeypatch.setenv("CXX", OWN_COMPILER)
 
 
 @pytest.fixture(scope="session")
@@ -129,12 +151,3 @@ def workers(vector_classes: Dataset) -> Iterator[LocalWorkers]:
 
     with LocalWorkers(vector_classes.development, 2) as pool:
         yield pool
-
-
-@pytest.fixture
-def quick_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The C++ compiler without optimisation, which takes two thirds of the time."""
-    script = tmp_path / "c++"
-    script.write_text(f'#!/bin/bash\nexec {os.environ.get("CXX", "").strip() or "g++"} "${{@/-O3/-O0}}"\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("CXX", str(script))

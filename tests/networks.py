@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.core.data.dataset import Dataset, Task, make_dataset
+from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.kinds import Shape
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.quantization import quantize
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import fold
 from kerasnac.core.network.widths import Width
 from kerasnac.core.space.blocks import Block
@@ -100,7 +104,7 @@ def quantized_randomly(
 ) -> tuple[Architecture, Arrays, NDArray[np.float32]]:
     """A float network with random weights, quantized for part of its samples: others saturate it; its weights, and samples.
 
-    Weights are drawn again, ten times at most, where the outputs hardly depend on the inputs: constants prove nothing.
+    Weights are drawn again, three times at most, where the outputs hardly depend on the inputs: constants prove nothing.
     """
     from kerasnac.adapters.keras.predict import activation_ranges
     from tests.integers import predict_in_integers
@@ -109,7 +113,7 @@ def quantized_randomly(
     grid = Precision(int(rng.integers(5, 10)), int(rng.integers(1, 4)))
     x = grid.quantize(rng.normal(0, grid.maximum / 3, (count, *architecture.input_shape))).astype(np.float32)
     widths = {"weight_bits": weight_bits, "activation_bits": activation_bits}
-    for _ in range(10):
+    for _ in range(3):
         folded, weights = fold(architecture, random_weights(architecture, rng))
         observed = activation_ranges(folded, weights, x[: count // 4], clip_quantile=1e-2)
         quantized = quantize(folded, weights, observed, input_grid=grid, **widths)
@@ -129,6 +133,37 @@ def assert_exact(architecture: Architecture, weights: Arrays, x: NDArray[Any]) -
     if find_spec("da4ml") is not None:
         np.testing.assert_array_equal(unroll(architecture, weights).predict(x), expected)
     return expected
+
+
+def assert_emulated(architecture: Architecture, weights: Arrays, x: NDArray[Any], folder: Path, **options: Any) -> None:
+    """Check :func:`assert_exact`, and that the emulation of the firmware gives these numbers too.
+
+    Args:
+        architecture: Quantized; its outputs must depend on the inputs: constants prove nothing.
+        weights: Its weights.
+        x: Samples.
+        folder: For the hls4ml project.
+        options: Of the conversion.
+    """
+    from kerasnac.adapters.hls4ml.conversion import convert
+    from kerasnac.adapters.hls4ml.csim import compile_project, emulate
+
+    expected = assert_exact(architecture, weights, x)
+    assert len(np.unique(expected, axis=0)) > 20
+    convert(Trained("model", architecture, weights, Training(), {}, 0), HlsOptions.of(**options), folder=folder / "hls")
+    compile_project(folder / "hls")
+    np.testing.assert_array_equal(emulate(folder / "hls", x), expected)
+
+
+def assert_read_again(architecture: Architecture, weights: Arrays, x: NDArray[Any], folder: Path) -> None:
+    """Check that the network is the same when it is read from JSON, and its Keras model from a file."""
+    from kerasnac.adapters.keras.build import load_keras, save_keras
+    from kerasnac.adapters.keras.predict import model_outputs, predict
+
+    save_keras(architecture, weights, folder / "model.keras")
+    (found,) = model_outputs(load_keras(folder / "model.keras"), x)
+    np.testing.assert_array_equal(found, predict(architecture, weights, x))
+    assert Architecture.from_json(architecture.to_json()) == architecture
 
 
 # Data.

@@ -140,7 +140,7 @@ def test_json_and_keras_files_keep_it(name: str, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_emulation_agrees(name: str, io_type: str, tmp_path: Path) -> None:
+def test_the_emulation_agrees(name: str, io_type: str, own_compiler: None, tmp_path: Path) -> None:
     network = NETWORKS[name]
     assert network.input is not None
     weights, x = normal_weights(network), grid_samples(network.input, network.input_shape, 500)

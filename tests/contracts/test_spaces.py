@@ -50,7 +50,7 @@ every_file = pytest.mark.parametrize("name", names())
 every_exact_file = pytest.mark.parametrize("name", EXACT)
 
 #: Spaces whose candidates are compiled in every run of the tests; those of the others in the slow ones.
-QUICK = ("jets_mlp_luts", "qubit")
+QUICK = ("qubit",)
 
 
 def samples(name: str, count: int = SAMPLES) -> list[tuple[int, ...]]:
@@ -271,7 +271,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in EXACT])
-def test_a_small_candidate_of_every_exact_space_is_exact(name: str, quick_compiler: None, tmp_path: Path) -> None:
+def test_a_small_candidate_of_every_exact_space_is_exact(name: str, tmp_path: Path) -> None:
     seed, kind = SMALL.get(name, (0, "dense"))
     case = random_case(name, seed, 200)
     assert kind in {layer.kind for layer in case.trained.architecture.layers}

@@ -59,7 +59,7 @@ def tiny_run(
 
 BLOCKS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "deep_sets": ((4, 3), {"block": "deep_sets", "widths": [[2, 3]], "bottleneck": 2, "norm": "batch", "aggregate": "mean"}),
-    "attention": ((2, 2, 2), {"block": "attention", "width": [1, 2], "activation": "relu"}),
+    "attention": ((2, 2, 2), {"block": "attention", "width": [1, 2], "heads": 2, "scaled": True, "activation": "relu"}),
 }
 
 
@@ -117,16 +117,10 @@ def mlp_baseline(name: str, *units: int, inputs: int = 4) -> dict[str, Any]:
     return {"name": name, "architecture": mlp(inputs, *units, 2).to_dict()}
 
 
-def norms(units: int, inputs: int = 4) -> dict[str, Any]:
-    block = {"block": "mlp", "widths": [units], "norm": "layer"}
-    space = SearchSpace.model_validate({"input": inputs, "outputs": 2, "blocks": [block]})
-    return {"name": "known", "architecture": space.decode(()).architecture.to_dict()}
-
-
 @pytest.mark.usefixtures("formula")
 def test_a_baseline_is_tuned_tested_and_shown_like_the_others(tmp_path: Path) -> None:
-    block = {"block": "mlp", "widths": [[2, 3]], "norm": "layer"}
-    outcome = tiny_run(tmp_path, (4,), block, tune={"baselines": [norms(5)], "repeats": 2, "trials": 2})
+    block = {"block": "mlp", "widths": [[2, 3]]}
+    outcome = tiny_run(tmp_path, (4,), block, tune={"baselines": [mlp_baseline("known", 5)], "repeats": 2, "trials": 2})
     found, known = outcome.tuned
     assert known.name == "known"
     assert outcome.refused == {}
@@ -146,7 +140,7 @@ def test_a_baseline_is_tuned_tested_and_shown_like_the_others(tmp_path: Path) ->
 def test_a_baseline_that_does_not_fit_is_refused_before_any_training(tmp_path: Path) -> None:
     block = {"block": "mlp", "widths": [[2, 3]]}
     with pytest.raises(ConfigError, match=r"tune\.baselines: known: it takes inputs of shape \(5,\)"):
-        tiny_run(tmp_path, (4,), block, tune={"baselines": [norms(5, inputs=5)]})
+        tiny_run(tmp_path, (4,), block, tune={"baselines": [mlp_baseline("known", 5, inputs=5)]})
     assert not (tmp_path / "run").exists()
 
 

@@ -81,6 +81,13 @@ BACKENDS: Mapping[Backend, BackendFacts] = {
 }
 
 
+#: Kinds that are not for io_stream, and why.
+PARALLEL_ONLY: Mapping[str, str] = {
+    "masked_softmax": "its firmware is for io_parallel only",
+    "matmul": "hls4ml multiplies activations in io_parallel only",
+}
+
+
 def check_options(options: HlsOptions) -> None:
     """Check the options of a conversion, before anything is computed for it.
 
@@ -114,10 +121,8 @@ def check_layers(architecture: Architecture, options: HlsOptions) -> None:
         ConversionError: Naming the first layer that it has not.
     """
     for node in architecture.nodes:
-        if node.layer.kind == "masked_softmax" and options.io_type == "io_stream":
-            raise ConversionError(f"{node.name}: its firmware is for io_parallel only; set io_type to io_parallel")
-        if node.layer.kind == "matmul" and options.io_type == "io_stream":
-            raise ConversionError(f"{node.name}: hls4ml multiplies activations in io_parallel only; set io_type to io_parallel")
+        if options.io_type == "io_stream" and node.layer.kind in PARALLEL_ONLY:
+            raise ConversionError(f"{node.name}: {PARALLEL_ONLY[node.layer.kind]}; set io_type to io_parallel")
     if BACKENDS[options.backend].tables:
         return
     able = ", ".join(name for name, facts in BACKENDS.items() if facts.tables)

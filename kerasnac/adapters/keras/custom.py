@@ -10,6 +10,7 @@ from typing import Any
 
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.adapters.keras.whole_numbers import Rounding, Table, layer_norm, softmax
 from kerasnac.adapters.keras.windows import window_parts
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.channel_formats import Rounding, formats_of, limits_of
@@ -56,8 +57,8 @@ def custom() -> SimpleNamespace:
 
         def call(self, x: Any) -> Any:
             """Look every value up: tensors of any shape in and, of the same dtype, out."""
-            values = tf.constant(table(self.fn, self.inputs, self.outputs), x.dtype)
-            return _straight_through(_smooth(self.fn, x), tf.gather(values, _raw(x, self.inputs)))
+            entries = tf.constant(table(self.fn, self.inputs, self.outputs), x.dtype)
+            return _straight_through(_smooth(self.fn, x), Table.over(self.inputs, entries).at(x))
 
         def get_config(self) -> dict[str, Any]:
             return {**super().get_config(), "fn": self.fn, "inputs": str(self.inputs), "outputs": str(self.outputs)}
@@ -105,14 +106,15 @@ def custom() -> SimpleNamespace:
 
         def call(self, x: Any) -> Any:
             """Look every value up: tensors of any shape in and, of the same dtype, out."""
-            raw, limits = _raw(x, self.inputs), (self.outputs.minimum, self.outputs.maximum)
+            limits = self.outputs.minimum, self.outputs.maximum
             rounded = tf.clip_by_value(tf.round(self.values / self.outputs.step) * self.outputs.step, *limits)
             values = _straight_through(self.values, rounded)
             order = tf.argsort(tf.constant(self.inputs.grid()))  # from the smallest input to the largest
             rising = tf.gather(values, order)
             ends = tf.concat([rising[:1], rising, rising[-1:]], 0)
             slopes = tf.gather((ends[2:] - ends[:-2]) / (2 * self.inputs.step), tf.argsort(order))
-            return _straight_through(tf.stop_gradient(tf.gather(slopes, raw)) * x, tf.gather(values, raw))
+            slope, value = (Table.over(self.inputs, entries).at(x) for entries in (slopes, values))
+            return _straight_through(tf.stop_gradient(slope) * x, value)
 
         def get_config(self) -> dict[str, Any]:
             return {**super().get_config(), "inputs": str(self.inputs), "outputs": str(self.outputs)}
@@ -211,19 +213,12 @@ def custom() -> SimpleNamespace:
         def call(self, x: Any) -> Any:
             """Normalise tensors of shape (samples, ..., channels); same shape and dtype."""
             axes = list(range(1, len(x.shape))) if self.axes == "all" else [-1]
-            size, tables, out = self.tables.size, self.tables, self.outputs
             gain, offset = _to_format(self.gamma, self.gain), _to_format(self.beta, self.offset)
-            # Squares and products have more bits than float32: they are exact in float64 only.
-            values = tf.cast(x, tf.float64)
-            total = tf.reduce_sum(values, axes, keepdims=True)
-            spread = size * tf.reduce_sum(values * values, axes, keepdims=True) - total * total
-            index = tf.cast(tf.minimum(tf.floor(spread / self.spread.step), 2.0**self.spread.bits - 1), tf.int32)
-            normalised = (size * values - total) * tf.gather(tf.constant(tables.roots, tf.float64), index)
-            exact = normalised * tf.cast(gain, tf.float64) + tf.cast(offset, tf.float64)
-            rounded = tf.clip_by_value(tf.round(exact / out.step), out.minimum / out.step, out.maximum / out.step) * out.step
+            size, roots = self.tables.size, Table.over(self.tables.index, self.tables.roots)
+            exact = layer_norm(x, axes, size, roots=roots, gain=gain, offset=offset, out=Rounding.to(self.outputs))
             mean, variance = tf.nn.moments(x, axes, keepdims=True)
             smooth = (x - mean) * tf.math.rsqrt(variance + LAYER_NORM_EPSILON) * gain + offset
-            return _straight_through(smooth, tf.cast(rounded, x.dtype))
+            return _straight_through(smooth, exact)
 
         def get_config(self) -> dict[str, Any]:
             formats = {
@@ -396,37 +391,11 @@ def custom() -> SimpleNamespace:
             return {**super().get_config(), "transpose": self.transpose, "heads": self.heads, "scaled": self.scaled}
 
     def _exact_softmax(x: Any, inputs: Precision, outputs: Precision, mask: Any = 1.0) -> Any:
-        """Compute a softmax over the last axis from tables, see :class:`kerasnac.adapters.keras.table.SoftmaxTables`.
-
-        Args:
-            x: Scores on the grid ``inputs``, shape (..., size).
-            inputs: Format of the scores.
-            outputs: Format of the result.
-            mask: Ones for the scores that count, float64.
-        """
+        """Compute the softmax of scores on the grid ``inputs``; ``mask`` as for the function of this name."""
         tables = SoftmaxTables(inputs, x.shape[-1], outputs)
-        difference = tf.reduce_max(x, axis=-1, keepdims=True) - x
-        # Sums and products have more bits than float32: they are exact in float64 only.
-        exponentials = tf.gather(tf.constant(tables.exponentials, tf.float64), _raw(difference, tables.difference)) * mask
-        total = tf.reduce_sum(exponentials, axis=-1, keepdims=True)
-        index = tf.cast(tf.floor(total / tables.index.step + 0.5), tf.int32)  # AP_RND
-        index = tf.minimum(index, 2**tables.index.bits - 1)
-        factor = tf.gather(tf.constant(tables.reciprocals, tf.float64), index)
-        scaled = exponentials * factor / outputs.step
-        rounded = tf.clip_by_value(tf.round(scaled), 0.0, outputs.maximum / outputs.step)
-        return tf.cast(rounded * outputs.step, x.dtype)
-
-    def _raw(x: Any, grid: Precision) -> Any:
-        """Return the two's-complement patterns of values on a grid.
-
-        Args:
-            x: Float tensor of any shape, on the grid.
-            grid: Format of the values.
-
-        Returns:
-            int32 tensor of the same shape, from 0 to 2**bits - 1.
-        """
-        return tf.math.floormod(tf.cast(tf.round(x / grid.step), tf.int32), 2**grid.bits)
+        exponentials = Table.over(tables.difference, tables.exponentials)
+        reciprocals = Table.over(tables.index, tables.reciprocals)
+        return softmax(x, exponentials=exponentials, reciprocals=reciprocals, out=Rounding.to(outputs), mask=mask)
 
     def _clipped(grid: Precision | None) -> Any:
         """Return the constraint of latent weights that QKeras has; none for weights without a format."""

@@ -55,6 +55,10 @@ class Solver:
             outputs[columns] = self._solution(x[rows], matrix[rows][:, columns])(x[rows]) + fixed[columns]
         return outputs
 
+    def scale(self, v: Any, factor: float) -> Any:
+        """Return a variable times a constant."""
+        return self.multiply(np.array([v]), np.array([[factor]])).item()
+
     def _solution(self, x: Variables, matrix: NDArray[np.float64]) -> Any:
         ranges, latencies = [v.qint for v in x], [float(v.latency) for v in x]
         key = (matrix.shape, matrix.tobytes(), tuple(ranges), tuple(latencies))
@@ -114,12 +118,8 @@ def _affine(tracer: Tracer, node: Node, x: Variables) -> Variables:
 
 def _scale(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
     kernel, bias = (tracer.values[f"{node.name}/{part}"].astype(np.float64) for part in ("kernel", "bias"))
-
-    def scaled(v: Any, channel: int) -> Any:
-        return tracer.solver.multiply(np.array([v]), kernel[channel : channel + 1, None]).item() + bias[channel]
-
-    result = np.array([scaled(v, i % len(kernel)) for i, v in enumerate(x.ravel())], dtype=object)
-    return result.reshape(x.shape)
+    own = zip(x.ravel(), np.resize(kernel, x.size), np.resize(bias, x.size), strict=True)  # Channels are the last axis.
+    return np.array([tracer.solver.scale(v, factor) + offset for v, factor, offset in own], dtype=object).reshape(x.shape)
 
 
 def _windows(x: Variables, sizes: Sequence[int], strides: Sequence[int]) -> Variables:
@@ -142,8 +142,7 @@ def _pool(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variable
         if weight is None:
             result = sums * (1 / count)
         else:
-            factor = np.array([[reciprocal(count, weight)]])
-            result = _each(lambda v: tracer.solver.multiply(np.array([v]), factor).item(), sums)
+            result = _each(lambda v: tracer.solver.scale(v, reciprocal(count, weight)), sums)
     return result.reshape(node.output)  # type: ignore[no-any-return]
 
 

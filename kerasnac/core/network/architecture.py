@@ -194,9 +194,18 @@ class Architecture:
         Args:
             source: Index of the node; -1 is the network's input.
         """
+        origin = self.origin(source)
+        return self.input if origin < 0 else self.nodes[origin].layer.activation
+
+    def origin(self, source: int) -> int:
+        """Return the index of the node that computes the numbers a node gives, which only passes them on if it is another.
+
+        Args:
+            source: Index of the node; -1 is the network's input.
+        """
         while source >= 0 and self.nodes[source].layer.kind in PASSING_KINDS:
             source = self.nodes[source].inputs[0]
-        return self.input if source < 0 else self.nodes[source].layer.activation
+        return source
 
     @property
     def window(self) -> slice:

@@ -97,7 +97,7 @@ def quantize(
         raise ConfigError(f"activation width {activation_bits} is too small: at least 1 bit")
     fractional: dict[int, int] = {-1: input_grid.fractional}  # bits of the outputs of the nodes
     chains: dict[str, tuple[LayerSpec, ...]] = {}
-    given = _Given(weights, observed, weight_bits, activation_bits, architecture.nodes, rounded_layers(architecture))
+    given = _Given(weights, observed, weight_bits, activation_bits, architecture, rounded_layers(architecture))
     for i, node in enumerate(architecture.nodes):
         rule = QUANTIZED[node.layer.kind]
         if isinstance(rule, Unsupported):
@@ -173,20 +173,19 @@ class _Given:
     observed: Mapping[str, ActivationRange]
     weight_bits: Width
     activation_bits: int
-    nodes: Sequence[Node]
+    architecture: Architecture
     rounded: frozenset[str]
 
     def on_grid(self, node: Node) -> bool:
         """Return True if the input of a node is rounded to a format already."""
-        source = node.inputs[0]
-        while source >= 0 and self.nodes[source].layer.kind in PASSING_KINDS:
-            source = self.nodes[source].inputs[0]
-        return source < 0 or self.nodes[source].layer.kind in ROUNDING_KINDS
+        origin = self.architecture.origin(node.inputs[0])
+        return origin < 0 or self.architecture.layers[origin].kind in ROUNDING_KINDS
 
     def result_bits(self, node: Node) -> int:
         """Return the width of the widest activation that rounds the outputs of a node."""
-        index = self.nodes.index(node)
-        readers = [other for other in self.nodes if index in other.inputs]
+        nodes = self.architecture.nodes
+        index = nodes.index(node)
+        readers = [other for other in nodes if index in other.inputs]
         return max(
             self.result_bits(other) if other.layer.kind in PASSING_KINDS else other.layer.activation_bits(self.activation_bits)
             for other in readers or [node]

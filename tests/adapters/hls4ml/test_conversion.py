@@ -344,7 +344,7 @@ CORNERS = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("grid", "weight", "bias", "activations"), CORNERS)
 def test_corner_formats_equal_keras(
-    grid: str, weight: str, bias: str, activations: list[tuple[str, str]], tmp_path: Path
+    grid: str, weight: str, bias: str, activations: list[tuple[str, str]], own_compiler: None, tmp_path: Path
 ) -> None:
     hidden = [layer("activation", fn=fn, out=out) for fn, out in activations]
     last = layer("dense", "fixed<6,1>", "fixed<8,3>", units=3)

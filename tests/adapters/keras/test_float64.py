@@ -102,7 +102,7 @@ def test_float32_differs(name: str, keras: Any) -> None:
 def test_random_networks_equal_integers(keras: Any) -> None:
     """Of any width; those within float32 are the same in both."""
     dtypes = []
-    for seed in range(20):
+    for seed in range(8):
         case = random_case(seed)
         network, weights = case.trained.architecture, case.trained.weights
         assert network.input is not None

@@ -10,20 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasnac.adapters.hls4ml.conversion import convert
-from kerasnac.adapters.hls4ml.csim import compile_project, emulate
-from kerasnac.adapters.keras.build import load_keras, save_keras
-from kerasnac.adapters.keras.predict import layer_outputs, model_outputs, predict
-from kerasnac.core.hardware.hls_options import HlsOptions
+from kerasnac.adapters.keras.predict import layer_outputs, predict
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import fitting, molds
-from kerasnac.core.network.trained import Trained
-from kerasnac.core.network.training import Training
 from kerasnac.core.space.blocks import Conv, DeepSets, Mlp, Pool
 from kerasnac.errors import ConversionError
 from tests.gradients import assert_alike, formatted
-from tests.networks import activation, assert_exact, dense, layer, only, quantized_randomly, trained_weights
+from tests.networks import (
+    activation,
+    assert_emulated,
+    assert_exact,
+    assert_read_again,
+    dense,
+    layer,
+    only,
+    quantized_randomly,
+    trained_weights,
+)
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -50,7 +54,7 @@ def means_of(architecture: Architecture) -> list[LayerSpec]:
     return [spec for spec in architecture.layers if spec.kind == "pool" and spec.weight is not None]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(name=st.sampled_from(sorted(NETWORKS)), seed=st.integers(0, 1000), widths=st.tuples(*[st.integers(2, 12)] * 2))
 def test_keras_integers_and_the_adder_graph_agree(name: str, seed: int, widths: tuple[int, int]) -> None:
     quantized, weights, x = quantized_randomly(NETWORKS[name], seed, *widths)
@@ -89,10 +93,7 @@ def test_a_mean_without_a_format_is_refused() -> None:
 
 def test_a_saved_model_is_read_again(tmp_path: Path) -> None:
     quantized, weights, x = quantized_randomly(NETWORKS["overlapping windows"], 0)
-    save_keras(quantized, weights, tmp_path / "model.keras")
-    (found,) = model_outputs(load_keras(tmp_path / "model.keras"), x)
-    np.testing.assert_array_equal(found, predict(quantized, weights, x))
-    assert Architecture.from_json(quantized.to_json()) == quantized
+    assert_read_again(quantized, weights, x, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -103,18 +104,14 @@ def test_a_saved_model_is_read_again(tmp_path: Path) -> None:
         *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((1, "io_stream"), (2, "io_parallel"))),
     ],
 )
-def test_the_emulation_equals_keras(rank: int, io_type: str, quick_compiler: None, tmp_path: Path) -> None:
+def test_the_emulation_equals_keras(rank: int, io_type: str, tmp_path: Path) -> None:
     shape = (17, 2) if rank == 1 else (9, 11, 2)
     conv = layer(f"conv{rank}d", filters=3, kernel=1, stride=1, padding="valid")
     tail = (conv, activation("relu"), mean(0), activation("none"), dense(2))
     network = Architecture(shape, (mean(3, stride=2), activation("none"), mean(3, stride=1), activation("none"), *tail))
     network = replace(network, layers=(*network.layers[:4], *([] if rank == 2 else [mean(3), activation("none")]), *tail))
     quantized, weights, x = quantized_randomly(network, 1)
-    convert(Trained("means", quantized, weights, Training(), {}, 0), HlsOptions.of(io_type=io_type), folder=tmp_path / "hls")
-    compile_project(tmp_path / "hls")
-    expected = assert_exact(quantized, weights, x)
-    assert len(np.unique(expected, axis=0)) > 20
-    np.testing.assert_array_equal(emulate(tmp_path / "hls", x), expected)
+    assert_emulated(quantized, weights, x, tmp_path, io_type=io_type)
 
 
 @pytest.mark.parametrize("name", ["set", "map", "windows", "windows of a series"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_the_error_on_the_chip_is_exact(tmp_path: Path) -> None:
     assert trained.metric > 0.75
     widths = {"weight_bits": 6, "activation_bits": 7}
     quantized, start = quantized_start(network, trained.weights, data.development, **widths, clip_quantile=1e-3)
-    compressed = fit(quantized, data.development, training, seed=0, start=start)
+    compressed = fit(quantized, data.development, replace(training, epochs=4), seed=0, start=start)
     model = Trained("auto", quantized, compressed.weights, training, {}, 0)
     test = data.open_test()
     firmware = make_firmware(model, test, data.task, folder=tmp_path / "fw")

@@ -35,7 +35,9 @@ def test_a_table_that_was_cut_off_goes_on_after_its_last_whole_row(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_random_networks_of_the_spaces(tmp_path: Path, keras: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_random_networks_of_the_spaces(
+    own_compiler: None, tmp_path: Path, keras: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     """``KERASNAC_FUZZ=20 KERASNAC_FUZZ_SEED=7 pytest -m slow`` sets how many networks, and the seed."""
     count, seed = int(os.environ.get("KERASNAC_FUZZ", "200")), int(os.environ.get("KERASNAC_FUZZ_SEED", "1"))
     with capsys.disabled():

@@ -7,6 +7,7 @@ from typing import Any
 
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.table import RECIPROCAL_BITS
+from kerasnac.adapters.keras.whole_numbers import Rounding, Table, softmax
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.cells import reads_table
 from kerasnac.core.network.mold import Place
@@ -83,7 +84,7 @@ def activation(place: Place, own: Mapping[str, Tensor], x: Tensor, quantized: bo
             return _FUNCTIONS[name](x)
         if reads_table(name):
             # Without any table, the function is one of other networks, or the sign.
-            found = x if "table" not in own else _table_softmax(own, x, out) if name == "softmax" else _looked_up(x, own)
+            found = x if "table" not in own else _table_softmax(own, x, out) if name == "softmax" else _table(own).at(x)
             return tf.where(out[3] > 0, _signed(x) * out[0], found)
         return tf.where(out[0] > 0, _rounded(x, out), x)
 
@@ -108,34 +109,17 @@ def activation(place: Place, own: Mapping[str, Tensor], x: Tensor, quantized: bo
     return found * own["mask"] if quantized or "sigmoid" in names else found
 
 
-def _looked_up(x: Tensor, own: Mapping[str, Tensor]) -> Tensor:
-    """Return the entries of a table for values on its grid."""
-    return tensorflow().gather(own["table"], _raw(x, own))
-
-
-def _raw(x: Tensor, own: Mapping[str, Tensor]) -> Tensor:
-    """Return the two's-complement patterns of values on the grid of a table, int32 of the same shape."""
-    tf = tensorflow()
-    return tf.math.floormod(tf.cast(tf.round(x / own["grid_format"][0]), tf.int32), own["table_size"])
+def _table(own: Mapping[str, Tensor]) -> Table:
+    return Table(own["table"], own["grid_format"][0], own["table_size"])
 
 
 def _table_softmax(own: Mapping[str, Tensor], x: Tensor, out: Tensor) -> Tensor:
-    """Compute the softmax of :class:`kerasnac.adapters.keras.table.SoftmaxTables` over the last axis.
+    """Compute the softmax over the last axis of scores on their grid, with the format of the result."""
+    reciprocals = Table(own["reciprocals"], 2.0**-RECIPROCAL_BITS, own["reciprocals"].shape[0])
+    return softmax(x, exponentials=_table(own), reciprocals=reciprocals, out=rounding(out))
 
-    Args:
-        own: Choices of the cell.
-        x: Scores on their grid, float32.
-        out: Format of the result.
 
-    Returns:
-        float32 of the same shape.
-    """
-    tf = tensorflow()
-    difference = tf.reduce_max(x, axis=-1, keepdims=True) - x
-    # Sums and products have more bits than float32: they are exact in float64 only.
-    exponentials = tf.cast(tf.gather(own["table"], _raw(difference, own)), tf.float64)
-    total = tf.reduce_sum(exponentials, axis=-1, keepdims=True)
-    index = tf.cast(tf.floor(total * 2.0**RECIPROCAL_BITS + 0.5), tf.int32)
-    reciprocal = tf.gather(own["reciprocals"], tf.minimum(index, own["reciprocals"].shape[0] - 1))
-    scaled = exponentials * tf.cast(reciprocal, tf.float64) / tf.cast(out[0], tf.float64)
-    return tf.cast(tf.clip_by_value(tf.round(scaled), 0.0, tf.cast(out[2], tf.float64)), tf.float32) * out[0]
+def rounding(grid: Tensor) -> Rounding:
+    """Return the rounding to a format: an array of its step, its smallest and its largest value in steps."""
+    step, low, high, *_ = tensorflow().unstack(tensorflow().cast(grid, tensorflow().float64))
+    return Rounding(step, low, high)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kerasnac.adapters.keras.engine.activations import activation, straight
+from kerasnac.adapters.keras.engine.activations import activation, rounding, straight
 from kerasnac.adapters.keras.engine.heads import head_of, padded
 from kerasnac.adapters.keras.engine.layout import Layout
 from kerasnac.adapters.keras.runtime import tensorflow
+from kerasnac.adapters.keras.whole_numbers import Table, layer_norm
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import Place
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON
@@ -200,17 +201,11 @@ def _exact_layer_norm(
     parts = {"gamma": straight(parts["gamma"], own["gain_format"]), "beta": straight(parts["beta"], own["offset_format"])}
     smooth, found = _layer_norm(norm, x, parts, own, step)
     axes, count = _normalised(norm, x, own)
-    # Squares and products have more bits than float32: they are exact in float64 only.
-    values, size = tf.cast(tf.stop_gradient(x), tf.float64), tf.cast(count, tf.float64)
-    total = tf.reduce_sum(values, axes, keepdims=True)
-    spread = size * tf.reduce_sum(values * values, axes, keepdims=True) - total * total
-    index = tf.cast(tf.minimum(tf.floor(spread / own["index_step"]), own["last_index"]), tf.int32)
-    normalised = (size * values - total) * tf.cast(tf.gather(own["roots"], index), tf.float64)
-    exact = normalised * tf.cast(parts["gamma"], tf.float64) + tf.cast(parts["beta"], tf.float64)
-    grid = tf.cast(own["norm_format"], tf.float64)
+    roots = Table(own["roots"], own["index_step"], own["last_index"] + 1)
     # Without a format there is no norm, and what is computed here is not used.
-    grid_step = tf.where(grid[0] > 0, grid[0], tf.ones_like(grid[0]))
-    rounded = tf.cast(tf.clip_by_value(tf.round(exact / grid_step), grid[1], grid[2]) * grid_step, tf.float32)
+    out = rounding(tf.where(own["norm_format"][0] > 0, own["norm_format"], tf.ones_like(own["norm_format"])))
+    size = tf.cast(count, tf.float64)
+    rounded = layer_norm(x, axes, size, roots=roots, gain=parts["gamma"], offset=parts["beta"], out=out)
     return tf.stop_gradient(rounded) + (smooth - tf.stop_gradient(smooth)), found
 
 

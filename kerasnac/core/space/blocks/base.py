@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -334,16 +334,6 @@ class Normed(Quantizable):
             table = {} if self.table_bits is None else {"table_bits": own["table_bits"]}
             yield LayerSpec.of("layer_norm", axes=axes, **table, **self.picked_output(own))
         yield LayerSpec.of("activation", fn=picks["activation"], **self.picked_output(own))
-
-
-def check_mask(mask: bool, aggregate: Collection[str]) -> None:
-    """Refuse what nothing is known of: a maximum over the particles that are there.
-
-    Raises:
-        ValueError: If there is a mask, and the aggregation may be a maximum.
-    """
-    if mask and "max" in aggregate:
-        raise ValueError("mask: true is for aggregate: mean; a maximum over the particles that are there is not known")
 
 
 def flattened(shape: Shape) -> Iterator[LayerSpec]:

@@ -9,19 +9,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from kerasnac.core.network.kinds import Shape, described
+from kerasnac.core.network.kinds import Shape
 from kerasnac.core.network.layers import LayerSpec, Scalar
-from kerasnac.core.space.blocks.base import (
-    MOST_BLOCKS,
-    ActivationValues,
-    Choice,
-    Normed,
-    Picks,
-    Values,
-    check_mask,
-    flattened,
-)
-from kerasnac.errors import Infeasible
+from kerasnac.core.space.blocks.base import MOST_BLOCKS, ActivationValues, Choice, Normed, Picks, Values, flattened
+from kerasnac.core.space.blocks.sets import Aggregating
 
 
 class _Stack(Normed):
@@ -101,26 +92,17 @@ class Mlp(_Stack):
         yield from self._stacked(picks, "all")
 
 
-class DeepSets(_Stack):
+class DeepSets(Aggregating, _Stack):
     """The same dense layers on every particle of a set, then their mean or maximum (Zaheer et al., arXiv:1703.06114).
 
     The network rho that follows is an ``mlp`` block. A layer norm normalises over the features of one particle.
 
     Attributes:
         bottleneck: Choices of the width that is aggregated: a last layer after ``widths``; none by default.
-        aggregate: Choices of aggregation.
-        mask: True to leave padded particles, those whose features are all zero, out of the mean.
     """
 
     block: Literal["deep_sets"] = "deep_sets"
     bottleneck: Values[PositiveInt] | None = None
-    aggregate: Values[Literal["mean", "max"]] = ("mean",)
-    mask: bool = False
-
-    @model_validator(mode="after")
-    def _masked_means_only(self) -> Self:
-        check_mask(self.mask, self.aggregate)
-        return self
 
     def _linear(self, units: Scalar, kernel: Mapping[str, Any]) -> LayerSpec:
         return LayerSpec.of("conv1d", filters=units, kernel=1, stride=1, padding="valid", **kernel)
@@ -141,19 +123,14 @@ class DeepSets(_Stack):
         return {"conv1d": max(self._depths) + (self.bottleneck is not None)}
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
-        if len(shape) != 2:
-            raise Infeasible(f"deep_sets needs a set (particles, features), but gets {described(shape)}")
+        self.check_set(shape)
         own, source = picks.within("out"), -1  # Offset of the block's input.
         for layer in self._phi(picks, own):
             yield layer
             source -= 1
-        op = picks["aggregate"]
         if self.mask:
             yield LayerSpec.of("mask", inputs=(source,))
-            yield LayerSpec.of("masked_mean", inputs=(-2, -1))
-        else:
-            yield LayerSpec.of("pool", op=op, size=0)
-        yield LayerSpec.of("activation", fn="none", **({} if self.bottleneck is None else self.picked_output(own)))
+        yield from self.aggregated(picks, {} if self.bottleneck is None else self.picked_output(own), inputs=(-2, -1))
 
     def _phi(self, picks: Picks, own: Picks) -> Iterator[LayerSpec]:
         yield from self._stacked(picks, "last")

@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
-from kerasnac.core.network.kinds import Shape, described
+from kerasnac.core.network.kinds import Shape
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.space.blocks.attention import Heads, added
-from kerasnac.core.space.blocks.base import MOST_BLOCKS, ActivationValues, Choice, Normed, Picks, Values, check_mask
-from kerasnac.errors import Infeasible
+from kerasnac.core.space.blocks.base import MOST_BLOCKS, ActivationValues, Choice, Picks, Values
+from kerasnac.core.space.blocks.sets import Aggregating
 
 #: Choices that every candidate makes.
 _PLAIN = ("width", "depth", "heads", "head_width", "scaled", "hidden", "activation", "aggregate")
 
 
-class Transformer(Normed):
+class Transformer(Aggregating):
     """Particle transformer, whose norms stand before what they normalise for (Xiong et al., arXiv:2002.04745).
 
     Every particle is embedded; then come ``depth`` times a self-attention between all particles and two dense layers on every
@@ -34,11 +34,9 @@ class Transformer(Normed):
         scaled: Choices of whether scores are divided by the square root of ``head_width``.
         hidden: Choices of the units of the first of the two dense layers.
         activation: Choices of activation of the first of the two dense layers.
-        aggregate: Choices of aggregation.
-        mask: True to leave padded particles, those whose features are all zero, out of all attentions and of the mean.
 
-    A layer norm normalises over the channels of one particle. All layers share one norm, one bit width and sparsity of kernels
-    and one bit width of activations.
+    A mask leaves padded particles out of all attentions too. A layer norm normalises over the channels of one particle. All
+    layers share one norm, one bit width and sparsity of kernels and one bit width of activations.
     """
 
     block: Literal["transformer"] = "transformer"
@@ -49,13 +47,6 @@ class Transformer(Normed):
     scaled: Values[bool] = (True,)
     hidden: Values[PositiveInt]
     activation: ActivationValues = ("relu",)
-    aggregate: Values[Literal["mean", "max"]] = ("mean",)
-    mask: bool = False
-
-    @model_validator(mode="after")
-    def _masked_means_only(self) -> Self:
-        check_mask(self.mask, self.aggregate)
-        return self
 
     def choices(self) -> tuple[Choice, ...]:
         own = (Choice(name, getattr(self, name)) for name in (*_PLAIN, "norm"))
@@ -69,8 +60,7 @@ class Transformer(Normed):
         return {"conv1d": 1 + 6 * max(self.depth)}
 
     def layers(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
-        if len(shape) != 2:
-            raise Infeasible(f"transformer needs a set (particles, features), but gets {described(shape)}")
+        self.check_set(shape)
         count = 0
         if self.mask:  # The first layer of the block, which all the rest is behind.
             yield LayerSpec.of("mask")
@@ -78,9 +68,7 @@ class Transformer(Normed):
         for layer in self._particles(picks, shape):
             yield layer
             count += 1
-        op = picks["aggregate"]
-        yield LayerSpec.of("masked_mean", inputs=(-1, -count)) if self.mask else LayerSpec.of("pool", op=op, size=0)
-        yield LayerSpec.of("activation", fn="none", **self.picked_output(picks))
+        yield from self.aggregated(picks, self.picked_output(picks), inputs=(-1, -count))
 
     def _particles(self, picks: Picks, shape: Shape) -> Iterator[LayerSpec]:
         """Yield the layers up to the aggregation; a mask is the layer before them, and reads what they read."""

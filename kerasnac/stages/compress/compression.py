@@ -43,7 +43,12 @@ def compress(models: Sequence[Trained], settings: CompressSettings, context: Con
     if settings.adder_graphs:
         require_da4ml()
     empty = CompressResult(
-        (), tuple(models), context.data.task, settings.cost, settings.tolerance, one_front=settings.schedule == "searched"
+        (),
+        tuple(models),
+        context.data.task,
+        settings.cost,
+        settings.tolerance,
+        one_front=settings.schedule in ("searched", "learned"),
     )
     if settings.schedule == "learned":
         return empty.with_points(_learned(models, settings, context))

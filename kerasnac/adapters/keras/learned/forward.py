@@ -177,7 +177,8 @@ def _pool(state: _Pass, node: Node, sources: Sequence[Tensor], bits: Sequence[Te
     if layer["size"] == 0:
         x = (tf.reduce_mean if mean else tf.reduce_max)(x, list(range(1, rank + 1)))
     else:
-        x = tf.nn.pool(x, layer["size"], "AVG" if mean else "MAX", strides=POOL.stride(layer), padding="VALID")
+        sizes, strides = [layer["size"]] * rank, [POOL.stride(layer)] * rank
+        x = tf.nn.pool(x, sizes, "AVG" if mean else "MAX", strides, "VALID")
     if incoming is None:
         return x, None
     channels = tf.reduce_mean(incoming, list(range(rank)))

@@ -28,6 +28,9 @@ Tensor = Any  # TensorFlow has no type stubs
 #: Arrays of a state, a checkpoint or a result.
 Arrays = dict[str, NDArray[Any]]
 
+#: Steps from which it pays to compile them with XLA.
+WORTH = 1000
+
 #: Part of a known range that stays at every step: a channel that has become narrow is seen to be so after an epoch or so.
 MEMORY = 0.999
 
@@ -77,8 +80,9 @@ class Ramp:
         self._optimizer = make_optimizer("adam", 0.0, None)
         self._optimizer.build([self._values])
         self._variables = [self._values, self._known, *self._optimizer.variables]
-        self._steps = tf.function(self._train, autograph=False, jit_compile=True)
-        self._look = tf.function(self._compute, autograph=False, jit_compile=True)
+        steps = settings.epochs * (len(data.train) // self._batch)
+        self._steps = tf.function(self._train, autograph=False, jit_compile=steps >= WORTH)
+        self._look = tf.function(self._compute, autograph=False)
         self._values.assign(self._learned.join(self._start(weights)))
         self._unit = self._first_unit()
 

@@ -1,0 +1,128 @@
+"""Learned widths as a schedule of the compression: the points, and an interrupted training that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kerasnac.adapters.keras.learned.ramp import Ramp
+from kerasnac.adapters.rtl.adder_graph import unroll
+from kerasnac.core.data.dataset import Dataset
+from kerasnac.core.network.origin import LearnedOrigin
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
+from kerasnac.core.settings import CompressSettings
+from kerasnac.core.store.progress import Step
+from kerasnac.errors import ConfigError, ConversionError
+from kerasnac.stages.compress.compression import compress
+from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.context import Context
+from kerasnac.ui.plots import compression
+from tests.networks import mlp, normal_weights
+from tests.stand_ins import InProcess
+
+pytestmark = pytest.mark.usefixtures("keras")
+
+
+def trained(fn: str = "relu") -> Trained:
+    network = mlp(6, 8, 3, fn=fn, norm=True)
+    weights = normal_weights(network, scale=0.5)
+    weights["batch_norm_0/moving_variance"] = np.ones(8, np.float32)
+    return Trained("toy", network, weights, Training(epochs=1), {"accuracy": 0.8}, seed=0)
+
+
+@pytest.fixture
+def made(vector_classes: Dataset) -> Callable[..., CompressResult]:
+    """Learns the widths of a model."""
+
+    def make(folder: Path, model: Trained | None = None, progress: Any = lambda step: None, **learned: Any) -> CompressResult:
+        settings = CompressSettings(
+            schedule="learned", learned={"epochs": 12, "cycle": 2, "batch_size": 64, "pressure": (0.1, 3), **learned}
+        )
+        workers: Any = InProcess(vector_classes.development)
+        return compress([model or trained()], settings, Context(vector_classes.development, workers, folder, 4, progress))
+
+    return make
+
+
+def values(result: CompressResult) -> list[tuple[str, float, float]]:
+    return [(model.name, model.metrics["accuracy"], model.bops) for model in result.models]
+
+
+def test_points_are_those_on_the_front_of_the_way(made: Callable[..., CompressResult], tmp_path: Path) -> None:
+    steps: list[Step] = []
+    result = made(tmp_path, progress=steps.append)
+    assert (steps[-1].done, steps[-1].total) == (6, 6)
+    assert "toy: accuracy" in steps[-1].text
+    assert result.models
+    for model in result.models:
+        origin = model.origin_as(LearnedOrigin)
+        assert model.name == f"toy-learned-c{origin.iteration:03d}"
+        assert model.training.epochs == 2 * origin.iteration
+        assert model.architecture.quantized
+    assert len(list((tmp_path / "compressed" / "toy-learned-ramp").glob("c*.npy"))) == len(result.models)
+    assert compression(result).axes[0].get_legend() is not None
+
+
+def test_a_front_of_luts(da4ml: Any, vector_classes: Dataset, tmp_path: Path) -> None:
+    settings = CompressSettings(schedule="learned", cost="adder_luts", learned={"epochs": 4, "cycle": 2, "batch_size": 64})
+    workers: Any = InProcess(vector_classes.development)
+    result = compress([trained()], settings, Context(vector_classes.development, workers, tmp_path))
+    (model, *_) = result.front
+    assert result.costs[model.name]["adder_luts"] == unroll(model.architecture, model.weights).luts
+
+
+def test_an_interrupted_training_goes_on_where_it_was(
+    made: Callable[..., CompressResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = made(tmp_path / "whole")
+    cycle, trained_cycles = Ramp.cycle, []
+
+    def interrupted(self: Ramp, number: int) -> Any:
+        if number == 3 and 3 not in trained_cycles:
+            trained_cycles.append(3)
+            raise KeyboardInterrupt
+        trained_cycles.append(number)
+        return cycle(self, number)
+
+    monkeypatch.setattr(Ramp, "cycle", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path / "parts")
+    assert values(made(tmp_path / "parts")) == values(expected)
+    assert trained_cycles == [0, 1, 2, 3, 3, 4, 5]
+    again = made(tmp_path / "parts")
+    assert values(again) == values(expected)
+    assert len(trained_cycles) == 7
+    for one, other in zip(again.models, expected.models, strict=True):
+        assert all(np.array_equal(one.weights[key], other.weights[key]) for key in other.weights)
+
+
+def test_a_way_with_other_settings_is_another_one(made: Callable[..., CompressResult], tmp_path: Path) -> None:
+    first = made(tmp_path)
+    second = made(tmp_path, epochs=4)
+    assert max(model.origin_as(LearnedOrigin).iteration for model in second.models) <= 2
+    assert values(made(tmp_path)) == values(first)
+
+
+def test_layers_without_widths_are_refused_before_any_training(made: Callable[..., CompressResult], tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="not behind tanh"):
+        made(tmp_path, trained("tanh"))
+    assert not (tmp_path / "compressed").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"learned": {"epochs": 10}}, "epochs: 10 are fewer than the 20 of a cycle"),
+        ({"learned": {"pressure": [1, 0.1]}}, r"pressure: \[1.0, 0.1\] must not fall"),
+        ({"schedule": "learned", "mixed": {}}, "leave mixed out"),
+        ({"schedule": "learned", "rewind": "keep"}, "a learned training begins at the start"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        CompressSettings(**settings)

@@ -28,6 +28,7 @@ from kerasnac.core.settings import (
     CandidateGraphSettings,
     CompressSettings,
     HalvingSettings,
+    LearnedSettings,
     MixedSettings,
     QuantizedSettings,
     SearchSettings,
@@ -40,6 +41,7 @@ from kerasnac.core.store.keys import SCHEMA, content_key, decisive
 from kerasnac.stages import tune
 from kerasnac.stages.compress import qat
 from kerasnac.stages.compress.mixed_precision import PointJob
+from kerasnac.stages.compress.learned import LearnedJob
 from kerasnac.stages.compress.qat import CompressJob
 from kerasnac.stages.compress.sensitivity import MixedStart
 from kerasnac.stages.search import global_search
@@ -108,6 +110,8 @@ def test_of_the_stages(data: Dataset) -> None:
     assert tuning.key(development) == "856a682eece6"
     compression = CompressJob(MODEL, 6, 6, CompressSettings(rewind="early", epochs=4), 0, folder)
     assert compression.key(development) == "6a6a76a362a0"
+    learned = LearnedJob(MODEL, CompressSettings(schedule="learned", learned=LearnedSettings(epochs=40)), 0, folder)
+    assert learned.key(development) == "8274bed9069b"
     start = MixedStart(MODEL, quantized(), CompressSettings(mixed=MixedSettings()), 0, folder)
     assert PointJob(start, LayerBits((("dense_0", 4), ("dense_1", 6)))).key(development) == "05a08f4ce014"
 
@@ -128,7 +132,7 @@ DECIDED: dict[type, tuple[set[str], set[str]]] = {
     TuneSettings: (set(tune.KEY_FIELDS), {"select", "baselines", "repeats"}),
     CompressSettings: (
         {*qat.KEY_FIELDS, "fraction", "sparsities", "rewind_epochs"},
-        {"bits", "iterations", "tolerance", "patience", "cost", "estimators", "board", "adder_graph", "mixed"},
+        {"bits", "iterations", "tolerance", "patience", "cost", "estimators", "board", "adder_graph", "mixed", "learned"},
     ),
 }
 
@@ -148,7 +152,7 @@ def test_defaults_are_no_part_of_a_key_and_so_may_not_change() -> None:
     """A default that changes needs another schema: the keys of old records would mean something else."""
     settings = (SearchSettings, TuneSettings, CompressSettings, CandidateGraphSettings, QuantizedSettings, HalvingSettings)
     plain = {kind.__name__: kind.model_construct().model_dump(mode="json") for kind in settings}
-    assert content_key("defaults", **plain, training=Training().to_dict()) == "425622b181cc"
+    assert content_key("defaults", **plain, training=Training().to_dict()) == "24258c50fec0"
 
 
 def test_a_key_knows_no_classes_and_no_order() -> None:

@@ -15,7 +15,7 @@ from kerasnac.adapters.hls4ml.csim import compile_project, emulate
 from kerasnac.adapters.keras.build import load_keras, save_keras
 from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.channel_formats import Rounding, quantizer
+from kerasnac.core.network.channel_formats import RoundingMode, quantizer
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.kinds import Shape
 from kerasnac.core.network.precision import Precision
@@ -35,7 +35,7 @@ def formats(rng: np.random.Generator, channels: int, *, signed: bool) -> list[Pr
     return [Precision(int(b), int(i), signed) if b > signed else None for b, i in zip(bits, integer, strict=True)]
 
 
-def network(shape: Shape, seed: int, rounding: Rounding) -> Architecture:
+def network(shape: Shape, seed: int, rounding: RoundingMode) -> Architecture:
     """A quantizer before, between and after layers with kernels."""
     rng = np.random.default_rng(seed)
     first = quantizer(formats(rng, shape[-1], signed=True), "down", signed=True)
@@ -52,7 +52,7 @@ def network(shape: Shape, seed: int, rounding: Rounding) -> Architecture:
 
 @given(seed=st.integers(0, 10**6), shape=st.sampled_from([(5,), (4, 2)]), rounding=st.sampled_from(["half_up", "down"]))
 @settings(max_examples=15, deadline=None)
-def test_keras_integers_and_adder_graph_agree(seed: int, shape: Shape, rounding: Rounding) -> None:
+def test_keras_integers_and_adder_graph_agree(seed: int, shape: Shape, rounding: RoundingMode) -> None:
     made = network(shape, seed, rounding)
     assert_exact(made, loud_weights(made, seed), grid_samples(GRID, shape, 200, seed=seed))
 

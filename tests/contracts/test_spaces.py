@@ -264,6 +264,7 @@ SMALL = {
     "digits_bits": (106, "softmax"),
     "jets_mlp": (106, "dense"),
     "jets_mlp_bits": (57, "dense"),
+    "jets_mlp_learned": (11, "dense"),
     "jets_mlp_luts": (11, "dense"),
     "jets_transformer": (91, "softmax"),
     "qubit": (7, "window"),

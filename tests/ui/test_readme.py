@@ -54,7 +54,7 @@ def test_the_settings_of_the_search_are_settings(text: str, tmp_path: Path) -> N
 def test_the_settings_of_the_compression_are_settings(text: str) -> None:
     settings = CompressSettings.model_validate(yaml.safe_load(text)["compress"])
     assert settings.adder_graphs
-    assert all(f"`{name}" in README or f"  {name}:" in text for name in CompressSettings.model_fields if name not in UNSAID)
+    assert all(f"`{name}" in README or f"  {name}:" in README for name in CompressSettings.model_fields if name not in UNSAID)
 
 
 def test_the_settings_of_the_tuning_are_settings(tmp_path: Path) -> None:

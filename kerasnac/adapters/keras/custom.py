@@ -13,7 +13,7 @@ from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.adapters.keras.whole_numbers import Rounding, Table, layer_norm, softmax
 from kerasnac.adapters.keras.windows import window_parts
 from kerasnac.core.network.activations import ACTIVATIONS
-from kerasnac.core.network.channel_formats import Rounding, formats_of, limits_of
+from kerasnac.core.network.channel_formats import RoundingMode, formats_of, limits_of
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.means import reciprocal, reciprocals
 from kerasnac.core.network.precision import Precision
@@ -132,7 +132,7 @@ def custom() -> SimpleNamespace:
         """
 
         def __init__(
-            self, bits: Sequence[int], integer: Sequence[int], outputs: str, rounding: Rounding, **options: Any
+            self, bits: Sequence[int], integer: Sequence[int], outputs: str, rounding: RoundingMode, **options: Any
         ) -> None:
             super().__init__(**options)
             self.bits, self.integer, self.rounding = list(bits), list(integer), rounding

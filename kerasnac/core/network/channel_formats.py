@@ -17,7 +17,7 @@ from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
 
 #: Ways to round: to the nearest number, ties up; or to the next one below.
-Rounding = Literal["half_up", "down"]
+RoundingMode = Literal["half_up", "down"]
 
 
 def formats_of(bits: Sequence[int], integer: Sequence[int], *, signed: bool) -> tuple[Precision | None, ...]:
@@ -37,7 +37,7 @@ def channel_formats(layer: LayerSpec) -> tuple[Precision | None, ...]:
     return formats_of(layer["channel_bits"], layer["channel_integer"], signed=layer.activation.signed)
 
 
-def quantizer(formats: Sequence[Precision | None], rounding: Rounding, *, signed: bool) -> LayerSpec:
+def quantizer(formats: Sequence[Precision | None], rounding: RoundingMode, *, signed: bool) -> LayerSpec:
     """Return the layer that rounds to some formats.
 
     Args:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.channel_formats import Rounding, quantizer
+from kerasnac.core.network.channel_formats import RoundingMode, quantizer
 from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec
 from kerasnac.core.network.precision import Precision
@@ -73,7 +73,7 @@ def _follows_activation(architecture: Architecture, node: Node) -> bool:
     return source >= 0 and architecture.nodes[source].layer.kind == "activation"
 
 
-def rounding_of(architecture: Architecture, node: Node) -> Rounding:
+def rounding_of(architecture: Architecture, node: Node) -> RoundingMode:
     """Return how an activation rounds: down where it reads the input, since that takes no adder, else half up.
 
     Half a step is part of the bias of the kernel before.

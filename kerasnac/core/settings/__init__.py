@@ -1,7 +1,7 @@
 """Settings of a run: one model per stage, validated together with the space."""
 
 from kerasnac.core.settings.base import Settings
-from kerasnac.core.settings.compress import CompressSettings, MixedSettings, Ranking
+from kerasnac.core.settings.compress import CompressSettings, LearnedSettings, MixedSettings, Ranking
 from kerasnac.core.settings.costs import AdderGraphSettings, Rule4mlSettings
 from kerasnac.core.settings.run import DatasetSettings, FirmwareSettings, RunSettings
 from kerasnac.core.settings.search import (
@@ -20,6 +20,7 @@ __all__ = [
     "DatasetSettings",
     "FirmwareSettings",
     "HalvingSettings",
+    "LearnedSettings",
     "MixedSettings",
     "QuantizedSettings",
     "Ranking",

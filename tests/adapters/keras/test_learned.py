@@ -15,7 +15,7 @@ from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.learned import with_places
 from kerasnac.core.network.weights import initial_weights
-from kerasnac.core.settings.compress import LearnedSettings
+from kerasnac.core.settings import LearnedSettings
 from kerasnac.errors import RunError
 from tests.networks import activation, dense, mlp
 

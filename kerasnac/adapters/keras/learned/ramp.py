@@ -20,7 +20,7 @@ from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.learned import with_formats
 from kerasnac.core.network.weights import Weights
-from kerasnac.core.settings.compress import LearnedSettings
+from kerasnac.core.settings import LearnedSettings
 from kerasnac.errors import RunError
 
 Tensor = Any  # TensorFlow has no type stubs

@@ -21,6 +21,7 @@ from kerasnac.core.network.kinds import Shape
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
+from kerasnac.core.network.weights import quantized_weights
 from kerasnac.errors import ConversionError, Infeasible
 from tests.networks import assert_exact, grid_samples, layer, loud_weights
 
@@ -96,3 +97,20 @@ def test_the_common_format_holds_those_of_all_channels() -> None:
     narrow = Architecture((2,), (good.__class__("quantizer", good.params, activation=Precision(6, 2)),), GRID)
     with pytest.raises(ConversionError, match=r"quantizer_0: channel 1 is ap_fixed<6,1>, whose numbers ap_fixed<6,2> does not"):
         output_formats(narrow, {})
+
+
+@pytest.mark.parametrize("shape", [(5,), (6, 2)])
+def test_bit_operations_count_the_bits_of_every_weight_and_channel(shape: Shape) -> None:
+    made = network(shape, 3, "half_up")
+    trained = Trained("network", made, loud_weights(made, 3, sparsity=0.4), Training(), {}, 0)
+    values = quantized_weights(made, trained.weights)
+    first, second = trained.layer_costs
+    for cost, source in ((first, 0), (second, 2)):
+        rows = values[f"{cost.layer}/kernel"].reshape(-1, cost.output_shape[-1])
+        channels = np.array(made.layers[source]["channel_bits"])
+        bits = np.tile(channels, len(rows) // len(channels))
+        own = np.array([[len(f"{step:b}".strip("0")) for step in row] for row in np.abs(rows * 2**4).astype(int)])
+        assert (cost.weight_bits, cost.activation_bits) == pytest.approx((own.mean(), bits.mean()))
+        each = (own * bits[:, None]).mean() + own.mean() + bits.mean() + np.log2(len(rows))
+        assert cost.bops == pytest.approx(cost.macs * each)
+    assert trained.bops == sum(cost.bops for cost in trained.layer_costs)

@@ -5,7 +5,9 @@ Baskin et al., "UNIQ: Uniform Noise Injection for Non-Uniform Quantization of Ne
 
     BOPs = m n ((1 - p) b_w b_a + b_w + b_a + log2 n)     per output position
 
-for n inputs per output, m outputs, weight and activation widths b_w and b_a, pruned fraction p. A ternary weight has 2
+for n inputs per output, m outputs, weight and activation widths b_w and b_a, pruned fraction p. Where every weight and channel
+has a width of its own, these are means: b_w and b_a over all weights and inputs, (1 - p) b_w b_a over all products, pruned
+weights having no bits. A ternary weight has 2
 bits, a binary one 1, as has an activation of one bit; that their products need no multiplier is not counted.
 """
 
@@ -14,12 +16,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.kinds import Products
 from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.widths import Width, bits_of
+
+
+@dataclass(frozen=True)
+class MeanBits:
+    """Mean widths of a layer whose weights and inputs have widths of their own.
+
+    Attributes:
+        product: Mean, over all products, of the width of the weight times that of the input; pruned weights have no bits.
+        weight: Mean width of the weights.
+        activation: Mean width of the inputs.
+    """
+
+    product: float
+    weight: float
+    activation: float
 
 
 @dataclass(frozen=True)
@@ -30,8 +48,8 @@ class LayerCost:
         layer: Name of the layer.
         output_shape: Shape of one output sample.
         macs: Multiply-accumulates.
-        weight_bits: Width of a weight, or of the second factor of a product of activations.
-        activation_bits: Width of an input of the layer.
+        weight_bits: Width of a weight, or of the second factor of a product of activations; a mean where widths differ.
+        activation_bits: Width of an input of the layer; likewise.
         sparsity: Pruned fraction of the kernel.
         bops: Bit operations.
         memory: Bits of the layer's weights and biases, zeros included.
@@ -40,8 +58,8 @@ class LayerCost:
     layer: str
     output_shape: tuple[int, ...]
     macs: int
-    weight_bits: int
-    activation_bits: int
+    weight_bits: float
+    activation_bits: float
     sparsity: float
     bops: float
     memory: int
@@ -49,8 +67,11 @@ class LayerCost:
 
 def layer_bops(products: Products, weight_bits: int, activation_bits: int, sparsity: float = 0.0) -> float:
     """Return the bit operations of one layer (see the module's formula)."""
-    per_product = (1 - sparsity) * weight_bits * activation_bits + weight_bits + activation_bits + math.log2(products.inputs)
-    return products.macs * per_product
+    return _bops(products, MeanBits((1 - sparsity) * weight_bits * activation_bits, weight_bits, activation_bits))
+
+
+def _bops(products: Products, mean: MeanBits) -> float:
+    return products.macs * (mean.product + mean.weight + mean.activation + math.log2(products.inputs))
 
 
 def costs(
@@ -59,6 +80,7 @@ def costs(
     weight_bits: Width = 32,
     activation_bits: int = 32,
     sparsity: float | Mapping[str, float] = 0.0,
+    means: Mapping[str, MeanBits] = MappingProxyType({}),
 ) -> tuple[LayerCost, ...]:
     """Return the cost of every layer that multiplies.
 
@@ -70,6 +92,7 @@ def costs(
         weight_bits: Width of the weights of layers without their own: bits, ``ternary`` or ``binary``.
         activation_bits: Width of activations without their own, the input's included.
         sparsity: Pruned fraction of the kernels, one for all or by layer name; binary ones have no zeros.
+        means: Mean widths of the layers whose weights have widths of their own, by name.
     """
     rows: list[LayerCost] = []
     input_bits = activation_bits if architecture.input is None else architecture.input.bits
@@ -83,10 +106,11 @@ def costs(
             pruned = sparsity.get(node.name, 0.0) if isinstance(sparsity, Mapping) else sparsity if _prunable(node) else 0.0
             if _prunable(node) and layer.binary(weight_bits):
                 pruned = 0.0
-            amount = layer_bops(products, bits, incoming[0], pruned)
+            mean = means.get(node.name, MeanBits((1 - pruned) * bits * incoming[0], bits, incoming[0]))
             bias = bits if layer.bias is None else layer.bias.bits
-            memory = sum(math.prod(w.shape) * (bits if w.prunable else bias) for w in node.weights.values())
-            rows.append(LayerCost(node.name, node.output, products.macs, bits, incoming[0], pruned, amount, memory))
+            memory = sum(math.prod(w.shape) * (mean.weight if w.prunable else bias) for w in node.weights.values())
+            amount, width = _bops(products, mean), mean.weight
+            rows.append(LayerCost(node.name, node.output, products.macs, width, mean.activation, pruned, amount, round(memory)))
         unrounded = activation_bits if products is not None else max(incoming)
         outputs.append(layer.activation_bits(unrounded) if layer.activation is None else layer.activation.bits)
     return tuple(rows)

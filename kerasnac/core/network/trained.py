@@ -19,12 +19,13 @@ from zipfile import BadZipFile
 import numpy as np
 
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.bops import bops
+from kerasnac.core.network.bops import LayerCost, costs
+from kerasnac.core.network.channel_formats import mean_bits
 from kerasnac.core.network.origin import Origin
 from kerasnac.core.network.origin import from_dict as origin_from_dict
 from kerasnac.core.network.origin import to_dict as origin_to_dict
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import Weights, sparsity
+from kerasnac.core.network.weights import Weights, quantized_weights, sparsity
 from kerasnac.core.store.files import new_folder, read_object, write_bytes, write_json, writing
 from kerasnac.core.store.names import check_name
 from kerasnac.errors import ConfigError, Infeasible, KerasnacError, RunError
@@ -114,9 +115,15 @@ class Trained:
     @cached_property
     def bops(self) -> float:
         """Bit operations with this network's formats and zeros (32 bits where it is float)."""
+        return sum(layer.bops for layer in self.layer_costs)
+
+    @cached_property
+    def layer_costs(self) -> tuple[LayerCost, ...]:
+        """Costs of the layers that multiply, with this network's formats and zeros (32 bits where it is float)."""
         # A float network is one of 32 bits, whatever it is going to be quantized to.
         network = self.architecture if self.architecture.quantized else self.architecture.plain
-        return bops(network, sparsity=self.layer_sparsity)
+        means = mean_bits(network, quantized_weights(network, self.weights)) if network.quantized else {}
+        return costs(network, sparsity=self.layer_sparsity, means=means)
 
     def save(self, folder: Path | str) -> Path:
         """Write ``model.json`` and ``weights.npz``; the folder appears whole or not at all.

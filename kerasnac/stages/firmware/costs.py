@@ -10,7 +10,7 @@ from kerasnac.adapters.keras.foreign.model import as_trained
 from kerasnac.core.hardware.boards import DEFAULT_BOARD, Board
 from kerasnac.core.hardware.boards import board as board_named
 from kerasnac.core.hardware.hls_options import HlsOptions
-from kerasnac.core.network.bops import LayerCost, costs
+from kerasnac.core.network.bops import LayerCost
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import AdderGraphSettings, Rule4mlSettings
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
@@ -65,12 +65,11 @@ def hardware_costs(
         ConfigError: If the board is unknown.
     """
     entry, model = board_named(board), as_trained(model)
-    rows = costs(model.architecture, sparsity=model.layer_sparsity)
     estimates = {
         "rule4ml": rule4ml_estimate(model, entry, rule4ml),
         "adder_graph": _or_reason(lambda: _adder_graph(model, entry, adder_graph or AdderGraphSettings())),
     }
-    return HardwareCosts(model.name, entry.name, rows, estimates)
+    return HardwareCosts(model.name, entry.name, model.layer_costs, estimates)
 
 
 def rule4ml_estimate(model: Trained, board: Board, settings: Rule4mlSettings | None = None) -> Mapping[str, float] | str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from kerasnac.adapters.hls4ml.conversion import reuse_factors
 from kerasnac.adapters.hls4ml.project_files import read_types
 from kerasnac.core.hardware.hls_options import HlsOptions
-from kerasnac.core.network.bops import LayerCost, costs
+from kerasnac.core.network.bops import LayerCost
 from kerasnac.core.network.exactness import KERNEL_KINDS, output_formats
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.store.versions import versions
@@ -35,7 +35,7 @@ def summary(firmware: Firmware, network: Trained, project: Path) -> str:
         network: The network of the firmware, without a window.
         project: Where the project is, with all files but the manifest.
     """
-    layers = {cost.layer: cost for cost in costs(network.architecture, sparsity=network.layer_sparsity)}
+    layers = {cost.layer: cost for cost in network.layer_costs}
     reuse = reuse_factors(network.architecture, firmware.options)
     sections = (
         *_head(firmware, network),

@@ -268,6 +268,8 @@ def costs(model: Path, input_grid: str | None, board: str) -> None:
     found = hardware_costs(load_model(model, input_grid=input_grid), board=board)
     console().print(costs.layers(found))
     console().print(costs.estimates(found))
+    if found.luts:
+        console().print(costs.luts(found))
 
 
 main.add_command(firmware)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kerasnac.adapters.hls4ml.vendor import Hls, VendorReport
+from kerasnac.adapters.rtl.causes import CAUSES
 from kerasnac.stages.firmware.costs import HardwareCosts
 from kerasnac.stages.firmware.rtl import Rtl
 
@@ -33,6 +34,25 @@ def layers(costs: HardwareCosts) -> Table:
             f"{layer.memory:,}",
         )
     return table
+
+
+def luts(costs: HardwareCosts) -> Table:
+    """Return the table of the adder graph's LUTs by layer and cause; what is zero is left blank."""
+    causes = [cause for cause in CAUSES if any(cause in spent for spent in costs.luts.values())]
+    sums = {cause: sum(spent.get(cause, 0.0) for spent in costs.luts.values()) for cause in causes}
+    total = sum(sums.values())
+    table = Table(title="LUT of the adder graph (estimate), by layer and cause", title_justify="left", show_footer=True)
+    for name, footer in {"layer": "total", **{cause: _luts(sums[cause], total) for cause in causes}}.items():
+        table.add_column(name, footer, justify="left" if name == "layer" else "right")
+    table.add_column("total", f"{total:,.0f}", justify="right")
+    for layer, spent in costs.luts.items():
+        cells = (f"{spent[cause]:,.0f}" if cause in spent else "" for cause in causes)
+        table.add_row(layer, *cells, f"{sum(spent.values()):,.0f}")
+    return table
+
+
+def _luts(part: float, total: float) -> str:
+    return f"{part:,.0f} ({part / total:.0%})"
 
 
 def estimates(costs: HardwareCosts) -> RenderableType:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.adapters.rtl.causes import ledger
 from kerasnac.adapters.rtl.layer_rules import RULES, Solver, Tracer, input_variables
 from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.hardware.boards import Board
@@ -51,10 +52,12 @@ class AdderGraph:
     Attributes:
         logic: da4ml's ``CombLogic``. It keeps inputs that nothing reads: every input has its place.
         settings: Effort of the search for common subexpressions, and adder levels between two registers.
+        spent: :attr:`luts` by layer, and by cause in it; see :data:`kerasnac.adapters.rtl.causes.CAUSES`.
     """
 
     logic: Any
     settings: AdderGraphSettings
+    spent: Mapping[str, Mapping[str, float]]
 
     @cached_property
     def luts(self) -> float:
@@ -148,19 +151,23 @@ def unroll(architecture: Architecture, weights: Weights, settings: AdderGraphSet
     settings = settings or AdderGraphSettings()
     network, formats, values = _checked(architecture, weights)
     assert network.input is not None
-    with decimal.localcontext() as context:
+    with decimal.localcontext() as context, ledger() as causes:
         context.prec = DECIMAL_DIGITS
         tracer = Tracer(values, Solver(_SOLVER[settings.effort]))
         inputs = input_variables(network.input_shape, network.input)
+        causes.charge("", inputs.flat)
         tensors, grids = {-1: inputs}, {-1: network.input}
         for i, node in enumerate(network.nodes):
-            sources = [tensors[source] for source in node.inputs]
+            causes.layer, sources = node.name, [tensors[source] for source in node.inputs]
             rule = RULES[node.layer.kind]
             assert not isinstance(rule, Unsupported), f"{node.name} has an exact format: {formats[node.name]}"
             tensors[i] = rule(tracer, node, grids[node.inputs[0]], *sources)
             grids[i] = formats[node.name].fixed
+            causes.charge("", tensors[i].flat)
         logic = da4ml().comb_trace(inputs, tensors[i], keep_dead_inputs=True)
-    return AdderGraph(logic._replace(ops=[_corrected(op) for op in logic.ops]), settings)
+        variables, _ = da4ml().gather_variables([*inputs.flat], [*tensors[i].flat])
+    ops = [_corrected(op) for op in logic.ops]
+    return AdderGraph(logic._replace(ops=ops), settings, causes.luts(variables, ops))
 
 
 def check_unrollable(architecture: Architecture, weights: Weights) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kerasnac.adapters.keras.foreign.model import as_trained
 from kerasnac.core.hardware.boards import DEFAULT_BOARD, Board
@@ -14,6 +14,11 @@ from kerasnac.core.network.bops import LayerCost, costs
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import AdderGraphSettings, Rule4mlSettings
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
+
+if TYPE_CHECKING:
+    from kerasnac.adapters.rtl.adder_graph import AdderGraph
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,15 @@ class HardwareCosts:
         board: Board or part that percentages are of.
         layers: MACs, widths, zeros of the quantized weights, BOPs and memory of every layer that multiplies.
         estimates: Source -> its metrics, or the reason why it has none.
+        luts: ``adder_luts`` by layer, and by cause in it; see :data:`kerasnac.adapters.rtl.causes.CAUSES`. Empty without
+            an adder graph.
     """
 
     name: str
     board: str
     layers: tuple[LayerCost, ...]
     estimates: Mapping[str, Mapping[str, float] | str]
+    luts: Mapping[str, Mapping[str, float]]
 
     @property
     def bops(self) -> float:
@@ -66,11 +74,10 @@ def hardware_costs(
     """
     entry, model = board_named(board), as_trained(model)
     rows = costs(model.architecture, sparsity=model.layer_sparsity)
-    estimates = {
-        "rule4ml": rule4ml_estimate(model, entry, rule4ml),
-        "adder_graph": _or_reason(lambda: _adder_graph(model, entry, adder_graph or AdderGraphSettings())),
-    }
-    return HardwareCosts(model.name, entry.name, rows, estimates)
+    surrogate = rule4ml_estimate(model, entry, rule4ml)
+    graph = _or_reason(lambda: _adder_graph(model, adder_graph or AdderGraphSettings()))
+    found, luts = (graph, {}) if isinstance(graph, str) else (graph.costs(entry), graph.spent)
+    return HardwareCosts(model.name, entry.name, rows, {"rule4ml": surrogate, "adder_graph": found}, luts)
 
 
 def rule4ml_estimate(model: Trained, board: Board, settings: Rule4mlSettings | None = None) -> Mapping[str, float] | str:
@@ -86,7 +93,7 @@ def board_of(options: HlsOptions) -> Board | None:
         return None
 
 
-def _or_reason(estimate: Callable[[], Mapping[str, float] | str]) -> Mapping[str, float] | str:
+def _or_reason(estimate: Callable[[], Found]) -> Found | str:
     """Return an estimate, or why there is none: one source that cannot say anything must not silence the others."""
     try:
         return estimate()
@@ -107,7 +114,7 @@ def _surrogate(model: Trained, board: Board, settings: Rule4mlSettings | None) -
     return estimator.estimate_one(model.architecture)
 
 
-def _adder_graph(model: Trained, board: Board, settings: AdderGraphSettings) -> Mapping[str, float]:
-    from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
+def _adder_graph(model: Trained, settings: AdderGraphSettings) -> AdderGraph:
+    from kerasnac.adapters.rtl.adder_graph import unroll
 
-    return adder_graph_costs(model.architecture, model.weights, settings, board)
+    return unroll(model.architecture, model.weights, settings)

@@ -72,9 +72,7 @@ def _estimate(source: str, found: Mapping[str, float] | str, board: str) -> Rend
 
 def verilog(rtl: Rtl) -> Table:
     """Return the table with the estimate of the adder graph and the count of the synthesis."""
-    cutoff = rtl.settings.latency_cutoff
-    cycles = f"{rtl.latency} clock cycles, one sample per cycle, {cutoff} adder levels between registers"
-    table = Table("", title=f"Verilog of {rtl.name}: {cycles}", title_justify="left")
+    table = Table("", title=f"Verilog of {rtl.name}: {rtl.timing}", title_justify="left")
     for column in ("LUT", "FF", "carry chains", "DSP", "BRAM"):
         table.add_column(column, justify="right")
     luts, registers = rtl.costs["adder_luts"], rtl.costs["adder_registers"]

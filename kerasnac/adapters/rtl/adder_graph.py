@@ -20,6 +20,7 @@ from kerasnac.adapters.rtl.causes import ledger
 from kerasnac.adapters.rtl.layer_rules import RULES, Solver, Tracer, input_variables
 from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.hardware.boards import Board
+from kerasnac.core.hardware.timing import Clock
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, output_formats
 from kerasnac.core.network.layer_norms import GAIN_BITS, normalised
@@ -40,7 +41,7 @@ DECIMAL_DIGITS = 400
 MAX_LUTS = 400_000
 
 #: Codes of da4ml's operations.
-_ADD_CONSTANT, _CONSTANT = 4, 5
+_INPUT, _ADD_CONSTANT, _CONSTANT, _CHOICE = -1, 4, 5, 6
 
 _SOLVER: Mapping[Effort, Mapping[str, Any]] = {"fast": {"hard_dc": 0, "search_all_decompose_dc": False}, "full": {}}
 
@@ -72,7 +73,7 @@ class AdderGraph:
     @cached_property
     def pipeline(self) -> Any:
         """da4ml's ``Pipeline``: the logic cut after every so many levels, for writing RTL."""
-        pipeline = da4ml().to_pipeline(self.logic, self.settings.latency_cutoff, retiming=False, verbose=False)
+        pipeline = da4ml().to_pipeline(self.logic, self.settings.levels, retiming=False, verbose=False)
         # da4ml's interpreter cannot read a stage with an empty list of tables.
         stages = (stage._replace(lookup_tables=stage.lookup_tables or None) for stage in pipeline.solutions)
         return pipeline._replace(solutions=tuple(stages))
@@ -87,20 +88,37 @@ class AdderGraph:
         """Bits of all registers: of the inputs, between the stages, and of the outputs."""
         return int(self.pipeline.reg_bits)
 
-    def costs(self, board: Board | None = None) -> dict[str, float]:
+    @cached_property
+    def depth(self) -> int:
+        """Adder levels in a row between two registers, at most; a table or a product of several levels is never cut."""
+        ops, cutoff = self.logic.ops, self.settings.levels
+        stages = [math.floor(op.latency / (cutoff + 1e-9)) for op in ops]  # As in da4ml's to_pipeline.
+        arrival = [0.0] * len(ops)
+        for i, op in enumerate(ops):
+            # A constant has the latency of what it is added to.
+            sources = [source for source in _operands(op) if ops[source].opcode != _CONSTANT]
+            if sources:
+                own = op.latency - max(ops[source].latency for source in sources)
+                arrival[i] = own + max(arrival[source] if stages[source] == stages[i] else 0.0 for source in sources)
+        return math.ceil(max(arrival))
+
+    def costs(self, board: Board | None = None, clock: Clock | None = None) -> dict[str, float]:
         """Return the metrics of the source ``adder_graph``; see :data:`kerasnac.core.hardware.estimators.SOURCES`.
 
         Args:
             board: What ``adder_percent`` is of; without one, it is left out.
+            clock: By which latency and interval are counted in nanoseconds; without one, they are left out.
         """
         share = {} if board is None else {"adder_percent": board.percent("lut", self.luts)}
-        return {
+        costs = {
             "adder_luts": self.luts,
             **share,
             "adder_levels": float(self.levels),
             "adder_stages": float(self.stages),
             "adder_registers": float(self.register_bits),
+            "adder_depth": float(self.depth),
         }
+        return costs if clock is None else clock.timed(costs, self.settings.levels)
 
     def predict(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """Compute the outputs with da4ml's integer interpreter.
@@ -118,7 +136,7 @@ class AdderGraph:
 def adder_graph_costs(
     architecture: Architecture, weights: Weights, settings: AdderGraphSettings, board: Board
 ) -> dict[str, float]:
-    """Return the costs of the adder graph of a quantized network.
+    """Return the costs of the adder graph of a quantized network, without those in nanoseconds.
 
     Args:
         architecture: Quantized, batch norms folded.
@@ -297,6 +315,14 @@ EXPECTED_LUTS: Mapping[str, Callable[[Node, Sequence[int], int, Weights], float]
     "reshape": _WIRES,
     **NOT_IN_FIRMWARE,
 }
+
+
+def _operands(op: Any) -> list[int]:
+    """Return the indices of the operations that an operation of da4ml reads."""
+    if op.opcode == _INPUT:
+        return []
+    condition = [op.data & 0xFFFFFFFF] if abs(op.opcode) == _CHOICE else []
+    return [index for index in (op.id0, op.id1, *condition) if index >= 0]
 
 
 def _corrected(op: Any) -> Any:

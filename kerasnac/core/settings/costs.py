@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import NonNegativeInt, PositiveInt
 
+from kerasnac.core.hardware.timing import Clock
 from kerasnac.core.settings.base import Settings
 from kerasnac.core.store.keys import decisive
+from kerasnac.errors import ConfigError
 
 #: Search for common subexpressions: ``fast`` tries one decomposition of every kernel, ``full`` tries many.
 Effort = Literal["fast", "full"]
@@ -18,11 +20,38 @@ class AdderGraphSettings(Settings):
 
     Attributes:
         effort: ``fast`` or ``full`` search for common subexpressions.
-        latency_cutoff: Adder levels between two registers, at most.
+        latency_cutoff: Adder levels between two registers, at most; ``clock``: as many as the clock period holds, by the
+            delays of :data:`kerasnac.core.hardware.timing.DELAYS`.
     """
 
     effort: Effort = "fast"
-    latency_cutoff: PositiveInt = 5
+    latency_cutoff: PositiveInt | Literal["clock"] = 5
+
+    @property
+    def levels(self) -> int:
+        """The adder levels between two registers, of settings that :meth:`at` has returned."""
+        assert self.latency_cutoff != "clock", "AdderGraphSettings.at puts a number in its place"
+        return self.latency_cutoff
+
+    def at(self, clock: Clock | None) -> Self:
+        """Return the same settings with the number of levels that ``latency_cutoff: clock`` stands for.
+
+        Args:
+            clock: None if the delays of the FPGA are not known.
+
+        Raises:
+            ConfigError: If there is no such number.
+        """
+        if self.latency_cutoff != "clock":
+            return self
+        if clock is None:
+            raise ConfigError("latency_cutoff: clock needs a part of a known family, UltraScale+ or 7 series: give a number")
+        if not clock.levels:
+            raise ConfigError(
+                f"latency_cutoff: a clock period of {clock.period:g} ns is too short for one adder level on "
+                f"{clock.delays.family}: use {clock.fastest(1):g} ns or more"
+            )
+        return self.model_copy(update={"latency_cutoff": clock.levels})
 
     @property
     def identity(self) -> dict[str, Any]:

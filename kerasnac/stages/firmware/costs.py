@@ -10,6 +10,7 @@ from kerasnac.adapters.keras.foreign.model import as_trained
 from kerasnac.core.hardware.boards import DEFAULT_BOARD, Board
 from kerasnac.core.hardware.boards import board as board_named
 from kerasnac.core.hardware.hls_options import HlsOptions
+from kerasnac.core.hardware.timing import DEFAULT_PERIOD
 from kerasnac.core.network.bops import LayerCost, costs
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import AdderGraphSettings, Rule4mlSettings
@@ -55,6 +56,7 @@ def hardware_costs(
     model: Trained | Any,
     *,
     board: str = DEFAULT_BOARD,
+    clock_period: float = DEFAULT_PERIOD,
     rule4ml: Rule4mlSettings | None = None,
     adder_graph: AdderGraphSettings | None = None,
 ) -> HardwareCosts:
@@ -63,6 +65,7 @@ def hardware_costs(
     Args:
         model: A network, or a Keras model of your own, or its file; estimates need it quantized.
         board: Board or part.
+        clock_period: In nanoseconds, by which the latency of the adder graph is counted.
         rule4ml: Settings of the surrogate; its precision is by default that of the weights.
         adder_graph: How the adder graph is made, which has the network's own widths and weights.
 
@@ -70,13 +73,15 @@ def hardware_costs(
         Costs; a source that has no estimate gives its reason in place of one.
 
     Raises:
-        ConfigError: If the board is unknown.
+        ConfigError: If the board is unknown, or the clock period is not one.
     """
     entry, model = board_named(board), as_trained(model)
     rows = costs(model.architecture, sparsity=model.layer_sparsity)
     surrogate = rule4ml_estimate(model, entry, rule4ml)
-    graph = _or_reason(lambda: _adder_graph(model, adder_graph or AdderGraphSettings()))
-    found, luts = (graph, {}) if isinstance(graph, str) else (graph.costs(entry), graph.spent)
+    clock = HlsOptions.of(part=entry.part, clock_period=clock_period).clock
+    settings = (adder_graph or AdderGraphSettings()).at(clock)
+    graph = _or_reason(lambda: _adder_graph(model, settings))
+    found, luts = (graph, {}) if isinstance(graph, str) else (graph.costs(entry, clock), graph.spent)
     return HardwareCosts(model.name, entry.name, rows, {"rule4ml": surrogate, "adder_graph": found}, luts)
 
 

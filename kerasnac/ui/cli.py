@@ -73,7 +73,7 @@ def _cut(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--latency-cutoff",
             type=click.IntRange(min=1),
-            help="Adder levels between two registers; by default as many as --clock-period holds, or 5 without one.",
+            help="Adder levels between two registers; by default as many as fit into --clock-period, or 5 without one.",
         ),
     )
     return reduce(lambda made, option: option(made), reversed(options), command)
@@ -89,7 +89,7 @@ def _cut_for(board: str, clock_period: float | None, latency_cutoff: int | None)
     if latency_cutoff is not None:
         settings = AdderGraphSettings(latency_cutoff=latency_cutoff)
     else:
-        settings = AdderGraphSettings() if clock_period is None else AdderGraphSettings(latency_cutoff="clock")
+        settings = AdderGraphSettings() if clock_period is None else AdderGraphSettings(max_depth="clock")
     return HlsOptions.of(part=board_named(board).part, **period), settings
 
 

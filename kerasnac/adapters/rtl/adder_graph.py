@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.rtl.causes import ledger
 from kerasnac.adapters.rtl.layer_rules import RULES, Solver, Tracer, input_variables
+from kerasnac.adapters.rtl.levels import ADD_CONSTANT, CONSTANT, deepest, own_levels, spaced
 from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.hardware.boards import Board
 from kerasnac.core.hardware.timing import Clock
@@ -39,9 +40,6 @@ DECIMAL_DIGITS = 400
 
 #: Most LUTs that are expected of a network which is unrolled at all: about a minute and a gigabyte.
 MAX_LUTS = 400_000
-
-#: Codes of da4ml's operations.
-_INPUT, _ADD_CONSTANT, _CONSTANT, _CHOICE = -1, 4, 5, 6
 
 _SOLVER: Mapping[Effort, Mapping[str, Any]] = {"fast": {"hard_dc": 0, "search_all_decompose_dc": False}, "full": {}}
 
@@ -71,9 +69,24 @@ class AdderGraph:
         return math.ceil(float(self.logic.latency[1]))
 
     @cached_property
+    def _own_levels(self) -> list[float]:
+        return own_levels(self.logic.ops)
+
+    @cached_property
+    def _cut(self) -> Any:
+        """The logic with the latencies by which it is cut."""
+        depth = self.settings.depth_bound
+        return self.logic if depth is None else self.logic._replace(ops=spaced(self.logic.ops, self._own_levels, depth))
+
+    @property
+    def _cutoff(self) -> int:
+        """Latency between two registers."""
+        return self.settings.depth_bound or self.settings.latency_cutoff
+
+    @cached_property
     def pipeline(self) -> Any:
         """da4ml's ``Pipeline``: the logic cut after every so many levels, for writing RTL."""
-        pipeline = da4ml().to_pipeline(self.logic, self.settings.levels, retiming=False, verbose=False)
+        pipeline = da4ml().to_pipeline(self._cut, self._cutoff, retiming=False, verbose=False)
         # da4ml's interpreter cannot read a stage with an empty list of tables.
         stages = (stage._replace(lookup_tables=stage.lookup_tables or None) for stage in pipeline.solutions)
         return pipeline._replace(solutions=tuple(stages))
@@ -90,17 +103,8 @@ class AdderGraph:
 
     @cached_property
     def depth(self) -> int:
-        """Adder levels in a row between two registers, at most; a table or a product of several levels is never cut."""
-        ops, cutoff = self.logic.ops, self.settings.levels
-        stages = [math.floor(op.latency / (cutoff + 1e-9)) for op in ops]  # As in da4ml's to_pipeline.
-        arrival = [0.0] * len(ops)
-        for i, op in enumerate(ops):
-            # A constant has the latency of what it is added to.
-            sources = [source for source in _operands(op) if ops[source].opcode != _CONSTANT]
-            if sources:
-                own = op.latency - max(ops[source].latency for source in sources)
-                arrival[i] = own + max(arrival[source] if stages[source] == stages[i] else 0.0 for source in sources)
-        return math.ceil(max(arrival))
+        """Adders in a row between two registers, at most, as :mod:`kerasnac.adapters.rtl.levels` counts them."""
+        return deepest(self._cut.ops, self._own_levels, self._cutoff)
 
     def costs(self, board: Board | None = None, clock: Clock | None = None) -> dict[str, float]:
         """Return the metrics of the source ``adder_graph``; see :data:`kerasnac.core.hardware.estimators.SOURCES`.
@@ -118,7 +122,7 @@ class AdderGraph:
             "adder_registers": float(self.register_bits),
             "adder_depth": float(self.depth),
         }
-        return costs if clock is None else clock.timed(costs, self.settings.levels)
+        return costs if clock is None else clock.timed(costs)
 
     def predict(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """Compute the outputs with da4ml's integer interpreter.
@@ -317,14 +321,6 @@ EXPECTED_LUTS: Mapping[str, Callable[[Node, Sequence[int], int, Weights], float]
 }
 
 
-def _operands(op: Any) -> list[int]:
-    """Return the indices of the operations that an operation of da4ml reads."""
-    if op.opcode == _INPUT:
-        return []
-    condition = [op.data & 0xFFFFFFFF] if abs(op.opcode) == _CHOICE else []
-    return [index for index in (op.id0, op.id1, *condition) if index >= 0]
-
-
 def _corrected(op: Any) -> Any:
     """Return an operation of da4ml with the true last bit of its constant, if it has one.
 
@@ -332,9 +328,9 @@ def _corrected(op: Any) -> Any:
     of a constant no further than 32 bits from the binary point. Beyond, its interpreter computes other numbers, and the
     cost of adding a constant is wrong.
     """
-    if op.opcode == _ADD_CONSTANT:
+    if op.opcode == ADD_CONSTANT:
         return op._replace(cost=float(_odd(abs(op.data)).bit_length()))
-    if op.opcode == _CONSTANT and op.qint.min:
+    if op.opcode == CONSTANT and op.qint.min:
         numerator, _ = float(op.qint.min).as_integer_ratio()
         data = _odd(numerator)
         return op._replace(data=data, qint=op.qint._replace(step=op.qint.min / data))

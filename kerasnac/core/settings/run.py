@@ -124,11 +124,12 @@ class RunSettings(Settings):
     def _one_clock(cls, values: Any) -> Any:
         """Give the clock period of the firmware to the search and the compression, where these state none."""
         firmware = values.get("firmware") if isinstance(values, Mapping) else None
-        if not isinstance(firmware, Mapping) or "clock_period" not in firmware:
-            return values
-        period = {"clock_period": firmware["clock_period"]}
+        given = firmware.get("clock_period") if isinstance(firmware, Mapping) else None
+        if not isinstance(given, int | float) or not given > 0:
+            return values  # Nothing is stated, or the firmware's own check says what is wrong with it.
+        period = {"clock_period": given}
         stages = {stage: values.get(stage, {}) for stage in ("search", "compress")}
-        return {**values, **{stage: {**period, **given} for stage, given in stages.items() if isinstance(given, Mapping)}}
+        return {**values, **{stage: {**period, **own} for stage, own in stages.items() if isinstance(own, Mapping)}}
 
     @model_validator(mode="after")
     def _stages_fit(self) -> RunSettings:

@@ -57,7 +57,9 @@ class CandidateGraphSettings(AdderGraphSettings):
 
     @property
     def identity(self) -> dict[str, Any]:
-        return decisive(self, ("effort", "latency_cutoff", "weights", "weight_bits", "activation_bits", "sparsity"))
+        return decisive(
+            self, ("effort", "latency_cutoff", "max_depth", "weights", "weight_bits", "activation_bits", "sparsity")
+        )
 
 
 class HalvingSettings(Settings):

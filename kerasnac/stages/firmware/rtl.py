@@ -90,8 +90,7 @@ class Rtl:
     @property
     def timing(self) -> str:
         """One line on latency and interval."""
-        levels = self.settings.latency_cutoff
-        text = f"{self.latency} clock cycles, one sample per cycle, {levels} adder levels between registers"
+        text = f"{self.latency} clock cycles, one sample per cycle, {self.settings.cut}"
         if self.options is None or self.options.clock is None:
             return text
         clock, costs = self.options.clock, self.costs
@@ -168,7 +167,7 @@ def make_rtl(
         folder: Verilog, testbench, ``rtl.json`` and ``report.txt``. A folder of this kind that is already there is
             replaced, once all has succeeded.
         adder_graph: How hard common subexpressions are searched for, and the adder levels between two registers: fewer for
-            a faster clock, more for less latency; ``latency_cutoff: clock`` for as many as the clock period holds.
+            a faster clock, more for less latency; ``max_depth: clock`` for as many as the clock period holds.
         options: Part and clock period, of which the scripts and constraints for Vivado and Quartus are; no other option is
             used.
         synthesise: Count LUTs and the like with Yosys, which takes a minute or so.

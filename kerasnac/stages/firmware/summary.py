@@ -110,8 +110,8 @@ def _graph(graph: GraphCheck) -> str:
         )
     return (
         "Adder graph (da4ml; the network unrolled into shifts and additions, one sample per clock cycle): "
-        f"{costs['adder_luts']:,.0f} LUT, {costs['adder_levels']:.0f} adder levels; with {graph.settings.latency_cutoff} "
-        f"levels between registers {costs['adder_stages']:.0f} pipeline stages, that is clock cycles of latency, and "
+        f"{costs['adder_luts']:,.0f} LUT, {costs['adder_levels']:.0f} adder levels; with {graph.settings.cut} "
+        f"{costs['adder_stages']:.0f} pipeline stages, that is clock cycles of latency, and "
         f"{costs['adder_registers']:,.0f} register bits{timed}"
     )
 

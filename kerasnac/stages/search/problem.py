@@ -73,7 +73,7 @@ class SearchProblem:
     def timed(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Return metrics with those that depend on the clock, if an adder graph is among them."""
         clock = self.settings.clock
-        return dict(metrics) if clock is None else clock.timed(metrics, self.settings.adder_graph.levels)
+        return dict(metrics) if clock is None else clock.timed(metrics)
 
     def fidelity(self, training: Training) -> Fidelity:
         """Return how carefully candidates are evaluated with a float training, which may be brief."""

@@ -63,7 +63,9 @@ def estimates(costs: HardwareCosts) -> RenderableType:
 def _estimate(source: str, found: Mapping[str, float] | str, board: str) -> RenderableType:
     if isinstance(found, str):
         return Text(f"{source}: {found}")
-    table = Table(title=f"{source}, {board}", title_justify="left")
+    table = Table(title=f"{source}, {board}", title_justify="left", caption_justify="left")
+    if "adder_interval_ns" in found:
+        table.caption = "A new sample in every clock cycle; nanoseconds by the delays of this FPGA family, before any routing."
     for metric in found:
         table.add_column(metric.replace("_", " "), justify="right")
     table.add_row(*(f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.3g}" for value in found.values()))

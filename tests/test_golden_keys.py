@@ -42,8 +42,8 @@ from kerasnac.core.space.search_space import Candidate, SearchSpace
 from kerasnac.core.store.keys import SCHEMA, content_key, decisive
 from kerasnac.stages import tune
 from kerasnac.stages.compress import qat
-from kerasnac.stages.compress.mixed_precision import PointJob
 from kerasnac.stages.compress.learned import LearnedJob
+from kerasnac.stages.compress.mixed_precision import PointJob
 from kerasnac.stages.compress.qat import CompressJob
 from kerasnac.stages.compress.sensitivity import MixedStart
 from kerasnac.stages.search import global_search

@@ -8,6 +8,8 @@ import pytest
 
 from kerasnac.adapters.rtl.adder_graph import unroll
 from kerasnac.adapters.rtl.causes import CAUSES
+from kerasnac.core.network.channel_formats import quantizer
+from kerasnac.core.network.precision import Precision
 from tests.adapters.rtl.test_adder_graph import INPUT, NETWORKS, act, dense
 from tests.networks import Architecture, loud_weights
 
@@ -47,3 +49,11 @@ def test_tables_and_products_are_charged_to_their_layers() -> None:
     assert {*spent(NETWORKS["square"])["matmul_0"]} == {"products", "sums"}
     assert "tables" in spent(NETWORKS["softmax"])["softmax_0"]
     assert {*spent(NETWORKS["conv1d"])["pool_0"]} == {"sums", "selection"}  # A maximum is a difference and a choice.
+
+
+def test_rounding_half_up_has_no_ties() -> None:
+    half_up = quantizer([Precision(4, 2), None, Precision(3, 1), Precision(4, 2)], "half_up", signed=True)
+    found = spent(Architecture((4,), (dense(4), half_up, dense(3)), INPUT))
+    causes = {cause for layer, luts in found.items() if "dense" not in layer for cause in luts}
+    assert "rounding" in causes
+    assert "ties" not in causes

@@ -19,7 +19,8 @@ from kerasnac.ui.exits import Exit, complain, drop_output, exit_with
 from kerasnac.ui.firmware_commands import firmware, input_grid_option, model_argument
 
 if TYPE_CHECKING:
-    from kerasnac.core.settings import RunSettings
+    from kerasnac.core.hardware.hls_options import HlsOptions
+    from kerasnac.core.settings import AdderGraphSettings, RunSettings
     from kerasnac.core.store.progress import Progress
     from kerasnac.stages.run import Outcome
 
@@ -60,6 +61,37 @@ class _RunFolder(click.Path):
 
 
 _workers = click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores by default.")
+
+
+def _cut(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say for which clock an adder graph is cut into pipeline stages."""
+    options = (
+        click.option(
+            "--board", default=DEFAULT_BOARD, show_default=True, help="Board or part, for percentages, delays and constraints."
+        ),
+        click.option("--clock-period", type=float, metavar="NS", help="Clock period in nanoseconds; 5 by default."),
+        click.option(
+            "--latency-cutoff",
+            type=click.IntRange(min=1),
+            help="Adder levels between two registers; by default as many as fit into --clock-period, or 5 without one.",
+        ),
+    )
+    return reduce(lambda made, option: option(made), reversed(options), command)
+
+
+def _cut_for(board: str, clock_period: float | None, latency_cutoff: int | None) -> tuple[HlsOptions, AdderGraphSettings]:
+    """Return part and clock, and the settings of an adder graph that is cut for them."""
+    from kerasnac.core.hardware.boards import board as board_named
+    from kerasnac.core.hardware.hls_options import HlsOptions
+    from kerasnac.core.settings import AdderGraphSettings
+
+    period = {} if clock_period is None else {"clock_period": clock_period}
+    if latency_cutoff is not None:
+        settings = AdderGraphSettings(latency_cutoff=latency_cutoff)
+    else:
+        settings = AdderGraphSettings() if clock_period is None else AdderGraphSettings(max_depth="clock")
+    return HlsOptions.of(part=board_named(board).part, **period), settings
+
 
 _scheduler = click.option(
     "--scheduler", metavar="ADDRESS", help="Use the workers of the Dask cluster at this address, tcp://host:8786."
@@ -205,11 +237,7 @@ def spaces(file: str | None) -> None:
 @model_argument
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the Verilog and the report.")
 @click.option("--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Samples to simulate.")
-@click.option(
-    "--latency-cutoff",
-    type=click.IntRange(min=1),
-    help="Adder levels between two registers: fewer for a faster clock, more for less latency.",
-)
+@_cut
 @click.option(
     "--data",
     type=click.Path(exists=True, path_type=Path),
@@ -221,6 +249,8 @@ def rtl(
     model: Path,
     out: Path,
     samples: int,
+    board: str,
+    clock_period: float | None,
     latency_cutoff: int | None,
     data: Path | None,
     input_grid: str | None,
@@ -233,18 +263,17 @@ def rtl(
     """
     from rich.console import Console
 
-    from kerasnac.core.settings import AdderGraphSettings
     from kerasnac.datasets.samples import random_samples, read_samples
     from kerasnac.stages.firmware.folder import load_model
     from kerasnac.stages.firmware.rtl import make_rtl
     from kerasnac.ui import costs
 
-    settings = AdderGraphSettings() if latency_cutoff is None else AdderGraphSettings(latency_cutoff=latency_cutoff)
+    options, settings = _cut_for(board, clock_period, latency_cutoff)
     given = None if data is None else read_samples(data, samples)
     trained = load_model(model, given, input_grid=input_grid)
     x = random_samples(trained.architecture, samples) if given is None else given
     with Console(stderr=True).status("writing, simulating, synthesising: some minutes for a large network"):
-        made = make_rtl(trained, x, folder=out, adder_graph=settings, synthesise=not no_synthesis)
+        made = make_rtl(trained, x, folder=out, adder_graph=settings, options=options, synthesise=not no_synthesis)
     screen = console()
     screen.print(costs.verilog(made))
     screen.print(f"{made.name}: {made.verdict}", highlight=False, soft_wrap=True)
@@ -254,9 +283,9 @@ def rtl(
 @main.command()
 @model_argument
 @input_grid_option
-@click.option("--board", default=DEFAULT_BOARD, show_default=True, help="Board or part that percentages are of.")
-def costs(model: Path, input_grid: str | None, board: str) -> None:
-    """Show what MODEL costs: by layer, by rule4ml and by its adder graph.
+@_cut
+def costs(model: Path, input_grid: str | None, board: str, clock_period: float | None, latency_cutoff: int | None) -> None:
+    """Show what MODEL costs: by layer, by rule4ml and by its adder graph, whose LUTs have causes.
 
     MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, a firmware folder, or a file of a
     Keras or QKeras model of your own.
@@ -265,9 +294,13 @@ def costs(model: Path, input_grid: str | None, board: str) -> None:
     from kerasnac.stages.firmware.folder import load_model
     from kerasnac.ui import costs
 
-    found = hardware_costs(load_model(model, input_grid=input_grid), board=board)
+    options, settings = _cut_for(board, clock_period, latency_cutoff)
+    trained = load_model(model, input_grid=input_grid)
+    found = hardware_costs(trained, board=board, clock_period=options.clock_period, adder_graph=settings)
     console().print(costs.layers(found))
     console().print(costs.estimates(found))
+    if found.luts:
+        console().print(costs.luts(found))
 
 
 main.add_command(firmware)

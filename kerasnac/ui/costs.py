@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kerasnac.adapters.hls4ml.vendor import Hls, VendorReport
+from kerasnac.adapters.rtl.causes import CAUSES
 from kerasnac.stages.firmware.costs import HardwareCosts
 from kerasnac.stages.firmware.rtl import Rtl
 
@@ -35,6 +36,25 @@ def layers(costs: HardwareCosts) -> Table:
     return table
 
 
+def luts(costs: HardwareCosts) -> Table:
+    """Return the table of the adder graph's LUTs by layer and cause; what is zero is left blank."""
+    causes = [cause for cause in CAUSES if any(cause in spent for spent in costs.luts.values())]
+    sums = {cause: sum(spent.get(cause, 0.0) for spent in costs.luts.values()) for cause in causes}
+    total = sum(sums.values())
+    table = Table(title="LUT of the adder graph (estimate), by layer and cause", title_justify="left", show_footer=True)
+    for name, footer in {"layer": "total", **{cause: _luts(sums[cause], total) for cause in causes}}.items():
+        table.add_column(name, footer, justify="left" if name == "layer" else "right")
+    table.add_column("total", f"{total:,.0f}", justify="right")
+    for layer, spent in costs.luts.items():
+        cells = (f"{spent[cause]:,.0f}" if cause in spent else "" for cause in causes)
+        table.add_row(layer, *cells, f"{sum(spent.values()):,.0f}")
+    return table
+
+
+def _luts(part: float, total: float) -> str:
+    return f"{part:,.0f} ({part / total:.0%})"
+
+
 def estimates(costs: HardwareCosts) -> RenderableType:
     """Return the estimates of every source, one table each, or the reasons why there are none."""
     return Group(*(_estimate(source, found, costs.board) for source, found in costs.estimates.items()))
@@ -43,7 +63,9 @@ def estimates(costs: HardwareCosts) -> RenderableType:
 def _estimate(source: str, found: Mapping[str, float] | str, board: str) -> RenderableType:
     if isinstance(found, str):
         return Text(f"{source}: {found}")
-    table = Table(title=f"{source}, {board}", title_justify="left")
+    table = Table(title=f"{source}, {board}", title_justify="left", caption_justify="left")
+    if "adder_interval_ns" in found:
+        table.caption = "A new sample in every clock cycle; nanoseconds by the delays of this FPGA family, before any routing."
     for metric in found:
         table.add_column(metric.replace("_", " "), justify="right")
     table.add_row(*(f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.3g}" for value in found.values()))
@@ -52,9 +74,7 @@ def _estimate(source: str, found: Mapping[str, float] | str, board: str) -> Rend
 
 def verilog(rtl: Rtl) -> Table:
     """Return the table with the estimate of the adder graph and the count of the synthesis."""
-    cutoff = rtl.settings.latency_cutoff
-    cycles = f"{rtl.latency} clock cycles, one sample per cycle, {cutoff} adder levels between registers"
-    table = Table("", title=f"Verilog of {rtl.name}: {cycles}", title_justify="left")
+    table = Table("", title=f"Verilog of {rtl.name}: {rtl.timing}", title_justify="left")
     for column in ("LUT", "FF", "carry chains", "DSP", "BRAM"):
         table.add_column(column, justify="right")
     luts, registers = rtl.costs["adder_luts"], rtl.costs["adder_registers"]

@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasnac.adapters.rtl.causes import ledger
 from kerasnac.adapters.rtl.layer_rules import RULES, Solver, Tracer, input_variables
+from kerasnac.adapters.rtl.levels import ADD_CONSTANT, CONSTANT, deepest, own_levels, spaced
 from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.hardware.boards import Board
+from kerasnac.core.hardware.timing import Clock
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, output_formats
 from kerasnac.core.network.layer_norms import GAIN_BITS, normalised
@@ -38,9 +41,6 @@ DECIMAL_DIGITS = 400
 #: Most LUTs that are expected of a network which is unrolled at all: about a minute and a gigabyte.
 MAX_LUTS = 400_000
 
-#: Codes of da4ml's operations.
-_ADD_CONSTANT, _CONSTANT = 4, 5
-
 _SOLVER: Mapping[Effort, Mapping[str, Any]] = {"fast": {"hard_dc": 0, "search_all_decompose_dc": False}, "full": {}}
 
 
@@ -51,10 +51,12 @@ class AdderGraph:
     Attributes:
         logic: da4ml's ``CombLogic``. It keeps inputs that nothing reads: every input has its place.
         settings: Effort of the search for common subexpressions, and adder levels between two registers.
+        spent: :attr:`luts` by layer, and by cause in it; see :data:`kerasnac.adapters.rtl.causes.CAUSES`.
     """
 
     logic: Any
     settings: AdderGraphSettings
+    spent: Mapping[str, Mapping[str, float]]
 
     @cached_property
     def luts(self) -> float:
@@ -67,9 +69,24 @@ class AdderGraph:
         return math.ceil(float(self.logic.latency[1]))
 
     @cached_property
+    def _own_levels(self) -> list[float]:
+        return own_levels(self.logic.ops)
+
+    @cached_property
+    def _cut(self) -> Any:
+        """The logic with the latencies by which it is cut."""
+        depth = self.settings.depth_bound
+        return self.logic if depth is None else self.logic._replace(ops=spaced(self.logic.ops, self._own_levels, depth))
+
+    @property
+    def _cutoff(self) -> int:
+        """Latency between two registers."""
+        return self.settings.depth_bound or self.settings.latency_cutoff
+
+    @cached_property
     def pipeline(self) -> Any:
         """da4ml's ``Pipeline``: the logic cut after every so many levels, for writing RTL."""
-        pipeline = da4ml().to_pipeline(self.logic, self.settings.latency_cutoff, retiming=False, verbose=False)
+        pipeline = da4ml().to_pipeline(self._cut, self._cutoff, retiming=False, verbose=False)
         # da4ml's interpreter cannot read a stage with an empty list of tables.
         stages = (stage._replace(lookup_tables=stage.lookup_tables or None) for stage in pipeline.solutions)
         return pipeline._replace(solutions=tuple(stages))
@@ -84,20 +101,28 @@ class AdderGraph:
         """Bits of all registers: of the inputs, between the stages, and of the outputs."""
         return int(self.pipeline.reg_bits)
 
-    def costs(self, board: Board | None = None) -> dict[str, float]:
+    @cached_property
+    def depth(self) -> int:
+        """Adders in a row between two registers, at most, as :mod:`kerasnac.adapters.rtl.levels` counts them."""
+        return deepest(self._cut.ops, self._own_levels, self._cutoff)
+
+    def costs(self, board: Board | None = None, clock: Clock | None = None) -> dict[str, float]:
         """Return the metrics of the source ``adder_graph``; see :data:`kerasnac.core.hardware.estimators.SOURCES`.
 
         Args:
             board: What ``adder_percent`` is of; without one, it is left out.
+            clock: By which latency and interval are counted in nanoseconds; without one, they are left out.
         """
         share = {} if board is None else {"adder_percent": board.percent("lut", self.luts)}
-        return {
+        costs = {
             "adder_luts": self.luts,
             **share,
             "adder_levels": float(self.levels),
             "adder_stages": float(self.stages),
             "adder_registers": float(self.register_bits),
+            "adder_depth": float(self.depth),
         }
+        return costs if clock is None else clock.timed(costs)
 
     def predict(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """Compute the outputs with da4ml's integer interpreter.
@@ -115,7 +140,7 @@ class AdderGraph:
 def adder_graph_costs(
     architecture: Architecture, weights: Weights, settings: AdderGraphSettings, board: Board
 ) -> dict[str, float]:
-    """Return the costs of the adder graph of a quantized network.
+    """Return the costs of the adder graph of a quantized network, without those in nanoseconds.
 
     Args:
         architecture: Quantized, batch norms folded.
@@ -148,19 +173,23 @@ def unroll(architecture: Architecture, weights: Weights, settings: AdderGraphSet
     settings = settings or AdderGraphSettings()
     network, formats, values = _checked(architecture, weights)
     assert network.input is not None
-    with decimal.localcontext() as context:
+    with decimal.localcontext() as context, ledger() as causes:
         context.prec = DECIMAL_DIGITS
         tracer = Tracer(values, Solver(_SOLVER[settings.effort]))
         inputs = input_variables(network.input_shape, network.input)
+        causes.charge("", inputs.flat)
         tensors, grids = {-1: inputs}, {-1: network.input}
         for i, node in enumerate(network.nodes):
-            sources = [tensors[source] for source in node.inputs]
+            causes.layer, sources = node.name, [tensors[source] for source in node.inputs]
             rule = RULES[node.layer.kind]
             assert not isinstance(rule, Unsupported), f"{node.name} has an exact format: {formats[node.name]}"
             tensors[i] = rule(tracer, node, grids[node.inputs[0]], *sources)
             grids[i] = formats[node.name].fixed
+            causes.charge("", tensors[i].flat)
         logic = da4ml().comb_trace(inputs, tensors[i], keep_dead_inputs=True)
-    return AdderGraph(logic._replace(ops=[_corrected(op) for op in logic.ops]), settings)
+        variables, _ = da4ml().gather_variables([*inputs.flat], [*tensors[i].flat])
+    ops = [_corrected(op) for op in logic.ops]
+    return AdderGraph(logic._replace(ops=ops), settings, causes.luts(variables, ops))
 
 
 def check_unrollable(architecture: Architecture, weights: Weights) -> None:
@@ -299,9 +328,9 @@ def _corrected(op: Any) -> Any:
     of a constant no further than 32 bits from the binary point. Beyond, its interpreter computes other numbers, and the
     cost of adding a constant is wrong.
     """
-    if op.opcode == _ADD_CONSTANT:
+    if op.opcode == ADD_CONSTANT:
         return op._replace(cost=float(_odd(abs(op.data)).bit_length()))
-    if op.opcode == _CONSTANT and op.qint.min:
+    if op.opcode == CONSTANT and op.qint.min:
         numerator, _ = float(op.qint.min).as_integer_ratio()
         data = _odd(numerator)
         return op._replace(data=data, qint=op.qint._replace(step=op.qint.min / data))

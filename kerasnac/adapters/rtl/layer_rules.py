@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.adapters.rtl.causes import charge
 from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.network.architecture import Node
 from kerasnac.core.network.channel_formats import channel_formats
@@ -332,9 +333,11 @@ def _rounded(v: Any, grid: Precision) -> Any:
         return _constant(float(grid.quantize(float(v.low))))
     before = v.kif[2]
     if before > grid.fractional:
+        charge("", v)
         half, last = math.ldexp(0.5, -grid.fractional), math.ldexp(1.0, -before)
         odd = v.quantize(0, 1 - grid.fractional, grid.fractional)
-        v = _floored(v + (half - last) + odd * (last / grid.step), grid.fractional)
+        nearly = charge("rounding", v + (half - last))
+        v = _floored(charge("ties", nearly + odd * (last / grid.step)), grid.fractional)
     return _saturated(v, grid)
 
 
@@ -363,10 +366,11 @@ def _floored_sum(v: Any, constant: float, fractional: int) -> Any:
         return _constant(math.floor((float(v.low) + constant) * 2.0**fractional) * 2.0**-fractional)
     if v.kif[2] <= fractional:
         return v
+    charge("", v)
     total = v + constant
     plain = total - _added(total)
     step = 2.0 ** -plain.kif[2]
-    return _floored(plain + math.floor(_added(total) / step) * step, fractional)
+    return _floored(charge("rounding", plain + math.floor(_added(total) / step) * step), fractional)
 
 
 def _added(v: Any) -> float:
@@ -375,7 +379,13 @@ def _added(v: Any) -> float:
 
 
 def _saturated(v: Any, grid: Precision) -> Any:
-    """Clip to the range of a grid that the variable lies on.
+    """Clip to the range of a grid that the variable lies on."""
+    charge("", v)
+    return charge("saturation", _clipped(v, grid))
+
+
+def _clipped(v: Any, grid: Precision) -> Any:
+    """Clip to the range of a grid.
 
     A number is beyond the range if its upper bits are not all the same: to see this takes fewer LUTs than to compare.
     """

@@ -13,7 +13,8 @@ def da4ml() -> SimpleNamespace:
     """Import da4ml.
 
     Returns:
-        ``solve``, ``FixedVariable``, ``FixedVariableArray``, ``HWConfig``, ``comb_trace`` and ``to_pipeline``.
+        ``solve``, ``FixedVariable``, ``FixedVariableArray``, ``HWConfig``, ``comb_trace``, ``gather_variables`` and
+        ``to_pipeline``.
 
     Raises:
         EnvironmentProblem: If it is missing.
@@ -21,6 +22,7 @@ def da4ml() -> SimpleNamespace:
     try:
         from da4ml.cmvm import solve
         from da4ml.trace import FixedVariable, FixedVariableArray, HWConfig, comb_trace, to_pipeline
+        from da4ml.trace.tracer import gather_variables
     except ImportError as error:
         raise EnvironmentProblem(f"adder graphs need the package da4ml ({error}): pip install 'da4ml==0.6.*'") from error
     return SimpleNamespace(
@@ -29,5 +31,6 @@ def da4ml() -> SimpleNamespace:
         FixedVariableArray=FixedVariableArray,
         HWConfig=HWConfig,
         comb_trace=comb_trace,
+        gather_variables=gather_variables,
         to_pipeline=to_pipeline,
     )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.rtl.adder_graph import AdderGraph
+from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.store.files import write_text
 from kerasnac.errors import ConversionError, EnvironmentProblem
 
@@ -103,13 +104,14 @@ class Design:
         return sorted((self.folder / SOURCES).rglob("*.v"))
 
 
-def write_design(graph: AdderGraph, name: str, folder: Path) -> Design:
+def write_design(graph: AdderGraph, name: str, folder: Path, options: HlsOptions | None = None) -> Design:
     """Write pipelined Verilog.
 
     Args:
         graph: The network.
         name: Its name; the module's begins with ``nn_`` and has underscores where Verilog allows nothing else.
         folder: Where to write.
+        options: Part and clock period of da4ml's scripts and constraints for Vivado and Quartus.
 
     Raises:
         ConversionError: If all outputs are the constant zero.
@@ -125,7 +127,9 @@ def write_design(graph: AdderGraph, name: str, folder: Path) -> Design:
     if outputs.width == 0:
         raise ConversionError(f"{name}: every output is always zero, which leaves nothing to build; prune less")
     module = f"nn_{re.sub(r'[^A-Za-z0-9]', '_', name)}"
-    RTLModel(pipeline, module, folder, flavor="verilog", print_latency=False).write()
+    options = HlsOptions.of(options)
+    target = {"part_name": options.part, "clock_period": options.clock_period}
+    RTLModel(pipeline, module, folder, flavor="verilog", print_latency=False, **target).write()
     simulation = folder / SIMULATION
     shutil.rmtree(simulation)  # da4ml's binding to C++; the testbench takes its place.
     simulation.mkdir()

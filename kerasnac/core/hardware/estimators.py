@@ -36,7 +36,16 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
         "cycles",
         "interval",
     ),
-    "adder_graph": ("adder_luts", "adder_percent", "adder_levels", "adder_stages", "adder_registers"),
+    "adder_graph": (
+        "adder_luts",
+        "adder_percent",
+        "adder_levels",
+        "adder_stages",
+        "adder_registers",
+        "adder_depth",
+        "adder_latency_ns",
+        "adder_interval_ns",
+    ),
 }
 
 

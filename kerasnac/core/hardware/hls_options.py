@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, PositiveInt
 
 from kerasnac.core.checks import Checked, with_options
 from kerasnac.core.hardware.boards import BOARDS, DEFAULT_BOARD, board
+from kerasnac.core.hardware.timing import DEFAULT_PERIOD, Clock
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import KERNEL_KINDS
 from kerasnac.errors import ConfigError
@@ -20,6 +21,9 @@ IoType = Literal["io_parallel", "io_stream"]
 
 #: How kernel layers are implemented.
 Strategy = Literal["latency", "resource", "distributed_arithmetic"]
+
+#: A clock period in nanoseconds.
+Period = Annotated[float, Field(gt=0, le=1e6)]
 
 #: Who computes the softmax of a classifier: whoever reads the firmware, a second project that approximates it, or the
 #: firmware itself, by tables that Keras reads as well.
@@ -61,7 +65,7 @@ class HlsOptions(Checked):
 
     part: Annotated[str, AfterValidator(_part_number)] = BOARDS[DEFAULT_BOARD].part
     backend: Backend = "Vitis"
-    clock_period: Annotated[float, Field(gt=0, le=1e6)] = 5.0
+    clock_period: Period = DEFAULT_PERIOD
     io_type: IoType = "io_parallel"
     strategy: Strategy = "latency"
     reuse_factor: PositiveInt = 1
@@ -76,6 +80,11 @@ class HlsOptions(Checked):
         """
         given = {} if options is None else {name: getattr(options, name) for name in HlsOptions.model_fields}
         return with_options(HlsOptions, HlsOptions(**given), single)
+
+    @property
+    def clock(self) -> Clock | None:
+        """Clock by which the latency of the adder graph is counted; None if the delays of the part are not known."""
+        return Clock.of(self.clock_period, self.part)
 
     def strategy_of(self, layer: str) -> Strategy:
         """Return the strategy of a layer."""

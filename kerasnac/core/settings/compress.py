@@ -11,11 +11,15 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
-from kerasnac.core.hardware.boards import DEFAULT_BOARD
+from kerasnac.core.hardware.boards import DEFAULT_BOARD, board
 from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.hardware.hls_options import Period
+from kerasnac.core.hardware.timing import DEFAULT_PERIOD, Clock
 from kerasnac.core.network.precision import FEW_VALUES
 from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.widths import ActivationBits, WeightBits
@@ -139,6 +143,7 @@ class CompressSettings(Settings):
         cost: Cost on the other axis of the front, and in rules without a cost of their own.
         estimators: Sources of costs to record for every point, from its weights, besides what ``cost`` needs.
         board: FPGA board or part, for ``adder_percent``.
+        clock_period: In nanoseconds, by which latencies of adder graphs are counted; by default that of the run's firmware.
         adder_graph: How adder graphs are made.
         learned: How widths are learned.
         mixed: Search for a bit width of each layer's own, after all that; off by default.
@@ -158,12 +163,25 @@ class CompressSettings(Settings):
     epochs: PositiveInt = 5
     learning_rate: PositiveFloat | None = None
     clip_quantile: float = Field(CLIP_QUANTILE, ge=0, lt=0.5)
-    cost: Literal["bops", "adder_luts"] = "bops"
+    cost: Literal["bops", "adder_luts", "adder_latency_ns"] = "bops"
     estimators: tuple[Literal["adder_graph"], ...] = ()
     board: BoardName = DEFAULT_BOARD
+    clock_period: Period = DEFAULT_PERIOD
     adder_graph: AdderGraphSettings = AdderGraphSettings()
     learned: LearnedSettings = LearnedSettings()
     mixed: MixedSettings | None = None
+
+    @field_validator("adder_graph")
+    @classmethod
+    def _cut_by_the_clock(cls, value: AdderGraphSettings, info: ValidationInfo) -> AdderGraphSettings:
+        if {"board", "clock_period"} <= info.data.keys():
+            return value.at(Clock.of(info.data["clock_period"], board(info.data["board"]).part))
+        return value
+
+    @property
+    def clock(self) -> Clock | None:
+        """Clock by which latencies are counted."""
+        return Clock.of(self.clock_period, board(self.board).part)
 
     @property
     def steps(self) -> int:
@@ -173,7 +191,7 @@ class CompressSettings(Settings):
     @property
     def adder_graphs(self) -> bool:
         """True if every point gets its adder graph."""
-        return bool(self.estimators) or self.cost == "adder_luts"
+        return bool(self.estimators) or self.cost != "bops"
 
     def sparsity(self, iteration: int) -> float:
         """Return the fraction of the pruned kernels that is pruned in an iteration; 0 is the unpruned one."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import NonNegativeInt, PositiveInt
 
+from kerasnac.core.hardware.timing import Clock
 from kerasnac.core.settings.base import Settings
 from kerasnac.core.store.keys import decisive
+from kerasnac.errors import ConfigError
 
 #: Search for common subexpressions: ``fast`` tries one decomposition of every kernel, ``full`` tries many.
 Effort = Literal["fast", "full"]
@@ -18,16 +20,52 @@ class AdderGraphSettings(Settings):
 
     Attributes:
         effort: ``fast`` or ``full`` search for common subexpressions.
-        latency_cutoff: Adder levels between two registers, at most.
+        latency_cutoff: Adder levels between two registers, at most, as da4ml counts them: the addition of a constant is none.
+        max_depth: In its place, a bound for ``adder_depth``, which counts them all. ``clock``: as many as the clock period
+            holds, by the delays of :data:`kerasnac.core.hardware.timing.DELAYS`.
     """
 
     effort: Effort = "fast"
     latency_cutoff: PositiveInt = 5
+    max_depth: PositiveInt | Literal["clock"] | None = None
+
+    @property
+    def depth_bound(self) -> int | None:
+        """The bound of settings that :meth:`at` has returned."""
+        assert self.max_depth != "clock", "AdderGraphSettings.at puts a number in its place"
+        return self.max_depth
+
+    @property
+    def cut(self) -> str:
+        """How the graph is cut, in words."""
+        if self.max_depth is None:
+            return f"{self.latency_cutoff} adder levels between registers"
+        return f"at most {self.max_depth} adders in a row between registers"
+
+    def at(self, clock: Clock | None) -> Self:
+        """Return the same settings with the number that ``max_depth: clock`` stands for.
+
+        Args:
+            clock: None if the delays of the FPGA are not known.
+
+        Raises:
+            ConfigError: If there is no such number.
+        """
+        if self.max_depth != "clock":
+            return self
+        if clock is None:
+            raise ConfigError("max_depth: clock needs a part of a known family, UltraScale+ or 7 series: give a number")
+        if not clock.levels:
+            raise ConfigError(
+                f"max_depth: a clock period of {clock.period:g} ns is too short for one adder on {clock.delays.family}: "
+                f"use {clock.fastest(1):g} ns or more"
+            )
+        return self.model_copy(update={"max_depth": clock.levels})
 
     @property
     def identity(self) -> dict[str, Any]:
         """Fields that decide the costs of a graph, for :func:`kerasnac.core.store.keys.content_key`."""
-        return decisive(self, ("effort", "latency_cutoff"))
+        return decisive(self, ("effort", "latency_cutoff", "max_depth"))
 
 
 class Rule4mlSettings(Settings):

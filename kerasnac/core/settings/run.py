@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from kerasnac.core.checks import Checked, Count, Seed
 from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
+from kerasnac.core.hardware.timing import Clock
 from kerasnac.core.plugins import part_name
 from kerasnac.core.search.selection import Selection
 from kerasnac.core.settings.base import PartName, Rule, Settings
@@ -39,6 +40,13 @@ class FirmwareSettings(HlsOptions):
     adder_graph: AdderGraphSettings = AdderGraphSettings()
     timeout: Annotated[float, Field(gt=0, le=1e7)] = 3600.0
     memory: Annotated[float, Field(gt=0, le=1e6)] = 16.0
+
+    @field_validator("adder_graph")
+    @classmethod
+    def _cut_by_the_clock(cls, value: AdderGraphSettings, info: ValidationInfo) -> AdderGraphSettings:
+        if {"part", "clock_period"} <= info.data.keys():
+            return value.at(Clock.of(info.data["clock_period"], info.data["part"]))
+        return value
 
     @property
     def options(self) -> HlsOptions:
@@ -110,6 +118,18 @@ class RunSettings(Settings):
     compress: CompressSettings = CompressSettings()
     firmware: FirmwareSettings = FirmwareSettings()
     seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_clock(cls, values: Any) -> Any:
+        """Give the clock period of the firmware to the search and the compression, where these state none."""
+        firmware = values.get("firmware") if isinstance(values, Mapping) else None
+        given = firmware.get("clock_period") if isinstance(firmware, Mapping) else None
+        if not isinstance(given, int | float) or not given > 0:
+            return values  # Nothing is stated, or the firmware's own check says what is wrong with it.
+        period = {"clock_period": given}
+        stages = {stage: values.get(stage, {}) for stage in ("search", "compress")}
+        return {**values, **{stage: {**period, **own} for stage, own in stages.items() if isinstance(own, Mapping)}}
 
     @model_validator(mode="after")
     def _stages_fit(self) -> RunSettings:

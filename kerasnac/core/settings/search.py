@@ -11,11 +11,14 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
-from kerasnac.core.hardware.boards import DEFAULT_BOARD
+from kerasnac.core.hardware.boards import DEFAULT_BOARD, board
 from kerasnac.core.hardware.estimators import NamedEstimator, foreign_estimators
+from kerasnac.core.hardware.hls_options import Period
+from kerasnac.core.hardware.timing import DEFAULT_PERIOD, Clock
 from kerasnac.core.network.training import Schedule, Training
 from kerasnac.core.network.widths import ActivationBits, FloatActivationBits, FloatWeightBits, WeightBits
 from kerasnac.core.plugins import part_name
@@ -54,7 +57,9 @@ class CandidateGraphSettings(AdderGraphSettings):
 
     @property
     def identity(self) -> dict[str, Any]:
-        return decisive(self, ("effort", "latency_cutoff", "weights", "weight_bits", "activation_bits", "sparsity"))
+        return decisive(
+            self, ("effort", "latency_cutoff", "max_depth", "weights", "weight_bits", "activation_bits", "sparsity")
+        )
 
 
 class HalvingSettings(Settings):
@@ -127,6 +132,7 @@ class SearchSettings(Settings):
         estimators: Sources of costs to record besides those that objectives and budgets need: built-in ones, and those of
             others, see :mod:`kerasnac.core.plugins`.
         board: FPGA board or part for which resources are estimated.
+        clock_period: In nanoseconds, by which latencies of adder graphs are counted; by default that of the run's firmware.
         rule4ml: Settings of the resource surrogate.
         adder_graph: Settings of the adder graphs.
     """
@@ -150,8 +156,21 @@ class SearchSettings(Settings):
     activation_bits: FloatActivationBits = 8
     estimators: tuple[EstimatorName, ...] = ()
     board: BoardName = DEFAULT_BOARD
+    clock_period: Period = DEFAULT_PERIOD
     rule4ml: Rule4mlSettings = Rule4mlSettings()
     adder_graph: CandidateGraphSettings = CandidateGraphSettings()
+
+    @field_validator("adder_graph")
+    @classmethod
+    def _cut_by_the_clock(cls, value: CandidateGraphSettings, info: ValidationInfo) -> CandidateGraphSettings:
+        if {"board", "clock_period"} <= info.data.keys():
+            return value.at(Clock.of(info.data["clock_period"], board(info.data["board"]).part))
+        return value
+
+    @property
+    def clock(self) -> Clock | None:
+        """Clock by which latencies are counted."""
+        return Clock.of(self.clock_period, board(self.board).part)
 
     @model_validator(mode="after")
     def _halving_is_briefer(self) -> SearchSettings:

@@ -70,6 +70,8 @@ def with_graph_costs(settings: CompressSettings, model: Trained, record: Mapping
 def recorded_point(settings: CompressSettings, model: Trained, record: Mapping[str, Any]) -> Point:
     """Return a model with the costs and remarks of its record."""
     costs = {name: record[name] for name in SOURCES["adder_graph"] if name in record} if settings.adder_graphs else {}
+    if settings.clock is not None:
+        costs = settings.clock.timed(costs)
     reason = record.get("reason", "") if settings.adder_graphs else ""
     return Point(model, costs, "; ".join(filter(None, (record.get("note", ""), reason))))
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kerasnac.adapters.keras.foreign.model import as_trained
 from kerasnac.core.hardware.boards import DEFAULT_BOARD, Board
 from kerasnac.core.hardware.boards import board as board_named
 from kerasnac.core.hardware.hls_options import HlsOptions
+from kerasnac.core.hardware.timing import DEFAULT_PERIOD
 from kerasnac.core.network.bops import LayerCost
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import AdderGraphSettings, Rule4mlSettings
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem
+
+if TYPE_CHECKING:
+    from kerasnac.adapters.rtl.adder_graph import AdderGraph
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,15 @@ class HardwareCosts:
         board: Board or part that percentages are of.
         layers: MACs, widths, zeros of the quantized weights, BOPs and memory of every layer that multiplies.
         estimates: Source -> its metrics, or the reason why it has none.
+        luts: ``adder_luts`` by layer, and by cause in it; see :data:`kerasnac.adapters.rtl.causes.CAUSES`. Empty without
+            an adder graph.
     """
 
     name: str
     board: str
     layers: tuple[LayerCost, ...]
     estimates: Mapping[str, Mapping[str, float] | str]
+    luts: Mapping[str, Mapping[str, float]]
 
     @property
     def bops(self) -> float:
@@ -47,6 +56,7 @@ def hardware_costs(
     model: Trained | Any,
     *,
     board: str = DEFAULT_BOARD,
+    clock_period: float = DEFAULT_PERIOD,
     rule4ml: Rule4mlSettings | None = None,
     adder_graph: AdderGraphSettings | None = None,
 ) -> HardwareCosts:
@@ -55,6 +65,7 @@ def hardware_costs(
     Args:
         model: A network, or a Keras model of your own, or its file; estimates need it quantized.
         board: Board or part.
+        clock_period: In nanoseconds, by which the latency of the adder graph is counted.
         rule4ml: Settings of the surrogate; its precision is by default that of the weights.
         adder_graph: How the adder graph is made, which has the network's own widths and weights.
 
@@ -62,14 +73,15 @@ def hardware_costs(
         Costs; a source that has no estimate gives its reason in place of one.
 
     Raises:
-        ConfigError: If the board is unknown.
+        ConfigError: If the board is unknown, or the clock period is not one.
     """
     entry, model = board_named(board), as_trained(model)
-    estimates = {
-        "rule4ml": rule4ml_estimate(model, entry, rule4ml),
-        "adder_graph": _or_reason(lambda: _adder_graph(model, entry, adder_graph or AdderGraphSettings())),
-    }
-    return HardwareCosts(model.name, entry.name, model.layer_costs, estimates)
+    surrogate = rule4ml_estimate(model, entry, rule4ml)
+    clock = HlsOptions.of(part=entry.part, clock_period=clock_period).clock
+    settings = (adder_graph or AdderGraphSettings()).at(clock)
+    graph = _or_reason(lambda: _adder_graph(model, settings))
+    found, luts = (graph, {}) if isinstance(graph, str) else (graph.costs(entry, clock), graph.spent)
+    return HardwareCosts(model.name, entry.name, model.layer_costs, {"rule4ml": surrogate, "adder_graph": found}, luts)
 
 
 def rule4ml_estimate(model: Trained, board: Board, settings: Rule4mlSettings | None = None) -> Mapping[str, float] | str:
@@ -85,7 +97,7 @@ def board_of(options: HlsOptions) -> Board | None:
         return None
 
 
-def _or_reason(estimate: Callable[[], Mapping[str, float] | str]) -> Mapping[str, float] | str:
+def _or_reason(estimate: Callable[[], Found]) -> Found | str:
     """Return an estimate, or why there is none: one source that cannot say anything must not silence the others."""
     try:
         return estimate()
@@ -106,7 +118,7 @@ def _surrogate(model: Trained, board: Board, settings: Rule4mlSettings | None) -
     return estimator.estimate_one(model.architecture)
 
 
-def _adder_graph(model: Trained, board: Board, settings: AdderGraphSettings) -> Mapping[str, float]:
-    from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
+def _adder_graph(model: Trained, settings: AdderGraphSettings) -> AdderGraph:
+    from kerasnac.adapters.rtl.adder_graph import unroll
 
-    return adder_graph_costs(model.architecture, model.weights, settings, board)
+    return unroll(model.architecture, model.weights, settings)

@@ -39,7 +39,6 @@ from kerasnac.stages.firmware.comparison import (
     on_grid,
     softmax_agreement,
 )
-from kerasnac.stages.firmware.costs import board_of
 from kerasnac.stages.firmware.folder import REPORT, SOFTMAX, check_free, write_models, write_scripts, write_vectors
 from kerasnac.stages.firmware.graph_check import check_graph
 from kerasnac.stages.firmware.layer_differences import first_difference
@@ -106,7 +105,8 @@ def make_firmware(
     check_free(folder, (MANIFEST, REPORT, INTERFACE), "firmware")
     if isinstance(samples, tuple):
         samples = Split(*(np.asarray(array) for array in samples))
-    recipe = _Recipe(HlsOptions.of(options, **single), softmax, adder_graph or AdderGraphSettings(), limits or Limits())
+    options = HlsOptions.of(options, **single)
+    recipe = _Recipe(options, softmax, (adder_graph or AdderGraphSettings()).at(options.clock), limits or Limits())
     foreign = None if isinstance(model, Trained) else _read(model, _inputs(samples), input_grid, float_bits)
     job = _checked(model if foreign is None else foreign.trained(), *_labelled(samples, task, foreign), recipe, foreign)
     require_packages(recipe.options)
@@ -264,7 +264,7 @@ def _made(job: _Job, keras: NDArray[Any], theirs: NDArray[Any] | None, project: 
     emulation = _compared(job, project, outputs, keras)
     softmax = SoftmaxCheck(recipe.softmax, _softmax_agreement(job, project, outputs, keras, steps))
     with steps("adder graph"):
-        graph = check_graph(job.network, job.x, keras, recipe.adder_graph, board_of(recipe.options))
+        graph = check_graph(job.network, job.x, keras, recipe.adder_graph, recipe.options)
     made = (job.trained, folder, recipe.options, job.inputs, emulation, graph, _metric(job, outputs, keras), softmax)
     original = _original(job, theirs, keras if outputs is None else outputs)
     return Firmware(*made, steps.seconds, original, _arithmetic_check(job, keras))

@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.core.hardware.boards import Board
+from kerasnac.core.hardware.hls_options import HlsOptions
+from kerasnac.core.hardware.timing import Clock
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.errors import ConversionError, EnvironmentProblem
 from kerasnac.stages.firmware.comparison import Mismatch, compare
+from kerasnac.stages.firmware.costs import board_of
 
 if TYPE_CHECKING:
     from kerasnac.adapters.rtl.adder_graph import AdderGraph
@@ -71,6 +74,7 @@ class GraphCheck:
         keras: NDArray[Any],
         grid: Precision,
         board: Board | None = None,
+        clock: Clock | None = None,
     ) -> GraphCheck:
         """Compare an adder graph with Keras.
 
@@ -80,11 +84,12 @@ class GraphCheck:
             keras: Outputs of Keras, shape (samples, ...), float32 or float64.
             grid: Format of the outputs.
             board: What ``adder_percent`` is of, if it is known.
+            clock: By which latency is counted in nanoseconds, if the delays of the part are known.
         """
         expected = keras.reshape(len(keras), -1)
         found = compare(graph.predict(x), expected, grid)
         equal = expected.size - found.mismatches
-        return cls(expected.size, equal, "", graph.settings, graph.costs(board), found.first_mismatch)
+        return cls(expected.size, equal, "", graph.settings, graph.costs(board, clock), found.first_mismatch)
 
 
 def check_graph(
@@ -92,7 +97,7 @@ def check_graph(
     x: NDArray[np.float32],
     keras: NDArray[Any],
     settings: AdderGraphSettings,
-    board: Board | None = None,
+    options: HlsOptions,
 ) -> GraphCheck:
     """Unroll a network and compare its adder graph with Keras, or say why it has none.
 
@@ -101,7 +106,7 @@ def check_graph(
         x: Samples on the input grid, shape (samples, ...), float32.
         keras: Outputs of Keras, shape (samples, ...), float32 or float64.
         settings: How the graph is made.
-        board: What ``adder_percent`` is of, if it is known.
+        options: Part and clock of the firmware, by which its costs are counted.
     """
     from kerasnac.adapters.rtl.adder_graph import unroll
 
@@ -110,4 +115,4 @@ def check_graph(
     except (ConversionError, EnvironmentProblem) as reason:
         return GraphCheck(0, 0, str(reason), settings, {})
     grid = output_formats(network.architecture, network.weights)[network.architecture.names[-1]]
-    return GraphCheck.of(graph, x, keras, grid, board)
+    return GraphCheck.of(graph, x, keras, grid, board_of(options), options.clock)

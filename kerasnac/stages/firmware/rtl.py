@@ -18,6 +18,7 @@ from kerasnac.adapters.rtl.adder_graph import AdderGraph, check_unrollable, requ
 from kerasnac.adapters.rtl.verilator import Simulation, require_verilator, simulate
 from kerasnac.adapters.rtl.verilog import Design, write_design, write_testbench
 from kerasnac.adapters.rtl.yosys import Synthesis, require_yosys
+from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.arithmetic import Arithmetic, exact_arithmetic
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.trained import Trained
@@ -26,6 +27,7 @@ from kerasnac.core.store.files import new_folder, write_json, write_text
 from kerasnac.core.store.stopwatch import Stopwatch
 from kerasnac.errors import ConversionError, DataError, RunError
 from kerasnac.stages.firmware.comparison import on_grid
+from kerasnac.stages.firmware.costs import board_of
 from kerasnac.stages.firmware.folder import check_free, read_report, report_head
 from kerasnac.stages.firmware.graph_check import GraphCheck
 
@@ -45,11 +47,12 @@ class Rtl:
         inputs: Format of the input vector.
         outputs: Format of the output vector.
         settings: How the adder graph was made, and cut into pipeline stages.
-        costs: Its estimated costs: ``adder_luts``, ``adder_levels``, ``adder_stages``, ``adder_registers``.
+        costs: Its estimated costs, by the names of the source ``adder_graph``.
         simulation: Samples that were simulated, and those with a wrong output.
         synthesis: Cells that Yosys counts, if it was asked.
         seconds: Wall time of each step.
         arithmetic: In which Keras computes the numbers that all is compared with.
+        options: Part and clock of the scripts and constraints for Vivado and Quartus; None in folders of earlier versions.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Rtl:
     synthesis: Synthesis | None
     seconds: Mapping[str, float]
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    options: HlsOptions | None = None
 
     @property
     def samples(self) -> int:
@@ -84,20 +88,33 @@ class Rtl:
         return round(self.costs["adder_stages"])
 
     @property
+    def timing(self) -> str:
+        """One line on latency and interval."""
+        text = f"{self.latency} clock cycles, one sample per cycle, {self.settings.cut}"
+        if self.options is None or self.options.clock is None:
+            return text
+        clock, costs = self.options.clock, self.costs
+        fastest = clock.fastest(costs["adder_depth"])
+        text += f"; {costs['adder_latency_ns']:g} ns at {costs['adder_interval_ns']:g} ns per cycle"
+        if fastest > clock.period:
+            text += f", not the {clock.period:g} ns asked for: cut it after fewer levels"
+        return f"{text} (on {clock.delays.family} a cycle takes {fastest:g} ns, estimated before routing)"
+
+    @property
     def verdict(self) -> str:
         """One line on bit-exactness."""
         return self.simulation.verdict
 
     def report(self) -> str:
         """Return everything as text."""
-        cutoff, costs = self.settings.latency_cutoff, self.costs
+        costs = self.costs
         lines = [
             f"Verilog of {self.name}: {self.architecture}",
             f"folder: {self.folder} (top module {self.top})",
             f"  model_inp: {self.inputs}",
             f"  model_out: {self.outputs}",
             f"Verilator against QKeras in {self.arithmetic.dtype}: {self.verdict}",
-            f"latency: {self.latency} clock cycles, one sample per cycle, {cutoff} adder levels between registers",
+            f"latency: {self.timing}",
             f"adder graph: {costs['adder_luts']:,.0f} LUT, {costs['adder_registers']:,.0f} register bits (estimate)",
         ]
         if (found := self.synthesis) is not None:
@@ -138,6 +155,7 @@ def make_rtl(
     *,
     folder: Path | str,
     adder_graph: AdderGraphSettings | None = None,
+    options: HlsOptions | None = None,
     synthesise: bool = True,
 ) -> Rtl:
     """Write pipelined Verilog, simulate it against Keras and synthesise it.
@@ -149,26 +167,30 @@ def make_rtl(
         folder: Verilog, testbench, ``rtl.json`` and ``report.txt``. A folder of this kind that is already there is
             replaced, once all has succeeded.
         adder_graph: How hard common subexpressions are searched for, and the adder levels between two registers: fewer for
-            a faster clock, more for less latency.
+            a faster clock, more for less latency; ``max_depth: clock`` for as many as the clock period holds.
+        options: Part and clock period, of which the scripts and constraints for Vivado and Quartus are; no other option is
+            used.
         synthesise: Count LUTs and the like with Yosys, which takes a minute or so.
 
     Raises:
+        ConfigError: If the clock period holds no adder level.
         ConversionError: If the network has no exact adder graph (names the layer and the reason), if a tool fails, or
             if a sample differs.
         DataError: If the samples do not fit the network.
         EnvironmentProblem: If a tool is missing.
         RunError: If the folder holds something else.
     """
-    folder = Path(folder).resolve()
+    folder, options = Path(folder).resolve(), HlsOptions.of(options)
+    settings = (adder_graph or AdderGraphSettings()).at(options.clock)
     check_free(folder, (REPORT,), "Verilog")
     trained = as_trained(trained, samples)
     x = _checked(trained, samples)
     _require_tools(synthesise=synthesise)
     steps = Stopwatch()
-    graph, keras = _compared(trained, x, adder_graph or AdderGraphSettings(), steps)
+    graph, keras = _compared(trained, x, settings, steps)
     with new_folder(folder) as project:
         with steps("Verilog"):
-            design = write_design(graph, trained.name, project)
+            design = write_design(graph, trained.name, project, options)
         simulation = _simulated(trained.name, design, x, keras, steps)
         synthesis = None
         if synthesise:
@@ -182,11 +204,12 @@ def make_rtl(
             inputs=str(design.inputs),
             outputs=str(design.outputs),
             settings=graph.settings,
-            costs=graph.costs(),
+            costs=graph.costs(board_of(options), options.clock),
             simulation=simulation,
             synthesis=synthesis,
             seconds=steps.seconds,
             arithmetic=exact_arithmetic(trained.architecture.without_window(), trained.weights),
+            options=options,
         )
         write_json(project / REPORT, rtl.to_dict())
         write_text(project / "report.txt", rtl.report())

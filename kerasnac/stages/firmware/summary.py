@@ -102,11 +102,17 @@ def _graph(graph: GraphCheck) -> str:
     if graph.reason:
         return f"Adder graph (da4ml): none: {graph.reason}"
     costs = graph.costs
+    timed = ""
+    if "adder_latency_ns" in costs:
+        timed = (
+            f"; {costs['adder_latency_ns']:g} ns with a new sample every {costs['adder_interval_ns']:g} ns, "
+            "by the delays of this family before routing"
+        )
     return (
         "Adder graph (da4ml; the network unrolled into shifts and additions, one sample per clock cycle): "
-        f"{costs['adder_luts']:,.0f} LUT, {costs['adder_levels']:.0f} adder levels; with {graph.settings.latency_cutoff} "
-        f"levels between registers {costs['adder_stages']:.0f} pipeline stages, that is clock cycles of latency, and "
-        f"{costs['adder_registers']:,.0f} register bits"
+        f"{costs['adder_luts']:,.0f} LUT, {costs['adder_levels']:.0f} adder levels; with {graph.settings.cut} "
+        f"{costs['adder_stages']:.0f} pipeline stages, that is clock cycles of latency, and "
+        f"{costs['adder_registers']:,.0f} register bits{timed}"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.adapters.search.nsga2 import Nsga2, SteadyNsga2
 from kerasnac.core.data.dataset import Development
+from kerasnac.core.hardware.timing import TIMED
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.search.objectives import resolve
 from kerasnac.core.search.random_search import RandomSearch
@@ -137,6 +138,8 @@ class _Search:
         seeds = _seeds(space, settings)
         self.references = {name: space.decode(genome).id for name, genome in seeds.items()}
         self.first = planner.first_generation(tuple(seeds.values()), context.progress)
+        # The clock decides nothing else: runs of earlier versions, which had none here, keep their keys.
+        timed = {o.metric for o in (*self.problem.objectives, *self.problem.budgets)} & {*TIMED}
         key = content_key(
             "search",
             space=space.identity,
@@ -145,6 +148,7 @@ class _Search:
             estimators=[source.key for source in sources],
             data=data.fingerprint,
             seed=seed,
+            **({"clock_period": settings.clock_period} if timed else {}),
         )
         self.generations = Generations(Journal(context.folder / "generations.jsonl"), key, self.problem, data.task)
         if settings.mode == "steady" and settings.steady_lag < context.workers.processes:

@@ -54,7 +54,8 @@ class Planner:
                 if isinstance(costs, str):
                     plans[i] = replace(plans[i], status="infeasible", reason=costs)
                 else:
-                    plans[i] = self._budgeted(replace(plans[i], metrics={**plans[i].metrics, **costs}))
+                    metrics = self._problem.timed({**plans[i].metrics, **costs})
+                    plans[i] = self._budgeted(replace(plans[i], metrics=metrics))
         return plans
 
     def first_generation(self, seeds: Sequence[Genome], progress: Progress) -> list[Genome]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,6 +69,11 @@ class SearchProblem:
     def measured(self) -> tuple[str, ...]:
         """Costs that a training measures, of its weights; all others are known, or estimated, before."""
         return SOURCES["adder_graph"] if self.settings.adder_graph.weights == "trained" else ()
+
+    def timed(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return metrics with those that depend on the clock, if an adder graph is among them."""
+        clock = self.settings.clock
+        return dict(metrics) if clock is None else clock.timed(metrics)
 
     def fidelity(self, training: Training) -> Fidelity:
         """Return how carefully candidates are evaluated with a float training, which may be brief."""

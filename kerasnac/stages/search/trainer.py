@@ -114,7 +114,7 @@ class Trainer:
         made = replace(
             plan,
             status=known.status,
-            metrics={**trained, **plan.metrics},
+            metrics=self._problem.timed({**trained, **plan.metrics}),
             seconds=known.seconds,
             reason=known.reason,
             searched=self._searched(known) if known.status == "ok" else "",

@@ -18,6 +18,7 @@ from kerasnac.adapters.rtl import library
 from kerasnac.adapters.rtl.adder_graph import AdderGraph, adder_graph_costs, check_unrollable, expected_luts, unroll
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.hardware.timing import TIMED, Clock
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import output_formats
 from kerasnac.core.network.layers import LayerSpec
@@ -308,7 +309,8 @@ def test_costs_have_the_names_of_the_source() -> None:
     architecture, settings = mlp(), AdderGraphSettings(latency_cutoff=3)
     graph, entry = unroll(architecture, loud_weights(architecture), settings), board("pynq-z2")
     costs = graph.costs(entry)
-    assert tuple(costs) == SOURCES["adder_graph"]
+    clock = Clock.of(5.0, entry.part)
+    assert tuple(graph.costs(entry, clock)) == SOURCES["adder_graph"] == (*costs, *TIMED)
     assert costs == adder_graph_costs(architecture, loud_weights(architecture), settings, entry)
     assert costs["adder_percent"] == pytest.approx(100 * graph.luts / 53_200)
     assert (costs["adder_stages"], costs["adder_registers"]) == (graph.stages, graph.register_bits)

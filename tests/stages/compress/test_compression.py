@@ -236,9 +236,11 @@ class TestCosts:
         result = made(cost="adder_luts", board="zcu102", adder_graph={"latency_cutoff": 3})
         assert instant.trained == 4, "costs are added to points that are there"
         luts = [result.costs[m.name]["adder_luts"] for m in result.models]
+        clock = CompressSettings(board="zcu102").clock
+        assert clock is not None
         for m in result.models:
-            assert result.costs[m.name] == adder_graph_costs(
-                m.architecture, m.weights, AdderGraphSettings(latency_cutoff=3), board("zcu102")
+            assert result.costs[m.name] == clock.timed(
+                adder_graph_costs(m.architecture, m.weights, AdderGraphSettings(latency_cutoff=3), board("zcu102"))
             )
         records = Journal(tmp_path / "compress.jsonl").records()
         assert [r["adder_luts"] for r in records[4:]] == luts == list(result.frame()["adder_luts"])

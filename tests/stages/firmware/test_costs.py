@@ -83,3 +83,16 @@ def test_a_source_that_cannot_say_anything_says_why(model: Trained) -> None:
 def test_an_unknown_board_is_refused(model: Trained) -> None:
     with pytest.raises(ConfigError, match="zcu9"):
         hardware_costs(model, board="zcu9")
+
+
+def test_the_luts_have_causes(costs: HardwareCosts, model: Trained) -> None:
+    pytest.importorskip("da4ml")
+    from kerasnac.ui.costs import luts
+    from kerasnac.ui.tables import as_text
+
+    found = costs.estimates["adder_graph"]
+    assert isinstance(found, dict)
+    assert sum(sum(causes.values()) for causes in costs.luts.values()) == pytest.approx(found["adder_luts"])
+    text = as_text(luts(costs))
+    assert f"{costs.luts['activation_0']['ties']:,.0f}" in text
+    assert f"{found['adder_luts']:,.0f}" in text

@@ -60,13 +60,16 @@ def test_the_folder_holds_all_that_was_compared(firmware: Firmware, case: Case) 
 def test_costs_of_the_adder_graph_have_one_name(firmware: Firmware, case: Case) -> None:
     settings = AdderGraphSettings(latency_cutoff=2)
     costs = adder_graph_costs(case.trained.architecture, case.trained.weights, settings, board(PART))
+    assert firmware.options.clock is not None
+    costs = firmware.options.clock.timed(costs)
     written = json.loads((firmware.folder / "report.json").read_text())["adder_graph"]
     assert written["costs"] == firmware.adder_graph.costs == costs
     assert set(costs) == set(SOURCES["adder_graph"])
-    assert written["settings"] == {"effort": "fast", "latency_cutoff": 2}
+    assert written["settings"] == {"effort": "fast", "latency_cutoff": 2, "max_depth": None}
     page = (firmware.folder / "summary.md").read_text()
     assert f"{costs['adder_luts']:,.0f} LUT" in page
-    assert f"with 2 levels between registers {costs['adder_stages']:.0f} pipeline stages" in page
+    assert f"with 2 adder levels between registers {costs['adder_stages']:.0f} pipeline stages" in page
+    assert f"{costs['adder_latency_ns']:g} ns with a new sample every {costs['adder_interval_ns']:g} ns" in page
 
 
 def test_the_folder_can_be_moved(firmware: Firmware, case: Case, tmp_path: Path) -> None:

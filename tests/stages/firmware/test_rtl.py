@@ -18,7 +18,9 @@ from kerasnac.adapters.keras.predict import predict as keras_predict
 from kerasnac.adapters.rtl import library
 from kerasnac.adapters.rtl.adder_graph import unroll
 from kerasnac.adapters.rtl.verilator import Simulation
+from kerasnac.core.hardware.boards import board
 from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
@@ -53,6 +55,10 @@ def network(activation: str, *, dead_output: bool = False) -> Trained:
     return Trained("table", quantized, weights, Training(), {}, 0)  # Also a keyword of Verilog.
 
 
+#: A clock whose period holds three adders in a row.
+OPTIONS = HlsOptions(part="zcu102", clock_period=2.2)
+
+
 @pytest.fixture(scope="module")
 def trained() -> Trained:
     return network("relu")
@@ -61,8 +67,8 @@ def trained() -> Trained:
 @pytest.fixture(scope="module")
 def made(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Rtl:
     folder, samples = tmp_path_factory.mktemp("rtl") / "design", random_samples(trained.architecture, 1000)
-    settings, synthesise = AdderGraphSettings(latency_cutoff=2), shutil.which("yosys") is not None
-    return make_rtl(trained, samples, folder=folder, adder_graph=settings, synthesise=synthesise)
+    settings, synthesise = AdderGraphSettings(max_depth="clock"), shutil.which("yosys") is not None
+    return make_rtl(trained, samples, folder=folder, adder_graph=settings, options=OPTIONS, synthesise=synthesise)
 
 
 @needs_verilator
@@ -74,11 +80,25 @@ class TestDesign:
         assert f"latency: {made.latency} clock cycles" in made.report()
 
     def test_costs_have_one_name(self, made: Rtl, trained: Trained) -> None:
-        graph = unroll(trained.architecture, trained.weights, AdderGraphSettings(latency_cutoff=2))
+        graph = unroll(trained.architecture, trained.weights, AdderGraphSettings(max_depth=3))
         written = json.loads((made.folder / "rtl.json").read_text())
-        assert written["costs"] == made.costs == graph.costs()
-        assert set(written["costs"]) == set(SOURCES["adder_graph"]) - {"adder_percent"}
-        assert written["settings"] == {"effort": "fast", "latency_cutoff": 2}
+        assert written["costs"] == made.costs == graph.costs(board("zcu102"), OPTIONS.clock)
+        assert set(written["costs"]) == set(SOURCES["adder_graph"])
+        assert written["settings"] == {"effort": "fast", "latency_cutoff": 5, "max_depth": 3}
+
+    def test_it_is_cut_for_the_clock(self, made: Rtl) -> None:
+        assert made.costs["adder_depth"] == 3
+        assert made.costs["adder_interval_ns"] == 2.2
+        assert made.costs["adder_latency_ns"] == pytest.approx(2.2 * made.latency)
+        text = made.timing
+        assert "at most 3 adders in a row between registers" in text
+        assert f"{2.2 * made.latency:g} ns at 2.2 ns per cycle (on UltraScale+ a cycle takes 2.2 ns" in text
+        assert "create_clock -period" in (made.folder / f"src/{made.top.removesuffix('_wrapper')}.xdc").read_text()
+        assert "set clock_period 2.2\n" in (made.folder / f"src/{made.top.removesuffix('_wrapper')}.xdc").read_text()
+        assert "xczu9eg" in (made.folder / "build_vivado_prj.tcl").read_text()
+        slow = replace(made, options=HlsOptions(part="zcu102", clock_period=1.0))
+        assert "not the 1 ns asked for" in slow.timing
+        assert replace(made, options=None).timing.endswith("between registers")
 
     def test_the_folder_holds_everything(self, made: Rtl) -> None:
         folder = made.folder

@@ -184,6 +184,28 @@ def test_a_budget_on_measured_costs_bounds_the_front(space: SearchSpace, vector_
     assert max(e.metrics["adder_luts"] for e in bound.front) <= budget
 
 
+def stages(job: Job) -> dict[str, float]:
+    parameters = job.candidate.architecture.parameters
+    return {"adder_luts": 100.0 * parameters, "adder_stages": 1.0 + parameters // 30, "adder_depth": 8.0}
+
+
+@pytest.mark.usefixtures("da4ml")
+def test_latency_follows_the_clock_without_training_again(space: SearchSpace, vector_classes: Dataset, tmp_path: Path) -> None:
+    goal: dict[str, Any] = {"objectives": ("metric", "adder_latency_ns"), "budgets": {"adder_latency_ns": 30.0}}
+    slow = found(space, vector_classes, tmp_path, Instant(costs=stages), clock_period=10.0, **goal)
+    assert slow.cost == "adder_latency_ns"
+    assert slow.front
+    for evaluation in slow.trained:
+        assert evaluation.metrics["adder_latency_ns"] == 10 * evaluation.metrics["adder_stages"]
+    assert max(e.metrics["adder_latency_ns"] for e in slow.front) <= 30
+    assert "adder_latency_ns" not in (tmp_path / "search.jsonl").read_text()
+    workers = Instant(costs=stages)
+    fast = found(space, vector_classes, tmp_path, workers, clock_period=5.0, **goal)
+    known, latencies = ({e.key: e.metrics for e in result.trained} for result in (slow, fast))
+    assert {job.candidate.id for job in workers.jobs} & {*known} == set()
+    assert all(latencies[key]["adder_latency_ns"] == 0.5 * known[key]["adder_latency_ns"] for key in {*known} & {*latencies})
+
+
 @pytest.mark.usefixtures("da4ml")
 def test_who_has_no_adder_graph_after_training_is_infeasible_and_not_trained_again(
     space: SearchSpace, vector_classes: Dataset, tmp_path: Path

@@ -27,6 +27,7 @@ from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import KerasnacError, TrialError
 from kerasnac.stages.compress.points import Point, compress_memo, found_model, recorded_point, with_graph_costs
+from kerasnac.stages.compress.result import tolerated
 from kerasnac.stages.context import Context
 
 if TYPE_CHECKING:
@@ -63,6 +64,12 @@ class LearnedJob:
         """Folder of the training, from which it goes on after an interruption."""
         return self.folder / "compressed" / f"{self.name}-ramp"
 
+    def ends(self, metrics: Sequence[float], task: Task) -> bool:
+        """Return True if the last metrics are all beyond the tolerance."""
+        settings, best = self.settings, self.model.metrics[task.metric]
+        last = metrics[-settings.patience :]
+        return len(last) == settings.patience and not any(tolerated(one, best, settings.tolerance, task) for one in last)
+
     def key(self, data: Development) -> str:
         """Return the hash of all that decides the points."""
         learned = self.settings.learned
@@ -91,15 +98,17 @@ class LearnedProgress:
         self._jobs, self._context = jobs, context
 
     def __call__(self) -> None:
-        task, done, text = self._context.data.task, 0, ""
+        task, text = self._context.data.task, ""
+        done, total = 0, sum(job.settings.learned.cycles for job in self._jobs)
         for job in self._jobs:
             path = job.ramp / "progress.json"
-            if path.exists():
-                now = read_object(path)
-                if now["key"] == job.key(self._context.data):
-                    done += now["cycles"]
-                    text = f"{job.model.name}: {task.metric} {now['metric']:.4f}, {now['operations']:,.0f} bit operations"
-        total = sum(job.settings.learned.cycles for job in self._jobs)
+            if not path.exists():
+                continue
+            now = read_object(path)
+            if now["key"] == job.key(self._context.data):
+                done += now["cycles"]
+                total -= job.settings.learned.cycles - now["cycles"] if now["ended"] else 0
+                text = f"{job.model.name}: {task.metric} {now['metric']:.4f}, {now['operations']:,.0f} bit operations"
         self._context.progress(Step("compress", done, total, text))
 
 
@@ -125,12 +134,11 @@ def _compress(data: Development, job: LearnedJob) -> tuple[Point, ...]:
     network, start = fold(job.model.architecture.plain, job.model.weights)
     ramp = Ramp(with_places(network), start, data, settings, _seed(job))
     way = _Way(job.ramp, key, data.task)
-    kept, seconds = way.load(ramp)
-    for number in range(way.cycles, settings.cycles):
-        began = time.perf_counter()
-        kept = way.front([*kept, ramp.cycle(number)])
-        seconds += time.perf_counter() - began
-        way.save(ramp, number + 1, kept, seconds)
+    kept = way.load(ramp)
+    while len(way.metrics) < settings.cycles and not job.ends(way.metrics, data.task):
+        newest = ramp.cycle(len(way.metrics))
+        kept = way.front([*kept, newest])
+        way.save(ramp, newest, kept, ended=job.ends([*way.metrics, newest.metric], data.task))
     memo = compress_memo(job.folder, data.task)
     records = {record["iteration"]: record for record in memo.all(key)}
     return tuple(_point(data, job, ramp, checkpoint, memo, records.get(checkpoint.cycle)) for checkpoint in kept)
@@ -187,7 +195,7 @@ class _Way:
 
     def __init__(self, folder: Path, key: str, task: Task) -> None:
         self._folder, self._key, self._task = folder, key, task
-        self.cycles = 0
+        self.metrics: list[float] = []
 
     def front(self, checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
         """Return the checkpoints that no other one beats in both metric and bit operations."""
@@ -198,45 +206,38 @@ class _Way:
 
         return [one for one in checkpoints if not beaten(one)]
 
-    def load(self, ramp: Ramp) -> tuple[list[Checkpoint], float]:
-        """Bring a training to the state that is saved, if there is one of its own.
-
-        Returns:
-            The checkpoints on the front so far, and the seconds that the training took.
-        """
+    def load(self, ramp: Ramp) -> list[Checkpoint]:
+        """Bring a training to the state that is saved, if there is one of its own; return the checkpoints on its front."""
         from kerasnac.adapters.keras.learned.ramp import Checkpoint
 
         path = self._folder / "state.npz"
         if not path.exists():
-            return [], 0.0
+            return []
         with np.load(BytesIO(path.read_bytes())) as arrays:
             if str(arrays["key"]) != self._key:
-                return [], 0.0
-            self.cycles = int(arrays["cycles"])
+                return []
+            self.metrics = arrays["metrics"].tolist()
             ramp.state = {name: arrays[name] for name in arrays.files if name.startswith("variable_")}
-            rows, seconds = arrays["front"], float(arrays["seconds"])
-        kept = [
+            rows = arrays["front"].tolist()
+        return [
             Checkpoint(int(cycle), pressure, metric, operations, np.load(self._values(int(cycle))))
-            for cycle, pressure, metric, operations in rows.tolist()
+            for cycle, pressure, metric, operations in rows
         ]
-        return kept, seconds
 
-    def save(self, ramp: Ramp, cycles: int, kept: Sequence[Checkpoint], seconds: float) -> None:
-        """Save the state after so many cycles; the file that names the checkpoints appears after theirs."""
+    def save(self, ramp: Ramp, newest: Checkpoint, kept: Sequence[Checkpoint], *, ended: bool) -> None:
+        """Save the state after a cycle; the file that names the checkpoints appears after theirs."""
         make_folder(self._folder)
-        if kept and kept[-1].cycle == cycles:
-            write_bytes(self._values(cycles), _bytes_of(kept[-1].values))
+        if newest in kept:
+            write_bytes(self._values(newest.cycle), _bytes_of(newest.values))
+        metrics = [*self.metrics, newest.metric]
         front = np.array([[one.cycle, one.pressure, one.metric, one.operations] for one in kept])
-        own: Arrays = {"key": np.array(self._key), "cycles": np.array(cycles), "front": front, "seconds": np.array(seconds)}
+        own: Arrays = {"key": np.array(self._key), "metrics": np.array(metrics), "front": front}
         content = BytesIO()
         np.savez(content, **own, **ramp.state)  # type: ignore[arg-type]
         write_bytes(self._folder / "state.npz", content.getvalue())
-        last = kept[-1]
-        write_json(
-            self._folder / "progress.json",
-            {"key": self._key, "cycles": cycles, "metric": last.metric, "operations": last.operations},
-        )
-        self.cycles = cycles
+        self.metrics = metrics
+        now = {"cycles": newest.cycle, "metric": newest.metric, "operations": newest.operations, "ended": ended}
+        write_json(self._folder / "progress.json", {"key": self._key, **now})
         names = {self._values(one.cycle).name for one in kept}
         for path in self._folder.glob("c*.npy"):
             if path.name not in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,25 @@ def test_a_way_with_other_settings_is_another_one(made: Callable[..., CompressRe
     second = made(tmp_path, epochs=4)
     assert max(model.origin_as(LearnedOrigin).iteration for model in second.models) <= 2
     assert values(made(tmp_path)) == values(first)
+
+
+def test_a_way_ends_beyond_the_tolerance_and_goes_on_with_another_one(
+    vector_classes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cycle, trained_cycles = Ramp.cycle, []
+
+    def told(self: Ramp, number: int) -> Any:
+        trained_cycles.append(number)
+        return replace(cycle(self, number), metric=[0.8, 0.7, 0.79, 0.7, 0.6, 0.5][number])
+
+    monkeypatch.setattr(Ramp, "cycle", told)
+    workers: Any = InProcess(vector_classes.development)
+    context = Context(vector_classes.development, workers, tmp_path)
+    learned = {"epochs": 12, "cycle": 2, "batch_size": 64}
+    compress([trained()], CompressSettings(schedule="learned", tolerance=0.05, learned=learned), context)
+    assert trained_cycles == [0, 1, 2, 3, 4]
+    compress([trained()], CompressSettings(schedule="learned", learned=learned), context)
+    assert trained_cycles == [0, 1, 2, 3, 4, 5]
 
 
 def test_layers_without_widths_are_refused_before_any_training(made: Callable[..., CompressResult], tmp_path: Path) -> None:

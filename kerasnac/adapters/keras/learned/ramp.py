@@ -35,7 +35,7 @@ WORTH = 1000
 MEMORY = 0.999
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A network on the way.
 

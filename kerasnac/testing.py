@@ -361,6 +361,8 @@ def _keras_bops(layer: Any) -> float:
     if not hasattr(layer, "kernel"):
         return 0.0
     *window, outputs = layer.kernel.shape
+    if type(layer).__name__ == "Tables":
+        return float(window[1] * outputs * (BITS + math.log2(window[1])))
     inputs, positions = math.prod(window), math.prod(layer.output_shape[1:-1])
     products: int = positions * outputs * inputs
     return products * (BITS * BITS + 2 * BITS + math.log2(inputs))
@@ -381,8 +383,9 @@ def random_weights(architecture: Architecture, rng: np.random.Generator) -> dict
     for node in architecture.nodes:
         for part, weight in node.weights.items():
             if part == "kernel":
-                scale = rng.uniform(0.5, 3) / np.sqrt(np.prod(weight.shape[:-1]))
-                value = rng.normal(0, scale, weight.shape) * (rng.random(weight.shape) >= sparsity)
+                pruned = weight.shape[1:] if node.layer.kind == "tables" else weight.shape
+                scale = rng.uniform(0.5, 3) / np.sqrt(np.prod(pruned[:-1]))
+                value = rng.normal(0, scale, weight.shape) * (rng.random(pruned) >= sparsity)
             elif part in ("gamma", "moving_variance"):
                 value = rng.uniform(0.1, 2, weight.shape)
             else:

@@ -128,6 +128,14 @@ def _quantizer(node: Node, sources: _Sources, out: Precision, values: Weights) -
     return np.stack(channels, axis=-1)
 
 
+def _tables(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
+    ((x, grid),) = sources
+    own = Precision.parse(node.layer["grid"])
+    entry = (x << (own.fractional - grid.fractional)) - steps(own.minimum, own.fractional)
+    kernel = steps(values[f"{node.name}/kernel"], out.fractional)
+    return sum(kernel[entry[:, i], i] for i in range(x.shape[1]))  # type: ignore[return-value]
+
+
 def _matmul(node: Node, sources: _Sources, out: Precision, values: Weights) -> Steps:
     (left, _), (right, _) = sources
     if "heads" not in dict(node.layer.params):
@@ -232,6 +240,7 @@ RULES: Mapping[str, Callable[[Node, _Sources, Precision, Weights], Steps]] = {
     "layer_norm": _layer_norm,
     "lookup": _lookup,
     "quantizer": _quantizer,
+    "tables": _tables,
     "matmul": _matmul,
     "activation": _activation,
     "softmax": _softmax,

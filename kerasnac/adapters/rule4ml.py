@@ -315,6 +315,7 @@ DESCRIPTIONS: Mapping[str, _Description | Unsupported] = {
     "concatenate": _NEVER_SEEN,
     "lookup": _NEVER_SEEN,
     "quantizer": _NEVER_SEEN,
+    "tables": _NEVER_SEEN,
     **dict.fromkeys(("mask", "masked_mean", "masked_softmax"), _NEVER_SEEN),
     "pool": Unsupported("it pools maps, which convolutions make"),
     "reshape": Unsupported("it makes maps of vectors"),

@@ -23,6 +23,7 @@ from kerasnac.core.space.blocks import (
     Nothing,
     Pool,
     Residual,
+    Tables,
     Transformer,
     Window,
 )
@@ -72,6 +73,12 @@ EXAMPLES: Mapping[str, tuple[Block, Shape]] = {
             weight_bits=(4, 6),
         ),
         (4, 3),
+    ),
+    "tables": (
+        Tables(
+            units=(3, 4), input_bits=(4, 5), reach=(2, 4), activation=("none", "relu"), weight_bits=(3, 4), sparsity=(0.3, 0.5)
+        ),
+        (6,),
     ),
     "pool": (Pool(op=("max", "mean"), size=(0, 2, 3)), (6, 7, 2)),
     "window": (Window(start=(0, 2), length=(3, 4)), (6, 2)),

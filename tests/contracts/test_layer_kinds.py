@@ -64,6 +64,7 @@ EXAMPLES: Mapping[str, Architecture] = {
     "lookup": Architecture(VECTOR, (replace(LayerSpec.of("lookup", bits=6), activation=Precision(5, 2)),)),
     "quantizer": Architecture(VECTOR, (quantizer([Precision(4, 2), None, Precision(3, 1), GRID], "half_up", signed=True),)),
     "scale": Architecture(VECTOR, (LayerSpec.of("scale"), LayerSpec.of("dense", units=2))),
+    "tables": Architecture(VECTOR, (LayerSpec.of("tables", units=3, grid="ap_fixed<5,2>"),)),
     "batch_norm": Architecture(VECTOR, (LayerSpec.of("batch_norm"),)),
     "layer_norm": Architecture(VECTOR, (LayerSpec.of("layer_norm", axes="all"),)),
     "activation": Architecture(VECTOR, (LayerSpec.of("activation", fn="tanh"),)),

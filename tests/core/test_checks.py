@@ -142,7 +142,7 @@ def test_no_number_is_infinite_and_nothing_is_another_type(place: Place) -> None
 def test_blocks(tag: str) -> None:
     for name in BLOCKS[tag].model_fields:
         for value in HOSTILE.values():
-            block = {"block": tag, "widths": [4], "channels": 4, "start": 0, "length": 2, "width": 2}
+            block = {"block": tag, "widths": [4], "channels": 4, "start": 0, "length": 2, "width": 2, "units": 2}
             block = {key: given for key, given in block.items() if key in BLOCKS[tag].model_fields} | {name: value}
             refused(lambda block=block: SearchSpace(input=(4, 4, 1), outputs=2, blocks=[block]).size())  # type: ignore[misc]
 
@@ -151,6 +151,7 @@ def test_blocks(tag: str) -> None:
 def test_layers(kind: str) -> None:
     good = {"units": 2, "filters": 2, "kernel": 1, "stride": 1, "padding": "same", "transpose": True, "axes": "all"}
     good |= {"fn": "relu", "shape": [2], "op": "max", "size": 2, "start": 0, "length": 1, "bits": 4}
+    good |= {"grid": "ap_fixed<4,2>"}
     hints = get_type_hints(KINDS[kind].parameters, include_extras=True)
     layer: dict[str, Any] = {"kind": kind} | {name: value for name, value in good.items() if name in hints}
     layer["inputs"] = [-1] * KINDS[kind].reads

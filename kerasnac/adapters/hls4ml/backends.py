@@ -170,6 +170,10 @@ def _quantizer(node: Node, options: HlsOptions) -> str:
     return "format for every channel"
 
 
+def _tables(node: Node, options: HlsOptions) -> str:
+    return "learned tables"
+
+
 def _pool(node: Node, options: HlsOptions) -> str:
     # Tried with hls4ml 1.3: these compile, and give other numbers than their formats have.
     layer, stream = node.layer, options.io_type == "io_stream"
@@ -203,6 +207,7 @@ LACKING: Mapping[str, Callable[[Node, HlsOptions], str] | Unsupported] = {
     "layer_norm": _layer_norm,
     "lookup": _lookup,
     "quantizer": _quantizer,
+    "tables": _tables,
     "pool": _pool,
     **NOT_IN_FIRMWARE,
 }

@@ -196,6 +196,10 @@ def _quantizer_precision(node: Node, exact: Precision) -> dict[str, str]:
     return {"result": str(exact), "low": steps, "high": steps, "shift": "ap_uint<5>", "offset": str(half)}
 
 
+def _tables_precision(node: Node, exact: Precision) -> dict[str, str]:
+    return {"result": str(exact), "accum": str(exact), "kernel": str(node.layer.weight)}
+
+
 def _layer_norm_precision(node: Node, exact: Precision) -> dict[str, str]:
     layer = node.layer
     return {"result": _rounding(exact), "root": layer["root"], "scale": str(layer.weight), "bias": str(layer.bias)}
@@ -250,6 +254,7 @@ PRECISIONS: Mapping[str, Callable[[Node, Precision], dict[str, str]] | Unsupport
     "layer_norm": _layer_norm_precision,
     "lookup": _lookup_precision,
     "quantizer": _quantizer_precision,
+    "tables": _tables_precision,
     "add": _exact_precision,
     "flatten": _exact_precision,
     "reshape": _exact_precision,

@@ -68,6 +68,9 @@ EXTENSIONS = (
         weights=("reciprocal",),
         accumulator=True,
     ),
+    Extension(
+        "Tables", "nnet_tables.h", "tables", ("n_in", "n_out", "entries"), ("index_t",), weights=("kernel",), accumulator=True
+    ),
     Extension("Sign", "nnet_sign.h", "sign", ("n_in",)),
     Extension("Quantizer", "nnet_quantizer.h", "quantizer", ("n_in", "n_filt"), weights=("offset", "shift", "low", "high")),
     Extension("Mask", "nnet_masks.h", "particle_mask", ("n_in", "n_filt")),

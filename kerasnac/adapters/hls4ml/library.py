@@ -14,6 +14,7 @@ from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.core.network.channel_formats import formats_of
 from kerasnac.core.network.layer_norms import LayerNormTables
+from kerasnac.core.network.learned_tables import by_raw
 from kerasnac.core.network.means import reciprocal, reciprocals
 from kerasnac.core.network.precision import Precision
 from kerasnac.errors import EnvironmentProblem
@@ -46,6 +47,7 @@ def hls4ml() -> ModuleType:
         "MatMul": _parse_matmul,
         "Sign": _parse_sign,
         "Quantizer": _parse_quantizer,
+        "Tables": _parse_tables,
     }
     for name, parser in parsers.items():
         register_keras_v2_layer_handler(name, parser)
@@ -296,3 +298,26 @@ def _parse_quantizer(
         "high_data": np.array([high for _, high in limits]) / out.step,
     }
     return layer, list(input_shapes[0])
+
+
+def _parse_tables(
+    keras_layer: dict[str, Any], input_names: list[str], input_shapes: list[Any], reader: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """Parse a ``Tables``: hls4ml gets the very tables that Keras reads, one after the other, by the bits of their inputs."""
+    from hls4ml.converters.keras_v2_to_hls import parse_default_keras_layer
+
+    batch, inputs = input_shapes[0]
+    config = keras_layer["config"]
+    grid, units = Precision.parse(config["grid"]), config["units"]
+    layer = parse_default_keras_layer(keras_layer, input_names)
+    tables = by_raw(reader.get_weights_data(layer["name"], "kernel"), grid)
+    layer |= {
+        "class_name": "Tables",
+        "n_in": inputs,
+        "n_out": units,
+        "entries": len(tables),
+        "index_t": str(grid),
+        "out_shape": [units],
+        "kernel_data": np.ascontiguousarray(np.moveaxis(tables, 0, -1)),
+    }
+    return layer, [batch, units]

@@ -16,7 +16,7 @@ from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.arithmetic import Dtype, keras_dtype
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY, check_unscaled
-from kerasnac.core.network.kinds import MATMUL, POOL
+from kerasnac.core.network.kinds import MATMUL, POOL, TABLES
 from kerasnac.core.network.layers import LayerSpec, Unsupported
 from kerasnac.core.network.precision import Binary, Precision, Ternary
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON, Weights
@@ -188,6 +188,11 @@ def _scale(node: Node, grid: Precision | None, **options: Any) -> Any:
     return custom().Scale(weight, bias, **options)
 
 
+def _tables(node: Node, grid: Precision | None, **options: Any) -> Any:
+    weight = None if node.layer.weight is None else str(node.layer.weight)
+    return custom().Tables(node.output[-1], str(TABLES.grid(node.layer)), weight, between=grid is None, **options)
+
+
 def _activation(node: Node, grid: Precision | None, **options: Any) -> Any:
     layer = node.layer
     fn, out = ACTIVATIONS[layer["fn"]], layer.activation
@@ -300,6 +305,7 @@ _FORMATTED = {
     "conv1d": _conv,
     "conv2d": _conv,
     "scale": _scale,
+    "tables": _tables,
     "activation": _activation,
     "softmax": _softmax,
     "masked_mean": _masked_mean,

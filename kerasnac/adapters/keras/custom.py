@@ -19,6 +19,10 @@ from kerasnac.core.network.means import reciprocal, reciprocals
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import LAYER_NORM_EPSILON
 
+#: Factor of the mean squared step between neighbouring entries of learned tables, which is added to the loss: too small to
+#: matter where there are data.
+SMOOTHNESS = 3e-3
+
 
 def latent_limit(grid: Precision) -> float:
     """Return the largest magnitude that training leaves a latent weight.
@@ -263,6 +267,84 @@ def custom() -> SimpleNamespace:
             return {**super().get_config(), "weight": weight, "bias": bias}
 
     @register
+    class Tables(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
+        """Sums of learned functions of one variable, each a table, see :class:`kerasnac.core.network.kinds.Tables`.
+
+        The gradient with respect to an input on the grid is the slope between the neighbours of its entry.
+
+        Args:
+            units: Number of sums.
+            grid: Format over which the tables are.
+            weight: Format of their entries; None if they are on its grid already, and in a float network.
+            between: True for inputs on no grid, for which entries are interpolated; else they must lie on it.
+            kernel_regularizer: Penalty on the entries.
+            options: Of ``tf.keras.layers.Layer``.
+        """
+
+        def __init__(
+            self,
+            units: int,
+            grid: str,
+            weight: str | None,
+            between: bool,
+            kernel_regularizer: Any = None,
+            **options: Any,
+        ) -> None:
+            super().__init__(**options)
+            self.units, self.grid, self.between = units, Precision.parse(grid), between
+            self.weight = None if weight is None else Precision.parse(weight)
+            self.kernel_regularizer = tf.keras.regularizers.get(kernel_regularizer)
+
+        def build(self, shape: Any) -> None:
+            self.kernel = self.add_weight(
+                "kernel",
+                (2**self.grid.bits, shape[-1], self.units),
+                regularizer=self._penalty,
+                constraint=_clipped(self.weight),
+            )
+            super().build(shape)
+
+        def _penalty(self, kernel: Any) -> Any:
+            """Return the penalty on entries, and that on steps between neighbours: those that data hardly reach follow."""
+            steps = SMOOTHNESS * tf.reduce_mean(tf.square(kernel[1:] - kernel[:-1]))
+            return steps if self.kernel_regularizer is None else steps + self.kernel_regularizer(kernel)
+
+        def get_prunable_weights(self) -> list[Any]:
+            """Return what the pruning toolkit prunes."""
+            return [self.kernel]
+
+        def call(self, x: Any) -> Any:
+            """Read and add entries: tensors of shape (samples, inputs) to (samples, units), of the same dtype."""
+            entries, kernel = 2**self.grid.bits, _to_format(self.kernel, self.weight)
+            index = tf.clip_by_value((x - self.grid.minimum) / self.grid.step, 0, entries - 1)
+            if self.between:
+                # How much of each entry there is in a value between two of them.
+                parts = tf.nn.relu(1 - tf.abs(index[:, None] - tf.range(entries, dtype=x.dtype)[:, None]))
+                return _added(parts, kernel)
+            return self._read(x, tf.one_hot(tf.cast(tf.round(index), tf.int32), entries, axis=1, dtype=x.dtype), kernel)
+
+        def _read(self, x: Any, chosen: Any, kernel: Any) -> Any:
+            """Add the chosen entries, (samples, entries, inputs) of ones and zeros; x is there for its gradient."""
+
+            def added(x: Any, kernel: Any) -> Any:
+                def gradient(upstream: Any) -> Any:
+                    ends = tf.concat([kernel[:1], kernel, kernel[-1:]], 0)
+                    slopes = tf.reshape((ends[2:] - ends[:-2]) / (2 * self.grid.step), (-1, self.units))
+                    by_entry = tf.reshape(tf.matmul(upstream, slopes, transpose_b=True), (-1, *chosen.shape[1:]))
+                    rows = tf.reshape(chosen, (-1, chosen.shape[1] * chosen.shape[2]))
+                    own = tf.reshape(tf.matmul(rows, upstream, transpose_a=True), kernel.shape)
+                    return tf.reduce_sum(by_entry * chosen, 1), own
+
+                return _added(chosen, kernel), gradient
+
+            return tf.custom_gradient(added)(x, tf.convert_to_tensor(kernel))
+
+        def get_config(self) -> dict[str, Any]:
+            own = {"units": self.units, "grid": str(self.grid), "weight": None if self.weight is None else str(self.weight)}
+            penalty = tf.keras.regularizers.serialize(self.kernel_regularizer)
+            return {**super().get_config(), **own, "between": self.between, "kernel_regularizer": penalty}
+
+    @register
     class Mask(tf.keras.layers.Layer):  # type: ignore[misc, name-defined]
         """Ones for the particles of a set with any feature other than zero."""
 
@@ -397,6 +479,11 @@ def custom() -> SimpleNamespace:
         reciprocals = Table.over(tables.index, tables.reciprocals)
         return softmax(x, exponentials=exponentials, reciprocals=reciprocals, out=Rounding.to(outputs), mask=mask)
 
+    def _added(parts: Any, kernel: Any) -> Any:
+        """Add parts (samples, entries, inputs) of entries (entries, inputs, units) up: (samples, units)."""
+        _, entries, inputs = parts.shape
+        return tf.reshape(parts, (-1, entries * inputs)) @ tf.reshape(kernel, (entries * inputs, -1))
+
     def _clipped(grid: Precision | None) -> Any:
         """Return the constraint of latent weights that QKeras has; none for weights without a format."""
         if grid is None:
@@ -420,5 +507,5 @@ def custom() -> SimpleNamespace:
         return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
 
     norms, masks = (ExactLayerNorm, Scale), (Mask, MaskedMean, MaskedSoftmax)
-    classes = (TableActivation, Sign, Lookup, Quantizer, TableSoftmax, *norms, *masks, ExactMean, MatMul)
+    classes = (TableActivation, Sign, Lookup, Quantizer, TableSoftmax, Tables, *norms, *masks, ExactMean, MatMul)
     return SimpleNamespace(**{found.__name__: found for found in classes})

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from kerasnac.core.data.task import Task
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import Weights, initial_weights
+from kerasnac.core.network.weights import Weights, initial_weights, magnitudes
 
 
 def magnitude_mask(kernel: NDArray[Any], fraction: float) -> NDArray[np.float32]:
@@ -31,6 +32,20 @@ def magnitude_mask(kernel: NDArray[Any], fraction: float) -> NDArray[np.float32]
     kept = max(1, int(np.round(np.float32(kernel.size) * (np.float32(1) - np.float32(fraction)))))
     mask: NDArray[np.float32] = ((magnitudes >= np.sort(magnitudes, axis=None)[-kept]) & (magnitudes > 0)).astype(np.float32)
     return mask
+
+
+def kernel_mask(layer: LayerSpec, kernel: NDArray[Any], fraction: float) -> NDArray[np.float32]:
+    """Return ones for what pruning keeps of a kernel: the largest weights, or whole tables, those that are least flat.
+
+    Args:
+        layer: The layer.
+        kernel: Its kernel.
+        fraction: Fraction of zeros; at least one weight, or table, is kept.
+
+    Returns:
+        float32 of the shape of the kernel.
+    """
+    return np.broadcast_to(magnitude_mask(magnitudes(layer, kernel), fraction), kernel.shape)
 
 
 @dataclass(frozen=True)

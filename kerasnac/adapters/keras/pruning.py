@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.member import Fit, Member, Pruning, magnitude_mask
+from kerasnac.adapters.keras.member import Fit, Member, Pruning, kernel_mask
 from kerasnac.adapters.keras.train import train
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.mold import Mold
 from kerasnac.core.network.training import Training
-from kerasnac.core.network.weights import Weights
+from kerasnac.core.network.weights import Weights, magnitudes
 from kerasnac.core.settings import Ranking
 
 #: How often a gradual pruning makes its masks anew, about.
@@ -29,6 +29,7 @@ PRUNED: Mapping[str, str | Unsupported] = {
     "dense": "kernel",
     "conv1d": "kernel",
     "conv2d": "kernel",
+    "tables": "kernel",
     "batch_norm": _CHANNELWISE,
     "scale": _CHANNELWISE,
     "layer_norm": _CHANNELWISE,
@@ -58,12 +59,13 @@ def prunable_kernels(architecture: Architecture, weights: Weights, *, prune_outp
         prune_output: False leaves out the last layer with a kernel.
 
     Returns:
-        By layer name, the arrays of ``weights`` themselves.
+        By layer name, the arrays of ``weights`` themselves, or the spreads of the tables in them, which are pruned as a whole.
     """
     parts = [(node, PRUNED[node.layer.kind]) for node in architecture.nodes]
     pruned = [(node, part) for node, part in parts if not isinstance(part, Unsupported)]
     kept = pruned if prune_output else pruned[:-1]
-    return {node.name: weights[f"{node.name}/{part}"] for node, part in kept if not node.layer.binary()}
+    kernels = {node: weights[f"{node.name}/{part}"] for node, part in kept if not node.layer.binary()}
+    return {node.name: magnitudes(node.layer, k) if node.layer.kind == "tables" else k for node, k in kernels.items()}
 
 
 def pruned_fractions(kernels: Mapping[str, NDArray[Any]], sparsity: float, ranking: Ranking) -> dict[str, float]:
@@ -112,7 +114,8 @@ def fit_pruned(
             if it is less. See :func:`pruned_fractions`.
         mold: See :func:`kerasnac.adapters.keras.train.train`.
     """
-    masks = {name: magnitude_mask(trained[f"{name}/kernel"], fraction) for name, fraction in fractions.items()}
+    layers = dict(zip(architecture.names, architecture.layers, strict=True))
+    masks = {name: kernel_mask(layers[name], trained[f"{name}/kernel"], fraction) for name, fraction in fractions.items()}
     return train(Member(architecture, training, seed, start, Pruning(masks)), data, mold)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.build import Model, build, get_weights, set_weights
+from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.losses import keras_loss
 from kerasnac.adapters.keras.member import Fit, Member, Pruning
 from kerasnac.adapters.keras.optimizers import learning_rate, make_optimizer
@@ -56,7 +57,9 @@ def fit_by_keras(member: Member, data: Development, *, callbacks: Sequence[Any] 
 
         own.append(keras.callbacks.LambdaCallback(on_epoch_end=copy_weights))
     if training.patience is not None:
-        stopping = keras.callbacks.EarlyStopping(_monitored(training), patience=training.patience, restore_best_weights=True)
+        stopping = keras.callbacks.EarlyStopping(
+            _monitored(training, model), patience=training.patience, restore_best_weights=True
+        )
         own.insert(0, stopping)
     steps = training.steps(len(data.train))
     targets = data.task.targets(data.validation.y)
@@ -117,7 +120,24 @@ def _wrapped(model: Model, pruning: Pruning) -> Model:
             for _, mask, _ in wrapper.pruning_vars:
                 mask.assign(pruning.masks.get(wrapper.layer.name, np.ones(mask.shape)))
             wrapper.pruning_obj.weight_mask_op()
+            if isinstance(wrapper.layer, custom().Tables):
+                _prune_whole_tables(wrapper.pruning_obj)
     return wrapped
+
+
+def _prune_whole_tables(pruning: Any) -> None:
+    """Let the masks of a layer's tables be made by their spreads, as :func:`kerasnac.core.network.weights.magnitudes` says.
+
+    Args:
+        pruning: TFMOT's ``Pruning`` of a layer of the kind, which makes masks by magnitude.
+    """
+    tf, by_magnitude = tensorflow(), pruning._update_mask
+
+    def by_spread(kernel: Any) -> tuple[Any, Any]:
+        threshold, mask = by_magnitude(tf.math.reduce_std(kernel, 0))
+        return threshold, tf.broadcast_to(mask, kernel.shape)
+
+    pruning._update_mask = by_spread
 
 
 def compile_model(model: Model, task: Task, training: Training, *, steps: int, weighted: bool = False) -> None:
@@ -149,13 +169,13 @@ def compile_model(model: Model, task: Task, training: Training, *, steps: int, w
     loss, smoothing = plain, training.label_smoothing
     if smoothing:
         loss = _smoothed(task.outputs, smoothing) if task.has_usual_loss else keras_loss(task, smoothing)
-    metrics = [] if _monitored(training) == "val_loss" else [metric]
+    metrics = [] if _monitored(training, model) == "val_loss" else [metric]
     model.compile(optimizer, loss, weighted_metrics=metrics) if weighted else model.compile(optimizer, loss, metrics=metrics)
 
 
-def _monitored(training: Training) -> str:
+def _monitored(training: Training, model: Model) -> str:
     """Return the name of the loss that early stopping looks at: the one without penalties and label smoothing."""
-    return "val_plain" if training.label_smoothing or training.l1 else "val_loss"
+    return "val_plain" if training.label_smoothing or model.losses else "val_loss"
 
 
 def _smoothed(classes: int, smoothing: float) -> Callable[[Any, Any], Any]:

@@ -27,7 +27,7 @@ from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, output_formats
 from kerasnac.core.network.layer_norms import GAIN_BITS, normalised
 from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.network.weights import Weights, quantized_weights
+from kerasnac.core.network.weights import Weights, magnitudes, quantized_weights
 from kerasnac.core.settings.costs import AdderGraphSettings, Effort
 from kerasnac.errors import ConversionError
 
@@ -258,6 +258,14 @@ def _kernel_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weight
     return 2 * node.layer.weight.bits * int(np.count_nonzero(weights[f"{node.name}/kernel"])) * node.products.positions
 
 
+def _tables_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
+    """Return the LUTs of the tables that are no constants, and of adding their entries."""
+    assert node.layer.weight is not None
+    edges = int(np.count_nonzero(magnitudes(node.layer, weights[f"{node.name}/kernel"])))
+    width = node.layer.weight.bits
+    return edges * (_table_luts(incoming[0], width) + width + 1)
+
+
 def _product_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
     assert node.products is not None
     return node.products.macs * incoming[0] * incoming[1]
@@ -303,6 +311,7 @@ EXPECTED_LUTS: Mapping[str, Callable[[Node, Sequence[int], int, Weights], float]
     "conv1d": _kernel_luts,
     "conv2d": _kernel_luts,
     "scale": _kernel_luts,
+    "tables": _tables_luts,
     "matmul": _product_luts,
     "activation": _activation_luts,
     "softmax": _softmax_luts,

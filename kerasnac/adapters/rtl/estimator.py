@@ -13,7 +13,8 @@ from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.hardware.boards import Board
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.kinds import Weight
+from kerasnac.core.network.kinds import TABLES
+from kerasnac.core.network.learned_tables import rising
 from kerasnac.core.network.quantization import CLIP_QUANTILE, quantize
 from kerasnac.core.network.weights import fold
 from kerasnac.core.network.widths import Widths
@@ -68,9 +69,9 @@ class AdderGraphEstimator:
         """Draw weights, which depend on nothing but the seed and the architecture, and quantize them."""
         rng = generator(self.seed, "adder graph", architecture.id)
         weights = {
-            f"{node.name}/{part}": _draw(rng, part, weight, self._sparsity(node))
+            f"{node.name}/{part}": _draw(rng, node, part, self._sparsity(node))
             for node in architecture.nodes
-            for part, weight in node.weights.items()
+            for part in node.weights
         }
         folded, weights = fold(architecture, weights)
         tensorflow().keras.backend.clear_session()
@@ -85,24 +86,30 @@ class AdderGraphEstimator:
         return float(dict(node.layer.params).get("sparsity", self.settings.sparsity))  # type: ignore[arg-type]
 
 
-def _draw(rng: np.random.Generator, part: str, weight: Weight, sparsity: float) -> NDArray[np.float32]:
+def _draw(rng: np.random.Generator, node: Node, part: str, sparsity: float) -> NDArray[np.float32]:
     """Draw a weight as a trained network may have it: a pruned kernel, a small bias, a batch norm that does nothing.
+
+    Learned tables are those of the products of a pruned dense layer.
 
     Args:
         rng: Of this network.
+        node: Layer that has the weight.
         part: Name of the array: ``kernel``, ``bias``, ``gamma``...
-        weight: Its shape, and whether it can be pruned.
-        sparsity: Fraction of a kernel that is zero.
+        sparsity: Fraction of a kernel that is zero, or of tables.
 
     Returns:
-        Shape ``weight.shape``, float32.
+        Of the shape that it has, float32.
     """
+    weight = node.weights[part]
     if part in ("gamma", "moving_variance") or (part == "kernel" and not weight.prunable):
         return np.ones(weight.shape, np.float32)
     if not weight.prunable:
         return rng.normal(0, 0.1, weight.shape).astype(np.float32)
-    fan_in, fan_out = np.prod(weight.shape[:-1]), np.prod(weight.shape[:-2]) * weight.shape[-1]
-    kernel = rng.normal(0, np.sqrt(2 / (fan_in + fan_out)), weight.shape)  # Glorot's variance
+    shape = weight.shape[1:] if node.layer.kind == "tables" else weight.shape
+    fan_in, fan_out = np.prod(shape[:-1]), np.prod(shape[:-2]) * shape[-1]
+    kernel = rng.normal(0, np.sqrt(2 / (fan_in + fan_out)), shape)  # Glorot's variance
     pruned = np.argsort(np.abs(kernel), axis=None)[: round(sparsity * kernel.size)]
     kernel.flat[pruned] = 0
+    if node.layer.kind == "tables":
+        kernel = rising(TABLES.grid(node.layer))[:, None, None] * kernel
     return kernel.astype(np.float32)

@@ -6,6 +6,7 @@ import decimal
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.adapters.rtl.causes import charge
+from kerasnac.adapters.rtl.functions import Functions, literal, looked_up
 from kerasnac.adapters.rtl.library import da4ml
 from kerasnac.core.network.architecture import Node
 from kerasnac.core.network.channel_formats import channel_formats
 from kerasnac.core.network.exactness import MASK, NOT_IN_FIRMWARE, averaged
-from kerasnac.core.network.kinds import CONV1D, CONV2D, MATMUL, POOL, zeros_around
+from kerasnac.core.network.kinds import CONV1D, CONV2D, MATMUL, POOL, TABLES, zeros_around
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.means import reciprocal, reciprocals
@@ -47,10 +49,10 @@ class Solver:
             x: Shape (inputs,).
             matrix: Shape (inputs, outputs), float64, exact numbers of the weights' format.
         """
-        constant = np.array([v.low == v.high for v in x])
-        fixed = np.array([float(v.low) for v in x[constant]]) @ matrix[constant]
-        outputs = np.array([_constant(value) for value in fixed])
-        rows = ~constant & matrix.any(axis=1)
+        known = np.array([v.low == v.high for v in x])
+        fixed = np.array([float(v.low) for v in x[known]]) @ matrix[known]
+        outputs = np.array([literal(value) for value in fixed])
+        rows = ~known & matrix.any(axis=1)
         columns = matrix[rows].any(axis=0)
         if columns.any():
             outputs[columns] = self._solution(x[rows], matrix[rows][:, columns])(x[rows]) + fixed[columns]
@@ -77,10 +79,12 @@ class Tracer:
     Attributes:
         values: The quantized weights, by ``<node>/<part>``.
         solver: Multiplies by kernels.
+        functions: What is known to be a function of one variable.
     """
 
     values: Weights
     solver: Solver
+    functions: Functions = field(default_factory=Functions)
 
 
 def input_variables(shape: Sequence[int], grid: Precision) -> Variables:
@@ -105,7 +109,7 @@ def _conv(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variable
     sizes, strides = kind.sizes(layer, "kernel"), kind.sizes(layer, "stride")
     if layer["padding"] == "same":
         around = [*zeros_around(x.shape[:-1], sizes, strides), (0, 0)]
-        x = np.pad(x, around, constant_values=_constant(0.0))
+        x = np.pad(x, around, constant_values=literal(0.0))
     patches = np.moveaxis(_windows(x, sizes, strides), rank, -1)  # channels last, as in the kernel
     rows = patches.reshape(*patches.shape[:rank], -1)
     return np.apply_along_axis(lambda row: _affine(tracer, node, row), -1, rows)
@@ -114,13 +118,44 @@ def _conv(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variable
 def _affine(tracer: Tracer, node: Node, x: Variables) -> Variables:
     """Multiply by the kernel and add the bias: shape (inputs,) to (outputs,)."""
     kernel, bias = (tracer.values[f"{node.name}/{part}"].astype(np.float64) for part in ("kernel", "bias"))
-    return tracer.solver.multiply(x, kernel.reshape(-1, kernel.shape[-1])) + bias
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    sums = tracer.solver.multiply(x, matrix) + bias
+    for j in np.flatnonzero(np.count_nonzero(matrix, axis=0) == 1):
+        (i,) = np.flatnonzero(matrix[:, j])
+        tracer.functions.add(sums[j], x[i], np.poly1d([matrix[i, j], bias[j]]))
+    return sums
 
 
 def _scale(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
     kernel, bias = (tracer.values[f"{node.name}/{part}"].astype(np.float64) for part in ("kernel", "bias"))
     own = zip(x.ravel(), np.resize(kernel, x.size), np.resize(bias, x.size), strict=True)  # Channels are the last axis.
     return np.array([tracer.solver.scale(v, factor) + offset for v, factor, offset in own], dtype=object).reshape(x.shape)
+
+
+def _tables(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
+    """Look one entry up for every edge, and add; what the entries of tables have in common is one constant per unit."""
+    own = TABLES.grid(node.layer)
+    kernel = tracer.values[f"{node.name}/kernel"].astype(np.float64)
+
+    def tables(i: int, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        return kernel[np.round((numbers - own.minimum) / own.step).astype(np.int64), i]  # type: ignore[no-any-return]
+
+    def unit(i: int, j: int, others: float, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        return tables(i, numbers)[:, j] + others
+
+    found = [tracer.functions.read(v, partial(tables, i)) for i, v in enumerate(x)]
+    sums = np.empty(kernel.shape[-1], dtype=object)
+    for j in range(len(sums)):
+        terms = {i: row[j][0] for i, row in enumerate(found) if row[j][0].high != 0}
+        least = sum(row[j][1] for row in found)
+        if not terms:
+            sums[j] = literal(least)
+            continue
+        sums[j] = np.sum(da4ml().FixedVariableArray(np.array([*terms.values()])), keepdims=True)._vars.item() + least
+        if len(terms) == 1:
+            (i,) = terms
+            tracer.functions.add(sums[j], x[i], partial(unit, i, j, least - found[i][j][1]))
+    return sums
 
 
 def _windows(x: Variables, sizes: Sequence[int], strides: Sequence[int]) -> Variables:
@@ -183,14 +218,20 @@ def _activation(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Va
     if node.layer.looks_up:
         return _each(lambda v: _looked_up(v, table(fn, grid, out), grid), x)
     # A ReLU needs nothing of its own: its output is unsigned, so that negative values saturate at zero.
-    return _each(lambda v: _rounded(v, out), x)
+    return _each(lambda v: tracer.functions.cheapest(v, _rounded(v, out), out.quantize), x)
 
 
 def _quantizer(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
     formats, half = channel_formats(node.layer), 0.5 if node.layer["rounding"] == "half_up" else 0.0
 
+    def cut(out: Precision, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.clip(np.floor(numbers / out.step + half) * out.step, out.minimum, out.maximum)
+
     def once(v: Any, out: Precision | None) -> Any:
-        return _constant(0.0) if out is None else _saturated(_floored_sum(v, half * out.step, out.fractional), out)
+        if out is None:
+            return literal(0.0)
+        computed = _saturated(_floored_sum(v, half * out.step, out.fractional), out)
+        return tracer.functions.cheapest(v, computed, partial(cut, out))
 
     result = np.array([once(v, formats[i % len(formats)]) for i, v in enumerate(x.ravel())], dtype=object)
     return result.reshape(x.shape)
@@ -242,7 +283,7 @@ def _mask(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variable
 def _nonzero(v: Any) -> Any:
     """Return one for a variable that is not zero."""
     if v.low == v.high:
-        return _constant(float(v.low != 0))
+        return literal(float(v.low != 0))
     raw = v * (1 / float(v.step))
     signs = [sign * raw for sign, end in ((1, v.high), (-1, -v.low)) if end > 0]
     return sum(_saturated(side, MASK) for side in signs)
@@ -298,6 +339,7 @@ RULES: Mapping[str, Callable[..., Variables] | Unsupported] = {
     "conv1d": _conv,
     "conv2d": _conv,
     "scale": _scale,
+    "tables": _tables,
     "pool": _pool,
     "matmul": _matmul,
     "add": _add,
@@ -330,7 +372,7 @@ def _rounded(v: Any, grid: Precision) -> Any:
     the number below ``v`` on the grid is odd.
     """
     if v.low == v.high:
-        return _constant(float(grid.quantize(float(v.low))))
+        return literal(float(grid.quantize(float(v.low))))
     before = v.kif[2]
     if before > grid.fractional:
         charge("", v)
@@ -344,8 +386,8 @@ def _rounded(v: Any, grid: Precision) -> Any:
 def _signed(v: Any, step: float) -> Any:
     """Return the step for a variable that is not negative, else its negative."""
     if v.low >= 0 or v.high < 0:
-        return _constant(step if v.low >= 0 else -step)
-    return v.msb_mux(_constant(-step), _constant(step))
+        return literal(step if v.low >= 0 else -step)
+    return v.msb_mux(literal(-step), literal(step))
 
 
 def _floored(v: Any, fractional: int) -> Any:
@@ -363,7 +405,7 @@ def _floored_sum(v: Any, constant: float, fractional: int) -> Any:
     The constant and the bias that the variable may end with are one, and bits of it below those of the rest are lost anyway.
     """
     if v.low == v.high:
-        return _constant(math.floor((float(v.low) + constant) * 2.0**fractional) * 2.0**-fractional)
+        return literal(math.floor((float(v.low) + constant) * 2.0**fractional) * 2.0**-fractional)
     if v.kif[2] <= fractional:
         return v
     charge("", v)
@@ -398,9 +440,9 @@ def _clipped(v: Any, grid: Precision) -> Any:
     if v.high <= high and v.low >= low:
         return v
     below = v.low < 0
-    upper, nearest = v.quantize(int(below), v.kif[1], -integer), _constant(grid.maximum)
+    upper, nearest = v.quantize(int(below), v.kif[1], -integer), literal(grid.maximum)
     if below:
-        nearest = upper.msb_mux(_constant(grid.minimum), nearest)
+        nearest = upper.msb_mux(literal(grid.minimum), nearest)
         reach = max(upper.high, -upper.low - upper.step)
         upper = upper.msb_mux(~upper, upper, qint=(0.0, float(reach), float(upper.step)))
     return _any(upper).msb_mux(nearest, v.quantize(int(below), integer, fractional))
@@ -428,9 +470,4 @@ def _looked_up(v: Any, entries: NDArray[np.float64], grid: Precision) -> Any:
     low, step = float(v.low), float(v.step)
     count = round((float(v.high) - low) / step) + 1
     raw = np.round((low + step * np.arange(count)) / grid.step).astype(np.int64) % 2**grid.bits
-    reached = entries[raw]
-    return _constant(reached[0]) if (reached == reached[0]).all() else v.lookup(reached)
-
-
-def _constant(value: float) -> Any:
-    return da4ml().FixedVariable.from_const(float(value), hwconf=da4ml().HWConfig(1, -1, -1))
+    return looked_up(v, entries[raw])

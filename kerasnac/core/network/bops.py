@@ -9,6 +9,11 @@ for n inputs per output, m outputs, weight and activation widths b_w and b_a, pr
 has a width of its own, these are means: b_w and b_a over all weights and inputs, (1 - p) b_w b_a over all products, pruned
 weights having no bits. A ternary weight has 2
 bits, a binary one 1, as has an activation of one bit; that their products need no multiplier is not counted.
+
+Learned tables have no products, and reading an entry of b_w bits is wiring around one element of logic. Their sums alone are
+counted, of the fraction 1 - p of edges that are kept:
+
+    BOPs = m n (1 - p) (b_w + log2 n)
 """
 
 from __future__ import annotations
@@ -47,7 +52,7 @@ class LayerCost:
     Attributes:
         layer: Name of the layer.
         output_shape: Shape of one output sample.
-        macs: Multiply-accumulates.
+        macs: Multiply-accumulates; of learned tables, the entries that are added.
         weight_bits: Width of a weight, or of the second factor of a product of activations; a mean where widths differ.
         activation_bits: Width of an input of the layer; likewise.
         sparsity: Pruned fraction of the kernel.
@@ -65,8 +70,12 @@ class LayerCost:
     memory: int
 
 
-def layer_bops(products: Products, weight_bits: int, activation_bits: int, sparsity: float = 0.0) -> float:
-    """Return the bit operations of one layer (see the module's formula)."""
+def layer_bops(
+    products: Products, weight_bits: int, activation_bits: int, sparsity: float = 0.0, *, adds_only: bool = False
+) -> float:
+    """Return the bit operations of one layer (see the module's formulas, the second one for a layer that only adds)."""
+    if adds_only:
+        return products.macs * (1 - sparsity) * (weight_bits + math.log2(products.inputs))
     return _bops(products, MeanBits((1 - sparsity) * weight_bits * activation_bits, weight_bits, activation_bits))
 
 
@@ -109,7 +118,8 @@ def costs(
             mean = means.get(node.name, MeanBits((1 - pruned) * bits * incoming[0], bits, incoming[0]))
             bias = bits if layer.bias is None else layer.bias.bits
             memory = sum(math.prod(w.shape) * (mean.weight if w.prunable else bias) for w in node.weights.values())
-            amount, width = _bops(products, mean), mean.weight
+            width = mean.weight
+            amount = layer_bops(products, bits, 0, pruned, adds_only=True) if layer.kind == "tables" else _bops(products, mean)
             rows.append(LayerCost(node.name, node.output, products.macs, width, mean.activation, pruned, amount, round(memory)))
         unrounded = activation_bits if products is not None else max(incoming)
         outputs.append(layer.activation_bits(unrounded) if layer.activation is None else layer.activation.bits)
@@ -158,6 +168,7 @@ SECOND_FACTORS: Mapping[str, Callable[[Node, Sequence[int], Width], int] | Unsup
     "conv1d": _weight,
     "conv2d": _weight,
     "scale": _weight,
+    "tables": _weight,
     "matmul": _activation,
     "add": _ADDS_ONLY,
     "concatenate": _WIRES,

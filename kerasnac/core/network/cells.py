@@ -36,6 +36,7 @@ PARTS: Mapping[str, Literal["head", "norm", "activation"] | Unsupported] = {
     "masked_softmax": _NO_MASKS,
     "lookup": Unsupported("a mold has no tables but those of activations"),
     "quantizer": Unsupported("a mold has one format for all channels"),
+    "tables": Unsupported("a mold has no tables but those of activations"),
 }
 
 #: Functions that a mold computes.

@@ -16,9 +16,10 @@ import numpy as np
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.channel_formats import channel_formats
-from kerasnac.core.network.kinds import MATMUL, Shape
+from kerasnac.core.network.kinds import MATMUL, TABLES, Shape
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Unsupported
+from kerasnac.core.network.learned_tables import holds, reached
 from kerasnac.core.network.means import needs_reciprocal, reciprocal
 from kerasnac.core.network.parameters import MAX_TABLE_BITS
 from kerasnac.core.network.precision import WIDEST, Precision
@@ -183,6 +184,25 @@ def _accumulator(node: Node, inputs: Sequence[Precision], values: Weights) -> Pr
             f"more than the {FLOAT64_BITS} that float64 adds exactly in Keras; use fewer weight or activation bits, or prune"
         )
     return _narrowest(low, high, fractional)
+
+
+def _tables(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
+    """Return the narrowest format of all partial sums of the entries of learned tables."""
+    name, layer, (incoming,) = node.name, node.layer, inputs
+    if layer.weight is None:
+        raise ConversionError(f"{name}: the tables are float in a quantized network; give their entries a format")
+    if not layer.weight.signed:
+        raise ConversionError(f"{name}: entries of tables are signed; use ap_fixed")
+    grid = TABLES.grid(layer)
+    if not holds(grid, incoming.fixed):
+        raise ConversionError(
+            f"{name}: its tables are over {grid}, which does not hold all numbers of its input {incoming}; "
+            f"put an activation {'none' if grid.signed else 'relu'} with the format {grid} before it"
+        )
+    entries = reached(values[f"{name}/kernel"].astype(np.float64), grid, incoming)
+    high = np.maximum(entries.max(axis=0), 0).sum(axis=0).max()
+    low = np.minimum(entries.min(axis=0), 0).sum(axis=0).min()
+    return _sum(name, float(low), float(high), layer.weight.fractional)
 
 
 def _matmul(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
@@ -411,6 +431,7 @@ OUTPUT_FORMATS: Mapping[str, _Rule | Unsupported] = {
     "layer_norm": _layer_norm,
     "lookup": _lookup,
     "quantizer": _quantizer,
+    "tables": _tables,
     "matmul": _matmul,
     "pool": _pool,
     "softmax": _softmax,

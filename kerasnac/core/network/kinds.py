@@ -24,14 +24,19 @@ from kerasnac.core.network.parameters import (
     QuantizerParameters,
     ReshapeParameters,
     ScaleParameters,
+    TablesParameters,
     WindowParameters,
 )
+from kerasnac.core.network.precision import Precision
 from kerasnac.errors import ConfigError, Infeasible
 
 if TYPE_CHECKING:
     from kerasnac.core.network.layers import LayerSpec
 
 Shape = tuple[int, ...]
+
+#: Most entries of all tables of a layer: training holds a few copies of them, and the firmware spells them out.
+MOST_ENTRIES = 2**20
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Products:
-    """Multiply-accumulates of a layer: ``outputs`` sums of ``inputs`` products at each of ``positions``.
+    """Multiply-accumulates of a layer: ``outputs`` sums of ``inputs`` products, or table entries, at each of ``positions``.
 
     Attributes:
         outputs: m, outputs computed at one position.
@@ -124,6 +129,39 @@ class Dense(Kind):
 
     def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
         return Products(outputs=spec["units"], inputs=shape[0])
+
+
+class Tables(Kind):
+    """Layer of learned functions of one variable (Liu et al., arXiv:2404.19756): a unit is the sum of one of every input.
+
+    Each edge from an input to one of ``units`` has a table over the ``grid`` of its input, a number format; its entries are
+    between those of the numbers below and above in a float network, where inputs are on no grid, and inputs beyond the grid
+    have the first entry or the last one. Entry k belongs to the k-th smallest number of the grid. An edge is pruned as a
+    whole: all its entries are zero.
+    """
+
+    parameters = TablesParameters
+
+    def output_shape(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Shape:
+        if len(shape) != 1:
+            raise Infeasible(f"{spec.kind} needs a vector, got a map of shape {shape}: flatten it first")
+        entries = 2 ** self.grid(spec).bits * shape[0] * spec["units"]
+        if entries > MOST_ENTRIES:
+            raise Infeasible(
+                f"{spec.kind}: tables over {spec['grid']} for {shape[0]} inputs x {spec['units']} units have {entries:,} "
+                f"entries, more than the {MOST_ENTRIES:,} of a layer: use fewer input bits, inputs or units"
+            )
+        return (spec["units"],)
+
+    def weights(self, spec: LayerSpec, shape: Shape, *others: Shape) -> dict[str, Weight]:
+        return {"kernel": Weight((2 ** self.grid(spec).bits, shape[0], spec["units"]), prunable=True)}
+
+    def products(self, spec: LayerSpec, shape: Shape, *others: Shape) -> Products:
+        return Products(outputs=spec["units"], inputs=shape[0])
+
+    def grid(self, spec: LayerSpec) -> Precision:
+        """Return the format over which the tables are."""
+        return Precision.parse(spec["grid"])
 
 
 @dataclass(frozen=True)
@@ -422,12 +460,13 @@ class Window(Kind):
         return (length, *shape[1:])
 
 
-CONV1D, CONV2D, MATMUL, POOL = Conv(1), Conv(2), MatMul(), Pool()
+CONV1D, CONV2D, MATMUL, POOL, TABLES = Conv(1), Conv(2), MatMul(), Pool(), Tables()
 
 KINDS: Mapping[str, Kind] = {
     "dense": Dense(),
     "conv1d": CONV1D,
     "conv2d": CONV2D,
+    "tables": TABLES,
     "matmul": MATMUL,
     "add": Add(),
     "concatenate": Concatenate(),

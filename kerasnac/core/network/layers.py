@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,7 +19,10 @@ from kerasnac.errors import ConfigError
 Scalar = int | float | str | bool | tuple[int, ...]
 
 #: Kinds that read a table in a quantized network, besides some activations.
-TABLE_KINDS = ("softmax", "masked_softmax", "lookup", "layer_norm")
+TABLE_KINDS = ("softmax", "masked_softmax", "lookup", "layer_norm", "tables")
+
+#: Kinds whose weights are never ternary or binary -> their bits in a network where those of others are.
+_WIDER: Mapping[str, int] = {"scale": SCALE_BITS, "tables": 2}
 
 #: A layer reads the one before it unless it says otherwise.
 PREVIOUS = (-1,)
@@ -66,7 +70,7 @@ class LayerSpec:
         for name in ("weight", "bias", "activation"):
             if not isinstance(getattr(self, name), Precision | None):
                 raise ConfigError(f"{self.kind}: {name} is no number format (got {shown(getattr(self, name))})")
-        self._check_few_values(kernel="sparsity" in kind.parameters.__annotations__)
+        self._check_few_values(kernel="sparsity" in kind.parameters.__annotations__ and self.kind not in _WIDER)
         object.__setattr__(self, "params", tuple(sorted(params.items())))
 
     def _check_few_values(self, *, kernel: bool) -> None:
@@ -95,10 +99,10 @@ class LayerSpec:
     def weight_bits(self, default: Width) -> Width:
         """Return the width of the kernel that is part of the architecture, or the default where it is not.
 
-        A scale is never ternary or binary: its factors have bits enough instead.
+        A scale is never ternary or binary: its factors have bits enough instead. Nor are the entries of tables.
         """
         width: Width = dict(self.params).get("weight_bits", default)  # type: ignore[assignment]
-        return SCALE_BITS if self.kind == "scale" and isinstance(width, str) else width
+        return _WIDER.get(self.kind, width) if isinstance(width, str) else width
 
     def activation_bits(self, default: int) -> int:
         """Return the width of the output that is part of the architecture, or the default where it is not.

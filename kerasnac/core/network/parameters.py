@@ -22,6 +22,9 @@ from kerasnac.core.network.widths import ActivationBits, WeightBits
 #: Widest input of a look-up table: 65,536 entries.
 MAX_TABLE_BITS = 16
 
+#: Widest input of a learned table: 256 entries for every edge of a layer.
+MAX_LEARNED_BITS = 8
+
 #: Width of the table of a layer norm.
 TableBits = Annotated[int, Field(ge=4, le=14)]
 
@@ -31,6 +34,16 @@ def _unsigned(text: str) -> str:
     if Precision.parse(text).signed:
         raise ValueError(f"{text} is signed: write ap_ufixed<bits,integer>")
     return text
+
+
+def _learned(text: str) -> str:
+    """Return the text of a format whose numbers can be the inputs of a learned table, as it is always written."""
+    grid = Precision.parse(text)
+    if grid != grid.fixed:
+        raise ValueError(f"{text} is no grid of inputs: write {grid.fixed}")
+    if grid.bits > MAX_LEARNED_BITS:
+        raise ValueError(f"{text} has {grid.bits} bits, and learned tables are over {MAX_LEARNED_BITS} at most: use fewer")
+    return str(grid)
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -64,6 +77,16 @@ class DenseParameters(KernelParameters):
     """Parameters of :class:`Dense`."""
 
     units: Required[Size]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class TablesParameters(TypedDict):
+    """Parameters of :class:`Tables`."""
+
+    units: Size
+    grid: Annotated[str, AfterValidator(_learned)]
+    weight_bits: NotRequired[Annotated[int, Field(ge=2, le=16)]]
+    sparsity: NotRequired[Annotated[float, Field(ge=0, lt=1)]]
 
 
 class ConvParameters(KernelParameters):

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY, averaged, check_unscaled
+from kerasnac.core.network.kinds import TABLES
 from kerasnac.core.network.layer_norms import GAIN_BITS, TABLE_BITS, normalised, table_formats
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Unsupported
+from kerasnac.core.network.learned_tables import holds
 from kerasnac.core.network.means import needs_reciprocal, reciprocal_format
 from kerasnac.core.network.precision import Binary, Precision
 from kerasnac.core.network.weights import Weights
@@ -97,7 +99,8 @@ def quantize(
         raise ConfigError(f"activation width {activation_bits} is too small: at least 1 bit")
     fractional: dict[int, int] = {-1: input_grid.fractional}  # bits of the outputs of the nodes
     chains: dict[str, tuple[LayerSpec, ...]] = {}
-    given = _Given(weights, observed, weight_bits, activation_bits, architecture, rounded_layers(architecture))
+    widths = (weight_bits, activation_bits)
+    given = _Given(weights, observed, *widths, architecture, rounded_layers(architecture), input_grid, chains)
     for i, node in enumerate(architecture.nodes):
         rule = QUANTIZED[node.layer.kind]
         if isinstance(rule, Unsupported):
@@ -175,11 +178,27 @@ class _Given:
     activation_bits: int
     architecture: Architecture
     rounded: frozenset[str]
+    input_grid: Precision
+    chains: Mapping[str, tuple[LayerSpec, ...]]
 
-    def on_grid(self, node: Node) -> bool:
-        """Return True if the input of a node is rounded to a format already."""
+    def grid_of_input(self, node: Node) -> Precision | None:
+        """Return the format to which the first input of a node is rounded already; None for an accumulator."""
         origin = self.architecture.origin(node.inputs[0])
-        return origin < 0 or self.architecture.layers[origin].kind in ROUNDING_KINDS
+        if origin < 0:
+            return self.input_grid
+        before = self.architecture.nodes[origin]
+        return self.chains[before.name][-1].activation if before.layer.kind in ROUNDING_KINDS else None
+
+    def grid_of_tables(self, node: Node) -> Precision | None:
+        """Return the format over which all have their tables that read a node, or its activation; None if there is none."""
+        nodes, grids = self.architecture.nodes, set[Precision | None]()
+        index = nodes.index(node)
+        for other in (other for other in nodes if index in other.inputs):
+            activated = other.layer.kind == "activation" and node.layer.kind != "activation"
+            grids.add(
+                TABLES.grid(other.layer) if other.layer.kind == "tables" else self.grid_of_tables(other) if activated else None
+            )
+        return grids.pop() if len(grids) == 1 else None
 
     def result_bits(self, node: Node) -> int:
         """Return the width of the widest activation that rounds the outputs of a node."""
@@ -204,6 +223,27 @@ def _with_kernel(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
     kernel = kernel_format(given.weights[f"{name}/kernel"], width)
     fractional = kernel.fractional + incoming[0]
     return (replace(layer, weight=kernel, bias=bias_format(given.weights[f"{name}/bias"], fractional)),), fractional
+
+
+def _tables(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
+    """Put the values on the grid of the tables, unless they are, and choose the format of the entries.
+
+    Entries of tables that are read by tables alone have the step of the grid of these: their sum needs no rounding, and
+    reaches every number of the grid.
+    """
+    layer, grid = node.layer, TABLES.grid(node.layer)
+    incoming_grid = given.grid_of_input(node)
+    before: tuple[LayerSpec, ...] = ()
+    if incoming_grid is None or not holds(grid, incoming_grid.fixed):
+        before = (replace(LayerSpec.of("activation", fn="none" if grid.signed else "relu"), activation=grid),)
+    following = given.grid_of_tables(node)
+    width = layer.weight_bits(given.weight_bits)
+    if following is None:
+        entries = kernel_format(given.weights[f"{node.name}/kernel"], width)
+    else:
+        bits = bits_of(width)
+        entries = Precision(bits, bits - following.fractional)
+    return (*before, replace(layer, weight=entries)), entries.fractional
 
 
 def _scale(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
@@ -238,6 +278,9 @@ def _mask(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
 def _activation(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
     layer, bits = node.layer, node.layer.activation_bits(given.activation_bits)
     *before, out = _activation_formats(layer, given.observed[node.name], bits)
+    if grid := given.grid_of_tables(node):
+        signed = ACTIVATIONS[layer["fn"]].signed
+        out = grid if signed == grid.signed else Precision(grid.bits - 1, grid.integer - 1, signed=False)
     inserted = [replace(LayerSpec.of("activation", fn="none"), activation=grid) for grid in before]
     return (*inserted, replace(layer, activation=out)), out.fractional
 
@@ -252,7 +295,7 @@ def _layer_norm(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
     layer, name, observed = node.layer, node.name, given.observed[node.name]
     bits = layer.activation_bits(given.activation_bits)
     fractional, before = incoming[0], tuple[LayerSpec, ...]()
-    if not given.on_grid(node):
+    if given.grid_of_input(node) is None:
         grid = Precision.covering(*observed.inputs, bits, signed=True)
         fractional, before = grid.fractional, (replace(LayerSpec.of("activation", fn="none"), activation=grid),)
     table_bits = int(dict(layer.params).get("table_bits", TABLE_BITS))  # type: ignore[arg-type]
@@ -281,6 +324,7 @@ QUANTIZED: Mapping[str, Callable[[Node, Sequence[int], _Given], _Chain] | Unsupp
     "conv1d": _with_kernel,
     "conv2d": _with_kernel,
     "scale": _scale,
+    "tables": _tables,
     "activation": _activation,
     "softmax": _softmax,
     "mask": _mask,

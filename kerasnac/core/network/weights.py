@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.kinds import MATMUL
+from kerasnac.core.network.kinds import MATMUL, TABLES
 from kerasnac.core.network.layers import LayerSpec
+from kerasnac.core.network.learned_tables import rising, spreads
 from kerasnac.errors import ConversionError
 
 #: ``"dense_0/kernel"`` -> array, for every array of :func:`kerasnac.core.network.kinds.Kind.weights`.
@@ -44,14 +45,21 @@ def initial_weights(architecture: Architecture, seed: int) -> dict[str, NDArray[
     weights = {}
     for i, node in enumerate(architecture.nodes):
         for part, weight in node.weights.items():
-            if weight.prunable:
-                *window, inputs, units = weight.shape
-                limit = math.sqrt(6 / (math.prod(window) * (inputs + units)))
-                values = np.random.default_rng([seed, i]).uniform(-limit, limit, weight.shape)
+            if weight.prunable and node.layer.kind != "tables":
+                values = _drawn(weight.shape, [seed, i])
+            elif node.layer.kind == "tables":  # They start as the products of a dense layer.
+                values = rising(TABLES.grid(node.layer))[:, None, None] * _drawn(weight.shape[1:], [seed, i])
             else:
                 values = np.full(weight.shape, neutral.get(part, 0.0))
             weights[f"{node.name}/{part}"] = values.astype(np.float32)
     return weights
+
+
+def _drawn(shape: tuple[int, ...], seed: list[int]) -> NDArray[np.float64]:
+    """Draw a kernel of some shape, (*window, inputs, units)."""
+    *window, inputs, units = shape
+    limit = math.sqrt(6 / (math.prod(window) * (inputs + units)))
+    return np.random.default_rng(seed).uniform(-limit, limit, shape)
 
 
 def fold(architecture: Architecture, weights: Weights) -> tuple[Architecture, dict[str, NDArray[Any]]]:
@@ -176,15 +184,28 @@ def quantized_weights(architecture: Architecture, weights: Weights) -> dict[str,
     return result
 
 
+def magnitudes(layer: LayerSpec, kernel: NDArray[Any]) -> NDArray[Any]:
+    """Return the magnitudes by which a kernel is pruned: of its weights, or the spreads of its learned tables.
+
+    Args:
+        layer: The layer.
+        kernel: Its kernel.
+
+    Returns:
+        The shape of the kernel, or (inputs, units) for tables, which are pruned as a whole.
+    """
+    return spreads(kernel) if layer.kind == "tables" else np.abs(kernel)
+
+
 def sparsity(architecture: Architecture, weights: Weights) -> tuple[float, dict[str, float]]:
-    """Count zeros among the prunable weights, after quantization where the network is quantized.
+    """Count zeros among the prunable weights, after quantization where the network is quantized; of tables, the constants.
 
     Returns:
         The fraction over the whole network, and by layer name.
     """
     values = quantized_weights(architecture, weights)
     kernels = {
-        node.name: values[f"{node.name}/{part}"]
+        node.name: magnitudes(node.layer, values[f"{node.name}/{part}"])
         for node in architecture.nodes
         for part, weight in node.weights.items()
         if weight.prunable

@@ -19,16 +19,22 @@ ACTIVATION_KINDS = ("activation", "softmax", "masked_softmax", "layer_norm")
 def layer_bits(architecture: Architecture, *, weight_bits: Width, activation_bits: int) -> dict[str, Width]:
     """Return the width that quantization gives every layer that has one: of its kernel, or of its output.
 
+    An activation that nothing but learned tables reads has the grid of these, and no width.
+
     Args:
         architecture: Float.
         weight_bits: Width of the kernels; a layer's own one wins.
         activation_bits: Bit width of the activations; a layer's own one wins.
     """
     bits: dict[str, Width] = {}
+    readers: dict[int, set[str]] = {}
     for node in architecture.nodes:
+        for source in node.inputs:
+            readers.setdefault(source, set()).add(node.layer.kind)
+    for i, node in enumerate(architecture.nodes):
         if has_kernel(node):
             bits[node.name] = node.layer.weight_bits(weight_bits)
-        elif node.layer.kind in ACTIVATION_KINDS:
+        elif node.layer.kind in ACTIVATION_KINDS and readers.get(i) != {"tables"}:
             bits[node.name] = node.layer.activation_bits(activation_bits)
     return bits
 
@@ -50,7 +56,7 @@ def with_layer_bits(architecture: Architecture, bits: Mapping[str, Width]) -> Ar
 
 def has_kernel(node: Node) -> bool:
     """Return True if the bit width of a layer is that of its kernel."""
-    return node.layer.kind in WEIGHT_KINDS
+    return node.layer.kind in (*WEIGHT_KINDS, "tables")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from kerasnac.core.network.kinds import Shape
 from kerasnac.core.network.layers import LayerSpec, Scalar, kind_of
 from kerasnac.core.network.training import Training
 from kerasnac.core.space.blocks import AnyBlock, Block, Choice, Picks, foreign_blocks
-from kerasnac.core.space.blocks.base import Kernel, Values, as_tuple, different_picks, flattened, layers_of
+from kerasnac.core.space.blocks.base import Values, as_tuple, different_picks, flattened, layers_of
+from kerasnac.core.space.blocks.tables import OutputLayer
 from kerasnac.errors import Infeasible, SpaceError
 
 Genome = tuple[int, ...]
@@ -69,13 +70,14 @@ def _known_genes(training: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class SearchSpace(Checked):
-    """Blocks in a row, then a linear output layer.
+    """Blocks in a row, then an output layer without an activation.
 
     Attributes:
         input: Shape of one sample, channels last; a single number means a vector.
         outputs: Units of the output layer (classes or regressed values); a map is flattened before it.
         blocks: The blocks in order.
-        output_layer: Bit width and sparsity of the output layer's kernel, where they are searched.
+        output_layer: Kind of the output layer, dense by default, and the bit width and sparsity of its kernel, where they are
+            searched.
         training: Hyperparameters that are searched with the architecture: name -> values.
         firmware: ``exact`` refuses choices that never become bit-exact firmware, and makes a candidate infeasible whose
             shapes forbid it. ``any`` allows everything.
@@ -84,7 +86,7 @@ class SearchSpace(Checked):
     input: Annotated[tuple[PositiveInt, ...], BeforeValidator(as_tuple)]
     outputs: PositiveInt
     blocks: tuple[AnyBlock, ...] = Field(min_length=1)
-    output_layer: Kernel = Kernel()
+    output_layer: OutputLayer = OutputLayer()
     training: Annotated[dict[str, Values[Scalar]], AfterValidator(_known_genes)] = Field(default_factory=dict)
     firmware: Literal["exact", "any"] = "any"
 
@@ -268,7 +270,7 @@ class SearchSpace(Checked):
             except Infeasible as reason:
                 raise Infeasible(f"block {i} ({block.block}): {reason}") from None
         yield from map(placed, flattened(shapes[-1]))
-        yield LayerSpec.of("dense", units=self.outputs, **self.output_layer.picked_kernel(Picks(look_up, "output_layer.")))
+        yield placed(self.output_layer.layer(self.outputs, Picks(look_up, "output_layer.")))
 
     def _assign(self, target: Candidate, assigned: dict[str, Scalar]) -> dict[str, Scalar] | None:
         """Find the picks that give the target, depth first over the genes in the order in which they are read."""

@@ -81,7 +81,8 @@ def _layers(network: Trained, options: HlsOptions, layers: dict[str, LayerCost],
             cells += (options.strategy_of(name), reuse[name])
         elif layer.weight is not None:
             own_bops = f"{layers[name].bops:,.0f}" if name in layers else ""
-            cells = (layer.weight, layer.bias or "", "", exact, "", own_bops, "", "")
+            zeros = f"{layers[name].sparsity:.1%}" if layer.kind == "tables" else ""
+            cells = (layer.weight, layer.bias or "", "", exact, zeros, own_bops, "", "")
         rows.append((name, "x".join(map(str, node.output)), *cells))
     return _table(header, rows)
 

@@ -67,6 +67,7 @@ CONV = {"filters": 2, "kernel": 3, "stride": 1, "padding": "same"}
     [
         ([LayerSpec.of("concatenate", inputs=(-1, -1))], "concatenate_0: a mold pads channels"),
         ([layer("lookup", bits=4)], "lookup_0: a mold has no tables"),
+        ([layer("flatten"), layer("tables", units=2, grid="ap_fixed<4,2>")], "tables_0: a mold has no tables"),
         ([dense(3), activation("elu")], "activation_0: a mold does not compute elu"),
         ([dense(3), activation("leaky_relu(0.3)")], "activation_0: a mold does not compute leaky_relu"),
         ([LayerSpec.of("conv2d", **{**CONV, "kernel": (1, 3)})], "conv2d_0: the kernels of a mold"),

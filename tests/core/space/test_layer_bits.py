@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
-from kerasnac.core.space.layer_bits import LayerBitsSpace, with_layer_bits
+from kerasnac.core.space.layer_bits import LayerBitsSpace, layer_bits, with_layer_bits
 
 SPACE = LayerBitsSpace((("a", (2, 4, 6)), ("b", (6,)), ("c", (3, 6, 8))))
 
@@ -29,6 +29,14 @@ def test_a_layer_that_becomes_binary_has_no_sparsity() -> None:
     network = Architecture((2,), (LayerSpec.of("dense", units=2, weight_bits=4, sparsity=0.5),))
     made = {width: with_layer_bits(network, {"dense_0": width}) for width in ("ternary", "binary")}  # type: ignore[dict-item]
     assert {width: one.sparsities for width, one in made.items()} == {"ternary": {"dense_0": 0.5}, "binary": {}}
+
+
+def test_what_tables_alone_read_has_their_grid_and_no_width() -> None:
+    tables = LayerSpec.of("tables", units=2, grid="ap_fixed<4,2>", weight_bits=3)
+    none = LayerSpec.of("activation", fn="none")
+    network = Architecture((2,), (tables, none, tables, none, LayerSpec.of("dense", units=2)))
+    found = layer_bits(network, weight_bits="ternary", activation_bits=5)
+    assert found == {"tables_0": 3, "tables_1": 3, "activation_1": 5, "dense_0": "ternary"}
 
 
 def test_there_is_no_way_down_from_the_narrowest() -> None:

@@ -5,6 +5,7 @@ from kerasnac.core.space.blocks.base import Block, Choice, Picks, Quantizable, V
 from kerasnac.core.space.blocks.choose import BLOCK, BLOCKS, AnyBlock, Choose, Nothing, Residual, foreign_blocks
 from kerasnac.core.space.blocks.conv import Conv, Pool, Window
 from kerasnac.core.space.blocks.mlp import DeepSets, Mlp
+from kerasnac.core.space.blocks.tables import Tables
 from kerasnac.core.space.blocks.transformer import Transformer
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Pool",
     "Quantizable",
     "Residual",
+    "Tables",
     "Transformer",
     "Values",
     "Window",

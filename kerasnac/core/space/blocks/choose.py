@@ -17,6 +17,7 @@ from kerasnac.core.space.blocks.attention import Attention
 from kerasnac.core.space.blocks.base import ActivationValues, Block, Choice, Picks, check_choices, is_foreign, layers_of
 from kerasnac.core.space.blocks.conv import Conv, Pool, Window
 from kerasnac.core.space.blocks.mlp import DeepSets, Mlp
+from kerasnac.core.space.blocks.tables import Tables
 from kerasnac.core.space.blocks.transformer import Transformer
 from kerasnac.errors import Infeasible, PluginError
 
@@ -152,6 +153,7 @@ BLOCKS: Mapping[str, type[Block]] = {
     "attention": Attention,
     "deep_sets": DeepSets,
     "transformer": Transformer,
+    "tables": Tables,
     "pool": Pool,
     "window": Window,
     "residual": Residual,

@@ -51,7 +51,9 @@ def write_trees(ensemble: Ensemble, name: str, folder: Path) -> Design:
         ConversionError: If there is nothing to compare: all outputs are constant.
     """
     if not ensemble.comparisons:
-        raise ConversionError(f"{name}: its trees compare nothing, so that every output is constant; use more rounds or samples")
+        raise ConversionError(
+            f"{name}: its trees compare nothing, so that every output is constant; use more rounds or samples"
+        )
     inputs = Port(ensemble.features, ensemble.grid.bits, ensemble.grid.fractional, ensemble.grid.signed)
     output = ensemble.output
     outputs = Port(ensemble.outputs, output.bits, output.fractional, output.signed)
@@ -63,7 +65,14 @@ def write_trees(ensemble: Ensemble, name: str, folder: Path) -> Design:
         f"    input [{inputs.bits - 1}:0] model_inp,  // {inputs}; the first in the lowest bits",
         f"    output [{outputs.bits - 1}:0] model_out  // {outputs}",
     ]
-    text = [f"// {name}: {ensemble}", f"module {module} (", *ports, ");", *(f"    {line}".rstrip() for line in body), "endmodule"]
+    text = [
+        f"// {name}: {ensemble}",
+        f"module {module} (",
+        *ports,
+        ");",
+        *(f"    {line}".rstrip() for line in body),
+        "endmodule",
+    ]
     make_folder(folder / SOURCES)
     write_text(folder / SOURCES / f"{module}.v", "\n".join(text) + "\n")
     return Design(folder, module, inputs, outputs, latency=2 + sums.levels)

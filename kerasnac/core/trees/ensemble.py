@@ -104,6 +104,18 @@ class Round:
     shift: int
     offset: int
 
+    def added(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what the round adds to the outputs, in steps.
+
+        Args:
+            raw: As for :func:`evaluate`.
+
+        Returns:
+            Shape (samples, outputs), int64.
+        """
+        found = np.stack([evaluate(tree, raw) for tree in self.trees], axis=1)
+        return np.asarray((found + self.offset) << self.shift)
+
 
 @dataclass(frozen=True)
 class Ensemble:
@@ -180,10 +192,9 @@ class Ensemble:
     def sums(self, x: NDArray[Any]) -> Iterator[NDArray[np.int64]]:
         """Yield the outputs in steps after every round, shape (samples, outputs), int64; arguments are those of `raw`."""
         raw = self.raw(x)
-        total = np.tile(np.array(self.start, np.int64), (len(raw), 1))
+        total = self.begin(len(raw))
         for one in self.rounds:
-            found = np.stack([evaluate(tree, raw) for tree in one.trees], axis=1)
-            total = total + ((found + one.offset) << one.shift)
+            total = total + one.added(raw)
             yield total
 
     def predict(self, x: NDArray[Any]) -> NDArray[np.float64]:
@@ -198,10 +209,15 @@ class Ensemble:
         Raises:
             DataError: If the samples are not on the input grid, or have another shape.
         """
-        total = np.tile(np.array(self.start, np.int64), (len(x), 1))
-        for total in self.sums(x):
-            pass
+        raw = self.raw(x)
+        total = self.begin(len(raw))
+        for one in self.rounds:
+            total += one.added(raw)
         return self.values(total)
+
+    def begin(self, samples: int) -> NDArray[np.int64]:
+        """Return the outputs of some samples before the first round, in steps, shape (samples, outputs)."""
+        return np.tile(np.array(self.start, np.int64), (samples, 1))
 
     def values(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return outputs that are given in steps as numbers, float64."""
@@ -242,7 +258,6 @@ class Ensemble:
         except (KeyError, TypeError, ValueError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
             raise RunError(f"these are no boosted trees of this version of kerasnac: {reason}") from None
-
 
     def save(self, path: Path) -> None:
         """Write a JSON file, and its folder if there is none."""

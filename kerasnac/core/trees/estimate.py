@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.trees.ensemble import Ensemble, Node, Split, leaves, split
+from kerasnac.core.trees.ensemble import Ensemble, Node, Split, comparisons, leaves, split
 
 #: Inputs of a look-up table.
 INPUTS = 6
@@ -21,9 +21,19 @@ def estimated_luts(ensemble: Ensemble) -> float:
     Args:
         ensemble: The trees.
     """
-    compared = sum(comparison_luts(ensemble.grid, threshold) for _, threshold in ensemble.comparisons)
-    trees = sum(_tree_luts(tree) for one in ensemble.rounds for tree in one.trees)
-    return float(compared + trees + sum(_sum_luts(ensemble, k) for k in range(ensemble.outputs)))
+    return estimates(ensemble)[-1]
+
+
+def estimates(ensemble: Ensemble) -> list[float]:
+    """Return the estimate of :func:`estimated_luts` after every round."""
+    found, known, trees = [], set[tuple[int, int]](), 0
+    for number, one in enumerate(ensemble.rounds, start=1):
+        known.update(pair for tree in one.trees for pair in comparisons(tree))
+        compared = sum(comparison_luts(ensemble.grid, threshold) for _, threshold in known)
+        trees += sum(_tree_luts(tree) for tree in one.trees)
+        sums = sum(_sum_luts(ensemble.first(number), k) for k in range(ensemble.outputs))
+        found.append(float(compared + trees + sums))
+    return found
 
 
 def comparison_luts(grid: Precision, threshold: int) -> int:

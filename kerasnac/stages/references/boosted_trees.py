@@ -140,7 +140,9 @@ def check_boosted_trees(settings: BoostedTreesSettings, data: Development) -> No
         if settings.samples:
             require_verilator()
     except EnvironmentProblem as error:
-        raise EnvironmentProblem(f"{where}: {error}; or do without: references: {{boosted_trees: {{luts: estimate}}}}") from None
+        raise EnvironmentProblem(
+            f"{where}: {error}; or do without: references: {{boosted_trees: {{luts: estimate}}}}"
+        ) from None
 
 
 class _Progress:

@@ -21,7 +21,7 @@ _SHAPE = Shape({"schema": int, "seed": int, "data": str, "versions": dict[str, s
 #: Names of the files that a run writes, and of the folders.
 FILES = (
     DESCRIPTION,
-    *("run.yaml", "search.csv", "compress.csv", "trees.csv", "summary.txt"),
+    *("run.yaml", "search.csv", "compress.csv", "trees.csv", "trees.txt", "summary.txt"),
     *("search.jsonl", "costs.jsonl", "generations.jsonl", "tune.jsonl", "compress.jsonl", "mixed.jsonl", "trees.jsonl"),
     *("search.png", "convergence.png", "tune.png", "compress.png", "trees.png"),
 )

@@ -32,16 +32,8 @@ def table(trees: TreesResult, test: Mapping[str, Score], compressed: CompressRes
     counts = _COUNTS if trees.cost == "yosys_luts" else {}
     unit = f", {task.metric_unit}" if task.metric_unit else ""
     made = Table(title="Boosted trees, for comparison", title_justify="left", caption_justify="left")
-    headings = (
-        "model",
-        f"{task.metric}{unit}",
-        *task.metrics,
-        "test [95 % interval]",
-        LUTS[trees.cost],
-        *graph,
-        *counts.values(),
-    )
-    for heading in headings:
+    costs = (LUTS[trees.cost], *graph, *counts.values())
+    for heading in ("model", f"{task.metric}{unit}", *task.metrics, "test [95 % interval]", *costs):
         made.add_column(heading, justify="left" if heading == "model" else "right", overflow="fold", no_wrap=heading == "model")
     rows = []
     for point in trees.front:

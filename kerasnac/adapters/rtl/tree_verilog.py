@@ -41,7 +41,7 @@ def write_trees(ensemble: Ensemble, name: str, folder: Path) -> Design:
 
     Args:
         ensemble: The trees. Comparisons are shared between all of them.
-        name: Name of the module; underscores stand where Verilog allows nothing else.
+        name: Their name; that of the module begins with ``bt_`` and has underscores where Verilog allows nothing else.
         folder: Where to write.
 
     Returns:
@@ -51,13 +51,11 @@ def write_trees(ensemble: Ensemble, name: str, folder: Path) -> Design:
         ConversionError: If there is nothing to compare: all outputs are constant.
     """
     if not ensemble.comparisons:
-        raise ConversionError(
-            f"{name}: its trees compare nothing, so that every output is constant; use more rounds or samples"
-        )
+        raise ConversionError(f"{name}: its trees compare nothing, so every output is constant; use more rounds or samples")
     inputs = Port(ensemble.features, ensemble.grid.bits, ensemble.grid.fractional, ensemble.grid.signed)
     output = ensemble.output
     outputs = Port(ensemble.outputs, output.bits, output.fractional, output.signed)
-    module = re.sub(r"[^A-Za-z0-9]", "_", name)
+    module = f"bt_{re.sub(r'[^A-Za-z0-9]', '_', name)}"
     sums = _Sums(ensemble, output.bits)
     body = [*_comparisons(ensemble), "", *_trees(ensemble), "", *sums.lines]
     ports = [
@@ -65,14 +63,8 @@ def write_trees(ensemble: Ensemble, name: str, folder: Path) -> Design:
         f"    input [{inputs.bits - 1}:0] model_inp,  // {inputs}; the first in the lowest bits",
         f"    output [{outputs.bits - 1}:0] model_out  // {outputs}",
     ]
-    text = [
-        f"// {name}: {ensemble}",
-        f"module {module} (",
-        *ports,
-        ");",
-        *(f"    {line}".rstrip() for line in body),
-        "endmodule",
-    ]
+    lines = (f"    {line}".rstrip() for line in body)
+    text = [f"// {name}: {ensemble}", f"module {module} (", *ports, ");", *lines, "endmodule"]
     make_folder(folder / SOURCES)
     write_text(folder / SOURCES / f"{module}.v", "\n".join(text) + "\n")
     return Design(folder, module, inputs, outputs, latency=2 + sums.levels)
@@ -167,7 +159,7 @@ class _Sums:
 
     def _level(self, terms: list[_Term], level: int, output: int) -> list[_Term]:
         """Add terms in pairs; one that is left over is kept in a register."""
-        made = []
+        made: list[_Term] = []
         for pair in (terms[i : i + 2] for i in range(0, len(terms), 2)):
             shift = min(term.shift for term in pair)
             name = f"s{level}_{output}_{len(made)}"

@@ -216,7 +216,7 @@ def _grow(
     tree.fit(codes[rows], steps, sample_weight=weights if weights.any() else None)
     leaf = tree.apply(codes)
     nodes = tree.tree_.node_count
-    slope, weight = (np.bincount(leaf, values, nodes) for values in (first, second))
+    slope, weight = (np.bincount(leaf, values, nodes).astype(np.float64) for values in (first, second))
     return _Grown(tree.tree_, leaf, slope / (weight + RIDGE), weight)
 
 

@@ -23,7 +23,7 @@ from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.core.trees.ensemble import Ensemble
-from kerasnac.core.trees.estimate import estimated_luts
+from kerasnac.core.trees.estimate import estimates
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem, RunError
 from kerasnac.stages.context import Context
 from kerasnac.stages.references.result import TreesPoint, TreesResult, front_of, thinned
@@ -100,10 +100,11 @@ def boosted_trees(settings: BoostedTreesSettings, context: Context) -> TreesResu
     recipes = [Recipe(*one, settings.rounds, settings.learning_rate, settings.subsample) for one in grid]
     jobs = [BoostJob(recipe, context.seed, context.folder) for recipe in recipes]
     boostings: dict[int, tuple[TreesPoint, ...]] = {}
-    for index, points in context.workers.map(boost_one, jobs):
-        boostings[index] = points
-        report(points[-1], "estimated_luts")
-    points = [point for index in range(len(jobs)) for point in boostings[index]]
+    for index, found in context.workers.map(boost_one, jobs):
+        boostings[index] = found
+        report(found[-1], "estimated_luts")
+    # Rounds that compare nothing, since nothing can be learned from the features, are no points.
+    points = [point for i in range(len(jobs)) for point in boostings[i] if point.ensemble.comparisons]
     task = context.data.task
     if settings.luts == "estimate":
         return TreesResult(tuple(points), task, "estimated_luts")
@@ -140,9 +141,8 @@ def check_boosted_trees(settings: BoostedTreesSettings, data: Development) -> No
         if settings.samples:
             require_verilator()
     except EnvironmentProblem as error:
-        raise EnvironmentProblem(
-            f"{where}: {error}; or do without: references: {{boosted_trees: {{luts: estimate}}}}"
-        ) from None
+        remedy = "or do without: references: {boosted_trees: {luts: estimate}}"
+        raise EnvironmentProblem(f"{where}: {error}; {remedy}") from None
 
 
 class _Progress:
@@ -171,7 +171,7 @@ def boost_one(data: Development, job: BoostJob) -> tuple[TreesPoint, ...]:
     """Boost trees, or read those that are recorded; runs in a worker.
 
     Returns:
-        One point per round.
+        One point per round, ascending.
     """
     key, memo = job.key(data), _memo(job.folder)
     record = memo.get(key)
@@ -188,11 +188,11 @@ def boost_one(data: Development, job: BoostJob) -> tuple[TreesPoint, ...]:
             "seconds": monotonic() - started,
         }
         memo.add(record)
-    found = []
-    for number, metrics in enumerate(record["metrics"], start=1):
-        trees = ensemble.first(number)
-        found.append(TreesPoint(f"{job.recipe.name}-r{number:02d}", trees, metrics, {"estimated_luts": estimated_luts(trees)}))
-    return tuple(found)
+    found = zip(record["metrics"], estimates(ensemble), strict=True)
+    return tuple(
+        TreesPoint(f"{job.recipe.name}-r{number:02d}", ensemble.first(number), metrics, {"estimated_luts": luts})
+        for number, (metrics, luts) in enumerate(found, start=1)
+    )
 
 
 def _content(ensemble: Ensemble) -> str:

@@ -15,7 +15,7 @@ from kerasnac.stages.references.result import TreesResult
 LUTS = {"yosys_luts": "LUT, Yosys", "estimated_luts": "LUT, estimated from the trees"}
 
 #: Further counts of Yosys, with their headings.
-_COUNTS = {"muxes": "wide muxes", "carry": "carry chains", "ffs": "FF", "cycles": "cycles"}
+_COUNTS = {"muxes": "muxes", "ffs": "FF", "cycles": "cycles"}
 
 
 def table(trees: TreesResult, test: Mapping[str, Score], compressed: CompressResult | None = None) -> Table:
@@ -57,7 +57,7 @@ def networks_of(compressed: CompressResult | None) -> list[tuple[Trained, float]
 
 
 def _caption(trees: TreesResult, beside_networks: bool) -> str:
-    lines = ["trees-d4-b2-t16-r08: depth 4, leaves of 2 bits, at most 16 thresholds per feature, 8 rounds"]
+    lines = ["trees-d4-b2-t16-r008: depth 4, leaves of 2 bits, at most 16 thresholds per feature, 8 rounds"]
     if trees.cost == "estimated_luts":
         lines.append("no Yosys, no Verilog: the estimate is no count")
     elif simulated := min((point.costs["samples"] for point in trees.front), default=0):

@@ -190,7 +190,7 @@ def boost_one(data: Development, job: BoostJob) -> tuple[TreesPoint, ...]:
         memo.add(record)
     found = zip(record["metrics"], estimates(ensemble), strict=True)
     return tuple(
-        TreesPoint(f"{job.recipe.name}-r{number:02d}", ensemble.first(number), metrics, {"estimated_luts": luts})
+        TreesPoint(f"{job.recipe.name}-r{number:03d}", ensemble.first(number), metrics, {"estimated_luts": luts})
         for number, (metrics, luts) in enumerate(found, start=1)
     )
 

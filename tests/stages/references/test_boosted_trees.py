@@ -26,7 +26,9 @@ from tests.trees import random_ensemble, steps
 
 needs_yosys = pytest.mark.skipif(shutil.which("yosys") is None, reason="Yosys is not installed")
 
-SETTINGS = BoostedTreesSettings(rounds=3, depths=[2, 3], leaf_bits=[2], thresholds=[8], subsample=400, points=2, samples=50, luts="estimate")
+SETTINGS = BoostedTreesSettings(
+    rounds=3, depths=[2, 3], leaf_bits=[2], thresholds=[8], subsample=400, points=2, samples=50, luts="estimate"
+)
 COUNTED = SETTINGS.model_copy(update={"luts": "yosys"})
 
 
@@ -57,14 +59,14 @@ def refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestEstimates:
     def test_every_round_is_a_point_with_its_metric(self, data: Dataset, tmp_path: Path) -> None:
         result = boosted(data, tmp_path)
-        assert [point.name for point in result.points] == [f"trees-d{d}-b2-t8-r{r:02d}" for d in (2, 3) for r in (1, 2, 3)]
+        assert [point.name for point in result.points] == [f"trees-d{d}-b2-t8-r{r:03d}" for d in (2, 3) for r in (1, 2, 3)]
         split = data.development.validation
         for point in result.points:
             assert point.metrics == {"accuracy": data.task.score(point.ensemble.predict(split.x), split.y)}
             assert point.costs["estimated_luts"] > 0
         assert all(point in result.points for point in result.front)
         assert list(result.frame().columns) == ["model", "accuracy", "estimated_luts", "front"]
-        assert not any("r01" in path.name for path in (tmp_path / "trees").iterdir())  # no Verilog
+        assert not any("r001" in path.name for path in (tmp_path / "trees").iterdir())  # no Verilog
 
     def test_what_is_recorded_is_not_boosted_again(
         self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -122,7 +124,7 @@ class TestVerilog:
     def test_a_sample_that_differs_is_an_error(self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(stage, "check_boosted_trees", lambda *arguments: None)
         monkeypatch.setattr(stage, "simulate", lambda *arguments: verilator.Simulation(50, 1, "sample 3"))
-        with pytest.raises(ConversionError, match=r"trees-d3-b2-t8-r0.: NOT bit-exact: 1 of 50 samples differ"):
+        with pytest.raises(ConversionError, match=r"trees-d3-b2-t8-r00.: NOT bit-exact: 1 of 50 samples differ"):
             boosted(data, tmp_path, COUNTED)
         assert all("yosys_luts" not in record for record in records(tmp_path))
 

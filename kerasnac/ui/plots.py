@@ -130,6 +130,9 @@ def boosted_trees(result: TreesResult, networks: CompressResult | None = None) -
     if found := sorted((luts, model.metrics[metric]) for model, luts in networks_of(networks)):
         axes.plot(*zip(*found, strict=True), "o-", color="C3", ms=4, lw=1.2, label="networks, LUT of adder graph (estimate)")
         axes.set(xlabel="look-up tables (LUT)")
+    both = ((result.networks.get(model.name), model) for model, _ in networks_of(networks))
+    if counted := [(luts, model.metrics[metric]) for luts, model in both if luts is not None]:
+        axes.plot(*zip(*counted, strict=True), "*", color="C3", ms=12, label="networks, LUT, Yosys")
     axes.legend()
     return figure
 

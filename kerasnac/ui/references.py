@@ -28,7 +28,7 @@ def table(trees: TreesResult, test: Mapping[str, Score], compressed: CompressRes
     """
     task = trees.task
     networks = networks_of(compressed)
-    graph = ["LUT, adder graph (estimate)"] if networks else []
+    graph = ["adder graph (estimate)"] if networks else []
     counts = _COUNTS if trees.cost == "yosys_luts" else {}
     unit = f", {task.metric_unit}" if task.metric_unit else ""
     made = Table(title="Boosted trees, for comparison", title_justify="left", caption_justify="left")
@@ -40,7 +40,8 @@ def table(trees: TreesResult, test: Mapping[str, Score], compressed: CompressRes
         cells = [f"{point.costs[trees.cost]:,.0f}", *[""] * len(graph), *(f"{point.costs[name]:,.0f}" for name in counts)]
         rows.append((point.metrics, point.name, cells))
     for model, luts in networks:
-        rows.append((model.metrics, model.name, ["", f"{luts:,.0f}", *[""] * len(counts)]))
+        counted = f"{trees.networks[model.name]:,.0f}" if model.name in trees.networks else ""
+        rows.append((model.metrics, model.name, [counted, f"{luts:,.0f}", *[""] * len(counts)]))
     for metrics, name, cells in sorted(rows, key=lambda row: row[0][task.metric], reverse=task.sense == "min"):
         scored = str(test[name]) if name in test else ""
         made.add_row(name, f"{metrics[task.metric]:.4f}", *(number(metrics[one]) for one in task.metrics), scored, *cells)
@@ -63,5 +64,5 @@ def _caption(trees: TreesResult, beside_networks: bool) -> str:
     elif simulated := min((point.costs["samples"] for point in trees.front), default=0):
         lines.append(f"each simulated by Verilator: {simulated:,.0f} of {simulated:,.0f} samples equal")
     if beside_networks and trees.cost == "yosys_luts":
-        lines.append("Yosys counts 5 to 18 % fewer LUTs than the adder graph of a network: `kerasnac rtl` does it")
+        lines.append("the adder graph of a network has 5 to 18 % more LUTs than Yosys counts")
     return "\n".join(lines)

@@ -50,11 +50,12 @@ def networks() -> CompressResult:
 
 
 def test_counts_and_estimates_stand_in_columns_of_their_own(networks: CompressResult) -> None:
-    text = as_text(table(TREES, {"trees-d3-b2-t16-r002": Score(0.63, 0.62, 0.64)}, networks))
+    trees = replace(TREES, networks={"a-w6a6-i00": 999.0})
+    text = as_text(table(trees, {"trees-d3-b2-t16-r002": Score(0.63, 0.62, 0.64)}, networks))
     cells = ([cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line)
     rows = {name: others for name, *others in cells}
     assert rows["trees-d3-b2-t16-r001"] == ["0.6000", "", "111", "", "1", "50", "4"]
-    assert rows["a-w6a6-i00"] == ["0.6400", "", "", "1,234", "", "", ""]
+    assert rows["a-w6a6-i00"] == ["0.6400", "", "999", "1,234", "", "", ""]
     assert rows["trees-d3-b2-t16-r002"] == ["0.6500", "0.6300 [0.6200, 0.6400]", "222", "", "1", "50", "4"]
     assert list(rows)[-3:] == [
         "trees-d3-b2-t16-r001",
@@ -77,5 +78,6 @@ def test_the_plot_shows_both(networks: CompressResult) -> None:
         return [text.get_text() for text in boosted_trees(result, compressed).axes[0].get_legend().get_texts()]
 
     assert labels(TREES, networks) == ["boosted trees, LUT, Yosys", "networks, LUT of adder graph (estimate)"]
+    assert labels(replace(TREES, networks={"a-w6a6-i00": 999.0}), networks)[2:] == ["networks, LUT, Yosys"]
     assert labels(TREES, None) == ["boosted trees, LUT, Yosys"]
     assert networks_of(None) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -50,11 +50,13 @@ class TreesResult:
         points: Every round of every boosting.
         task: The task of the data.
         cost: Which look-up tables the front is of.
+        networks: ``yosys_luts`` of the networks that were to be counted in the same way, by name.
     """
 
     points: tuple[TreesPoint, ...]
     task: Task
     cost: Luts
+    networks: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def front(self) -> tuple[TreesPoint, ...]:

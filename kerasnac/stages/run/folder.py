@@ -23,6 +23,7 @@ FILES = (
     DESCRIPTION,
     *("run.yaml", "search.csv", "compress.csv", "trees.csv", "trees.txt", "summary.txt"),
     *("search.jsonl", "costs.jsonl", "generations.jsonl", "tune.jsonl", "compress.jsonl", "mixed.jsonl", "trees.jsonl"),
+    "network_luts.jsonl",
     *("search.png", "convergence.png", "tune.png", "compress.png", "trees.png"),
 )
 FOLDERS = ("searched", "tuned", "compressed", "firmware", "trees")

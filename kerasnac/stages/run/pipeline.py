@@ -88,8 +88,9 @@ def run_all(
         tuned = run.tune(found.select(*settings.tune.select), settings.tune)
         refused = {model.name: reasons[0] for model in tuned if (reasons := unsupported_reasons(model.architecture))}
         compressed = run.compress([model for model in tuned if model.name not in refused], settings.compress)
-        trees = None if (asked := settings.references.boosted_trees) is None else run.boosted_trees(asked)
         chosen, left_out = compressed.try_select(*settings.firmware.select)
+        asked, graphs = settings.references.boosted_trees, settings.firmware.adder_graph
+        trees = None if asked is None else run.boosted_trees(asked, networks=chosen, adder_graph=graphs)
         # Every choice has been made: from here on, and nowhere before, the test split is used.
         refused |= compressed.excluded | left_out
         firmware, unconverted = run.try_convert(chosen, settings.firmware)

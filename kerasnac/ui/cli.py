@@ -352,7 +352,10 @@ def _run_and_show(job: Callable[[Progress], Outcome], folder: Path) -> None:
         screen.print(f"{made.trained.name}: {made.verdict}", highlight=False, soft_wrap=True)
     write_text(folder / "summary.txt", tables.as_text(tables.outcome(result)))
     plots.save_all(result, folder)
-    files = f"summary.txt, search.png, tune.png, compress.png{', firmware/' if result.firmware else ''}"
+    extra = {"trees.png": result.trees, "firmware/": result.firmware}
+    files = ", ".join(
+        ["summary.txt", "search.png", "tune.png", "compress.png", *(name for name, there in extra.items() if there)]
+    )
     screen.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
     if not result.firmware:
         complain(f"no model has firmware; the last lines of {folder / 'summary.txt'} say why")

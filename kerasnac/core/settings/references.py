@@ -32,7 +32,7 @@ class BoostedTreesSettings(Settings):
     """
 
     rounds: Annotated[int, Field(ge=1, le=1000)] = 64
-    depths: Annotated[Values[Annotated[int, Field(ge=1, le=DEEPEST)]], Field(min_length=1)] = (3, 4, 5, 6)
+    depths: Annotated[Values[Annotated[int, Field(ge=1, le=DEEPEST)]], Field(min_length=1)] = (3, 4, 5)
     leaf_bits: Annotated[Values[Annotated[int, Field(ge=1, le=8)]], Field(min_length=1)] = (2,)
     thresholds: Annotated[Values[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=1)] = (16, 48)
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.6

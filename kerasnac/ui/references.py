@@ -58,7 +58,7 @@ def networks_of(compressed: CompressResult | None) -> list[tuple[Trained, float]
 
 
 def _caption(trees: TreesResult, beside_networks: bool) -> str:
-    lines = ["trees: d depth, b bits of a leaf, t thresholds of a feature at most, r rounds"]
+    lines = ["trees: d depth, b bits of a leaf, t thresholds of a feature at most, l learning rate, r rounds"]
     if trees.cost == "estimated_luts":
         lines.append("no Yosys, no Verilog: the estimate is no count")
     elif simulated := min((point.costs["samples"] for point in trees.front), default=0):

@@ -231,10 +231,12 @@ def test_a_search_alone_and_the_rest(file: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("in_process")
 def test_references_alone(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    file.write_text(RUN + "references: {boosted_trees: {luts: estimate, rounds: 2, depths: [2], thresholds: [8]}}\n")
+    file.write_text(
+        RUN + "references: {boosted_trees: {luts: estimate, rounds: 2, depths: [2], thresholds: [8], learning_rates: 0.6}}\n"
+    )
     done = kerasnac("references", file, "--out", out, "--workers", "1")
     assert done.exit_code == 0, done.output + str(done.exception)
-    assert "trees-d2-b2-t8-r001" in done.stdout
+    assert "trees-d2-b2-t8-l0.6-r001" in done.stdout
     assert "no Yosys, no Verilog: the estimate is no count" in (out / "trees.txt").read_text()
     for name in ("run.yaml", "trees.jsonl", "trees.csv", "trees.png"):
         assert (out / name).stat().st_size > 0

@@ -6,6 +6,7 @@ to the gradients. Each leaf is then rounded to a few bits, and the next round co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,11 +22,11 @@ from kerasnac.errors import EnvironmentProblem
 
 Floats = NDArray[np.float64]
 
-#: Steps of logits are a quarter: finer ones cost adders and gain nothing on jets.
-LOGIT_BITS = 2
+#: Steps of logits are about this part of the learning rate, a power of two: finer ones cost adders and gain nothing on jets.
+LOGIT_STEP = 0.4
 
-#: Steps of a regressed value are at most this part of its standard deviation.
-VALUE_STEP = 1 / 32
+#: Steps of a regressed value are at most this part of its standard deviation, times the learning rate.
+VALUE_STEP = 1 / 20
 
 #: Fewest samples of a leaf, and what is added to the second derivatives of one, so that few samples make no large step.
 FEWEST, RIDGE = 20, 1.0
@@ -44,14 +45,14 @@ class Recipe:
     depth: int
     leaf_bits: int
     thresholds: int
-    rounds: int
     learning_rate: float
+    rounds: int
     subsample: int
 
     @property
     def name(self) -> str:
-        """Short name, of depth, bits of leaves and thresholds."""
-        return f"trees-d{self.depth}-b{self.leaf_bits}-t{self.thresholds}"
+        """Short name, of all that differs between the boostings of a run."""
+        return f"trees-d{self.depth}-b{self.leaf_bits}-t{self.thresholds}-l{self.learning_rate:g}"
 
 
 class _Objective(Protocol):
@@ -78,16 +79,17 @@ class _Objective(Protocol):
 class _Logistic:
     """Cross-entropy of classes. Of two classes, the first has the constant logit zero."""
 
-    fractional, relative = LOGIT_BITS, True
+    relative = True
 
-    def __init__(self, split: Split, outputs: int) -> None:
+    def __init__(self, split: Split, outputs: int, rate: float) -> None:
         weight = np.ones(len(split)) if split.weight is None else split.weight.astype(np.float64)
         self._weight = weight[:, np.newaxis]
         self._true = np.eye(outputs)[split.y]
         self.grown = tuple(range(outputs)) if outputs > 2 else (1,)
         self.step = (outputs - 1) / outputs if outputs > 2 else 1.0
         share = np.maximum(weight @ self._true, 1e-9) / weight.sum()
-        logits = np.round(np.ldexp(np.log(np.maximum(share, 1e-3)), LOGIT_BITS)).astype(int)
+        self.fractional = -round(math.log2(LOGIT_STEP * rate))
+        logits = np.round(np.ldexp(np.log(np.maximum(share, 1e-3)), self.fractional)).astype(int)
         self.start = tuple(int(n) for n in logits - logits.min())
 
     def derivatives(self, sums: Floats) -> tuple[Floats, Floats]:
@@ -101,14 +103,14 @@ class _Squares:
 
     step, relative = 1.0, False
 
-    def __init__(self, split: Split, outputs: int) -> None:
+    def __init__(self, split: Split, outputs: int, rate: float) -> None:
         weight = np.ones(len(split)) if split.weight is None else split.weight.astype(np.float64)
         self._weight, self._true = weight[:, np.newaxis], split.y.astype(np.float64)
         self.grown = tuple(range(outputs))
         mean = np.average(self._true, axis=0, weights=weight)
         spread = np.sqrt(np.average((self._true - mean) ** 2, axis=0, weights=weight))
         spread = spread[spread > 0]
-        self.fractional = -int(np.floor(np.log2(VALUE_STEP * (spread.min() if len(spread) else 1.0))))
+        self.fractional = -int(np.floor(np.log2(VALUE_STEP * rate * (spread.min() if len(spread) else 1.0))))
         self.start = tuple(int(n) for n in np.round(np.ldexp(mean, self.fractional)))
 
     def derivatives(self, sums: Floats) -> tuple[Floats, Floats]:
@@ -163,7 +165,7 @@ def boost(data: Development, recipe: Recipe, seed: int, tick: Callable[[int], No
     """
     require_scikit_learn()
     kind = _Logistic if data.task.classes else _Squares
-    objective: _Objective = kind(data.train, data.task.outputs)
+    objective: _Objective = kind(data.train, data.task.outputs, recipe.learning_rate)
     empty = Ensemble(data.input_grid, data.input_shape[0], objective.fractional, objective.start, ())
     raw = empty.raw(data.train.x)
     thresholds = [candidates(raw[:, i], recipe.thresholds) for i in range(raw.shape[1])]

@@ -96,8 +96,7 @@ def boosted_trees(settings: BoostedTreesSettings, context: Context) -> TreesResu
     """
     check_boosted_trees(settings, context.data)
     report = _Progress(settings, context)
-    grid = product(settings.depths, settings.leaf_bits, settings.thresholds)
-    recipes = [Recipe(*one, settings.rounds, settings.learning_rate, settings.subsample) for one in grid]
+    recipes = _recipes(settings)
     jobs = [BoostJob(recipe, context.seed, context.folder) for recipe in recipes]
     boostings: dict[int, tuple[TreesPoint, ...]] = {}
     for index, found in context.workers.map(boost_one, jobs):
@@ -145,13 +144,17 @@ def check_boosted_trees(settings: BoostedTreesSettings, data: Development) -> No
         raise EnvironmentProblem(f"{where}: {error}; {remedy}") from None
 
 
+def _recipes(settings: BoostedTreesSettings) -> list[Recipe]:
+    grid = product(settings.depths, settings.leaf_bits, settings.thresholds, settings.learning_rates)
+    return [Recipe(*one, settings.rounds, settings.subsample) for one in grid]
+
+
 class _Progress:
     """Reports every boosting and every count."""
 
     def __init__(self, settings: BoostedTreesSettings, context: Context) -> None:
         self._context, self._done = context, 0
-        boostings = len(settings.depths) * len(settings.leaf_bits) * len(settings.thresholds)
-        self.total = boostings + (settings.points if settings.luts == "yosys" else 0)
+        self.total = len(_recipes(settings)) + (settings.points if settings.luts == "yosys" else 0)
         context.progress(Step("trees", 0, self.total, "boosting"))
 
     def __call__(self, point: TreesPoint, cost: str) -> None:

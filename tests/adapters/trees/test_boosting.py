@@ -15,7 +15,7 @@ from kerasnac.core.trees.ensemble import Split as Comparison
 from kerasnac.errors import EnvironmentProblem
 from tests.trees import steps
 
-RECIPE = Recipe(depth=3, leaf_bits=2, thresholds=8, rounds=6, learning_rate=0.6, subsample=500)
+RECIPE = Recipe(depth=3, leaf_bits=2, thresholds=8, learning_rate=0.6, rounds=6, subsample=500)
 
 
 @pytest.fixture(scope="module")

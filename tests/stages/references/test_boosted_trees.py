@@ -27,7 +27,15 @@ from tests.trees import random_ensemble, steps
 needs_yosys = pytest.mark.skipif(shutil.which("yosys") is None, reason="Yosys is not installed")
 
 SETTINGS = BoostedTreesSettings(
-    rounds=3, depths=[2, 3], leaf_bits=[2], thresholds=[8], subsample=400, points=2, samples=50, luts="estimate"
+    rounds=3,
+    depths=[2, 3],
+    leaf_bits=[2],
+    thresholds=[8],
+    learning_rates=[0.6],
+    subsample=400,
+    points=2,
+    samples=50,
+    luts="estimate",
 )
 COUNTED = SETTINGS.model_copy(update={"luts": "yosys"})
 
@@ -59,7 +67,7 @@ def refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestEstimates:
     def test_every_round_is_a_point_with_its_metric(self, data: Dataset, tmp_path: Path) -> None:
         result = boosted(data, tmp_path)
-        assert [point.name for point in result.points] == [f"trees-d{d}-b2-t8-r{r:03d}" for d in (2, 3) for r in (1, 2, 3)]
+        assert [point.name for point in result.points] == [f"trees-d{d}-b2-t8-l0.6-r{r:03d}" for d in (2, 3) for r in (1, 2, 3)]
         split = data.development.validation
         for point in result.points:
             assert point.metrics == {"accuracy": data.task.score(point.ensemble.predict(split.x), split.y)}
@@ -77,12 +85,12 @@ class TestEstimates:
 
     def test_a_damaged_file_is_boosted_again_with_the_same_result(self, data: Dataset, tmp_path: Path) -> None:
         first = boosted(data, tmp_path)
-        (tmp_path / "trees" / "trees-d2-b2-t8.json").write_text("{")
-        random_ensemble(data.input_grid, 3, 3).save(tmp_path / "trees" / "trees-d3-b2-t8.json")
+        (tmp_path / "trees" / "trees-d2-b2-t8-l0.6.json").write_text("{")
+        random_ensemble(data.input_grid, 3, 3).save(tmp_path / "trees" / "trees-d3-b2-t8-l0.6.json")
         assert boosted(data, tmp_path) == first
         assert len(records(tmp_path)) == 4
 
-    @pytest.mark.parametrize("change", [{"seed": 1}, {"settings": SETTINGS.model_copy(update={"learning_rate": 0.3})}])
+    @pytest.mark.parametrize("change", [{"seed": 1}, {"settings": SETTINGS.model_copy(update={"learning_rates": (0.3,)})}])
     def test_other_settings_are_other_trees(self, data: Dataset, tmp_path: Path, change: dict[str, Any]) -> None:
         first = boosted(data, tmp_path)
         assert boosted(data, tmp_path, **change) != first
@@ -124,7 +132,7 @@ class TestVerilog:
     def test_a_sample_that_differs_is_an_error(self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(stage, "check_boosted_trees", lambda *arguments: None)
         monkeypatch.setattr(stage, "simulate", lambda *arguments: verilator.Simulation(50, 1, "sample 3"))
-        with pytest.raises(ConversionError, match=r"trees-d3-b2-t8-r00.: NOT bit-exact: 1 of 50 samples differ"):
+        with pytest.raises(ConversionError, match=r"trees-d3-b2-t8-l0.6-r00.: NOT bit-exact: 1 of 50 samples differ"):
             boosted(data, tmp_path, COUNTED)
         assert all("yosys_luts" not in record for record in records(tmp_path))
 

@@ -16,6 +16,7 @@ Run files   load_run, load_space, to_yaml
 Networks    SearchSpace of blocks; Architecture of LayerSpec; Precision of their formats; baselines: known networks
 Training    Training: hyperparameters; Trained: a network with weights; build, load_keras: Keras models; from_keras: your
             own; setup: TensorFlow
+Trees       Run.boosted_trees: to compare networks with; TreeEnsemble: boosted trees in whole numbers
 Costs       bops, costs: of an architecture; hardware_costs: of a trained network on a board; CostModel: one of your own
 Firmware    make_firmware, validate_firmware, Firmware, HlsOptions: hls4ml; make_rtl, Rtl: Verilog without HLS
 Display     plots: figures of results; progress_bar
@@ -47,6 +48,7 @@ _PUBLIC = {
     "TaskKind": "core.data.task:TaskKind",
     "Trained": "core.network.trained:Trained",
     "Training": "core.network.training:Training",
+    "TreeEnsemble": "core.trees.ensemble:Ensemble",
     "baselines": "core.space.baselines",
     "blocks": "core.space.blocks",
     "bops": "core.network.bops:bops",
@@ -95,6 +97,7 @@ if TYPE_CHECKING:  # Type checkers take ``X as X``, and what is assigned, for pu
     from kerasnac.core.space import baselines as baselines
     from kerasnac.core.space import blocks as blocks
     from kerasnac.core.space.search_space import SearchSpace as SearchSpace
+    from kerasnac.core.trees.ensemble import Ensemble
     from kerasnac.stages.firmware.costs import hardware_costs as hardware_costs
     from kerasnac.stages.firmware.delivery import make_firmware as make_firmware
     from kerasnac.stages.firmware.result import Firmware as Firmware
@@ -108,7 +111,7 @@ if TYPE_CHECKING:  # Type checkers take ``X as X``, and what is assigned, for pu
     from kerasnac.ui import plots as plots
     from kerasnac.ui.progress import progress_bar as progress_bar
 
-    setup, to_yaml, validate_firmware = tensorflow, dump, validate
+    setup, to_yaml, validate_firmware, TreeEnsemble = tensorflow, dump, validate, Ensemble
 else:
     __all__ = sorted(_PUBLIC)
 

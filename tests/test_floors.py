@@ -40,9 +40,9 @@ ENTRANCES = ("kerasnac.from_keras",)
 
 #: The rooms of each floor; a room imports those before it, and never one after it.
 ROOMS = {
-    "core": ("checks", "plugins", "store", "network", "space", "data", "hardware", "search", "settings"),
-    "adapters": ("programs", "keras", "search", "hls4ml", "rtl", "rule4ml", "workers"),
-    "stages": ("context", "search", "tune", "compress", "firmware", "run"),
+    "core": ("checks", "plugins", "store", "network", "trees", "space", "data", "hardware", "search", "settings"),
+    "adapters": ("programs", "keras", "trees", "search", "hls4ml", "rtl", "rule4ml", "workers"),
+    "stages": ("context", "search", "tune", "compress", "firmware", "references", "run"),
 }
 
 

@@ -195,6 +195,32 @@ def search(start: _Start) -> None:
 
 
 @main.command()
+@_starts_a_run
+def references(start: _Start) -> None:
+    """Train the references of FILE alone: boosted trees, to compare networks with; `kerasnac resume` goes on with the rest.
+
+    A FILE that names no references gets all that there are.
+    """
+    from kerasnac.core.settings import BoostedTreesSettings, ReferenceSettings
+    from kerasnac.core.store.files import write_text
+    from kerasnac.stages.run import references_only
+    from kerasnac.ui import plots, tables
+    from kerasnac.ui.references import table
+
+    settings = start.settings()
+    if settings.references == ReferenceSettings():
+        asked = ReferenceSettings(boosted_trees=BoostedTreesSettings())
+        settings = settings.model_copy(update={"references": asked})
+    job = partial(references_only, settings, start.out, workers=start.workers, scheduler=start.scheduler)
+    trees, test = _with_progress(lambda progress: job(progress=progress), start.out)
+    made = table(trees, test)
+    console().print(made)
+    write_text(start.out / "trees.txt", tables.as_text(made))
+    plots.save_trees(trees, start.out)
+    click.echo(f"Everything is in {start.out}: trees.txt, trees.png, trees.csv, trees/; `kerasnac resume {start.out}` goes on")
+
+
+@main.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_workers
 @_scheduler
@@ -326,7 +352,10 @@ def _run_and_show(job: Callable[[Progress], Outcome], folder: Path) -> None:
         screen.print(f"{made.trained.name}: {made.verdict}", highlight=False, soft_wrap=True)
     write_text(folder / "summary.txt", tables.as_text(tables.outcome(result)))
     plots.save_all(result, folder)
-    files = f"summary.txt, search.png, tune.png, compress.png{', firmware/' if result.firmware else ''}"
+    extra = {"trees.png": result.trees, "firmware/": result.firmware}
+    files = ", ".join(
+        ["summary.txt", "search.png", "tune.png", "compress.png", *(name for name, there in extra.items() if there)]
+    )
     screen.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
     if not result.firmware:
         complain(f"no model has firmware; the last lines of {folder / 'summary.txt'} say why")

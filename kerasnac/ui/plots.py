@@ -19,8 +19,10 @@ from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.store.files import write_bytes
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.references.result import TreesResult
 from kerasnac.stages.run import Outcome
 from kerasnac.stages.search.result import SearchResult
+from kerasnac.ui.references import LUTS, networks_of
 
 
 def search(result: SearchResult, *chosen: str) -> Figure:
@@ -113,6 +115,33 @@ def compression(result: CompressResult) -> Figure:
     return figure
 
 
+def boosted_trees(result: TreesResult, networks: CompressResult | None = None) -> Figure:
+    """Plot the task metric of boosted trees against their look-up tables, beside the networks whose adder graphs are known.
+
+    Args:
+        result: The boosted trees.
+        networks: The compressed networks.
+    """
+    figure, axes = _plane(result.task, "boosted trees, for comparison", LUTS[result.cost])
+    metric = result.task.metric
+    known = [p for p in result.points if result.cost in p.costs]
+    axes.plot([p.costs[result.cost] for p in known], [p.metrics[metric] for p in known], ".", color="gray", alpha=0.5)
+    axes.plot(*_points(result), "s-", color="C2", ms=4, lw=1.2, label=f"boosted trees, {LUTS[result.cost]}")
+    if found := sorted((luts, model.metrics[metric]) for model, luts in networks_of(networks)):
+        axes.plot(*zip(*found, strict=True), "o-", color="C3", ms=4, lw=1.2, label="networks, LUT of adder graph (estimate)")
+        axes.set(xlabel="look-up tables (LUT)")
+    both = ((result.networks.get(model.name), model) for model, _ in networks_of(networks))
+    if counted := [(luts, model.metrics[metric]) for luts, model in both if luts is not None]:
+        axes.plot(*zip(*counted, strict=True), "*", color="C3", ms=12, label="networks, LUT, Yosys")
+    axes.legend()
+    return figure
+
+
+def _points(trees: TreesResult) -> tuple[list[float], list[float]]:
+    """Return look-up tables and metrics of the front of boosted trees."""
+    return [p.costs[trees.cost] for p in trees.front], [p.metrics[trees.task.metric] for p in trees.front]
+
+
 def _curve(model: Trained) -> str:
     """Return the label of the curve that a point belongs to."""
     origin = point_origin(model)
@@ -130,12 +159,19 @@ def save_all(result: Outcome, folder: Path) -> list[Path]:
     """Write the plots of a run as PNG files and return their paths."""
     chosen = (model.origin_as(TuningOrigin).candidate for model in result.tuned)
     figures = {"tune.png": tuning(result.tuned, result.search.task), "compress.png": compression(result.compressed)}
+    if result.trees is not None:
+        figures["trees.png"] = boosted_trees(result.trees, result.compressed)
     return [*save_search(result.search, folder, *chosen), *_saved(figures, folder)]
 
 
 def save_search(result: SearchResult, folder: Path, *chosen: str) -> list[Path]:
     """Write the plots of a global search as PNG files and return their paths."""
     return _saved({"search.png": search(result, *chosen), "convergence.png": convergence(result)}, folder)
+
+
+def save_trees(result: TreesResult, folder: Path) -> list[Path]:
+    """Write the plot of boosted trees as a PNG file and return its path."""
+    return _saved({"trees.png": boosted_trees(result)}, folder)
 
 
 def _saved(figures: Mapping[str, Figure], folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from kerasnac.core.network.training import Training
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.run import Outcome
 from kerasnac.stages.search.result import SearchResult
+from kerasnac.ui import references
 
 _TITLES = {"bops": "BOPs"}
 
@@ -34,6 +35,7 @@ def outcome(result: Outcome) -> RenderableType:
     """Return everything that a run found: the front, the tuned and compressed models, the firmware."""
     small = [compressed(result)] if result.compressed.models else []
     small += [firmware(result)] if result.firmware else []
+    small += [references.table(result.trees, result.test, result.compressed)] if result.trees else []
     small += [further(result)] if result.search.task.metrics else []
     floats = {model.name for model in result.tuned}
     refused = (

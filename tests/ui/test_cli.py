@@ -81,7 +81,7 @@ class TestHelp:
     def test_commands(self) -> None:
         result = kerasnac("--help")
         assert result.exit_code == 0
-        for command in ("run", "resume", "spaces", "rtl", "firmware", "doctor"):
+        for command in ("run", "resume", "references", "spaces", "rtl", "firmware", "doctor"):
             assert f"\n  {command} " in result.stdout
 
     def test_version(self) -> None:
@@ -226,6 +226,38 @@ def test_a_search_alone_and_the_rest(file: Path, tmp_path: Path) -> None:
     assert kerasnac("resume", out, "--workers", "1").exit_code == 0
     assert (out / "tune.jsonl").exists()
     assert (out / "search.jsonl").read_bytes() == searched
+
+
+@pytest.mark.usefixtures("in_process")
+def test_references_alone(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    file.write_text(
+        RUN + "references: {boosted_trees: {luts: estimate, rounds: 2, depths: [2], thresholds: [8], learning_rates: 0.6}}\n"
+    )
+    done = kerasnac("references", file, "--out", out, "--workers", "1")
+    assert done.exit_code == 0, done.output + str(done.exception)
+    assert "trees-d2-b2-t8-l0.6-r001" in done.stdout
+    assert "no Yosys, no Verilog: the estimate is no count" in (out / "trees.txt").read_text()
+    for name in ("run.yaml", "trees.jsonl", "trees.csv", "trees.png"):
+        assert (out / name).stat().st_size > 0
+    assert not (out / "search.jsonl").exists()
+    assert load_run(out / "run.yaml").references == load_run(file).references
+    again = kerasnac("references", file, "--out", out, "--workers", "1")
+    assert again.stdout == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("references", "message"),
+    [
+        ("[boosted_tree]", "references.boosted_tree: unknown key"),
+        ("7", "references: Input should be keys and values"),
+        ("{boosted_trees: {depths: [12]}}", "references.boosted_trees.depths.0: Input should be less than or equal to 10"),
+        ("{boosted_trees: {leaf_bits: []}}", "references.boosted_trees.leaf_bits: "),
+    ],
+)
+def test_references_that_there_are_not(references: str, message: str, file: Path, tmp_path: Path) -> None:
+    file.write_text(RUN + f"references: {references}\n")
+    assert message in complaint("references", file, "--out", tmp_path / "out")
 
 
 def test_a_scheduler_that_is_not_there(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

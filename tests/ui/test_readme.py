@@ -19,7 +19,15 @@ from kerasnac.core.hardware.boards import BOARDS
 from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.search.objectives import resolve
-from kerasnac.core.settings import TUNED, CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
+from kerasnac.core.settings import (
+    TUNED,
+    BoostedTreesSettings,
+    CompressSettings,
+    FirmwareSettings,
+    ReferenceSettings,
+    SearchSettings,
+    TuneSettings,
+)
 from kerasnac.core.settings.yaml_files import load_run, load_space
 from kerasnac.core.space.blocks import BLOCKS
 from kerasnac.datasets import DATASETS, load
@@ -71,6 +79,14 @@ def test_the_settings_of_the_firmware_are_settings() -> None:
     settings = FirmwareSettings.model_validate(yaml.safe_load(text)["firmware"])
     assert settings.model_fields_set == set(FirmwareSettings.model_fields), "every key is shown"
     assert all(f"`{backend}`" in README for backend in BACKENDS)
+
+
+def test_the_references_have_their_defaults() -> None:
+    short, long = (yaml.safe_load(text)["references"] for text in blocks("yaml") if text.startswith("references:"))
+    settings = ReferenceSettings.model_validate(long).boosted_trees
+    assert settings is not None
+    assert settings.model_fields_set == set(BoostedTreesSettings.model_fields), "every key is shown"
+    assert ReferenceSettings.model_validate(short).boosted_trees == settings == BoostedTreesSettings()
 
 
 def test_boards_and_metrics_are_explained() -> None:

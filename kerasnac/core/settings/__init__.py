@@ -3,6 +3,7 @@
 from kerasnac.core.settings.base import Settings
 from kerasnac.core.settings.compress import CompressSettings, LearnedSettings, MixedSettings, Ranking
 from kerasnac.core.settings.costs import AdderGraphSettings, Rule4mlSettings
+from kerasnac.core.settings.references import BoostedTreesSettings, ReferenceSettings
 from kerasnac.core.settings.run import DatasetSettings, FirmwareSettings, RunSettings
 from kerasnac.core.settings.search import (
     CandidateGraphSettings,
@@ -15,6 +16,7 @@ from kerasnac.core.settings.tune import TUNED, TuneSettings
 __all__ = [
     "TUNED",
     "AdderGraphSettings",
+    "BoostedTreesSettings",
     "CandidateGraphSettings",
     "CompressSettings",
     "DatasetSettings",
@@ -24,6 +26,7 @@ __all__ = [
     "MixedSettings",
     "QuantizedSettings",
     "Ranking",
+    "ReferenceSettings",
     "Rule4mlSettings",
     "RunSettings",
     "SearchSettings",

@@ -16,6 +16,7 @@ from kerasnac.core.search.selection import Selection
 from kerasnac.core.settings.base import PartName, Rule, Settings
 from kerasnac.core.settings.compress import CompressSettings
 from kerasnac.core.settings.costs import AdderGraphSettings
+from kerasnac.core.settings.references import ReferenceSettings
 from kerasnac.core.settings.search import SearchSettings
 from kerasnac.core.settings.tune import TuneSettings
 from kerasnac.core.space.search_space import SearchSpace
@@ -106,6 +107,7 @@ class RunSettings(Settings):
         tune: The tuning of the training.
         compress: The compression.
         firmware: The conversion.
+        references: What else is trained on the data, for comparison.
         seed: The one seed.
     """
 
@@ -117,6 +119,7 @@ class RunSettings(Settings):
     tune: TuneSettings = TuneSettings()
     compress: CompressSettings = CompressSettings()
     firmware: FirmwareSettings = FirmwareSettings()
+    references: ReferenceSettings = ReferenceSettings()
     seed: Seed = 0
 
     @model_validator(mode="before")

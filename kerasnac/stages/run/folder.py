@@ -21,11 +21,12 @@ _SHAPE = Shape({"schema": int, "seed": int, "data": str, "versions": dict[str, s
 #: Names of the files that a run writes, and of the folders.
 FILES = (
     DESCRIPTION,
-    *("run.yaml", "search.csv", "compress.csv", "summary.txt"),
-    *("search.jsonl", "costs.jsonl", "generations.jsonl", "tune.jsonl", "compress.jsonl", "mixed.jsonl"),
-    *("search.png", "convergence.png", "tune.png", "compress.png"),
+    *("run.yaml", "search.csv", "compress.csv", "trees.csv", "trees.txt", "summary.txt"),
+    *("search.jsonl", "costs.jsonl", "generations.jsonl", "tune.jsonl", "compress.jsonl", "mixed.jsonl", "trees.jsonl"),
+    "network_luts.jsonl",
+    *("search.png", "convergence.png", "tune.png", "compress.png", "trees.png"),
 )
-FOLDERS = ("searched", "tuned", "compressed", "firmware")
+FOLDERS = ("searched", "tuned", "compressed", "firmware", "trees")
 
 
 def run_folder(path: Path | str) -> Path:

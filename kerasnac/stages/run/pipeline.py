@@ -20,6 +20,8 @@ from kerasnac.core.store.progress import Progress, silent
 from kerasnac.errors import ConfigError, RunError
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.firmware.checks import check_firmware
+from kerasnac.stages.references.boosted_trees import check_boosted_trees
+from kerasnac.stages.references.result import TreesResult
 from kerasnac.stages.run.folder import run_folder
 from kerasnac.stages.run.parts import note_parts, parts_of, require_parts
 from kerasnac.stages.run.session import Run
@@ -43,9 +45,11 @@ class Outcome:
         tuned: The tuned float models, baselines last.
         compressed: The quantized, pruned models.
         firmware: The converted ones.
-        test: Task metric on the whole test split with its 95 % confidence interval, by model name.
+        test: Task metric on the whole test split with its 95 % confidence interval, by name: of models, and of the boosted
+            trees on their front.
         refused: Models that have no firmware, with the reason. Tuned ones: it would not be exact, or no compressed model
             of theirs is within the tolerance, or is selected. Compressed ones: their conversion was refused, or failed.
+        trees: Boosted trees, if they were asked for.
     """
 
     search: SearchResult
@@ -54,6 +58,7 @@ class Outcome:
     firmware: tuple[Firmware, ...]
     test: dict[str, Score]
     refused: dict[str, str]
+    trees: TreesResult | None = None
 
 
 def run_all(
@@ -84,13 +89,17 @@ def run_all(
         refused = {model.name: reasons[0] for model in tuned if (reasons := unsupported_reasons(model.architecture))}
         compressed = run.compress([model for model in tuned if model.name not in refused], settings.compress)
         chosen, left_out = compressed.try_select(*settings.firmware.select)
+        asked, graphs = settings.references.boosted_trees, settings.firmware.adder_graph
+        trees = None if asked is None else run.boosted_trees(asked, networks=chosen, adder_graph=graphs)
         # Every choice has been made: from here on, and nowhere before, the test split is used.
         refused |= compressed.excluded | left_out
         firmware, unconverted = run.try_convert(chosen, settings.firmware)
         refused |= unconverted
         scored = [*tuned, *chosen]
         test = dict(zip((model.name for model in scored), run.test(scored), strict=True))
-        return Outcome(found, tuned, compressed, firmware, test, refused)
+        if trees is not None:
+            test |= dict(zip((point.name for point in trees.front), run.test_trees(trees.front), strict=True))
+        return Outcome(found, tuned, compressed, firmware, test, refused, trees)
 
 
 def _read(path: Path) -> RunSettings:
@@ -119,6 +128,8 @@ def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterat
     check_firmware(settings.firmware, settings.space, baselines, data.development)
     if settings.compress.adder_graphs:
         require_da4ml()
+    if settings.references.boosted_trees is not None:
+        check_boosted_trees(settings.references.boosted_trees, data.development)
     with Run(folder, data, seed=settings.seed, **options) as run:
         path = folder / SETTINGS
         if path.exists() and _read(path) != settings:
@@ -145,6 +156,32 @@ def search_only(
     """
     with _opened(settings, folder, workers=workers, scheduler=scheduler, progress=progress) as run:
         return run.search(settings.space, settings.search)
+
+
+def references_only(
+    settings: RunSettings,
+    folder: Path | str,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = silent,
+) -> tuple[TreesResult, dict[str, Score]]:
+    """Train the references of a YAML file alone; :func:`run_all` and :func:`resume` go on from there.
+
+    Args and errors are those of :func:`run_all`.
+
+    Returns:
+        The boosted trees; and the scores on the test split of those on the front, by name.
+
+    Raises:
+        ConfigError: If the file names no references.
+    """
+    asked = settings.references.boosted_trees
+    if asked is None:
+        raise ConfigError("there is nothing to train: the run names no references; add references: [boosted_trees]")
+    with _opened(settings, folder, workers=workers, scheduler=scheduler, progress=progress) as run:
+        trees = run.boosted_trees(asked)
+        return trees, dict(zip((point.name for point in trees.front), run.test_trees(trees.front), strict=True))
 
 
 def resume(

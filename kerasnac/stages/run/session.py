@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
@@ -10,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from kerasnac.adapters.workers import LocalWorkers, Workers, check_processes, connect
 from kerasnac.core.checks import valid_seed, with_options
-from kerasnac.core.data.bootstrap import Score
+from kerasnac.core.data.bootstrap import Score, score
 from kerasnac.core.data.dataset import Dataset, Development
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
-from kerasnac.core.settings import CompressSettings, FirmwareSettings, SearchSettings, TuneSettings
+from kerasnac.core.settings import (
+    AdderGraphSettings,
+    BoostedTreesSettings,
+    CompressSettings,
+    FirmwareSettings,
+    SearchSettings,
+    TuneSettings,
+)
 from kerasnac.core.settings.yaml_files import load_space
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.files import write_text
@@ -27,6 +35,9 @@ from kerasnac.stages.compress.mixed_precision import mixed_precision
 from kerasnac.stages.compress.own_models import float_model
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
+from kerasnac.stages.references.boosted_trees import boosted_trees
+from kerasnac.stages.references.networks import count_networks
+from kerasnac.stages.references.result import TreesPoint, TreesResult
 from kerasnac.stages.run.folder import check_there, prepare, run_folder
 from kerasnac.stages.run.jobs import ConvertJob, ScoreJob, convert_one, score_one
 from kerasnac.stages.run.parts import note_parts, parts_of_search, parts_of_task
@@ -125,6 +136,30 @@ class Run:
         self._write_table(result.frame(), "compress.csv")
         return result
 
+    def boosted_trees(
+        self,
+        settings: BoostedTreesSettings | None = None,
+        *,
+        networks: Sequence[Trained] = (),
+        adder_graph: AdderGraphSettings | None = None,
+        **options: Any,
+    ) -> TreesResult:
+        """Boost decision trees on the same data; see :func:`kerasnac.stages.references.boosted_trees.boosted_trees`.
+
+        Args:
+            settings: All settings.
+            networks: Quantized networks whose look-up tables Yosys is to count as well.
+            adder_graph: How the adder graphs of these are made.
+            **options: Single settings: ``depths=[4, 5]``, ``luts="estimate"``.
+        """
+        settings = with_options(BoostedTreesSettings, settings, options)
+        result = boosted_trees(settings, self._context)
+        if settings.luts == "yosys":
+            counts = count_networks(networks, adder_graph or AdderGraphSettings(), self._context)
+            result = replace(result, networks=counts)
+        self._write_table(result.frame(), "trees.csv")
+        return result
+
     def convert(
         self, models: Sequence[Trained], settings: FirmwareSettings | None = None, **options: Any
     ) -> tuple[Firmware, ...]:
@@ -188,6 +223,11 @@ class Run:
         jobs = [ScoreJob(model, self.data.open_test(), seed) for model in models]
         results = dict(self._context.workers.map(score_one, jobs))
         return tuple(results[i] for i in range(len(jobs)))
+
+    def test_trees(self, points: Sequence[TreesPoint]) -> tuple[Score, ...]:
+        """Score boosted trees on the test split as :meth:`test` does models, on the same resampled test sets."""
+        test, seed = self.data.open_test(), derive_seed(self.seed, "bootstrap")
+        return tuple(score(self.data.task, point.ensemble.predict(test.x), test.y, seed=seed) for point in points)
 
     def check(self) -> None:
         """Make sure that the run still has its folder.

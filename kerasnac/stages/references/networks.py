@@ -1,0 +1,84 @@
+"""Look-up tables of networks as Yosys counts them, to compare with those of boosted trees."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+
+from kerasnac.adapters.rtl.adder_graph import unroll
+from kerasnac.adapters.rtl.verilog import write_design
+from kerasnac.adapters.rtl.yosys import synthesise
+from kerasnac.core.data.dataset import Development
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.settings import AdderGraphSettings
+from kerasnac.core.store.journal import Journal
+from kerasnac.core.store.keys import content_key
+from kerasnac.core.store.memo import Memo, Shape
+from kerasnac.errors import ConversionError, EnvironmentProblem
+from kerasnac.stages.context import Context
+
+log = logging.getLogger("kerasnac")
+
+#: Name of the journal in the run folder.
+JOURNAL = "network_luts.jsonl"
+
+#: Seconds that Yosys gets for a network.
+TIMEOUT = 1800.0
+
+_SHAPE = Shape({"key": str, "model": str, "yosys_luts": float, "seconds": float})
+
+
+@dataclass(frozen=True)
+class CountJob:
+    """One quantized network to count."""
+
+    model: Trained
+    settings: AdderGraphSettings
+    folder: Path
+
+
+def count_networks(models: Sequence[Trained], settings: AdderGraphSettings, context: Context) -> dict[str, float]:
+    """Count the look-up tables of the adder graphs of some networks with Yosys; counts are in ``network_luts.jsonl``.
+
+    Args:
+        models: Quantized networks.
+        settings: How their adder graphs are made.
+        context: Workers and folder.
+
+    Returns:
+        ``yosys_luts`` by name. A network without an exact adder graph, or one that Yosys does not get done with, is left out
+        with a warning; so are all where da4ml is missing.
+    """
+    jobs = [CountJob(model, settings, context.folder) for model in models]
+    counts: dict[str, float] = {}
+    for index, found in context.workers.map(count_network, jobs):
+        if isinstance(found, str):
+            log.warning("%s: its LUTs are not counted: %s", models[index].name, found)
+        else:
+            counts[models[index].name] = found
+    return counts
+
+
+def count_network(data: Development, job: CountJob) -> float | str:
+    """Count the look-up tables of one network, or read what is recorded; runs in a worker.
+
+    Returns:
+        The count, or why there is none.
+    """
+    memo = Memo(Journal(job.folder / JOURNAL), _SHAPE, lambda record: record["key"])
+    key = content_key("network luts", network=job.model.identity, adder_graph=job.settings.identity)
+    if (record := memo.get(key)) is not None:
+        return float(record["yosys_luts"])
+    started = monotonic()
+    try:
+        with TemporaryDirectory() as folder:
+            graph = unroll(job.model.architecture, job.model.weights, job.settings)
+            luts = float(synthesise(write_design(graph, job.model.name, Path(folder)), timeout=TIMEOUT).luts)
+    except (ConversionError, EnvironmentProblem) as reason:
+        return str(reason)
+    memo.add({"key": key, "model": job.model.name, "yosys_luts": luts, "seconds": monotonic() - started})
+    return luts

@@ -1,0 +1,68 @@
+"""Boosted trees beside the networks of a run, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from kerasnac.core.data.bootstrap import Score, number
+from kerasnac.core.network.trained import Trained
+from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.references.result import TreesResult
+
+#: Headings of the look-up tables of trees.
+LUTS = {"yosys_luts": "LUT, Yosys", "estimated_luts": "LUT, estimated from the trees"}
+
+#: Further counts of Yosys, with their headings.
+_COUNTS = {"muxes": "muxes", "ffs": "FF", "cycles": "cycles"}
+
+
+def table(trees: TreesResult, test: Mapping[str, Score], compressed: CompressResult | None = None) -> Table:
+    """Return the front of boosted trees, and the networks whose look-up tables are known, by accuracy.
+
+    Args:
+        trees: The boosted trees.
+        test: Scores on the test split, by name.
+        compressed: The networks.
+    """
+    task = trees.task
+    networks = networks_of(compressed)
+    graph = ["adder graph (estimate)"] if networks else []
+    counts = _COUNTS if trees.cost == "yosys_luts" else {}
+    unit = f", {task.metric_unit}" if task.metric_unit else ""
+    made = Table(title="Boosted trees, for comparison", title_justify="left", caption_justify="left")
+    costs = (LUTS[trees.cost], *graph, *counts.values())
+    for heading in ("model", f"{task.metric}{unit}", *task.metrics, "test [95 % interval]", *costs):
+        made.add_column(heading, justify="left" if heading == "model" else "right", overflow="fold", no_wrap=heading == "model")
+    rows = []
+    for point in trees.front:
+        cells = [f"{point.costs[trees.cost]:,.0f}", *[""] * len(graph), *(f"{point.costs[name]:,.0f}" for name in counts)]
+        rows.append((point.metrics, point.name, cells))
+    for model, luts in networks:
+        counted = f"{trees.networks[model.name]:,.0f}" if model.name in trees.networks else ""
+        rows.append((model.metrics, model.name, [counted, f"{luts:,.0f}", *[""] * len(counts)]))
+    for metrics, name, cells in sorted(rows, key=lambda row: row[0][task.metric], reverse=task.sense == "min"):
+        scored = str(test[name]) if name in test else ""
+        made.add_row(name, f"{metrics[task.metric]:.4f}", *(number(metrics[one]) for one in task.metrics), scored, *cells)
+    made.caption = _caption(trees, bool(networks))
+    return made
+
+
+def networks_of(compressed: CompressResult | None) -> list[tuple[Trained, float]]:
+    """Return the compressed networks on the front whose adder graphs are known, with the look-up tables of these."""
+    if compressed is None:
+        return []
+    known = ((model, compressed.costs.get(model.name, {})) for model in compressed.front)
+    return [(model, costs["adder_luts"]) for model, costs in known if "adder_luts" in costs]
+
+
+def _caption(trees: TreesResult, beside_networks: bool) -> str:
+    lines = ["trees: d depth, b bits of a leaf, t thresholds of a feature at most, l learning rate, r rounds"]
+    if trees.cost == "estimated_luts":
+        lines.append("no Yosys, no Verilog: the estimate is no count")
+    elif simulated := min((point.costs["samples"] for point in trees.front), default=0):
+        lines.append(f"each simulated by Verilator: {simulated:,.0f} of {simulated:,.0f} samples equal")
+    if beside_networks and trees.cost == "yosys_luts":
+        lines.append("the adder graph of a network has 5 to 18 % more LUTs than Yosys counts")
+    return "\n".join(lines)

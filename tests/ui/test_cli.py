@@ -105,7 +105,7 @@ class TestSpaces:
         result = kerasnac("spaces", name)
         assert result.exit_code == 0
         assert "genomes" in result.stdout
-        assert load_run(name).space.genes[0].name in result.stdout
+        assert next(iter(load_run(name).space.genes)) in result.stdout
 
     def test_one_by_file(self, file: Path) -> None:
         result = kerasnac("spaces", file)

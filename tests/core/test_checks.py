@@ -151,7 +151,7 @@ def test_blocks(tag: str) -> None:
 def test_layers(kind: str) -> None:
     good = {"units": 2, "filters": 2, "kernel": 1, "stride": 1, "padding": "same", "transpose": True, "axes": "all"}
     good |= {"fn": "relu", "shape": [2], "op": "max", "size": 2, "start": 0, "length": 1, "bits": 4}
-    good |= {"grid": "ap_fixed<4,2>"}
+    good |= {"grid": "ap_fixed<4,2>", "rounding": "half_up", "channel_bits": [4, 0], "channel_integer": [2, 0]}
     hints = get_type_hints(KINDS[kind].parameters, include_extras=True)
     layer: dict[str, Any] = {"kind": kind} | {name: value for name, value in good.items() if name in hints}
     layer["inputs"] = [-1] * KINDS[kind].reads

@@ -138,7 +138,7 @@ class CompressSettings(Settings):
         patience: See ``tolerance``.
         epochs: Epochs of every iteration.
         learning_rate: Initial learning rate, with cosine decay; half of the tuned one by default, since training
-            starts from tuned weights.
+            starts from tuned weights; a tenth for networks with layer norms.
         clip_quantile: Fraction of an activation's values that may exceed its format, at each end.
         cost: Cost on the other axis of the front, and in rules without a cost of their own.
         estimators: Sources of costs to record for every point, from its weights, besides what ``cost`` needs.

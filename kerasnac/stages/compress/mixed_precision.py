@@ -172,7 +172,7 @@ def _trained(data: Development, job: PointJob, key: str, name: str) -> tuple[Tra
     from kerasnac.adapters.keras.pruning import fit_masked
 
     start = job.start
-    training = quantized_training(start.parent.training, start.settings, start.mixed.epochs)
+    training = quantized_training(start.parent, start.settings, start.mixed.epochs)
     seed = derive_seed(start.seed, "mixed", start.point.name, job.widths.id)
     quantized = start.quantized(data, job.widths)
     try:

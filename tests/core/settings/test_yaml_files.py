@@ -454,7 +454,11 @@ settings = st.fixed_dictionaries(
 )
 
 
-@given(search=settings, bits=st.lists(st.tuples(st.integers(2, 16), st.integers(2, 16)), min_size=1), seed=st.integers(0))
+@given(
+    search=settings,
+    bits=st.lists(st.tuples(st.integers(2, 16), st.integers(2, 16)), min_size=1),
+    seed=st.integers(0, 2**63 - 1),
+)
 def test_settings_made_in_python_survive_yaml(
     tmp_path_factory: pytest.TempPathFactory, search: dict[str, Any], bits: Any, seed: int
 ) -> None:

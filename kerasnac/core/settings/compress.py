@@ -72,7 +72,8 @@ class LearnedSettings(Settings):
     """Training in which every weight and every channel learns its own bit width, see :mod:`kerasnac.core.network.learned`.
 
     Attributes:
-        epochs: Epochs in all: more of them find better networks, above all in the middle of the front.
+        epochs: Epochs in all, of which whole cycles are trained: more of them find better networks, above all in the middle
+            of the front.
         cycle: Epochs after which the learning rate, which falls to a fiftieth, begins anew. A network is kept at the end of
             every cycle, if none before it is better and needs fewer bit operations.
         hold: Part of the epochs, at the start, with the lowest pressure.
@@ -101,7 +102,8 @@ class LearnedSettings(Settings):
     def pressure_at(self, epochs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the pressure after so many epochs each."""
         first, last = self.pressure
-        whole, held = self.cycles * self.cycle, self.hold * self.epochs
+        whole = self.cycles * self.cycle
+        held = self.hold * whole
         return np.asarray(first * (last / first) ** np.clip((epochs - held) / (whole - held), 0, 1))
 
     @model_validator(mode="after")

@@ -155,8 +155,9 @@ class Ensemble:
     def output(self) -> Precision:
         """The narrowest format that holds all outputs."""
         low, high = min(low for low, _ in self.limits), max(high for _, high in self.limits)
-        bits = max((~low if low < 0 else low).bit_length(), high.bit_length()) + (low < 0)
-        return Precision(max(bits, 1 + (low < 0)), bits - self.fractional, signed=low < 0)
+        signed = low < 0
+        bits = max(1, (~low if signed else low).bit_length(), high.bit_length()) + signed
+        return Precision(bits, bits - self.fractional, signed)
 
     @cached_property
     def limits(self) -> tuple[tuple[int, int], ...]:

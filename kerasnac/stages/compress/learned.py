@@ -198,13 +198,13 @@ class _Way:
         self.metrics: list[float] = []
 
     def front(self, checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
-        """Return the checkpoints that no other one beats in both metric and bit operations."""
-
-        def beaten(one: Checkpoint) -> bool:
-            others = (other for other in checkpoints if other is not one and other.operations <= one.operations)
-            return any(not self._task.better(one.metric, other.metric) for other in others)
-
-        return [one for one in checkpoints if not beaten(one)]
+        """Return the checkpoints on the front of metric and bit operations, by cycle; of equal ones the first."""
+        sign = -1 if self._task.sense == "max" else 1
+        kept: list[Checkpoint] = []
+        for one in sorted(checkpoints, key=lambda one: (one.operations, sign * one.metric, one.cycle)):
+            if not kept or self._task.better(one.metric, kept[-1].metric):
+                kept.append(one)
+        return sorted(kept, key=lambda one: one.cycle)
 
     def load(self, ramp: Ramp) -> list[Checkpoint]:
         """Bring a training to the state that is saved, if there is one of its own; return the checkpoints on its front."""

@@ -54,7 +54,14 @@ def test_all_outputs_are_those_of_one_sample_after_the_other(grid: Precision) ->
 
 
 @pytest.mark.parametrize(
-    ("start", "greatest", "expected"), [(-3, 0, "ap_fixed<3,2>"), (0, 4, "ap_ufixed<3,2>"), (-4, 3, "ap_fixed<3,2>")]
+    ("start", "greatest", "expected"),
+    [
+        (-3, 0, "ap_fixed<3,2>"),
+        (0, 4, "ap_ufixed<3,2>"),
+        (-4, 3, "ap_fixed<3,2>"),
+        (-1, 0, "ap_fixed<2,1>"),
+        (0, 0, "ap_ufixed<1,0>"),
+    ],
 )
 def test_the_output_is_no_wider_than_it_must_be(start: int, greatest: int, expected: str) -> None:
     trees = Ensemble(GRID, 1, 1, (start,), (Round((Split(0, 0, 0, greatest - min(start, 0)),), 0, 0),))

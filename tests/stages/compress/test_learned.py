@@ -16,7 +16,7 @@ from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.origin import LearnedOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
-from kerasnac.core.settings import CompressSettings
+from kerasnac.core.settings import CompressSettings, LearnedSettings
 from kerasnac.core.store.progress import Step
 from kerasnac.errors import ConfigError, ConversionError
 from kerasnac.stages.compress.compression import compress
@@ -126,6 +126,30 @@ def test_a_way_ends_beyond_the_tolerance_and_goes_on_with_another_one(
     assert trained_cycles == [0, 1, 2, 3, 4]
     compress([trained()], CompressSettings(schedule="learned", learned=learned), context)
     assert trained_cycles == [0, 1, 2, 3, 4, 5]
+
+
+def test_of_equal_networks_on_the_way_the_first_is_kept(
+    vector_classes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cycle, ends = Ramp.cycle, [(0.7, 9.0), (0.8, 5.0), (0.3, 0.0), (0.3, 0.0), (0.3, 0.0), (0.8, 6.0)]
+
+    def told(self: Ramp, number: int) -> Any:
+        metric, operations = ends[number]
+        return replace(cycle(self, number), metric=metric, operations=operations)
+
+    monkeypatch.setattr(Ramp, "cycle", told)
+    workers: Any = InProcess(vector_classes.development)
+    settings = CompressSettings(schedule="learned", tolerance=1, learned={"epochs": 6, "cycle": 1, "batch_size": 64})
+    result = compress([trained()], settings, Context(vector_classes.development, workers, tmp_path))
+    assert [model.origin_as(LearnedOrigin).iteration for model in result.models] == [2, 3]
+
+
+def test_the_pressure_is_held_then_rises() -> None:
+    for epochs, cycle in ((40, 20), (39, 20), (30, 20)):
+        learned = LearnedSettings(epochs=epochs, cycle=cycle, hold=2 / 3, pressure=(0.5, 8))
+        whole = learned.cycles * cycle
+        pressures = learned.pressure_at(np.array([0, 0.6 * whole, 5 / 6 * whole, whole]))
+        np.testing.assert_allclose(pressures, [0.5, 0.5, 2, 8])
 
 
 def test_layers_without_widths_are_refused_before_any_training(made: Callable[..., CompressResult], tmp_path: Path) -> None:

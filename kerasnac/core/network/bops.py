@@ -7,8 +7,8 @@ Baskin et al., "UNIQ: Uniform Noise Injection for Non-Uniform Quantization of Ne
 
 for n inputs per output, m outputs, weight and activation widths b_w and b_a, pruned fraction p. Where every weight and channel
 has a width of its own, these are means: b_w and b_a over all weights and inputs, (1 - p) b_w b_a over all products, pruned
-weights having no bits. A ternary weight has 2
-bits, a binary one 1, as has an activation of one bit; that their products need no multiplier is not counted.
+weights having no bits. A ternary weight has 2 bits, a binary one 1, as has an activation of one bit; that their products need
+no multiplier is not counted.
 
 Learned tables have no products, and reading an entry of b_w bits is wiring around one element of logic. Their sums alone are
 counted, of the fraction 1 - p of edges that are kept:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.channel_formats import RoundingMode, quantizer
-from kerasnac.core.network.exactness import KERNEL_KINDS
+from kerasnac.core.network.exactness import KERNEL_KINDS, averaged
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec
+from kerasnac.core.network.means import needs_reciprocal
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import Weights
 from kerasnac.errors import ConversionError
@@ -32,10 +33,35 @@ LEARNED_KINDS = (*KERNEL_KINDS, *PASSING_KINDS, "activation", "pool", "add", "co
 #: Functions of activations that formats alone can compute.
 LEARNED_FUNCTIONS = ("none", "relu")
 
-#: Widest kernel and channel: more fractional bits are cut off.
+#: Widest channel: further fractional bits are cut off.
 WIDEST_LEARNED = 16
 
 _LINEAR = LayerSpec.of("activation", fn="none")
+
+
+def check_learnable(architecture: Architecture) -> None:
+    """Check that widths can be learned for all layers of a network.
+
+    Args:
+        architecture: Float. Batch norms are passed over: they are folded, or refused as the scales that they become.
+
+    Raises:
+        ConversionError: If they cannot; names the layer, and the remedy.
+    """
+    for node in architecture.nodes:
+        name, layer = node.name, node.layer
+        if layer.kind not in (*LEARNED_KINDS, "batch_norm"):
+            raise ConversionError(f"{name}: widths are not learned for layers of kind {layer.kind}; use another schedule")
+        if layer.kind == "activation" and layer["fn"] not in LEARNED_FUNCTIONS:
+            raise ConversionError(
+                f"{name}: widths are learned behind {' and '.join(LEARNED_FUNCTIONS)} alone, not behind {layer['fn']}; "
+                "use relu, or another schedule"
+            )
+        if layer.kind == "pool" and layer["op"] == "mean" and needs_reciprocal(count := averaged(layer, node.shapes[0])):
+            raise ConversionError(
+                f"{name}: widths are not learned behind means of {count} values, no power of two; use op: max, another size, "
+                "or another schedule"
+            )
 
 
 def with_places(architecture: Architecture) -> Architecture:
@@ -47,17 +73,7 @@ def with_places(architecture: Architecture) -> Architecture:
     Raises:
         ConversionError: If widths cannot be learned for a layer; names it, and the remedy.
     """
-    nodes = architecture.nodes
-    for node in nodes:
-        if node.layer.kind not in LEARNED_KINDS:
-            raise ConversionError(
-                f"{node.name}: widths are not learned for layers of kind {node.layer.kind}; use another schedule"
-            )
-        if node.layer.kind == "activation" and node.layer["fn"] not in LEARNED_FUNCTIONS:
-            raise ConversionError(
-                f"{node.name}: widths are learned behind {' and '.join(LEARNED_FUNCTIONS)} alone, not behind "
-                f"{node.layer['fn']}; use relu, or another schedule"
-            )
+    check_learnable(architecture)
 
     def before(node: Node) -> tuple[LayerSpec, ...]:
         places = node.layer.kind in KERNEL_KINDS and not _follows_activation(architecture, node)
@@ -78,7 +94,8 @@ def rounding_of(architecture: Architecture, node: Node) -> RoundingMode:
 
     Half a step is part of the bias of the kernel before.
     """
-    return "down" if node.inputs[0] < 0 or architecture.nodes[node.inputs[0]].layer.kind == "window" else "half_up"
+    origin = architecture.origin(node.inputs[0])
+    return "down" if origin < 0 or architecture.nodes[origin].layer.kind == "window" else "half_up"
 
 
 def to_grid(values: NDArray[np.float32], fractional: NDArray[np.float32]) -> NDArray[np.float64]:

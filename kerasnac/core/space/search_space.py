@@ -200,6 +200,13 @@ class SearchSpace(Checked):
         """Draw a random canonical genome, every gene uniform; it may be infeasible."""
         return self.canonical([int(g) for g in rng.integers(self.cardinalities)] if self.genes else ())
 
+    def random_networks(self, tries: int) -> Iterator[Architecture]:
+        """Yield the networks of so many random genomes, always the same, without those that are infeasible."""
+        rng = np.random.default_rng(0)
+        for _ in range(tries):
+            with suppress(Infeasible):
+                yield self.decode(self.sample(rng)).architecture
+
     def sample_feasible(self, rng: np.random.Generator, tries: int = 1000) -> Genome:
         """Draw a random canonical genome that decodes.
 

@@ -15,8 +15,8 @@ def estimated_luts(ensemble: Ensemble) -> float:
     """Return the look-up tables that boosted trees are expected to take.
 
     Comparisons of up to six significant bits are one table each. Every bit of every tree is covered by tables of six inputs
-    from its leaves upwards. Adders take one table per bit of their sum. On ensembles for jets, of
-    36 to 2,800 tables, the count of Yosys was between 0.85 and 1.03 of this.
+    from its leaves upwards. Adders take one table per bit of their sum. On ensembles for jets, of 36 to 2,800 tables, the
+    count of Yosys was between 0.85 and 1.03 of this.
 
     Args:
         ensemble: The trees.

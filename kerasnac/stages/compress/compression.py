@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,23 @@ import numpy as np
 from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network import origin
+from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.exactness import unsupported_reasons
+from kerasnac.core.network.learned import check_learnable
 from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.weights import fold
 from kerasnac.core.settings import CompressSettings
+from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.progress import Step
-from kerasnac.errors import ConversionError
-from kerasnac.stages.compress.learned import LearnedJob, LearnedProgress, check_learnable, compress_learned
+from kerasnac.errors import ConfigError, ConversionError
+from kerasnac.stages.compress.learned import LearnedJob, LearnedProgress, compress_learned
 from kerasnac.stages.compress.points import Point, compress_memo, found_model, recorded_point, with_graph_costs
 from kerasnac.stages.compress.qat import CompressJob, QatStart, target_below_quantization, train_point
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
+
+#: Random candidates among which one must suit the schedule.
+TRIES = 1000
 
 
 def compress(models: Sequence[Trained], settings: CompressSettings, context: Context) -> CompressResult:
@@ -34,12 +42,12 @@ def compress(models: Sequence[Trained], settings: CompressSettings, context: Con
         context: Data, workers, folder, seed; progress is reported about every second.
 
     Raises:
-        ConversionError: If a model has a layer without exact firmware, which cannot be quantized as Keras computes it, or
-            weights that are not finite.
+        ConversionError: If a model has a layer without exact firmware, which cannot be quantized as Keras computes it, or one
+            whose widths cannot be learned, if they are to be; or weights that are not finite.
         EnvironmentProblem: If adder graphs are asked for and da4ml is missing.
     """
     for model in models:
-        _check(model)
+        _check(model, settings)
     if settings.adder_graphs:
         require_da4ml()
     empty = CompressResult(
@@ -60,8 +68,6 @@ def compress(models: Sequence[Trained], settings: CompressSettings, context: Con
 
 
 def _learned(models: Sequence[Trained], settings: CompressSettings, context: Context) -> list[Point]:
-    for model in models:
-        check_learnable(model)
     jobs = [LearnedJob(model, settings, context.seed, context.folder) for model in models]
     report = LearnedProgress(jobs, context)
     results = dict(context.workers.map(compress_learned, jobs, tick=report))
@@ -92,11 +98,52 @@ class _Progress:
         self._context.progress(Step("compress", count, sum(lengths.values()), text))
 
 
-def _check(model: Trained) -> None:
-    if reasons := unsupported_reasons(model.architecture):
-        raise ConversionError(
-            f"{model.name} cannot be quantized: {reasons[0]}; declare firmware: exact in the space to avoid it"
+def check_compress(settings: CompressSettings, space: SearchSpace, baselines: Sequence[Architecture]) -> None:
+    """Check that any network of a run can be compressed, before it is trained.
+
+    Args:
+        settings: Settings of the compression.
+        space: The candidates.
+        baselines: Networks that are compressed besides.
+
+    Raises:
+        ConfigError: If widths are to be learned, and there is no network for which they can be.
+        EnvironmentProblem: If adder graphs are asked for and da4ml is missing.
+    """
+    if settings.adder_graphs:
+        require_da4ml()
+    if settings.schedule != "learned":
+        return
+    problem = None
+    for network in chain(baselines, space.random_networks(TRIES)):
+        try:
+            check_learnable(network)
+        except ConversionError as error:
+            problem = error
+        else:
+            return
+    if problem is not None:
+        raise ConfigError(
+            f"compress: none of {TRIES} random networks of the space can learn its widths, the last one: {problem}"
         )
+
+
+def reason_against(model: Trained, settings: CompressSettings) -> str:
+    """Return why a float model cannot be compressed, beginning with the name of the layer; empty if it can."""
+    if reasons := unsupported_reasons(model.architecture):
+        return reasons[0]
+    if settings.schedule == "learned":
+        try:
+            check_learnable(fold(model.architecture.plain, model.weights)[0])
+        except ConversionError as error:
+            return str(error)
+    return ""
+
+
+def _check(model: Trained, settings: CompressSettings) -> None:
+    if reason := reason_against(model, settings):
+        remedy = "; declare firmware: exact in the space to avoid it" if unsupported_reasons(model.architecture) else ""
+        raise ConversionError(f"{model.name} cannot be quantized: {reason}{remedy}")
     for key, array in model.weights.items():
         if not np.isfinite(array).all():
             raise ConversionError(

@@ -82,15 +82,6 @@ class LearnedJob:
         )
 
 
-def check_learnable(model: Trained) -> None:
-    """Check that widths can be learned for all layers of a model.
-
-    Raises:
-        ConversionError: Naming the layer and the remedy.
-    """
-    with_places(fold(model.architecture.plain, model.weights)[0])
-
-
 class LearnedProgress:
     """Reports how many cycles are trained."""
 

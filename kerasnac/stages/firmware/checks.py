@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
+from itertools import chain
 
 from kerasnac.adapters.hls4ml.backends import BACKENDS, check_layers, check_options, require_packages
 from kerasnac.adapters.hls4ml.compiler import check_compiler
@@ -18,7 +16,7 @@ from kerasnac.core.network.exactness import FLOAT32_BITS, KERNEL_KINDS, REMOVED_
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.settings import FirmwareSettings
 from kerasnac.core.space.search_space import SearchSpace
-from kerasnac.errors import ConfigError, ConversionError, Infeasible
+from kerasnac.errors import ConfigError, ConversionError
 
 #: Random candidates among which one must suit the backend.
 TRIES = 1000
@@ -97,7 +95,7 @@ def _names(kind: str, count: float) -> str:
 def _check_backend(settings: FirmwareSettings, space: SearchSpace, baselines: Sequence[Architecture]) -> None:
     """Refuse a backend that lacks a layer of every network: of the baselines, and of many random candidates."""
     problem = None
-    for network in _networks(space, baselines):
+    for network in chain(baselines, space.random_networks(TRIES)):
         try:
             check_layers(_without_norms(network, settings.softmax), settings.options)
         except ConversionError as error:
@@ -112,11 +110,3 @@ def _without_norms(network: Architecture, softmax: SoftmaxMode) -> Architecture:
     """Return the layers that the firmware of a float network has."""
     layers = network.rewritten(lambda node: () if node.layer.kind in REMOVED_KINDS else (node.layer,)).layers
     return replace(network.without_window(), layers=(*layers, *([LayerSpec.of("softmax")] if softmax == "exact" else [])))
-
-
-def _networks(space: SearchSpace, baselines: Sequence[Architecture]) -> Iterator[Architecture]:
-    yield from baselines
-    rng = np.random.default_rng(0)
-    for _ in range(TRIES):
-        with suppress(Infeasible):
-            yield space.decode(space.sample(rng)).architecture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -178,8 +177,8 @@ def boost_one(data: Development, job: BoostJob) -> tuple[TreesPoint, ...]:
     """
     key, memo = job.key(data), _memo(job.folder)
     record = memo.get(key)
-    ensemble = None if record is None else _known(job, record)
-    if record is None or ensemble is None:
+    ensemble = None if record is None else _found(job.path)
+    if record is None or ensemble is None or _content(ensemble) != record["trees"]:
         started = monotonic()
         ensemble = boost(data, job.recipe, derive_seed(job.seed, "trees", job.recipe.name))
         ensemble.save(job.path)
@@ -202,13 +201,12 @@ def _content(ensemble: Ensemble) -> str:
     return content_key("ensemble", trees=ensemble.to_dict())
 
 
-def _known(job: BoostJob, record: Mapping[str, Any]) -> Ensemble | None:
-    """Return the trees of a record; None if their file is missing or damaged: they are boosted again, with the same result."""
+def _found(path: Path) -> Ensemble | None:
+    """Return the trees of a file; None if it is missing or damaged: they are made again, with the same result."""
     try:
-        ensemble = Ensemble.load(job.path)
+        return Ensemble.load(path)
     except RunError:
         return None
-    return ensemble if _content(ensemble) == record["trees"] else None
 
 
 def _metrics(data: Development, ensemble: Ensemble) -> list[dict[str, float]]:
@@ -230,7 +228,7 @@ def count_one(data: Development, job: VerilogJob) -> dict[str, float]:
     """
     key, memo = job.key(data), _memo(job.folder)
     record = memo.get(key)
-    if record is None or not (job.path / TREES).is_file():
+    if record is None or _found(job.path / TREES) != job.ensemble:  # Other settings may have trees of the same name.
         started = monotonic()
         costs = _counted(data, job)
         record = {"key": key, "model": job.name, **costs, "seconds": monotonic() - started}

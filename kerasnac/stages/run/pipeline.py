@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasnac import datasets
-from kerasnac.adapters.rtl.adder_graph import require_da4ml
 from kerasnac.core.data.bootstrap import Score
-from kerasnac.core.network.exactness import unsupported_reasons
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import RunSettings
 from kerasnac.core.settings.yaml_files import dump, load_run
 from kerasnac.core.store.files import write_text
 from kerasnac.core.store.progress import Progress, silent
 from kerasnac.errors import ConfigError, RunError
+from kerasnac.stages.compress.compression import check_compress, reason_against
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.firmware.checks import check_firmware
 from kerasnac.stages.references.boosted_trees import check_boosted_trees
@@ -86,7 +85,7 @@ def run_all(
     with _opened(settings, folder, workers=workers, scheduler=scheduler, progress=progress) as run:
         found = run.search(settings.space, settings.search)
         tuned = run.tune(found.select(*settings.tune.select), settings.tune)
-        refused = {model.name: reasons[0] for model in tuned if (reasons := unsupported_reasons(model.architecture))}
+        refused = {model.name: reason for model in tuned if (reason := reason_against(model, settings.compress))}
         compressed = run.compress([model for model in tuned if model.name not in refused], settings.compress)
         chosen, left_out = compressed.try_select(*settings.firmware.select)
         asked, graphs = settings.references.boosted_trees, settings.firmware.adder_graph
@@ -126,8 +125,7 @@ def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterat
     check_tune(data.development, settings.tune)
     baselines = [reference.architecture for reference in settings.tune.baselines]
     check_firmware(settings.firmware, settings.space, baselines, data.development)
-    if settings.compress.adder_graphs:
-        require_da4ml()
+    check_compress(settings.compress, settings.space, baselines)
     if settings.references.boosted_trees is not None:
         check_boosted_trees(settings.references.boosted_trees, data.development)
     with Run(folder, data, seed=settings.seed, **options) as run:

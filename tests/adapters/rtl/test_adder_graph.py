@@ -29,7 +29,7 @@ from kerasnac.errors import ConversionError, EnvironmentProblem
 from tests.networks import activation as act
 from tests.networks import layer, loud_weights
 
-pytest.importorskip("da4ml")
+pytestmark = pytest.mark.usefixtures("da4ml")
 
 Arrays = dict[str, NDArray[np.float32]]
 

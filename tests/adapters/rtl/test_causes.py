@@ -13,7 +13,7 @@ from kerasnac.core.network.precision import Precision
 from tests.adapters.rtl.test_adder_graph import INPUT, NETWORKS, act, dense
 from tests.networks import Architecture, loud_weights
 
-pytest.importorskip("da4ml")
+pytestmark = pytest.mark.usefixtures("da4ml")
 
 
 def spent(architecture: Architecture) -> dict[str, Counter[str]]:

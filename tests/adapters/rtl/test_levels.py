@@ -9,7 +9,7 @@ from kerasnac.core.settings import AdderGraphSettings
 from tests.adapters.rtl.test_adder_graph import NETWORKS, samples
 from tests.networks import loud_weights
 
-pytest.importorskip("da4ml")
+pytestmark = pytest.mark.usefixtures("da4ml")
 
 
 @pytest.mark.parametrize("name", ["coarse", "tables", "conv1d", "residual", "softmax", "attention"])

@@ -56,6 +56,11 @@ def test_widths_have_places_before_all_kernels() -> None:
     assert [rounding_of(made, node) for node in made.nodes if node.layer.kind == "activation"] == ["down", "half_up", "half_up"]
 
 
+def test_inputs_are_rounded_down_behind_a_flatten() -> None:
+    made = with_places(Architecture((4, 2), (LayerSpec.of("flatten"), dense(3))))
+    assert [rounding_of(made, node) for node in made.nodes if node.layer.kind == "activation"] == ["down"]
+
+
 def test_maps_keep_the_widths_of_the_activation_before_a_pool() -> None:
     conv = LayerSpec.of("conv2d", filters=2, kernel=3, stride=1, padding="same")
     layers = (conv, activation("relu"), LayerSpec.of("pool", op="max", size=2), LayerSpec.of("flatten"), dense(2))
@@ -66,6 +71,10 @@ def test_maps_keep_the_widths_of_the_activation_before_a_pool() -> None:
     ("network", "complaint"),
     [
         (mlp(3, 4, 2, fn="tanh"), "activation_0: widths are learned behind none and relu alone, not behind tanh; use relu"),
+        (
+            Architecture((6, 2), (LayerSpec.of("pool", op="mean", size=3), LayerSpec.of("flatten"), dense(2))),
+            "pool_0: widths are not learned behind means of 3 values, no power of two; use op: max",
+        ),
         (Architecture((4,), (LayerSpec.of("layer_norm", axes="all"), dense(2))), "layer_norm_0: widths are not learned for"),
     ],
 )

@@ -17,9 +17,10 @@ from kerasnac.core.network.origin import LearnedOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.settings import CompressSettings, LearnedSettings
+from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.progress import Step
 from kerasnac.errors import ConfigError, ConversionError
-from kerasnac.stages.compress.compression import compress
+from kerasnac.stages.compress.compression import check_compress, compress, reason_against
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
 from kerasnac.ui.plots import compression
@@ -153,9 +154,28 @@ def test_the_pressure_is_held_then_rises() -> None:
 
 
 def test_layers_without_widths_are_refused_before_any_training(made: Callable[..., CompressResult], tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="not behind tanh"):
+    with pytest.raises(ConversionError, match=r"toy cannot be quantized: activation_0: .* not behind tanh"):
         made(tmp_path, trained("tanh"))
     assert not (tmp_path / "compressed").exists()
+    learned = CompressSettings(schedule="learned")
+    assert "not behind tanh" in reason_against(trained("tanh"), learned)
+    assert not reason_against(trained("relu"), learned)
+    assert not reason_against(trained("tanh"), CompressSettings())
+
+
+def test_spaces_in_which_no_widths_can_be_learned_are_refused() -> None:
+    def space(*functions: str) -> SearchSpace:
+        block = {"block": "mlp", "widths": [4], "norm": ["none", "batch"], "activation": functions}
+        return SearchSpace.model_validate({"input": 6, "outputs": 3, "blocks": [block]})
+
+    learned = CompressSettings(schedule="learned")
+    with pytest.raises(
+        ConfigError, match=r"compress: none of 1000 random networks .*activation_0: .* not behind (tanh|gelu); use relu"
+    ):
+        check_compress(learned, space("tanh", "gelu"), [])
+    check_compress(learned, space("tanh", "relu"), [])
+    check_compress(learned, space("tanh"), [mlp(6, 4, 3)])
+    check_compress(CompressSettings(), space("tanh"), [])
 
 
 @pytest.mark.parametrize(

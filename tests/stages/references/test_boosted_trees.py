@@ -129,6 +129,15 @@ class TestVerilog:
         refuses(monkeypatch)
         assert boosted(data, tmp_path, settings) == result
 
+    def test_verilog_of_the_same_name_by_other_settings_is_replaced(
+        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stage, "synthesise", lambda design: yosys.Synthesis(1000, 1, 0, 0, 0, 0, {}))
+        one, other = (random_ensemble(data.input_grid, 3, rounds) for rounds in (1, 2))
+        for ensemble in (one, other, one):
+            stage.count_one(data.development, stage.VerilogJob("trees", ensemble, 0, tmp_path))
+            assert Ensemble.load(tmp_path / "trees" / "trees" / "trees.json") == ensemble
+
     def test_a_sample_that_differs_is_an_error(self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(stage, "check_boosted_trees", lambda *arguments: None)
         monkeypatch.setattr(stage, "simulate", lambda *arguments: verilator.Simulation(50, 1, "sample 3"))

@@ -12,8 +12,6 @@ from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import averaged
 from kerasnac.core.network.kinds import CONV1D, CONV2D, POOL, Shape
 from kerasnac.core.network.learned import rounding_of
-from kerasnac.core.network.means import needs_reciprocal
-from kerasnac.errors import ConversionError
 
 Tensor = Any  # TensorFlow has no type stubs
 
@@ -172,8 +170,6 @@ def _pool(state: _Pass, node: Node, sources: Sequence[Tensor], bits: Sequence[Te
     tf, (x,), (incoming,), layer = tensorflow(), sources, bits, node.layer
     rank, mean = len(node.shapes[0]) - 1, layer["op"] == "mean"
     count = averaged(layer, node.shapes[0])
-    if mean and needs_reciprocal(count):
-        raise ConversionError(f"{node.name}: widths are not learned behind means of {count} values, no power of two")
     if layer["size"] == 0:
         x = (tf.reduce_mean if mean else tf.reduce_max)(x, list(range(1, rank + 1)))
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.adapters.keras.weight_quantizers import latent_limit
 from kerasnac.adapters.keras.whole_numbers import Rounding, Table, layer_norm, softmax
 from kerasnac.adapters.keras.windows import window_parts
 from kerasnac.core.network.activations import ACTIVATIONS
@@ -22,14 +23,6 @@ from kerasnac.core.network.weights import LAYER_NORM_EPSILON
 #: Factor of the mean squared step between neighbouring entries of learned tables, which is added to the loss: too small to
 #: matter where there are data.
 SMOOTHNESS = 3e-3
-
-
-def latent_limit(grid: Precision) -> float:
-    """Return the largest magnitude that training leaves a latent weight.
-
-    QKeras limits latent weights, not to their format but to its power of two, or to 1 if that is more.
-    """
-    return max(1.0, math.ldexp(1.0, grid.integer - 1))
 
 
 @cache

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
-from kerasnac.adapters.keras.weight_quantizers import odd_bits, quantizer
+from kerasnac.adapters.keras.weight_quantizers import quantizer
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.arithmetic import Dtype, keras_dtype
@@ -103,9 +103,9 @@ def load_keras(path: Path | str) -> Model:
     Raises:
         RunError: If it cannot be read.
     """
-    objects = {**vars(custom()), odd_bits().__name__: odd_bits()}
+    objects = vars(custom())
     try:
-        return qkeras().utils.load_qmodel(str(path), custom_objects=objects)
+        return qkeras().utils.load_qmodel(str(path), custom_objects=dict(objects))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is no model that kerasnac saved: {error}") from error
 

@@ -413,7 +413,8 @@ def _floored(v: Any, fractional: int) -> Any:
 def _floored_sum(v: Any, constant: float, fractional: int) -> Any:
     """Add a constant, and round down to so many fractional bits.
 
-    The constant and the bias that the variable may end with are one, and bits of it below those of the rest are lost anyway.
+    The constant and the bias that the variable may end with are one, and bits of it below those of the rest and of the result
+    are lost anyway.
     """
     if v.low == v.high:
         return literal(math.floor((float(v.low) + constant) * 2.0**fractional) * 2.0**-fractional)
@@ -422,7 +423,7 @@ def _floored_sum(v: Any, constant: float, fractional: int) -> Any:
     charge("", v)
     total = v + constant
     plain = total - _added(total)
-    step = 2.0 ** -plain.kif[2]
+    step = 2.0 ** -max(plain.kif[2], fractional)
     return _floored(charge("rounding", plain + math.floor(_added(total) / step) * step), fractional)
 
 

@@ -57,7 +57,15 @@ NETWORKS: Mapping[str, tuple[Architecture, tuple[str, ...]]] = {
     "maps": (
         Architecture(
             (4, 3, 1),
-            (conv(2, 3), activation("relu"), conv(2, 2), layer("pool", op="max", size=2), activation("relu"), FLATTEN, dense(3)),
+            (
+                conv(2, 3),
+                activation("relu"),
+                conv(2, 2),
+                layer("pool", op="max", size=2),
+                activation("relu"),
+                FLATTEN,
+                dense(3),
+            ),
         ),
         ("conv2d_0",),
     ),

@@ -126,6 +126,7 @@ def formatted(
     weight_bits: Width | None = None,
     *,
     scales: bool = False,
+    tie_free: bool = False,
 ) -> tuple[Architecture, Weights]:
     """Quantize a network; batch norms that cannot be folded are left out, unless they are to be scales."""
     from kerasnac.adapters.keras.train import quantized_start
@@ -140,4 +141,4 @@ def formatted(
     split = Split(x, np.arange(60) % architecture.output_shape[0])
     data = Development("noise", Task("classification", architecture.output_shape[0]), GRID, split, split)
     widths = Widths(weight_bits=weight_bits or bits, activation_bits=bits)
-    return quantized_start(plain, weights, data, **widths, clip_quantile=1e-3)
+    return quantized_start(plain, weights, data, **widths, clip_quantile=1e-3, tie_free=tie_free)

@@ -163,7 +163,7 @@ def test_every_hyperparameter_is_in_the_key() -> None:
 
 
 #: Fields that came later, with defaults that keep the behaviour.
-LATER = {"max_depth": None, "clock_period": 5.0}
+LATER = {"max_depth": None, "clock_period": 5.0, "tie_free": False}
 
 
 def _without(later: Mapping[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

@@ -170,8 +170,9 @@ def _layer_config(
 
 def _kernel_precision(node: Node, exact: Precision) -> dict[str, str]:
     assert node.layer.weight is not None
+    assert node.layer.bias is not None
     weight = str(node.layer.weight.fixed)
-    return {"accum": str(exact), "result": str(exact), "weight": weight, "bias": str(node.layer.bias)}
+    return {"accum": str(exact), "result": str(exact), "weight": weight, "bias": str(node.layer.bias.fixed)}
 
 
 def _scale_precision(node: Node, exact: Precision) -> dict[str, str]:

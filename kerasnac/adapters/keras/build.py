@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.runtime import qkeras, quiet_serialization, tensorflow
+from kerasnac.adapters.keras.weight_quantizers import quantizer
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.arithmetic import Dtype, keras_dtype
 from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY, check_unscaled
 from kerasnac.core.network.kinds import MATMUL, POOL, TABLES
 from kerasnac.core.network.layers import LayerSpec, Unsupported
-from kerasnac.core.network.precision import Binary, Precision, Ternary
+from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.weights import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, LAYER_NORM_EPSILON, Weights
 from kerasnac.errors import ConversionError, RunError
 
@@ -146,20 +147,9 @@ def set_weights(model: Model, architecture: Architecture, weights: Weights) -> N
             model.get_layer(node.name).set_weights([weights[f"{node.name}/{part}"] for part in node.weights])
 
 
-def _quantizer(grid: Precision | None) -> Any:
-    """Return the quantizer of QKeras for a signed format, and None for a float tensor."""
-    if grid is None:
-        return None
-    if isinstance(grid, Binary):
-        return qkeras().binary(alpha=grid.step)
-    if isinstance(grid, Ternary):
-        return qkeras().quantized_bits(grid.bits, grid.integer - 1, symmetric=1, alpha=1)
-    return qkeras().quantized_bits(grid.bits, grid.integer - 1, alpha=1)
-
-
 def _quantizers(layer: LayerSpec) -> dict[str, Any]:
     """Return the arguments of a QKeras layer that quantize its kernel and bias."""
-    return {"kernel_quantizer": _quantizer(layer.weight), "bias_quantizer": _quantizer(layer.bias)}
+    return {"kernel_quantizer": quantizer(layer.weight), "bias_quantizer": quantizer(layer.bias)}
 
 
 # Functions of one signature: they make the Keras layer for ``node``, whose first input has the format ``grid`` (None in a
@@ -204,8 +194,8 @@ def _activation(node: Node, grid: Precision | None, **options: Any) -> Any:
     if fn.table:
         assert grid is not None
         return custom().TableActivation(layer["fn"], str(grid), str(out), **options)
-    quantizer = _quantizer(out) if fn.signed else qkeras().quantized_relu(out.bits, out.integer)
-    return qkeras().QActivation(quantizer, **options)
+    rounding = quantizer(out) if fn.signed else qkeras().quantized_relu(out.bits, out.integer)
+    return qkeras().QActivation(rounding, **options)
 
 
 def _lookup(node: Node, grid: Precision | None, **options: Any) -> Any:

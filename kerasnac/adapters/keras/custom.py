@@ -10,6 +10,7 @@ from typing import Any
 
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
+from kerasnac.adapters.keras.weight_quantizers import latent_limit, odd_bits
 from kerasnac.adapters.keras.whole_numbers import Rounding, Table, layer_norm, softmax
 from kerasnac.adapters.keras.windows import window_parts
 from kerasnac.core.network.activations import ACTIVATIONS
@@ -24,17 +25,9 @@ from kerasnac.core.network.weights import LAYER_NORM_EPSILON
 SMOOTHNESS = 3e-3
 
 
-def latent_limit(grid: Precision) -> float:
-    """Return the largest magnitude that training leaves a latent weight.
-
-    QKeras limits latent weights, not to their format but to its power of two, or to 1 if that is more.
-    """
-    return max(1.0, math.ldexp(1.0, grid.integer - 1))
-
-
 @cache
 def custom() -> SimpleNamespace:
-    """Return the layer classes by name.
+    """Return the classes of layers, and of the quantizer, by name.
 
     They are defined on first use, since their base class needs TensorFlow.
 
@@ -507,5 +500,5 @@ def custom() -> SimpleNamespace:
         return tf.stop_gradient(exact) + (smooth - tf.stop_gradient(smooth))
 
     norms, masks = (ExactLayerNorm, Scale), (Mask, MaskedMean, MaskedSoftmax)
-    classes = (TableActivation, Sign, Lookup, Quantizer, TableSoftmax, Tables, *norms, *masks, ExactMean, MatMul)
+    classes = (TableActivation, Sign, Lookup, Quantizer, TableSoftmax, Tables, *norms, *masks, ExactMean, MatMul, odd_bits())
     return SimpleNamespace(**{found.__name__: found for found in classes})

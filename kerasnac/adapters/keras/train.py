@@ -119,6 +119,7 @@ def quantized_start(
     weight_bits: Width,
     activation_bits: int,
     clip_quantile: float,
+    tie_free: bool = False,
 ) -> tuple[Architecture, Weights]:
     """Give a trained float network formats, and fold its batch norms and factors: the start of quantization-aware training.
 
@@ -129,6 +130,7 @@ def quantized_start(
         weight_bits: Width of the kernels; a layer's own width wins.
         activation_bits: Width of the activations; a layer's own width wins.
         clip_quantile: Fraction of an activation's values that may exceed its format, at each end.
+        tie_free: True for biases that keep sums off the ties of rounding.
 
     Returns:
         The quantized network, and its latent weights, in float32 and not rounded yet.
@@ -140,4 +142,4 @@ def quantized_start(
     folded, start = fold(architecture, weights)
     ranges = activation_ranges(folded, start, data.train.x[:CALIBRATION_SAMPLES], clip_quantile=clip_quantile)
     widths = Widths(weight_bits=weight_bits, activation_bits=activation_bits)
-    return quantize(folded, start, ranges, input_grid=data.input_grid, **widths), start
+    return quantize(folded, start, ranges, input_grid=data.input_grid, **widths, tie_free=tie_free), start

@@ -375,12 +375,23 @@ def _rounded(v: Any, grid: Precision) -> Any:
         return literal(float(grid.quantize(float(v.low))))
     before = v.kif[2]
     if before > grid.fractional:
+        if _never_tied(v, grid.fractional):
+            return _saturated(_floored_sum(v, grid.step / 2, grid.fractional), grid)
         charge("", v)
         half, last = math.ldexp(0.5, -grid.fractional), math.ldexp(1.0, -before)
         odd = v.quantize(0, 1 - grid.fractional, grid.fractional)
         nearly = charge("rounding", v + (half - last))
         v = _floored(charge("ties", nearly + odd * (last / grid.step)), grid.fractional)
     return _saturated(v, grid)
+
+
+def _never_tied(v: Any, fractional: int) -> bool:
+    """Return True if the constant that a variable ends with keeps it off the middles between numbers of so many bits.
+
+    These middles, and the rest of the variable, have fewer bits than the constant.
+    """
+    rest = v - _added(v)
+    return bool(v.kif[2] > max(rest.kif[2], fractional + 1))
 
 
 def _signed(v: Any, step: float) -> Any:
@@ -402,7 +413,8 @@ def _floored(v: Any, fractional: int) -> Any:
 def _floored_sum(v: Any, constant: float, fractional: int) -> Any:
     """Add a constant, and round down to so many fractional bits.
 
-    The constant and the bias that the variable may end with are one, and bits of it below those of the rest are lost anyway.
+    The constant and the bias that the variable may end with are one, and bits of it below those of the rest and of the result
+    are lost anyway.
     """
     if v.low == v.high:
         return literal(math.floor((float(v.low) + constant) * 2.0**fractional) * 2.0**-fractional)
@@ -411,7 +423,7 @@ def _floored_sum(v: Any, constant: float, fractional: int) -> Any:
     charge("", v)
     total = v + constant
     plain = total - _added(total)
-    step = 2.0 ** -plain.kif[2]
+    step = 2.0 ** -max(plain.kif[2], fractional)
     return _floored(charge("rounding", plain + math.floor(_added(total) / step) * step), fractional)
 
 

@@ -171,7 +171,7 @@ def _accumulator(node: Node, inputs: Sequence[Precision], values: Weights) -> Pr
         raise ConversionError(f"{name}: the layer is float in a quantized network; give its kernel and its bias a format")
     if not (layer.weight.signed and layer.bias.signed):
         raise ConversionError(f"{name}: QKeras has no unsigned weights; use ap_fixed for kernel and bias")
-    fractional = max(layer.weight.fractional + incoming.fractional, layer.bias.fractional)
+    fractional = max(layer.weight.fractional + incoming.fractional, layer.bias.fixed.fractional)
     kernel = values[f"{name}/kernel"].astype(np.float64).reshape(-1, values[f"{name}/kernel"].shape[-1])
     bias = values[f"{name}/bias"].astype(np.float64)
     positive, negative = np.maximum(kernel, 0).sum(axis=0), np.minimum(kernel, 0).sum(axis=0)

@@ -12,7 +12,7 @@ from kerasnac.core.checks import CHECKED, explained, shown
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.kinds import KINDS, Kind
 from kerasnac.core.network.parameters import validator
-from kerasnac.core.network.precision import Binary, Precision, Ternary
+from kerasnac.core.network.precision import Binary, Odd, Precision, Ternary
 from kerasnac.core.network.widths import BINARY, SCALE_BITS, TABLE_INPUT_BITS, WIDEST_QUANTIZED, Width
 from kerasnac.errors import ConfigError
 
@@ -70,7 +70,9 @@ class LayerSpec:
         for name in ("weight", "bias", "activation"):
             if not isinstance(getattr(self, name), Precision | None):
                 raise ConfigError(f"{self.kind}: {name} is no number format (got {shown(getattr(self, name))})")
-        self._check_few_values(kernel="sparsity" in kind.parameters.__annotations__ and self.kind not in _WIDER)
+        kernel = "sparsity" in kind.parameters.__annotations__ and self.kind not in _WIDER
+        self._check_few_values(kernel=kernel)
+        self._check_odd(kernel=kernel)
         object.__setattr__(self, "params", tuple(sorted(params.items())))
 
     def _check_few_values(self, *, kernel: bool) -> None:
@@ -84,6 +86,11 @@ class LayerSpec:
             raise ConfigError(f"{self.kind}: an output cannot be {self.activation}, the sign of a number: an activation's can")
         if self.binary() and dict(self.params).get("sparsity"):
             raise ConfigError(f"{self.kind}: binary weights are never zero, so that none can be pruned: leave sparsity out")
+
+    def _check_odd(self, *, kernel: bool) -> None:
+        for name in ("weight", "activation", *(() if kernel else ("bias",))):
+            if isinstance(found := getattr(self, name), Odd):
+                raise ConfigError(f"{self.kind}: its {name} cannot be {found}, as the bias beside a kernel: give {found.fixed}")
 
     @classmethod
     def of(cls, kind: str, *, inputs: tuple[int, ...] = PREVIOUS, **params: Any) -> LayerSpec:

@@ -16,6 +16,7 @@ from kerasnac.errors import ConfigError
 
 _PATTERN = re.compile(r"^(?:ap_)?(u?)fixed<\s*([0-9]{1,4})\s*,\s*(-?[0-9]{1,4})\s*>$")
 _FEW_VALUES = re.compile(r"^(ternary|binary)<\s*(-?[0-9]{1,4})\s*>$")
+_ODD = re.compile(r"^odd<\s*([0-9]{1,4})\s*,\s*(-?[0-9]{1,4})\s*>$")
 
 #: Widest format, and how far from its bits the binary point may be: float64, in which values are rounded, holds no more.
 WIDEST, FARTHEST = 64, 256
@@ -56,7 +57,7 @@ class Precision:
 
     @classmethod
     def parse(cls, text: str) -> Precision:
-        """Read ``ap_fixed<8,3>``, ``ap_ufixed<8,3>`` or the same without ``ap_``, ``ternary<1>`` or ``binary<1>``.
+        """Read ``ap_fixed<8,3>``, ``ap_ufixed<8,3>`` or the same without ``ap_``, ``ternary<1>``, ``binary<1>``, ``odd<8,3>``.
 
         Raises:
             ConfigError: If the text is anything else.
@@ -64,6 +65,9 @@ class Precision:
         match = _PATTERN.match(text.strip()) if isinstance(text, str) else None
         if match is not None:
             return Precision(int(match[2]), int(match[3]), signed=not match[1])
+        odd = _ODD.match(text.strip()) if isinstance(text, str) else None
+        if odd is not None:
+            return Odd(int(odd[1]), int(odd[2]))
         few = _FEW_VALUES.match(text.strip()) if isinstance(text, str) else None
         if few is None:
             raise ConfigError(f"{shown(text)} is not a number format: write ap_fixed<bits,integer> or ap_ufixed<bits,integer>")
@@ -74,7 +78,7 @@ class Precision:
 
     @property
     def fixed(self) -> Precision:
-        """The ``ap_fixed`` or ``ap_ufixed`` with the same step that holds all values, in which the firmware has them."""
+        """The ``ap_fixed`` or ``ap_ufixed`` that holds all values, in which the firmware has them."""
         return self
 
     @property
@@ -228,6 +232,56 @@ class Binary(Precision):
     def grid(self) -> NDArray[np.float64]:
         """Return the values: step, -step."""
         return np.array([self.step, -self.step])
+
+
+@dataclass(frozen=True, order=True)
+class Odd(Precision):
+    """Format of the odd multiples of half a step, ``(k + 1/2) * step``: of biases that keep sums off the ties of rounding.
+
+    A sum of multiples of the step and one such number is never halfway between two numbers of a coarser grid.
+
+    Attributes:
+        bits: Those of k, which is signed.
+        integer: The step is ``2**(integer - bits)``, as that of ``ap_fixed<bits, integer>``.
+        signed: True.
+    """
+
+    signed: bool = field(default=True, init=False)
+
+    def __str__(self) -> str:
+        return f"odd<{self.bits},{self.integer}>"
+
+    @property
+    def _fewest_bits(self) -> int:
+        return 1
+
+    @property
+    def fixed(self) -> Precision:
+        return Precision(self.bits + 1, self.integer)
+
+    @property
+    def minimum(self) -> float:
+        return super().minimum + self.step / 2
+
+    @property
+    def maximum(self) -> float:
+        return super().maximum + self.step / 2
+
+    def quantize(self, values: Any) -> NDArray[np.float64]:
+        """Return the nearest value, of two that are as near the larger one: the middle of the step that a number is in.
+
+        Args:
+            values: Anything NumPy makes a float array of.
+
+        Returns:
+            A float64 array of the same shape.
+        """
+        below = np.floor(np.ldexp(np.asarray(values, np.float64), self.fractional))
+        return np.ldexp(np.clip(below, *self._raw_limits) + 0.5, -self.fractional)
+
+    def grid(self) -> NDArray[np.float64]:
+        """Return all 2**bits values, in the order of k in two's complement."""
+        return Precision.grid(self) + self.step / 2
 
 
 #: The formats of few values by the names that stand in the place of a bit width.

@@ -11,13 +11,20 @@ from numpy.typing import NDArray
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.architecture import Architecture, Node
-from kerasnac.core.network.exactness import NOT_IN_FIRMWARE, QUANTIZED_ONLY, averaged, check_unscaled
+from kerasnac.core.network.exactness import (
+    FLOAT32_BITS,
+    KERNEL_KINDS,
+    NOT_IN_FIRMWARE,
+    QUANTIZED_ONLY,
+    averaged,
+    check_unscaled,
+)
 from kerasnac.core.network.kinds import TABLES
 from kerasnac.core.network.layer_norms import GAIN_BITS, TABLE_BITS, normalised, table_formats
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, Unsupported
 from kerasnac.core.network.learned_tables import holds
 from kerasnac.core.network.means import needs_reciprocal, reciprocal_format
-from kerasnac.core.network.precision import Binary, Precision
+from kerasnac.core.network.precision import Binary, Odd, Precision
 from kerasnac.core.network.weights import Weights
 from kerasnac.core.network.widths import BINARY, TABLE_INPUT_BITS, Width, bits_of, weight_format
 from kerasnac.errors import ConfigError, ConversionError
@@ -66,6 +73,7 @@ def quantize(
     input_grid: Precision,
     weight_bits: Width,
     activation_bits: int,
+    tie_free: bool = False,
 ) -> Architecture:
     """Give every tensor of a float network a format of the bit width that is asked for.
 
@@ -84,6 +92,7 @@ def quantize(
         weight_bits: Width of the kernels: bits, at least 2, ``ternary`` or ``binary``; a layer's own one wins.
         activation_bits: Bit width of the activations; a layer's own one wins. With one bit, the output of a function with
             negative values is the sign of its input times a step, that of any other a step or zero.
+        tie_free: True for biases of :func:`odd_bias_format` where activations alone round the sums.
 
     Returns:
         The quantized architecture. What reads a table gains a linear layer before it that holds its input grid, and
@@ -100,7 +109,7 @@ def quantize(
     fractional: dict[int, int] = {-1: input_grid.fractional}  # bits of the outputs of the nodes
     chains: dict[str, tuple[LayerSpec, ...]] = {}
     widths = (weight_bits, activation_bits)
-    given = _Given(weights, observed, *widths, architecture, rounded_layers(architecture), input_grid, chains)
+    given = _Given(weights, observed, *widths, architecture, rounded_layers(architecture), input_grid, chains, tie_free)
     for i, node in enumerate(architecture.nodes):
         rule = QUANTIZED[node.layer.kind]
         if isinstance(rule, Unsupported):
@@ -168,6 +177,21 @@ def bias_format(bias: NDArray[np.float32], fractional: int) -> Precision:
     return Precision(max(2, min(integer + fractional, BIAS_BITS)), integer)
 
 
+def odd_bias_format(bias: NDArray[np.float32], fractional: int) -> Precision:
+    """Return a format of odd multiples of half the last bit of the accumulator, with as much room for the bias to grow.
+
+    No sum is then halfway between two numbers of a coarser grid, and to round half to even is to add half a step and drop
+    bits: the firmware needs nothing for ties. Where float32 does not hold all these numbers, it is :func:`bias_format`.
+
+    Args:
+        bias: Latent, of any shape.
+        fractional: Fractional bits of the accumulator without its bias.
+    """
+    plain = bias_format(bias, fractional)
+    bits = max(1, plain.integer + fractional)
+    return Odd(bits, bits - fractional) if bits < FLOAT32_BITS else plain
+
+
 @dataclass(frozen=True)
 class _Given:
     """Arguments of :func:`quantize` that the rules for layers read."""
@@ -180,6 +204,7 @@ class _Given:
     rounded: frozenset[str]
     input_grid: Precision
     chains: Mapping[str, tuple[LayerSpec, ...]]
+    tie_free: bool
 
     def grid_of_input(self, node: Node) -> Precision | None:
         """Return the format to which the first input of a node is rounded already; None for an accumulator."""
@@ -199,6 +224,21 @@ class _Given:
                 TABLES.grid(other.layer) if other.layer.kind == "tables" else self.grid_of_tables(other) if activated else None
             )
         return grids.pop() if len(grids) == 1 else None
+
+    def rounds(self, node: Node, fractional: int) -> bool:
+        """Return True if activations alone read a node, and all of them round so many fractional bits to fewer."""
+        nodes, index = self.architecture.nodes, self.architecture.nodes.index(node)
+        readers = [other for other in nodes if index in other.inputs]
+
+        def drops_bits(reader: Node) -> bool:
+            if reader.layer.kind in PASSING_KINDS:
+                return self.rounds(reader, fractional)
+            if reader.layer.kind != "activation":
+                return False
+            first = _activation(reader, [fractional], self)[0][0].activation
+            return first is not None and not isinstance(first, Binary) and first.fractional < fractional
+
+        return bool(readers) and all(map(drops_bits, readers))
 
     def result_bits(self, node: Node) -> int:
         """Return the width of the widest activation that rounds the outputs of a node."""
@@ -222,7 +262,9 @@ def _with_kernel(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:
         layer = replace(layer, params=tuple(p for p in layer.params if p[0] != "sparsity"))
     kernel = kernel_format(given.weights[f"{name}/kernel"], width)
     fractional = kernel.fractional + incoming[0]
-    return (replace(layer, weight=kernel, bias=bias_format(given.weights[f"{name}/bias"], fractional)),), fractional
+    odd = given.tie_free and layer.kind in KERNEL_KINDS and given.rounds(node, fractional)
+    bias = (odd_bias_format if odd else bias_format)(given.weights[f"{name}/bias"], fractional)
+    return (replace(layer, weight=kernel, bias=bias),), fractional
 
 
 def _tables(node: Node, incoming: Sequence[int], given: _Given) -> _Chain:

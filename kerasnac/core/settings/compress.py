@@ -142,6 +142,9 @@ class CompressSettings(Settings):
         learning_rate: Initial learning rate, with cosine decay; half of the tuned one by default, since training
             starts from tuned weights; a tenth for networks with layer norms.
         clip_quantile: Fraction of an activation's values that may exceed its format, at each end.
+        tie_free: True for biases that are odd multiples of half the last bit of their sum, where an activation rounds the
+            sum: no sum is ever halfway between two numbers of the activation, and adder graphs need nothing to round to the
+            even one. Not for points that the search has trained, which are as they are.
         cost: Cost on the other axis of the front, and in rules without a cost of their own.
         estimators: Sources of costs to record for every point, from its weights, besides what ``cost`` needs.
         board: FPGA board or part, for ``adder_percent``.
@@ -165,6 +168,7 @@ class CompressSettings(Settings):
     epochs: PositiveInt = 5
     learning_rate: PositiveFloat | None = None
     clip_quantile: float = Field(CLIP_QUANTILE, ge=0, lt=0.5)
+    tie_free: bool = False
     cost: Literal["bops", "adder_luts", "adder_latency_ns"] = "bops"
     estimators: tuple[Literal["adder_graph"], ...] = ()
     board: BoardName = DEFAULT_BOARD
@@ -209,6 +213,8 @@ class CompressSettings(Settings):
             raise ValueError(f"rewind: {self.rewind} is for iterations; a {self.schedule} training begins at the start")
         if self.schedule == "learned" and self.mixed:
             raise ValueError("mixed: learned widths are those of every weight and channel already; leave mixed out")
+        if self.schedule == "learned" and self.tie_free:
+            raise ValueError("tie_free: with learned widths ties are rounded up, which costs nothing; leave tie_free out")
         if self.rewind == "early" and self.rewind_epochs >= self.epochs:
             raise ValueError(f"rewind_epochs: {self.rewind_epochs} are not fewer than the {self.epochs} epochs")
         return self

@@ -83,11 +83,13 @@ class QuantizedSettings(Settings):
         epochs: Half of those of the float training by default.
         learning_rate: A third of that of the float training by default.
         schedule: That of the float training by default.
+        tie_free: As for a compression: biases for which adder graphs need nothing to round to the even number.
     """
 
     epochs: PositiveInt | None = None
     learning_rate: PositiveFloat | None = None
     schedule: Schedule | None = None
+    tie_free: bool = False
 
     def of(self, training: Training, *, full: int) -> Training:
         """Return the training that follows a float one.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("kerasnac")
 
 #: Settings that decide a point; the others say how many there are, and what else to record.
-KEY_FIELDS = ("schedule", "rewind", "ranking", "prune_output", "epochs", "learning_rate", "clip_quantile")
+KEY_FIELDS = ("schedule", "rewind", "ranking", "prune_output", "epochs", "learning_rate", "clip_quantile", "tie_free")
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,15 @@ class QatStart:
         """
         from kerasnac.adapters.keras.train import quantized_start
 
-        model, clip_quantile = job.model, job.settings.clip_quantile
-        network, weights = quantized_start(model.architecture, model.weights, data, **job.widths, clip_quantile=clip_quantile)
+        model, settings = job.model, job.settings
+        network, weights = quantized_start(
+            model.architecture,
+            model.weights,
+            data,
+            **job.widths,
+            clip_quantile=settings.clip_quantile,
+            tie_free=settings.tie_free,
+        )
         check_representable(network)
         return cls(network, weights)
 

@@ -19,7 +19,7 @@ from kerasnac.core.network.widths import Width, Widths, values_of, width_of
 from kerasnac.core.settings import CompressSettings, MixedSettings
 from kerasnac.core.space.layer_bits import LayerBits, LayerBitsSpace, has_kernel, layer_bits, with_layer_bits
 from kerasnac.core.store.journal import Journal
-from kerasnac.core.store.keys import content_key
+from kerasnac.core.store.keys import content_key, decisive
 from kerasnac.core.store.memo import Memo, Record, Shape
 from kerasnac.errors import ConfigError
 from kerasnac.stages.compress.points import recorded_values
@@ -92,6 +92,7 @@ class MixedStart:
             parent=self.parent.identity,
             start=self.point.identity,
             sparsity=self.point.sparsity,
+            **decisive(self.settings, ("tie_free",)),
             clip_quantile=self.settings.clip_quantile,
             seed=self.seed,
             data=data.fingerprint,
@@ -103,7 +104,14 @@ class MixedStart:
         from kerasnac.adapters.keras.train import quantized_start
 
         own = with_layer_bits(self.parent.architecture, dict(widths.by_layer))
-        quantized, _ = quantized_start(own, self.parent.weights, data, **self._bits, clip_quantile=self.settings.clip_quantile)
+        quantized, _ = quantized_start(
+            own,
+            self.parent.weights,
+            data,
+            **self._bits,
+            clip_quantile=self.settings.clip_quantile,
+            tie_free=self.settings.tie_free,
+        )
         check_representable(quantized)
         return quantized
 

@@ -37,6 +37,7 @@ class QuantizedTraining:
         graph: Settings of the adder graph of the trained weights; None for no graph.
         board: What ``adder_percent`` of that graph is of.
         folder: Folder of the quantized network; None for none.
+        tie_free: True for biases that keep sums off the ties of rounding.
     """
 
     training: Training
@@ -45,6 +46,7 @@ class QuantizedTraining:
     graph: AdderGraphSettings | None = None
     board: Board = BOARDS[DEFAULT_BOARD]
     folder: Path | None = None
+    tie_free: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,9 @@ def _train(data: Development, job: Job) -> Result:
     if job.quantized is not None:
         own = job.quantized
         widths = Widths(weight_bits=own.weight_bits, activation_bits=own.activation_bits)
-        quantized, start = quantized_start(architecture, result.weights, data, **widths, clip_quantile=CLIP_QUANTILE)
+        quantized, start = quantized_start(
+            architecture, result.weights, data, **widths, clip_quantile=CLIP_QUANTILE, tie_free=own.tie_free
+        )
         if fractions := quantized.sparsities:
             result = fit_gradually_pruned(
                 quantized, data, own.training, seed=job.seed, start=start, fractions=fractions, mold=job.mold

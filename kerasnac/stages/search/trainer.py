@@ -135,6 +135,7 @@ class Trainer:
                 settings.adder_graph if self._problem.measured else None,
                 board(settings.board),
                 self._context.folder / "searched" / name if name else None,
+                settings.quantized.tie_free,
             )
         return Job(candidate, own, plan.seed, settings.folds, quantized, self._problem.mold(candidate.architecture))
 

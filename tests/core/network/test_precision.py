@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kerasnac.core.network.precision import Binary, Precision, Ternary
+from kerasnac.core.network.precision import Binary, Odd, Precision, Ternary
 from kerasnac.errors import ConfigError
 
 formats = st.builds(Precision, st.integers(2, 16), st.integers(-6, 12), st.booleans())
@@ -155,3 +155,28 @@ class TestFewValues:
 
     def test_bits_are_those_of_the_information(self) -> None:
         assert [(grid.bits, grid.fractional, grid.step) for grid in (Ternary(1), Binary(1))] == [(2, 1, 0.5), (1, 0, 1.0)]
+
+
+class TestOddMultiplesOfHalfAStep:
+    odd = st.builds(Odd, st.integers(1, 12), st.integers(-6, 12))
+
+    @given(odd)
+    def test_values_and_text(self, grid: Odd) -> None:
+        points = grid.grid()
+        assert len(set(points.tolist())) == 2**grid.bits
+        assert (points.min(), points.max()) == (grid.minimum, grid.maximum) == (-grid.maximum, grid.maximum)
+        assert (points / grid.step % 1 == 0.5).all()
+        np.testing.assert_array_equal(grid.quantize(points), points)
+        np.testing.assert_array_equal(grid.fixed.quantize(points), points)
+        assert grid.contains(points).all()
+        assert Precision.parse(str(grid)) == grid != grid.fixed
+
+    @given(odd, st.lists(values, min_size=1, max_size=9))
+    def test_quantize_takes_the_nearest(self, grid: Odd, numbers: list[float]) -> None:
+        errors = np.abs(grid.quantize(numbers) - numbers)
+        np.testing.assert_array_equal(errors, np.abs(np.subtract.outer(numbers, grid.grid())).min(axis=1))
+
+    def test_the_middle_of_a_step_is_the_value(self) -> None:
+        found = Odd(3, 3).quantize([0.0, -0.0, -1e-30, 0.999, 1, 99, -99, np.nan])
+        np.testing.assert_array_equal(found, [0.5, 0.5, -0.5, 0.5, 1.5, 3.5, -3.5, np.nan])
+        assert (str(Odd(3, 2)), Odd(3, 2).fixed) == ("odd<3,2>", Precision(4, 2))

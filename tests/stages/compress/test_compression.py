@@ -18,7 +18,7 @@ from kerasnac.adapters.rtl.adder_graph import adder_graph_costs
 from kerasnac.core.data.dataset import Dataset, Task
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.precision import Binary, Precision, Ternary
+from kerasnac.core.network.precision import Binary, Odd, Precision, Ternary
 from kerasnac.core.network.quantization import check_representable
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -89,6 +89,7 @@ def names(result: CompressResult) -> list[str]:
         ({"bits": ["ternary"]}, r"give that of activations too, as \[ternary, 6\]"),
         ({"bits": [1]}, "ternary, binary, or a number of bits from 2 to 16"),
         ({"bits": [("binary", 0)]}, "greater than or equal to 1"),
+        ({"schedule": "learned", "tie_free": True}, "tie_free: with learned widths ties are rounded up"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], complaint: str) -> None:
@@ -108,6 +109,14 @@ def test_a_binary_kernel_is_not_pruned_and_a_ternary_one_is(
     assert pruned == pytest.approx([0, 0.2, 0.36], abs=0.02)
     monkeypatch.setattr(qat, "_fit", None)
     assert names(made(**settings)) == names(result)
+
+
+def test_biases_off_the_ties_are_other_points(made: Callable[..., CompressResult], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qat, "_fit", instant := Instant(monkeypatch, 0.8, 0.7))
+    for choice, biases in ((False, [Precision, Precision]), (True, [Odd, Precision])):
+        result = made(iterations=1, tie_free=choice)
+        assert [type(layer.bias) for layer in result.models[1].architecture.layers if layer.kind == "dense"] == biases
+    assert instant.trained == 4
 
 
 def test_a_selection_by_a_cost_needs_its_estimates() -> None:

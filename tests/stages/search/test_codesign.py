@@ -11,6 +11,7 @@ import pytest
 
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.hardware.boards import board
+from kerasnac.core.network.precision import Odd, Precision
 from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -167,11 +168,21 @@ def test_other_settings_of_the_graph_or_of_the_quantized_training_are_another_se
     for changes in (
         {"adder_graph": CandidateGraphSettings(weights="trained", effort="full")},
         {"quantized": QuantizedSettings(epochs=7)},
+        {"quantized": QuantizedSettings(tie_free=True)},
         {"weight_bits": 4},
     ):
         workers = Instant(costs=luts)
         found(space, vector_classes, tmp_path, workers, **changes)
         assert len(workers.jobs) == 20, changes
+    assert not any(job.quantized.tie_free for job in workers.jobs if job.quantized)
+
+
+def test_candidates_have_biases_off_the_ties_if_asked_for(space: SearchSpace, vector_classes: Dataset, tmp_path: Path) -> None:
+    candidate = space.decode(space.sample_feasible(np.random.default_rng(3)))
+    train_candidate(vector_classes.development, codesign_job(candidate, folder=tmp_path / "one", tie_free=True))
+    *hidden, last = [layer for layer in Trained.load(tmp_path / "one").architecture.layers if layer.kind == "dense"]
+    assert Odd in {type(layer.bias) for layer in hidden}
+    assert type(last.bias) is Precision
 
 
 @pytest.mark.usefixtures("da4ml")

@@ -15,15 +15,18 @@ from kerasnac.core.network.mold import Place
 Tensor = Any  # TensorFlow has no type stubs
 
 
-def _rounded(x: Tensor, grid: Tensor) -> Tensor:
+def _rounded(x: Tensor, grid: Tensor, odd: Tensor | None = None) -> Tensor:
     """Round half to even and saturate, or take the sign.
 
     Args:
         x: float32 of any shape.
         grid: The step, the smallest and largest value in steps, and 1 for the sign, where zero is positive.
+        odd: True to round to the odd multiples of half a step.
     """
     tf = tensorflow()
-    return tf.where(grid[3] > 0, _signed(x), tf.clip_by_value(tf.round(x / grid[0]), grid[1], grid[2])) * grid[0]
+    scaled = x / grid[0]
+    nearest = tf.round(scaled) if odd is None else tf.where(odd, tf.floor(scaled) + 0.5, tf.round(scaled))
+    return tf.where(grid[3] > 0, _signed(x), tf.clip_by_value(nearest, grid[1], grid[2])) * grid[0]
 
 
 def _signed(x: Tensor) -> Tensor:
@@ -31,10 +34,10 @@ def _signed(x: Tensor) -> Tensor:
     return tf.where(x < 0, -1.0, 1.0)
 
 
-def straight(x: Tensor, grid: Tensor) -> Tensor:
-    """Round to a format, with the gradient of the identity; a step of zero stands for no format."""
+def straight(x: Tensor, grid: Tensor, odd: Tensor | None = None) -> Tensor:
+    """Round to a format as :func:`_rounded` does, with the gradient of the identity; a step of zero stands for no format."""
     tf = tensorflow()
-    return tf.grad_pass_through(lambda values: tf.where(grid[0] > 0, _rounded(values, grid), values))(x)
+    return tf.grad_pass_through(lambda values: tf.where(grid[0] > 0, _rounded(values, grid, odd), values))(x)
 
 
 #: Derivatives of the smooth functions of single values.

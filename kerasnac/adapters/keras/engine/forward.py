@@ -96,7 +96,8 @@ class _Network:
         kernel, bias = parts.get("kernel"), parts.get("bias")
         if self.quantized and kernel is not None:
             # A binary kernel is not zero for the channels that the network lacks.
-            kernel, bias = straight(kernel, own["kernel_format"]) * own["mask"], straight(bias, own["bias_format"])
+            kernel = straight(kernel, own["kernel_format"]) * own["mask"]
+            bias = straight(bias, own["bias_format"], own["bias_is_odd"])
         statistics = self.statistics(i)
         head = place.cell.head
         if head.kind in _NORMS:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.keras.custom import latent_limit
 from kerasnac.adapters.keras.table import RECIPROCAL_BITS, SoftmaxTables, table
+from kerasnac.adapters.keras.weight_quantizers import latent_limit
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.cells import Cell, drops
 from kerasnac.core.network.exactness import averaged
@@ -19,7 +19,7 @@ from kerasnac.core.network.kinds import MATMUL, Shape
 from kerasnac.core.network.layer_norms import TABLE_BITS, LayerNormTables
 from kerasnac.core.network.means import reciprocal
 from kerasnac.core.network.mold import Mold, Place, places
-from kerasnac.core.network.precision import Binary, Precision
+from kerasnac.core.network.precision import Binary, Odd, Precision
 from kerasnac.core.network.weights import Weights
 
 Array = NDArray[Any]
@@ -147,9 +147,10 @@ class Fitted:
             ``present``; ``mask``, ones for its own channels; ``values`` and ``units``, the true sizes of a sample and of its
             last axis; ``drops``, true if its values are subject to dropout; ``norm`` and ``function``, indices of the norm (0
             for none) and of the activation; for every format an array of its step, its smallest and its largest value in
-            steps, and 1 if it takes the sign; of a product ``heads``, ones for the channels of each, and the ``divisor``; the
-            ``reciprocal`` of a mean; the ``table`` of an activation and its size, and the ``reciprocals`` of a softmax; the
-            ``roots`` of a layer norm, the step of their index and the last index.
+            steps, and 1 if it takes the sign; ``bias_is_odd``, true for biases that are odd multiples of half a step; of a
+            product ``heads``, ones for the channels of each, and the ``divisor``; the ``reciprocal`` of a mean; the ``table``
+            of an activation and its size, and the ``reciprocals`` of a softmax; the ``roots`` of a layer norm, the step of
+            their index and the last index.
         """
         true = place.output if cell is None else cell.head.output
         size = place.output[-1]
@@ -170,6 +171,7 @@ class Fitted:
             "function": np.array(0 if cell is None else place.cell.functions.index(cell.fn), np.int32),
             "kernel_format": _format(head.weight),
             "bias_format": _format(head.bias),
+            "bias_is_odd": np.array(isinstance(head.bias, Odd)),
             "grid_format": _format(None if grid is None else grid.layer.activation),
             "activation_format": _format(None if activation is None else activation.layer.activation),
             **_reciprocal(place, cell),

@@ -13,6 +13,7 @@ from kerasnac.core.network import cells
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import molds, places
+from kerasnac.core.network.precision import Odd
 from kerasnac.core.network.weights import quantized_weights
 from kerasnac.core.network.widths import Width
 from kerasnac.core.space.blocks import Attention, Transformer
@@ -189,6 +190,20 @@ def test_one_of_few_values_too(name: str, widths: tuple[Width, int]) -> None:
         start = trained_weights(network, np.random.default_rng(seed))
         quantized, latent = formatted(network, start, bits=widths[1], weight_bits=widths[0])
         assert_alike(quantized, mold.quantized_form, quantized_weights(quantized, latent))
+
+
+@pytest.mark.parametrize("name", ["mlp", "maps that shrink", "attention"])
+def test_one_with_odd_biases_too(name: str) -> None:
+    """Where the network lacks a channel, its bias is half a step and not zero."""
+    networks, others = NETWORKS[name]
+    (mold,) = molds([*networks, *others])
+    found = set()
+    for seed, network in enumerate(networks):
+        start = trained_weights(network, np.random.default_rng(seed))
+        quantized, latent = formatted(network, start, bits=4, tie_free=True)
+        found |= {type(layer.bias) for layer in quantized.layers}
+        assert_alike(quantized, mold.quantized_form, latent)
+    assert Odd in found
 
 
 def test_a_network_without_tables_in_a_mold_with_some() -> None:

@@ -19,6 +19,7 @@ from kerasnac.core.data.dataset import Dataset, Development, Split, Task, make_d
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.mold import Mold, molds
+from kerasnac.core.network.precision import Odd, Precision
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, fold_batch_norm, initial_weights
 from kerasnac.core.network.widths import Width
@@ -231,6 +232,12 @@ class TestAgainstKeras:
         for name, mask in masks.items():
             assert (trained[f"{name}/kernel"][mask == 0] == 0).all()
         self._check_zeros(trained, sum(int((mask == 0).sum()) for mask in masks.values()))
+
+    def test_biases_off_the_ties(self, data: Development) -> None:
+        widths = {"weight_bits": 5, "activation_bits": 5, "clip_quantile": 1e-3}
+        network = Quantized(*quantized_start(MIXED, initial_weights(MIXED, 1), data, **widths, tie_free=True))
+        assert [type(layer.bias) for layer in network.architecture.layers if layer.kind == "dense"] == [Odd, Odd, Precision]
+        assert_follows(Member(network.architecture, TRAINING, 3, network.start), data, QUANTIZED, atol=1e-4)
 
     def test_gradual_pruning(self, mixed: Quantized, data: Development) -> None:
         from tensorflow_model_optimization.sparsity.keras import PolynomialDecay

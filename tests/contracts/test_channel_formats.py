@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerasnac.adapters.hls4ml.conversion import convert
-from kerasnac.adapters.hls4ml.csim import compile_project, emulate
-from kerasnac.adapters.keras.build import load_keras, save_keras
-from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.channel_formats import RoundingMode, quantizer
 from kerasnac.core.network.exactness import output_formats
@@ -23,7 +18,7 @@ from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import quantized_weights
 from kerasnac.errors import ConversionError, Infeasible
-from tests.networks import assert_exact, grid_samples, layer, loud_weights
+from tests.networks import assert_emulated, assert_exact, assert_read_again, grid_samples, layer, loud_weights
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -59,25 +54,14 @@ def test_keras_integers_and_adder_graph_agree(seed: int, shape: Shape, rounding:
 
 
 @pytest.mark.parametrize(("shape", "io_type"), [((5,), "io_parallel"), ((6, 2), "io_stream")])
-def test_firmware_is_exact(shape: Shape, io_type: Literal["io_parallel", "io_stream"], tmp_path: Path) -> None:
+def test_firmware_is_exact(shape: Shape, io_type: str, tmp_path: Path) -> None:
     made = network(shape, 13, "half_up")
-    weights, x = loud_weights(made, 3), grid_samples(GRID, shape, 1000)
-    expected = assert_exact(made, weights, x)
-    convert(
-        Trained("network", made, weights, Training(), {}, 0),
-        HlsOptions(part="xcvu13p-flga2577-2-e", io_type=io_type),
-        folder=tmp_path,
-    )
-    compile_project(tmp_path)
-    assert len(np.unique(expected)) > 20
-    np.testing.assert_array_equal(emulate(tmp_path, x), expected)
+    assert_emulated(made, loud_weights(made, 3), grid_samples(GRID, shape, 1000), tmp_path, io_type=io_type)
 
 
 def test_a_saved_model_is_read_again(tmp_path: Path) -> None:
     made = network((5,), 1, "half_up")
-    weights, x = loud_weights(made), grid_samples(GRID, (5,), 100)
-    save_keras(made, weights, tmp_path / "model.keras")
-    np.testing.assert_array_equal(load_keras(tmp_path / "model.keras").predict(x, verbose=0), assert_exact(made, weights, x))
+    assert_read_again(made, loud_weights(made), grid_samples(GRID, (5,), 100), tmp_path)
 
 
 def test_without_formats_unsigned_ones_are_relus() -> None:

@@ -140,7 +140,7 @@ def test_no_sum_is_on_a_tie(seed: int, weight_bits: Width, activation_bits: int)
         assert ties(made, weights, x) == 0
 
 
-def test_rounding_costs_less_and_ties_do_occur_otherwise() -> None:
+def test_rounding_costs_less_and_ties_do_occur_otherwise(da4ml: Any) -> None:
     plain = Architecture((6,), (dense(12), activation("relu"), dense(8), activation("relu"), dense(3)))
     (one, weights), (two, _) = (tie_free(plain, 3, tie_free=choice) for choice in (True, False))
     x = samples(plain, 3)

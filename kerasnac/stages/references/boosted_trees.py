@@ -46,12 +46,12 @@ class BoostJob:
     folder: Path
 
     def key(self, data: Development) -> str:
-        """Hash of all that decides the trees."""
+        """Return the hash of all that decides the trees."""
         return content_key("trees", recipe=vars(self.recipe), seed=self.seed, data=data.fingerprint)
 
     @property
     def path(self) -> Path:
-        """Where its trees are."""
+        """File of its trees."""
         return self.folder / FOLDER / f"{self.recipe.name}.json"
 
 
@@ -65,7 +65,7 @@ class VerilogJob:
     folder: Path
 
     def key(self, data: Development) -> str:
-        """Hash of all that decides the Verilog and its simulation."""
+        """Return the hash of all that decides the Verilog and its simulation."""
         samples = {"samples": self.samples, "data": data.fingerprint} if self.samples else {}
         return content_key("trees verilog", trees=self.ensemble.to_dict(), **samples)
 

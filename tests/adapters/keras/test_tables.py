@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 
-from kerasnac.adapters.hls4ml.conversion import convert
-from kerasnac.adapters.hls4ml.csim import compile_project, emulate
 from kerasnac.adapters.keras.build import load_keras, save_keras
 from kerasnac.adapters.keras.custom import custom
 from kerasnac.adapters.keras.predict import model_outputs, predict
 from kerasnac.adapters.keras.pruning import fit_gradually_pruned, fit_pruned, prunable_kernels, pruned_fractions
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.adapters.keras.train import fit, quantized_start
-from kerasnac.adapters.rtl.adder_graph import unroll
 from kerasnac.core.data.dataset import Dataset
-from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.learned_tables import rising, spreads
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import magnitudes
-from tests.integers import predict_in_integers
-from tests.networks import activation, dense, layer, quantized_randomly, trained_weights
+from tests.networks import activation, assert_emulated, assert_exact, dense, layer, quantized_randomly, trained_weights
 
 pytestmark = pytest.mark.usefixtures("keras")
 
@@ -83,19 +77,12 @@ def test_the_gradient_of_an_entry_is_the_slope_between_its_neighbours() -> None:
 
 @pytest.mark.parametrize(("seed", "weight_bits", "activation_bits"), [(1, 2, 7), (2, 6, 2)])
 def test_keras_and_adder_graphs_compute_whole_numbers(seed: int, weight_bits: int, activation_bits: int) -> None:
-    quantized, weights, x = quantized_randomly(NETWORK, seed, weight_bits, activation_bits)
-    expected = predict_in_integers(quantized, weights, x)
-    np.testing.assert_array_equal(predict(quantized, weights, x), expected)
-    np.testing.assert_array_equal(unroll(quantized, weights).predict(x), expected)
+    assert_exact(*quantized_randomly(NETWORK, seed, weight_bits, activation_bits))
 
 
 @pytest.mark.parametrize("io_type", ["io_parallel", pytest.param("io_stream", marks=pytest.mark.slow)])
-def test_the_firmware_is_bit_exact(io_type: Literal["io_parallel", "io_stream"], tmp_path: Path) -> None:
-    quantized, weights, x = quantized_randomly(NETWORK, 3)
-    options = HlsOptions(part="xcvu13p-flga2577-2-e", io_type=io_type)
-    convert(Trained("tables", quantized, weights, Training(), {}, 0), options, folder=tmp_path)
-    compile_project(tmp_path)
-    np.testing.assert_array_equal(emulate(tmp_path, x), predict_in_integers(quantized, weights, x))
+def test_the_firmware_is_bit_exact(io_type: str, tmp_path: Path) -> None:
+    assert_emulated(*quantized_randomly(NETWORK, 3), tmp_path, io_type=io_type)
 
 
 def test_models_can_be_saved(tmp_path: Path) -> None:

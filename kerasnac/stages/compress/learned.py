@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -32,6 +34,9 @@ from kerasnac.stages.context import Context
 
 if TYPE_CHECKING:
     from kerasnac.adapters.keras.learned.ramp import Arrays, Checkpoint, Ramp
+
+
+log = logging.getLogger("kerasnac")
 
 
 @dataclass(frozen=True)
@@ -198,22 +203,31 @@ class _Way:
         return sorted(kept, key=lambda one: one.cycle)
 
     def load(self, ramp: Ramp) -> list[Checkpoint]:
-        """Bring a training to the state that is saved, if there is one of its own; return the checkpoints on its front."""
+        """Bring a training to the state that is saved; return the checkpoints on its front.
+
+        Nothing is brought or returned if there is no state, one of other settings or, with a warning, a damaged one.
+        """
         from kerasnac.adapters.keras.learned.ramp import Checkpoint
 
         path = self._folder / "state.npz"
         if not path.exists():
             return []
-        with np.load(BytesIO(path.read_bytes())) as arrays:
-            if str(arrays["key"]) != self._key:
-                return []
-            self.metrics = arrays["metrics"].tolist()
-            ramp.state = {name: arrays[name] for name in arrays.files if name.startswith("variable_")}
-            rows = arrays["front"].tolist()
-        return [
-            Checkpoint(int(cycle), pressure, metric, operations, np.load(self._values(int(cycle))))
-            for cycle, pressure, metric, operations in rows
-        ]
+        try:
+            with np.load(BytesIO(path.read_bytes())) as arrays:
+                if str(arrays["key"]) != self._key:
+                    return []
+                metrics, rows = arrays["metrics"].tolist(), arrays["front"].tolist()
+                variables = {name: arrays[name] for name in arrays.files if name.startswith("variable_")}
+            kept = [
+                Checkpoint(int(cycle), pressure, metric, operations, np.load(self._values(int(cycle))))
+                for cycle, pressure, metric, operations in rows
+            ]
+            ramp.state = variables
+        except (OSError, ValueError, LookupError, EOFError, BadZipFile) as damage:
+            log.warning("%s is damaged (%r): the widths are learned anew, with the same result", path, damage)
+            return []
+        self.metrics = metrics
+        return kept
 
     def save(self, ramp: Ramp, newest: Checkpoint, kept: Sequence[Checkpoint], *, ended: bool) -> None:
         """Save the state after a cycle; the file that names the checkpoints appears after theirs."""

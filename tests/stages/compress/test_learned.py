@@ -153,6 +153,20 @@ def test_the_pressure_is_held_then_rises() -> None:
         np.testing.assert_allclose(pressures, [0.5, 0.5, 2, 8])
 
 
+@pytest.mark.parametrize("damage", ["state", "checkpoint"])
+def test_a_damaged_state_is_made_again(
+    damage: str, made: Callable[..., CompressResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = made(tmp_path, epochs=4)
+    folder = tmp_path / "compressed" / "toy-learned-ramp"
+    if damage == "state":
+        (folder / "state.npz").write_bytes((folder / "state.npz").read_bytes()[:100])
+    else:
+        next(folder.glob("c*.npy")).unlink()
+    assert values(made(tmp_path, epochs=4)) == values(expected)
+    assert "state.npz is damaged" in caplog.text
+
+
 def test_layers_without_widths_are_refused_before_any_training(made: Callable[..., CompressResult], tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"toy cannot be quantized: activation_0: .* not behind tanh"):
         made(tmp_path, trained("tanh"))

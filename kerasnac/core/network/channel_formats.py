@@ -7,6 +7,7 @@ of it. A channel without bits is zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -89,8 +90,11 @@ def mean_bits(architecture: Architecture, weights: Weights) -> dict[str, MeanBit
             known[i] = np.broadcast_to(np.asarray(node.layer["channel_bits"], np.float64), node.output)
         elif incoming is not None and node.layer.kind in PASSING_KINDS:
             known[i] = incoming.reshape(node.output)
-        elif incoming is not None and node.layer.kind == "pool" and node.layer["op"] == "max":
-            known[i] = np.broadcast_to(incoming.reshape(-1, incoming.shape[-1]).mean(axis=0), node.output)
+        elif incoming is not None and node.layer.kind == "pool":
+            positions, size = node.shapes[0][:-1], node.layer["size"]
+            count = size ** len(positions) if size else math.prod(positions)
+            more = math.log2(count) if node.layer["op"] == "mean" else 0.0  # A sum has the bits of its terms, and some more.
+            known[i] = np.broadcast_to(incoming.reshape(-1, incoming.shape[-1]).mean(axis=0) + more, node.output)
         elif incoming is not None and f"{node.name}/kernel" in weights and node.products is not None:
             kernel = _set_bits(weights[f"{node.name}/kernel"])
             inputs = incoming if node.layer.kind == "dense" else incoming.reshape(-1, incoming.shape[-1]).mean(axis=0)

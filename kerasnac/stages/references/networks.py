@@ -18,7 +18,7 @@ from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key
 from kerasnac.core.store.memo import Memo, Shape
-from kerasnac.errors import ConversionError, EnvironmentProblem
+from kerasnac.errors import ConversionError, EnvironmentProblem, TimeLimitExceeded
 from kerasnac.stages.context import Context
 
 log = logging.getLogger("kerasnac")
@@ -29,7 +29,7 @@ JOURNAL = "network_luts.jsonl"
 #: Seconds that Yosys gets for a network.
 TIMEOUT = 1800.0
 
-_SHAPE = Shape({"key": str, "model": str, "yosys_luts": float, "seconds": float})
+_SHAPE = Shape({"key": str, "model": str, "yosys_luts?": float, "reason?": str, "seconds": float})
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,16 @@ def count_network(data: Development, job: CountJob) -> float | str:
     memo = Memo(Journal(job.folder / JOURNAL), _SHAPE, lambda record: record["key"])
     key = content_key("network luts", network=job.model.identity, adder_graph=job.settings.identity)
     if (record := memo.get(key)) is not None:
-        return float(record["yosys_luts"])
-    started = monotonic()
+        return str(record["reason"]) if "reason" in record else float(record["yosys_luts"])
+    started, own = monotonic(), {"key": key, "model": job.model.name}
     try:
         with TemporaryDirectory() as folder:
             graph = unroll(job.model.architecture, job.model.weights, job.settings)
             luts = float(synthesise(write_design(graph, job.model.name, Path(folder)), timeout=TIMEOUT).luts)
+    except TimeLimitExceeded as reason:
+        memo.add({**own, "reason": str(reason), "seconds": monotonic() - started})
+        return str(reason)
     except (ConversionError, EnvironmentProblem) as reason:
         return str(reason)
-    memo.add({"key": key, "model": job.model.name, "yosys_luts": luts, "seconds": monotonic() - started})
+    memo.add({**own, "yosys_luts": luts, "seconds": monotonic() - started})
     return luts

@@ -11,8 +11,6 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 
@@ -25,7 +23,7 @@ from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.widths import ActivationBits, WeightBits
 from kerasnac.core.search.selection import Selection
 from kerasnac.core.settings.base import BoardName, Settings, SingleRule
-from kerasnac.core.settings.costs import AdderGraphSettings
+from kerasnac.core.settings.costs import AdderGraphSettings, Clocked
 from kerasnac.core.space.blocks.base import Values
 
 #: Weights to which a pruning iteration sets back those that it keeps.
@@ -173,16 +171,9 @@ class CompressSettings(Settings):
     estimators: tuple[Literal["adder_graph"], ...] = ()
     board: BoardName = DEFAULT_BOARD
     clock_period: Period = DEFAULT_PERIOD
-    adder_graph: AdderGraphSettings = AdderGraphSettings()
+    adder_graph: Clocked[AdderGraphSettings] = AdderGraphSettings()
     learned: LearnedSettings = LearnedSettings()
     mixed: MixedSettings | None = None
-
-    @field_validator("adder_graph")
-    @classmethod
-    def _cut_by_the_clock(cls, value: AdderGraphSettings, info: ValidationInfo) -> AdderGraphSettings:
-        if {"board", "clock_period"} <= info.data.keys():
-            return value.at(Clock.of(info.data["clock_period"], board(info.data["board"]).part))
-        return value
 
     @property
     def clock(self) -> Clock | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, NonNegativeInt, PositiveInt, ValidationInfo
 
+from kerasnac.core.hardware.boards import board
 from kerasnac.core.hardware.timing import Clock
 from kerasnac.core.settings.base import Settings
 from kerasnac.core.store.keys import decisive
@@ -66,6 +67,21 @@ class AdderGraphSettings(Settings):
     def identity(self) -> dict[str, Any]:
         """Fields that decide the costs of a graph, for :func:`kerasnac.core.store.keys.content_key`."""
         return decisive(self, ("effort", "latency_cutoff", "max_depth"))
+
+
+_Graph = TypeVar("_Graph", bound=AdderGraphSettings)
+
+
+def _cut_by_the_clock(value: _Graph, info: ValidationInfo) -> _Graph:
+    """Return settings with the number that ``max_depth: clock`` stands for, by the clock and the part or board before them."""
+    given = info.data
+    if "clock_period" not in given or not {"part", "board"} & given.keys():
+        return value  # The checks of these say what is wrong with them.
+    return value.at(Clock.of(given["clock_period"], given["part"] if "part" in given else board(given["board"]).part))
+
+
+#: Settings of an adder graph beside a ``clock_period``, and a ``part`` or ``board``, which are fields before them.
+Clocked = Annotated[_Graph, AfterValidator(_cut_by_the_clock)]
 
 
 class Rule4mlSettings(Settings):

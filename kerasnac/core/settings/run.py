@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from kerasnac.core.checks import Checked, Count, Seed
 from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.hardware.hls_options import HlsOptions, SoftmaxMode
-from kerasnac.core.hardware.timing import Clock
 from kerasnac.core.plugins import part_name
 from kerasnac.core.search.selection import Selection
 from kerasnac.core.settings.base import PartName, Rule, Settings
 from kerasnac.core.settings.compress import CompressSettings
-from kerasnac.core.settings.costs import AdderGraphSettings
+from kerasnac.core.settings.costs import AdderGraphSettings, Clocked
 from kerasnac.core.settings.references import ReferenceSettings
 from kerasnac.core.settings.search import SearchSettings
 from kerasnac.core.settings.tune import TuneSettings
@@ -38,16 +37,9 @@ class FirmwareSettings(HlsOptions):
     select: tuple[Rule, ...] = Field(("knee",), min_length=1)
     samples: Count = 2000
     softmax: SoftmaxMode = "host"
-    adder_graph: AdderGraphSettings = AdderGraphSettings()
+    adder_graph: Clocked[AdderGraphSettings] = AdderGraphSettings()
     timeout: Annotated[float, Field(gt=0, le=1e7)] = 3600.0
     memory: Annotated[float, Field(gt=0, le=1e6)] = 16.0
-
-    @field_validator("adder_graph")
-    @classmethod
-    def _cut_by_the_clock(cls, value: AdderGraphSettings, info: ValidationInfo) -> AdderGraphSettings:
-        if {"part", "clock_period"} <= info.data.keys():
-            return value.at(Clock.of(info.data["clock_period"], info.data["part"]))
-        return value
 
     @property
     def options(self) -> HlsOptions:

@@ -11,7 +11,6 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationInfo,
-    field_validator,
     model_validator,
 )
 
@@ -23,7 +22,7 @@ from kerasnac.core.network.training import Schedule, Training
 from kerasnac.core.network.widths import ActivationBits, FloatActivationBits, FloatWeightBits, WeightBits
 from kerasnac.core.plugins import part_name
 from kerasnac.core.settings.base import BoardName, Settings
-from kerasnac.core.settings.costs import AdderGraphSettings, Rule4mlSettings
+from kerasnac.core.settings.costs import AdderGraphSettings, Clocked, Rule4mlSettings
 from kerasnac.core.space.references import Reference
 from kerasnac.core.store.keys import decisive
 
@@ -160,14 +159,7 @@ class SearchSettings(Settings):
     board: BoardName = DEFAULT_BOARD
     clock_period: Period = DEFAULT_PERIOD
     rule4ml: Rule4mlSettings = Rule4mlSettings()
-    adder_graph: CandidateGraphSettings = CandidateGraphSettings()
-
-    @field_validator("adder_graph")
-    @classmethod
-    def _cut_by_the_clock(cls, value: CandidateGraphSettings, info: ValidationInfo) -> CandidateGraphSettings:
-        if {"board", "clock_period"} <= info.data.keys():
-            return value.at(Clock.of(info.data["clock_period"], board(info.data["board"]).part))
-        return value
+    adder_graph: Clocked[CandidateGraphSettings] = CandidateGraphSettings()
 
     @property
     def clock(self) -> Clock | None:

@@ -12,7 +12,7 @@ import numpy as np
 from kerasnac.adapters.hls4ml.extensions import register
 from kerasnac.adapters.keras.runtime import legacy_keras, tensorflow
 from kerasnac.adapters.keras.table import SoftmaxTables, table
-from kerasnac.core.network.channel_formats import formats_of
+from kerasnac.core.network.channel_formats import formats_of, limits_of
 from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.learned_tables import by_raw
 from kerasnac.core.network.means import reciprocal, reciprocals
@@ -284,18 +284,15 @@ def _parse_quantizer(
 
     config, (_, *shape) = keras_layer["config"], input_shapes[0]
     out = Precision.parse(config["outputs"])
-    grids = formats_of(config["bits"], config["integer"], signed=out.signed)
-    # A channel without bits is zero, whatever is cut from it.
-    steps = [out.step if grid is None else grid.step for grid in grids]
-    limits = [(0.0, 0.0) if grid is None else (grid.minimum, grid.maximum) for grid in grids]
+    steps, low, high = limits_of(formats_of(config["bits"], config["integer"], signed=out.signed), out)
     layer = parse_default_keras_layer(keras_layer, input_names)
     layer |= {
         "n_in": math.prod(shape),
         "n_filt": shape[-1],
-        "offset_data": np.array(steps) / 2 * (config["rounding"] == "half_up"),
-        "shift_data": np.array([round(math.log2(step / out.step)) for step in steps]),
-        "low_data": np.array([low for low, _ in limits]) / out.step,
-        "high_data": np.array([high for _, high in limits]) / out.step,
+        "offset_data": steps / 2 * (config["rounding"] == "half_up"),
+        "shift_data": np.log2(steps / out.step).round().astype(int),
+        "low_data": low / out.step,
+        "high_data": high / out.step,
     }
     return layer, list(input_shapes[0])
 

@@ -138,7 +138,7 @@ def custom() -> SimpleNamespace:
         def call(self, x: Any) -> Any:
             """Round and saturate: tensors of shape (..., channels) in and, of the same dtype, out."""
             formats = formats_of(self.bits, self.integer, signed=self.outputs.signed)
-            steps, low, high = (tf.constant(limits, x.dtype) for limits in limits_of(formats))
+            steps, low, high = (tf.constant(limits, x.dtype) for limits in limits_of(formats, self.outputs))
             half = 0.5 if self.rounding == "half_up" else 0.0
             rounded = tf.floor(x / steps + half) * steps
             return _straight_through(tf.clip_by_value(x, low, high), tf.clip_by_value(rounded, low, high))

@@ -7,18 +7,14 @@ of it. A channel without bits is zero.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.core.network.architecture import Architecture
-from kerasnac.core.network.bops import MeanBits
-from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec
+from kerasnac.core.network.layers import LayerSpec
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.network.weights import Weights
 
 #: Ways to round: to the nearest number, ties up; or to the next one below.
 RoundingMode = Literal["half_up", "down"]
@@ -62,49 +58,18 @@ def quantizer(formats: Sequence[Precision | None], rounding: RoundingMode, *, si
     return LayerSpec("quantizer", tuple(params.items()), activation=holds_all)
 
 
-def limits_of(formats: Sequence[Precision | None]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the steps, the smallest and the largest numbers of some formats; those of None are 1, 0 and 0.
+def limits_of(
+    formats: Sequence[Precision | None], common: Precision
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the steps, the smallest and the largest numbers of some formats.
+
+    Args:
+        formats: Of every channel. One without bits has limits of zero, and the step of the common format.
+        common: The format that holds those of all channels.
 
     Returns:
         Three float64 arrays, one entry per format.
     """
-    rows = [(1.0, 0.0, 0.0) if grid is None else (grid.step, grid.minimum, grid.maximum) for grid in formats]
+    rows = [(common.step, 0.0, 0.0) if grid is None else (grid.step, grid.minimum, grid.maximum) for grid in formats]
     steps, low, high = np.array(rows).T
     return steps, low, high
-
-
-def mean_bits(architecture: Architecture, weights: Weights) -> dict[str, MeanBits]:
-    """Return the mean widths of the layers that read channels with formats of their own, by name.
-
-    A weight has the bits from the first to the last one that is set.
-
-    Args:
-        architecture: Quantized.
-        weights: Its quantized weights.
-    """
-    found: dict[str, MeanBits] = {}
-    known: dict[int, NDArray[np.float64]] = {}  # Widths of the numbers of one sample, by node.
-    for i, node in enumerate(architecture.nodes):
-        incoming = known.get(node.inputs[0])
-        if node.layer.kind == "quantizer":
-            known[i] = np.broadcast_to(np.asarray(node.layer["channel_bits"], np.float64), node.output)
-        elif incoming is not None and node.layer.kind in PASSING_KINDS:
-            known[i] = incoming.reshape(node.output)
-        elif incoming is not None and node.layer.kind == "pool":
-            positions, size = node.shapes[0][:-1], node.layer["size"]
-            count = size ** len(positions) if size else math.prod(positions)
-            more = math.log2(count) if node.layer["op"] == "mean" else 0.0  # A sum has the bits of its terms, and some more.
-            known[i] = np.broadcast_to(incoming.reshape(-1, incoming.shape[-1]).mean(axis=0) + more, node.output)
-        elif incoming is not None and f"{node.name}/kernel" in weights and node.products is not None:
-            kernel = _set_bits(weights[f"{node.name}/kernel"])
-            inputs = incoming if node.layer.kind == "dense" else incoming.reshape(-1, incoming.shape[-1]).mean(axis=0)
-            found[node.name] = MeanBits(float((kernel * inputs[:, None]).mean()), float(kernel.mean()), float(inputs.mean()))
-    return found
-
-
-def _set_bits(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the bits of numbers from the first to the last one that is set; none for zero."""
-    numbers, places = np.unique(values, return_inverse=True)
-    ratios = [abs(float(number)).as_integer_ratio() for number in numbers]
-    bits = [(whole // (whole & -whole)).bit_length() if whole else 0 for whole, _ in ratios]
-    return np.asarray(bits, np.float64)[places].reshape(values.shape)

@@ -183,7 +183,7 @@ def _accumulator(node: Node, inputs: Sequence[Precision], values: Weights) -> Pr
             f"{name}: sums of {layer.weight} weights with {incoming} inputs need up to {math.log2(steps):.1f} bits, "
             f"more than the {FLOAT64_BITS} that float64 adds exactly in Keras; use fewer weight or activation bits, or prune"
         )
-    return _narrowest(low, high, fractional)
+    return narrowest(low, high, fractional)
 
 
 def _tables(node: Node, inputs: Sequence[Precision], values: Weights) -> Precision:
@@ -351,10 +351,10 @@ def _sum(name: str, low: float, high: float, fractional: int) -> Precision:
             f"{name}: sums need up to {math.log2(steps):.1f} bits, more than the {FLOAT64_BITS} that float64 adds exactly in "
             "Keras; use fewer activation bits"
         )
-    return _narrowest(low, high, fractional)
+    return narrowest(low, high, fractional)
 
 
-def _narrowest(low: float, high: float, fractional: int) -> Precision:
+def narrowest(low: float, high: float, fractional: int) -> Precision:
     """Return the narrowest signed format of a resolution that holds ``[low, high]``."""
     bottom, top = math.ldexp(low, fractional), math.ldexp(high, fractional)
     bits = max(2, 1 + int(top).bit_length(), 1 + (int(-bottom) - 1).bit_length() if bottom < 0 else 0)

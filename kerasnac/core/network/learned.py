@@ -14,13 +14,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.bops import MeanBits
 from kerasnac.core.network.channel_formats import RoundingMode, quantizer
-from kerasnac.core.network.exactness import KERNEL_KINDS, averaged
+from kerasnac.core.network.exactness import KERNEL_KINDS, averaged, narrowest
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec
 from kerasnac.core.network.means import needs_reciprocal
 from kerasnac.core.network.precision import Precision
@@ -112,10 +114,7 @@ def to_grid(values: NDArray[np.float32], fractional: NDArray[np.float32]) -> NDA
 def exact_format(values: NDArray[np.float64]) -> Precision:
     """Return the narrowest signed format that holds some numbers exactly."""
     fractional = max((_fractional_bits(value) for value in np.unique(values[values != 0])), default=0)
-    steps = np.ldexp(values, fractional)
-    low, high = int(min(0, steps.min())), int(max(0, steps.max()))
-    bits = max(2, 1 + high.bit_length(), 1 + (-low - 1).bit_length() if low else 0)
-    return Precision(bits, bits - fractional)
+    return narrowest(min(0.0, values.min()), max(0.0, values.max()), fractional)
 
 
 def _fractional_bits(value: float) -> int:
@@ -174,3 +173,39 @@ def with_formats(
             formats[name] = replace(layer, params=params, weight=grids_of["kernel"], bias=grids_of["bias"])
             weights |= {f"{name}/{part}": array.astype(np.float32) for part, array in parts.items()}
     return network.rewritten(lambda node: (formats.get(node.name, node.layer),), input=input_grid), weights
+
+
+def mean_bits(architecture: Architecture, weights: Weights) -> dict[str, MeanBits]:
+    """Return the mean widths of the layers that read channels with formats of their own, by name.
+
+    A weight has the bits from the first to the last one that is set.
+
+    Args:
+        architecture: Quantized.
+        weights: Its quantized weights.
+    """
+    found: dict[str, MeanBits] = {}
+    known: dict[int, NDArray[np.float64]] = {}  # Widths of the numbers of one sample, by node.
+    for i, node in enumerate(architecture.nodes):
+        incoming = known.get(node.inputs[0])
+        if node.layer.kind == "quantizer":
+            known[i] = np.broadcast_to(np.asarray(node.layer["channel_bits"], np.float64), node.output)
+        elif incoming is not None and node.layer.kind in PASSING_KINDS:
+            known[i] = incoming.reshape(node.output)
+        elif incoming is not None and node.layer.kind == "pool":
+            count = averaged(node.layer, node.shapes[0])
+            more = math.log2(count) if node.layer["op"] == "mean" else 0.0  # A sum has the bits of its terms, and some more.
+            known[i] = np.broadcast_to(incoming.reshape(-1, incoming.shape[-1]).mean(axis=0) + more, node.output)
+        elif incoming is not None and f"{node.name}/kernel" in weights and node.products is not None:
+            kernel = _set_bits(weights[f"{node.name}/kernel"])
+            inputs = incoming if node.layer.kind == "dense" else incoming.reshape(-1, incoming.shape[-1]).mean(axis=0)
+            found[node.name] = MeanBits(float((kernel * inputs[:, None]).mean()), float(kernel.mean()), float(inputs.mean()))
+    return found
+
+
+def _set_bits(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the bits of numbers from the first to the last one that is set; none for zero."""
+    numbers, places = np.unique(values, return_inverse=True)
+    ratios = [abs(float(number)).as_integer_ratio() for number in numbers]
+    bits = [(whole // (whole & -whole)).bit_length() if whole else 0 for whole, _ in ratios]
+    return np.asarray(bits, np.float64)[places].reshape(values.shape)

@@ -20,7 +20,7 @@ import numpy as np
 
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.bops import LayerCost, costs
-from kerasnac.core.network.channel_formats import mean_bits
+from kerasnac.core.network.learned import mean_bits
 from kerasnac.core.network.origin import Origin
 from kerasnac.core.network.origin import from_dict as origin_from_dict
 from kerasnac.core.network.origin import to_dict as origin_to_dict

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasnac.adapters.rtl.causes import ledger
+from kerasnac.adapters.rtl.functions import constant_luts, odd_part
 from kerasnac.adapters.rtl.layer_rules import RULES, Solver, Tracer, input_variables
 from kerasnac.adapters.rtl.levels import ADD_CONSTANT, CONSTANT, deepest, own_levels, spaced
 from kerasnac.adapters.rtl.library import da4ml
@@ -338,17 +339,12 @@ def _corrected(op: Any) -> Any:
     cost of adding a constant is wrong.
     """
     if op.opcode == ADD_CONSTANT:
-        return op._replace(cost=float(_odd(abs(op.data)).bit_length()))
+        return op._replace(cost=constant_luts(op.data))
     if op.opcode == CONSTANT and op.qint.min:
         numerator, _ = float(op.qint.min).as_integer_ratio()
-        data = _odd(numerator)
+        data = odd_part(numerator)
         return op._replace(data=data, qint=op.qint._replace(step=op.qint.min / data))
     return op
-
-
-def _odd(number: int) -> int:
-    """Return a number without its factors of two."""
-    return number // (number & -number)
 
 
 def require_da4ml() -> None:

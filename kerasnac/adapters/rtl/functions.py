@@ -101,8 +101,13 @@ def literal(value: float) -> Any:
 
 def constant_luts(value: Decimal | int) -> float:
     """Return the LUTs of adding a constant, as da4ml counts them: the bits from its first to its last one."""
-    numerator, _ = abs(Decimal(value)).as_integer_ratio()
-    return float((numerator // (numerator & -numerator)).bit_length()) if numerator else 0.0
+    numerator, _ = Decimal(value).as_integer_ratio()
+    return float(odd_part(abs(numerator)).bit_length()) if numerator else 0.0
+
+
+def odd_part(number: int) -> int:
+    """Return a number without its factors of two."""
+    return number // (number & -number)
 
 
 def _read(v: Any, entries: NDArray[np.float64]) -> list[tuple[Any, float]]:

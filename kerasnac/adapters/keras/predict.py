@@ -62,6 +62,10 @@ class Scores:
         """Score the outputs of a network for a split."""
         return cls(task.score(outputs, split.y), validation_loss(outputs, task, split), task.further(outputs, split.y))
 
+    def recorded(self, task: Task) -> dict[str, float]:
+        """Return all metrics and the loss by name, as journals and models have them."""
+        return {task.metric: self.metric, "loss": self.loss, **self.further}
+
 
 def predict(architecture: Architecture, weights: Weights, x: NDArray[Any], *, dtype: Dtype | None = None) -> NDArray[Any]:
     """Compute the outputs of a network.

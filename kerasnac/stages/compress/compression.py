@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,13 +22,16 @@ from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.progress import Step
 from kerasnac.errors import ConfigError, ConversionError
 from kerasnac.stages.compress.learned import LearnedJob, LearnedProgress, compress_learned
-from kerasnac.stages.compress.points import Point, compress_memo, found_model, recorded_point, with_graph_costs
+from kerasnac.stages.compress.points import Point, compress_memo, found_model, made_point
 from kerasnac.stages.compress.qat import CompressJob, QatStart, target_below_quantization, train_point
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
 
 #: Random candidates among which one must suit the schedule.
 TRIES = 1000
+
+
+Job = TypeVar("Job")
 
 
 def compress(models: Sequence[Trained], settings: CompressSettings, context: Context) -> CompressResult:
@@ -59,18 +63,17 @@ def compress(models: Sequence[Trained], settings: CompressSettings, context: Con
         one_front=settings.schedule in ("searched", "learned"),
     )
     if settings.schedule == "learned":
-        return empty.with_points(_learned(models, settings, context))
+        ways = [LearnedJob(model, settings, context.seed, context.folder) for model in models]
+        return empty.with_points(_all_points(compress_learned, ways, LearnedProgress(ways, context), context))
     jobs = [CompressJob(model, *bits, settings, context.seed, context.folder) for model in models for bits in settings.bits]
-    report = _Progress(jobs, context)
-    results = dict(context.workers.map(compress_one, jobs, tick=report))
-    report()
-    return empty.with_points([point for i in range(len(jobs)) for point in results[i]])
+    return empty.with_points(_all_points(compress_one, jobs, _Progress(jobs, context), context))
 
 
-def _learned(models: Sequence[Trained], settings: CompressSettings, context: Context) -> list[Point]:
-    jobs = [LearnedJob(model, settings, context.seed, context.folder) for model in models]
-    report = LearnedProgress(jobs, context)
-    results = dict(context.workers.map(compress_learned, jobs, tick=report))
+def _all_points(
+    task: Callable[[Development, Job], tuple[Point, ...]], jobs: Sequence[Job], report: Callable[[], None], context: Context
+) -> list[Point]:
+    """Do all jobs in the workers, and return their points in the order of the jobs."""
+    results = dict(context.workers.map(task, jobs, tick=report))
     report()
     return [point for i in range(len(jobs)) for point in results[i]]
 
@@ -160,19 +163,18 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Point, ...]:
     """
     memo = compress_memo(job.folder, data.task)
     records = {record["iteration"]: record for record in memo.all(job.key(data))}
-    start: QatStart | None = None
+    start = cache(lambda: QatStart.of(data, job))
     points: list[Point] = []
     while len(points) < job.length([point.model.metrics[data.task.metric] for point in points], data.task):
-        known = records.get(len(points))
-        model = found_model(job.path(f"i{known['iteration']:02d}"), known) if known else None
-        record = dict(known or {})
-        if model is None:
-            start = start or QatStart.of(data, job)
-            model, record = _new(data, job, start, [point.model for point in points])
-        record = with_graph_costs(job.settings, model, record)
-        if record != known:
-            memo.add(record)
-        points.append(recorded_point(job.settings, model, record))
+        points.append(
+            made_point(
+                job.settings,
+                records.get(len(points)),
+                find=partial(found_model, job.path(f"i{len(points):02d}")),
+                train=lambda: _new(data, job, start(), [point.model for point in points]),
+                add=memo.add,
+            )
+        )
     return tuple(points)
 
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from kerasnac.core.store.memo import Memo
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import KerasnacError, TrialError
-from kerasnac.stages.compress.points import Point, compress_memo, found_model, recorded_point, with_graph_costs
+from kerasnac.stages.compress.points import Point, compress_memo, found_model, made_point
 from kerasnac.stages.compress.result import tolerated
 from kerasnac.stages.context import Context
 
@@ -148,16 +149,13 @@ def _point(
     data: Development, job: LearnedJob, ramp: Ramp, checkpoint: Checkpoint, memo: Memo, known: dict[str, Any] | None
 ) -> Point:
     """Return the network of a checkpoint, saved and recorded."""
-    path = job.path(checkpoint.cycle)
-    model = found_model(path, known) if known else None
-    record = dict(known or {})
-    if model is None:
-        model, record = _new(data, job, ramp, checkpoint)
-        model.save(path)
-    record = with_graph_costs(job.settings, model, record)
-    if record != known:
-        memo.add(record)
-    return recorded_point(job.settings, model, record)
+    return made_point(
+        job.settings,
+        known,
+        find=partial(found_model, job.path(checkpoint.cycle)),
+        train=partial(_new, data, job, ramp, checkpoint),
+        add=memo.add,
+    )
 
 
 def _new(data: Development, job: LearnedJob, ramp: Ramp, checkpoint: Checkpoint) -> tuple[Trained, dict[str, Any]]:
@@ -167,7 +165,7 @@ def _new(data: Development, job: LearnedJob, ramp: Ramp, checkpoint: Checkpoint)
     network, weights = ramp.network_of(checkpoint)
     check_representable(network)
     scores = Scores.of(predict(network, weights, data.validation.x), data.task, data.validation)
-    metrics = {data.task.metric: scores.metric, "loss": scores.loss, **scores.further}
+    metrics = scores.recorded(data.task)
     made = LearnedOrigin(job.model.name, checkpoint.cycle, checkpoint.pressure)
     training = Training(
         epochs=checkpoint.cycle * settings.cycle,
@@ -175,7 +173,9 @@ def _new(data: Development, job: LearnedJob, ramp: Ramp, checkpoint: Checkpoint)
         learning_rate=settings.learning_rate,
         schedule="cosine",
     )
-    model = Trained(job.path(checkpoint.cycle).name, network, dict(weights), training, metrics, _seed(job), made)
+    path = job.path(checkpoint.cycle)
+    model = Trained(path.name, network, dict(weights), training, metrics, _seed(job), made)
+    model.save(path)
     costs = {"sparsity": model.sparsity, "bops": model.bops, "seconds": time.perf_counter() - began}
     return model, {"key": job.key(data), "model": model.name, **origin.to_dict(made), **metrics, **costs}
 

@@ -21,7 +21,7 @@ from kerasnac.core.store.memo import Record
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConfigError, MetricError, TrialError
-from kerasnac.stages.compress.points import Point, recorded_point, with_graph_costs
+from kerasnac.stages.compress.points import Point, made_point
 from kerasnac.stages.compress.qat import quantized_training
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.compress.sensitivity import Drops, MixedStart, width_space
@@ -156,16 +156,13 @@ def evaluate_widths(data: Development, job: PointJob) -> Point:
     start, key = job.start, job.key(data)
     name = f"{start.parent.name}-mixed-{key[:8]}"
     path = start.folder / "compressed" / name
-    known = job.known
-    model = Trained.find(path) if known else None
-    record = dict(known or {})
-    if model is None:
+
+    def train() -> tuple[Trained, dict[str, Any]]:
         model, record = _trained(data, job, key, name)
         model.save(path)
-    record = with_graph_costs(start.settings, model, record)
-    if record != known:
-        start.journal.append(record)
-    return recorded_point(start.settings, model, record)
+        return model, record
+
+    return made_point(start.settings, job.known, find=lambda known: Trained.find(path), train=train, add=start.journal.append)
 
 
 def _trained(data: Development, job: PointJob, key: str, name: str) -> tuple[Trained, dict[str, Any]]:

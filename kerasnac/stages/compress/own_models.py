@@ -42,5 +42,4 @@ def float_model(model: Trained | Any, data: Development) -> Trained:
         )
     given.check(data.validation.x[:COMPARED])
     scores = Scores.of(predict(architecture, found.weights, data.validation.x), data.task, data.validation)
-    metrics = {data.task.metric: scores.metric, "loss": scores.loss, **scores.further}
-    return replace(found, architecture=architecture, metrics=metrics)
+    return replace(found, architecture=architecture, metrics=scores.recorded(data.task))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,3 +93,29 @@ def found_model(folder: Path, record: Mapping[str, Any]) -> Trained | None:
         return None
     recorded = [record.get(name, np.nan) for name in model.metrics]
     return model if np.array_equal(recorded, list(model.metrics.values()), equal_nan=True) else None
+
+
+def made_point(
+    settings: CompressSettings,
+    known: Mapping[str, Any] | None,
+    *,
+    find: Callable[[Mapping[str, Any]], Trained | None],
+    train: Callable[[], tuple[Trained, dict[str, Any]]],
+    add: Callable[[Mapping[str, Any]], None],
+) -> Point:
+    """Return a point with its costs: read if it is recorded, else trained and saved; what is new is recorded.
+
+    Args:
+        settings: Which costs are asked for.
+        known: Its record, if there is one.
+        find: Reads the model of a record; None if it has to be trained again.
+        train: Trains and saves the model; returns its record, too.
+        add: Appends a record to the journal.
+    """
+    model, record = (None if known is None else find(known)), dict(known or {})
+    if model is None:
+        model, record = train()
+    record = with_graph_costs(settings, model, record)
+    if record != known:
+        add(record)
+    return recorded_point(settings, model, record)

@@ -71,7 +71,8 @@ def make_movable(folder: Path, stamp: str) -> None:
     build, bench = folder / "build_lib.sh", folder / f"{PROJECT}_test.cpp"
     changes = {
         build: {"CC=g++": 'CC="${CXX:-g++}"', "${BASEDIR}/firmware/weights": "firmware/weights"},
-        folder / "hls4ml_config.yml": {},
+        # YAML quotes a stamp of digits alone.
+        folder / "hls4ml_config.yml": {f"'{stamp}'": STAMP},
         folder / "CMakeLists.txt": {},
         folder / f"{PROJECT}_bridge.cpp": {},
         # The vendor's simulation would write the outputs of every layer to text files, for every sample.

@@ -15,6 +15,7 @@ from kerasnac.datasets.jets import hls4ml_jets, jets, particle_jets
 from kerasnac.datasets.loaders import from_arrays, from_csv, from_hdf5, from_npz, from_splits
 from kerasnac.datasets.options import Options
 from kerasnac.datasets.qubit import iq_readout, qubit_readout
+from kerasnac.datasets.toy_jets import toy_jets
 from kerasnac.errors import ConfigError, PluginError
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "load",
     "particle_jets",
     "qubit_readout",
+    "toy_jets",
 ]
 
 DATASETS: Mapping[str, Callable[..., Dataset]] = {
@@ -39,6 +41,7 @@ DATASETS: Mapping[str, Callable[..., Dataset]] = {
     "qubit_readout": qubit_readout,
     "digits": digits,
     "jets": jets,
+    "toy_jets": toy_jets,
     "hls4ml_jets": hls4ml_jets,
     "particle_jets": particle_jets,
     "braggnn": braggnn,
@@ -47,6 +50,9 @@ DATASETS: Mapping[str, Callable[..., Dataset]] = {
     "hdf5": from_hdf5,
     "csv": from_csv,
 }
+
+#: Word in place of files, and the dataset that stands in for one that needs files, with the same columns and options.
+TOY, TOYS = "toy", {"jets": "toy_jets"}
 
 #: Options of all datasets, see :meth:`kerasnac.core.data.dataset.Dataset.with_`.
 COMMON = ("metric", "metrics", "loss", "class_weights")
@@ -83,7 +89,9 @@ def load(name: str, /, **options: Any) -> Dataset:
         raise ConfigError(f"dataset {name} has no option {unknown[0]!r}: it takes {', '.join([*allowed, *COMMON])}")
     missing = [option for option in required if option not in options]
     if missing:
-        raise ConfigError(f"dataset {name} needs the option {missing[0]!r}")
+        hint = "; --data gives a run its files" if missing[0] == "path" else ""
+        hint += f", or toy ones: --data {TOY}" if hint and name in TOYS else ""
+        raise ConfigError(f"dataset {name} needs the option {missing[0]!r}{hint}")
     if foreign is None:
         check_arguments(function, options, f"dataset {name}")
         made = function(**options)

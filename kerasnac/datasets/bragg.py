@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,21 @@ import numpy as np
 from kerasnac.core.checks import AnyPath, Count, Seed, checked
 from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
 from kerasnac.core.network.precision import Precision
-from kerasnac.datasets.files import open_hdf5
+from kerasnac.datasets.files import array_names, open_hdf5
 from kerasnac.datasets.loaders import located
-from kerasnac.datasets.options import Fractions, InputBits
+from kerasnac.datasets.options import Fractions, InputBits, Paths, listed
 from kerasnac.errors import ConfigError, DataError
 
 #: Rows and columns of a patch.
 SIZE = 11
+
+#: Patches that are simulated by default.
+PATCHES = 20_000
+
+#: Arrays of the file of peaks.
+PEAK_KEYS = ("peak_row", "peak_col", "peak_fidx")
+
+_PAIR = f"two HDF5 files as of BraggNN, one with frames (frames, rows, cols), one with {', '.join(PEAK_KEYS)}, or their folder"
 
 #: A range to draw from, (low, high).
 Range = tuple[float, float]
@@ -24,7 +34,7 @@ Range = tuple[float, float]
 
 @checked
 def bragg_peaks(
-    n: Count = 20_000,
+    n: Count | None = None,
     seed: Seed = 0,
     *,
     input_bits: InputBits = 8,
@@ -34,6 +44,7 @@ def bragg_peaks(
     amplitude: Range = (20.0, 500.0),
     background: Range = (5.0, 50.0),
     fractions: Fractions = (0.7, 0.15, 0.15),
+    path: Paths | None = None,
 ) -> Dataset:
     """Simulate patches of 11 x 11 pixels with one Bragg peak each; the task is to find its centre.
 
@@ -43,8 +54,10 @@ def bragg_peaks(
     that depends on the grain, from barely above the background to well exposed: weak spots are where a centre of
     mass fails and a network pays.
 
+    With ``path``, measured patches take their place, see :func:`braggnn`; the ranges then mean nothing.
+
     Args:
-        n: Number of patches.
+        n: Number of patches, 20,000 by default. Of files, the first so many peaks at most, by default all.
         seed: Seed of the peaks and of the split.
         input_bits: Width of the unsigned input grid, which has no integer bits.
         offset: Peak centre minus patch centre, for rows and columns alike, in pixels.
@@ -53,16 +66,21 @@ def bragg_peaks(
         amplitude: Photons per pixel in the peak's maximum; log-uniform, all other ranges are uniform.
         background: Photons per pixel below the peak.
         fractions: Train, validation and test fractions; must add up to 1.
+        path: The two HDF5 files that BraggNN is trained with, or their folder; one of them, if the other lies beside it.
 
     Returns:
         Samples of shape (11, 11, 1) in [0, 1); labels (row, column) / 11, where the central pixel is (5, 5).
 
     Raises:
         ConfigError: If ``n`` is not positive or a range is not one.
-        DataError: If there are too few patches for a split.
+        DataError: If there are too few patches for a split, or as :func:`braggnn`.
+        EnvironmentProblem: If there are files, and h5py is not installed.
     """
+    if path is not None:
+        frames_file, peaks_file = bragg_files(path)
+        return braggnn(frames_file, peaks_file, n=n, seed=seed, input_bits=input_bits, fractions=fractions)
     patches, centres = simulate(
-        n, seed, offset=offset, fwhm=fwhm, lorentzian=lorentzian, amplitude=amplitude, background=background
+        n or PATCHES, seed, offset=offset, fwhm=fwhm, lorentzian=lorentzian, amplitude=amplitude, background=background
     )
     return _dataset(patches, centres, "bragg_peaks", seed, input_bits, fractions)
 
@@ -75,6 +93,7 @@ def braggnn(
     seed: Seed = 0,
     input_bits: InputBits = 8,
     fractions: Fractions = (0.7, 0.15, 0.15),
+    n: Count | None = None,
 ) -> Dataset:
     """Cut patches of 11 x 11 pixels around the peaks of measured frames; the task is that of :func:`bragg_peaks`.
 
@@ -91,6 +110,7 @@ def braggnn(
         seed: Seed of the random split.
         input_bits: Width of the unsigned input grid, which has no integer bits.
         fractions: Train, validation and test fractions; must add up to 1.
+        n: Use the first so many of the peaks that are kept, at most; by default all.
 
     Returns:
         Samples of shape (11, 11, 1) in [0, 1), each scaled from its own minimum and maximum; labels
@@ -120,7 +140,7 @@ def braggnn(
         top, left = (np.floor(position + 0.5).astype(np.int64) - SIZE // 2 for position in (row, col))
         fits = (top >= 0) & (left >= 0) & (top <= frames.shape[1] - SIZE) & (left <= frames.shape[2] - SIZE)
         _warn_of_dropped(fits, f"are nearer than {SIZE // 2} px to the border", peaks_file)
-        row, col, frame, top, left = (values[fits] for values in (row, col, frame, top, left))
+        row, col, frame, top, left = (values[fits][:n] for values in (row, col, frame, top, left))
         patches = np.empty((len(frame), SIZE, SIZE))
         order = np.argsort(frame, kind="stable")
         used, first = np.unique(frame[order], return_index=True)
@@ -129,7 +149,38 @@ def braggnn(
             patches[here] = windows[top[here], left[here]]
     centres = np.stack([row - top, col - left], axis=1)
     with located(peaks_file, f"peaks, frames in {frames_file}"):
-        return _dataset(patches, centres, "braggnn", seed, input_bits, fractions)
+        made = _dataset(patches, centres, "braggnn", seed, input_bits, fractions)
+    names = f"{Path(frames_file).name} and {Path(peaks_file).name}"
+    return replace(made, taken_for=f"{names} were taken for the frames and peaks of BraggNN: {len(patches):,} peaks used")
+
+
+def bragg_files(paths: str | Path | Sequence[str | Path]) -> tuple[Path, Path]:
+    """Return the file of frames and that of peaks.
+
+    Args:
+        paths: Both in any order, their folder, or one of them, where the other lies beside it.
+
+    Raises:
+        DataError: If there is not exactly one of each.
+        EnvironmentProblem: If h5py is not installed.
+    """
+    given = listed(paths)
+    if missing := [path for path in given if not path.exists()]:
+        raise DataError(f"{missing[0]}: there is no such file or folder; expected {_PAIR}")
+    place = given[0] if given[0].is_dir() else given[0].parent
+    beside = sorted(file for file in place.iterdir() if file.suffix in (".h5", ".hdf5"))
+    files = dict.fromkeys(given) if len(given) > 1 else beside if given[0].is_dir() else dict.fromkeys((*given, *beside))
+    names = {file: set(array_names(file) or ()) for file in files}
+    found: list[Path] = []
+    for keys in (("frames",), PEAK_KEYS):
+        fitting = [file for file in files if set(keys) <= names[file]]
+        fitting = fitting[:1] if fitting[:1] == [given[0]] else fitting
+        if len(fitting) != 1:
+            here = "; ".join(f"{file.name} has {', '.join(sorted(names[file])[:8]) or 'none'}" for file in files)
+            what = f"none of {len(names)} files has" if not fitting else f"{', '.join(f.name for f in fitting)} all have"
+            raise DataError(f"{given[0]}: {what} {', '.join(keys)}; expected {_PAIR} ({here or 'there is no HDF5 file'})")
+        found.append(fitting[0])
+    return found[0], found[1]
 
 
 def simulate(
@@ -184,7 +235,7 @@ def simulate(
 
 def _peaks(path: str | Path) -> tuple[Array, Array, Array]:
     """Return rows and columns in pixels, float64, and frame indices, int64, of the single peaks of a file."""
-    keys = ("peak_row", "peak_col", "peak_fidx")
+    keys = PEAK_KEYS
     with open_hdf5(path, keys) as nodes:
         row, col, frame = (np.asarray(node[()]) for node in nodes)
         quality = {key: np.asarray(nodes[0].file[key][()]) for key in ("npeaks", "deviations") if key in nodes[0].file}

@@ -45,6 +45,29 @@ def read_arrays(path: str | Path, keys: Sequence[str]) -> list[Array]:
     raise DataError(f"{path}: is neither a folder of npy files nor an npz or HDF5 file")
 
 
+def array_names(path: str | Path) -> list[str] | None:
+    """Return the names of the arrays of a folder of ``.npy`` files, an ``.npz`` file or an HDF5 file; None for anything else.
+
+    Raises:
+        DataError: If it is a damaged file of one of these.
+        EnvironmentProblem: If it is no folder or ``.npz`` file, and h5py is not installed.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        return sorted(file.stem for file in folder.glob("*.npy"))
+    if zipfile.is_zipfile(existing(path)):
+        with zipfile.ZipFile(path) as file:
+            return [name.removesuffix(".npy") for name in file.namelist()]
+    h5py = optional("h5py")
+    if not h5py.is_hdf5(path):
+        return None
+    try:
+        with h5py.File(path) as file:
+            return _hdf5_datasets(file, (), h5py)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as HDF5 ({error})") from error
+
+
 def read_npy(path: str | Path) -> Array:
     """Read an ``.npy`` file.
 

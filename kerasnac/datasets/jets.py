@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Unpack
 
@@ -11,9 +12,10 @@ import numpy as np
 
 from kerasnac.core.checks import AnyPath, Count, Seed, Size, checked
 from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
-from kerasnac.datasets.files import column, read_arrays, read_npy, read_npz, read_table
-from kerasnac.datasets.labels import anomalies, class_indices
-from kerasnac.datasets.loaders import from_file, located, plain
+from kerasnac.datasets.files import read_arrays, read_npy
+from kerasnac.datasets.jet_files import HLS4ML_CLASSES, TUTORIAL, read_jets, table, tutorial
+from kerasnac.datasets.labels import anomalies
+from kerasnac.datasets.loaders import from_file, located
 from kerasnac.datasets.options import Columns, Fraction, Fractions, InputBits, Options, Saturation
 from kerasnac.errors import DataError
 
@@ -23,19 +25,8 @@ RADIUS = 0.8
 #: A power of two above log(1 + pT) of the hardest particles (7.4 at 1.6 TeV).
 LOG_PT_SCALE = 8.0
 
-#: Classes of the hls4ml jets in the order of the tutorial's one-hot columns: gluon, light quark, top, W, Z.
-HLS4ML_CLASSES = ("g", "q", "t", "w", "z")
-
-#: Features of the hls4ml jets.
-HLS4ML_FEATURES = 16
-
-#: Arrays that the hls4ml tutorial saves.
-_TUTORIAL = ("X_train_val", "y_train_val", "X_test", "y_test")
-
 #: Fraction of all jets that the hls4ml tutorial sets aside for the test.
 _TEST = 0.2
-
-_EXPECTED = "constituents (jets, particles, 3), features (jets, features), label (jets,) and classes (classes,)"
 
 
 @checked
@@ -54,14 +45,18 @@ def jets(
     """Simulate jets with a few features, to be classified by origin: gluon, light quark, W, Z or top.
 
     Args:
-        path: An ``.npz`` file with the arrays ``constituents`` (jets, particles, 3), the hardest particles with
-            transverse momentum in GeV and the two angles to the jet axis, zero padded; ``features``
-            (jets, features); ``label`` (jets,), indices into ``classes`` (classes,), the names. Jets are shuffled.
+        path: A file or folder of any of these layouts, which are recognised by their content: an ``.npz`` file with the
+            arrays ``constituents`` (jets, particles, 3), transverse momentum in GeV and the two angles to the jet axis, zero
+            padded, ``features`` (jets, features), ``label`` (jets,), indices into ``classes`` (classes,), the names; OpenML's
+            table or the tutorial's arrays of the hls4ml jets, see :func:`hls4ml_jets`; HDF5 files of the LHC jet dataset
+            (Pierini et al., https://doi.org/10.5281/zenodo.3602260) with ``jets`` and ``jetConstituentList``, one, a folder
+            of them, or a folder with the folders ``train`` and ``val`` or ``test``; or particles (jets, particles, 3 or more)
+            named ``particles``, ``constituents`` or ``x``, pT, Δη and Δφ first, with labels ``label`` or ``y``.
         constituents: Use this many of the hardest particles; by default the features.
-        samples: Use only that many jets, the first of the file.
+        samples: Use only that many jets, the first of the file, beside those of a test split of its own.
         standardize: Shift and scale the features to mean 0 and deviation 1 on the training split. Particles have
             a fixed scaling instead, which leaves the padding at zero.
-        seed: Seed of the random split; the file has no official one.
+        seed: Seed of the random split. Where files have a test split of their own, the others are split.
         fractions: Train, validation and test fractions; must add up to 1.
         input_bits: Width of the input grid.
         max_saturation: Fraction of the values that may be clipped to the grid's range: features with long tails gain
@@ -71,32 +66,20 @@ def jets(
 
     Returns:
         Samples of shape (features,), or (constituents, 3): log(1 + pT / GeV) / 8 and the angles Δη and Δφ in
-        units of the jet radius.
+        units of the jet radius. ``taken_for`` says which layout it was.
 
     Raises:
         ConfigError: If ``constituents`` or ``samples`` is not positive.
         DataError: If the file or an array is missing, or has fewer jets or particles than asked for.
     """
-    source = "features" if constituents is None else "constituents"
-    try:
-        values, label, classes = read_npz(path, (source, "label", "classes"))
-    except DataError as error:
-        raise DataError(f"{error}; expected an npz file with the arrays {_EXPECTED}") from error
-    good = values.ndim == 2 if constituents is None else values.ndim == 3 and values.shape[2] == 3
-    if not good or label.ndim != 1 or classes.ndim != 1:
-        shapes = f"{source} {values.shape}, label {label.shape}, classes {classes.shape}"
-        raise DataError(f"{path}: the arrays {shapes} are not {_EXPECTED}")
-    if samples is not None:
-        values, label = _first(values, samples, 0, path, "samples"), label[:samples]
-    if constituents is not None:
-        values = _scaled(_first(values, constituents, 1, path, "constituents"))
-    names = tuple(classes.tolist())
-    return from_file(
+    found = read_jets(path, constituents, samples)
+    made = from_file(
         path,
-        values,
-        label,
-        source,
-        task=Task("classification", len(names), names=names),
+        found.values if constituents is None else scaled_particles(found.values),
+        found.labels,
+        found.source,
+        split=np.repeat(["train", "test"], [len(found.values) - found.test, found.test]) if found.test else None,
+        task=Task("classification", len(found.classes), names=found.classes) if found.classes else "classification",
         name="jets" if constituents is None else f"jets_{constituents}",
         seed=seed,
         fractions=fractions,
@@ -105,6 +88,7 @@ def jets(
         max_saturation=max_saturation,
         background=background,
     )
+    return replace(made, taken_for=f"{Path(path).name} was taken for {found.layout}")
 
 
 @checked
@@ -144,10 +128,10 @@ def hls4ml_jets(
     """
     test: list[Array] = []
     if Path(path).is_dir() or zipfile.is_zipfile(path):
-        x, y, *test = _tutorial(path)
-        source = ", ".join(_TUTORIAL)
+        x, y, *test = tutorial(path)
+        source = ", ".join(TUTORIAL)
     else:
-        x, y = _table(path)
+        x, y = table(path)
         source = "features, class"
     if samples is not None:
         x, y = _first(x, samples, 0, path, "samples"), y[:samples]
@@ -222,37 +206,8 @@ def particle_jets(
             raise DataError(
                 f"{path} ({source}): a first column below 0 or another one beyond ±π is not (pT, Δη, Δφ): use scaling none"
             )
-        values = _scaled(values)
+        values = scaled_particles(values)
     return from_file(path, values, labels, source, **options)
-
-
-def _tutorial(path: str | Path) -> list[Array]:
-    """Read the arrays that the tutorial saves, with features (jets, 16) and one-hot labels (jets, 5)."""
-    arrays = read_arrays(path, _TUTORIAL)
-    for key, array, width in zip(_TUTORIAL, arrays, (HLS4ML_FEATURES, len(HLS4ML_CLASSES)) * 2, strict=True):
-        if array.ndim != 2 or array.shape[1] != width:
-            raise DataError(f"{path}: {key} has shape {array.shape}; expected (jets, {width})")
-    for first in (0, 2):
-        if len(arrays[first]) != len(arrays[first + 1]):
-            keys = f"{_TUTORIAL[first]} and {_TUTORIAL[first + 1]}"
-            raise DataError(f"{path}: {keys} have {len(arrays[first])} and {len(arrays[first + 1])} jets")
-    return arrays
-
-
-def _table(path: str | Path) -> tuple[Array, Array]:
-    """Read features (jets, 16) and class indices (jets,) of OpenML's table."""
-    frame = read_table(path)
-    if len(frame.columns) != HLS4ML_FEATURES + 1:
-        raise DataError(
-            f"{path}: there are {len(frame.columns)} columns; expected {HLS4ML_FEATURES} features and, last, "
-            f"the class ({', '.join(HLS4ML_CLASSES)})"
-        )
-    *features, last = (frame[name] for name in frame.columns)
-    labels = plain(column(last, path, text=True), f"{path}: column {last.name!r}: classes")
-    if labels.dtype.kind != "U":
-        raise DataError(f"{path}: column {last.name!r} holds numbers; expected the classes {', '.join(HLS4ML_CLASSES)}")
-    indices, _ = class_indices(labels, HLS4ML_CLASSES, f"{path}: column {last.name!r}")
-    return np.column_stack([column(feature, path) for feature in features]), indices
 
 
 def _given_test(development: int, validation: float, seed: int) -> Callable[[int], tuple[Array, Array, Array]]:
@@ -268,7 +223,7 @@ def _first(values: Array, count: int, axis: int, path: str | Path, what: str) ->
     return values[:count] if axis == 0 else values[:, :count]
 
 
-def _scaled(particles: Array) -> Array:
+def scaled_particles(particles: Array) -> Array:
     """Return (pT in GeV, Δη, Δφ) at similar scales of order one; zero stays zero."""
     momentum, angles = particles[..., :1].astype(np.float32), particles[..., 1:].astype(np.float32)
     return np.concatenate([np.log1p(momentum) / LOG_PT_SCALE, angles / RADIUS], axis=-1)

@@ -68,6 +68,23 @@ def _labels(value: Any) -> str | Path | int:
 Labels = Annotated[str | Path | int, PlainValidator(_labels)]
 
 
+def _paths(value: Any) -> str | Path | tuple[str | Path, ...]:
+    several = isinstance(value, list | tuple)
+    listed = tuple(value) if several else (value,)
+    if not listed or not all(isinstance(one, str | Path) and str(one) and "\0" not in str(one) for one in listed):
+        raise ValueError("expected the path of a file or folder, or a list of paths")
+    return listed if several else cast(str | Path, value)
+
+
+#: A file or folder, or several.
+Paths = Annotated[str | Path | Sequence[str | Path], PlainValidator(_paths)]
+
+
+def listed(paths: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
+    """Return one path or several as a tuple."""
+    return (Path(paths),) if isinstance(paths, str | Path) else tuple(map(Path, paths))
+
+
 class Options(TypedDict, total=False):
     """Arguments that the loaders of files hand on to :func:`from_arrays`, which says what they mean."""
 

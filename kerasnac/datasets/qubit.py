@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Unpack
 
 import numpy as np
@@ -11,12 +13,17 @@ from kerasnac.core.checks import AnyPath, Count, Seed, Size, checked
 from kerasnac.core.data.dataset import Array, Dataset, Task, make_dataset
 from kerasnac.core.network.precision import Precision
 from kerasnac.datasets.files import read_npy
-from kerasnac.datasets.loaders import from_file
-from kerasnac.datasets.options import Fractions, InputBits, Labels, Options
+from kerasnac.datasets.iq_files import pairs, read_iq
+from kerasnac.datasets.loaders import from_file, located
+from kerasnac.datasets.options import Fractions, InputBits, Labels, Options, Paths
+from kerasnac.datasets.unpacking import split_of
 from kerasnac.errors import ConfigError, DataError
 
 #: Ground or excited, as prepared.
 TASK = Task("classification", 2, names=("ground", "excited"))
+
+#: Traces, and samples of each, that are simulated by default.
+TRACES, TRACE = 20_000, 770
 
 #: Variance of either quadrature of an ideal heterodyne record, with amplitudes in square roots of photons.
 VACUUM = 0.5
@@ -27,11 +34,11 @@ BLOCK = 1024
 
 @checked
 def qubit_readout(
-    n: Count = 20_000,
+    n: Count | None = None,
     seed: Seed = 0,
     *,
     input_bits: InputBits = 8,
-    samples: Size = 770,
+    samples: Size | None = None,
     period: float = 2.6,
     kappa: float = 1.0,
     chi: float = -0.5,
@@ -42,6 +49,7 @@ def qubit_readout(
     preparation_error: float = 0.01,
     phase: float = 0.8,
     fractions: Fractions = (0.7, 0.15, 0.15),
+    path: Paths | None = None,
 ) -> Dataset:
     """Simulate traces of a transmon's readout resonator; the task is to tell in which state the qubit was prepared.
 
@@ -55,11 +63,15 @@ def qubit_readout(
     ``2 |chi| = kappa``: a matched filter assigns about 96% of the traces correctly, and decay, preparation and noise
     share the rest.
 
+    With ``path``, recorded traces take their place, see :func:`recorded_iq`; the parameters of the simulation then mean
+    nothing.
+
     Args:
-        n: Number of traces; ground and excited take turns.
+        n: Number of traces, 20,000 by default; ground and excited take turns. Of files, the first so many at most, by
+            default all, beside those of a test split of its own.
         seed: Seed of the traces and of the split.
         input_bits: Width of the signed input grid, which reaches four standard deviations.
-        samples: Number of samples per trace.
+        samples: Number of samples per trace, 770 by default. Of files, the first so many of each; by default all.
         period: Length of a sample, in ns.
         kappa: Linewidth κ/2π of the resonator, in MHz.
         chi: Dispersive shift χ/2π in MHz: excitation of the qubit moves the resonator by twice this.
@@ -70,6 +82,7 @@ def qubit_readout(
         preparation_error: Probability that the qubit starts in the state opposite to the label.
         phase: Rotation of the I/Q plane by cables and mixers, in rad.
         fractions: Train, validation and test fractions; must add up to 1.
+        path: ``.npy`` files of recorded traces, or their folder.
 
     Returns:
         float32 samples of shape (samples, 2) with I and Q; the signal and its noise together have variance 1, from a
@@ -77,8 +90,11 @@ def qubit_readout(
 
     Raises:
         ConfigError: If a parameter is out of its range.
-        DataError: If there are too few traces for a split.
+        DataError: If there are too few traces for a split, or as :func:`recorded_iq`.
     """
+    if path is not None:
+        return recorded_iq(path, n=n, samples=samples, seed=seed, input_bits=input_bits, fractions=fractions)
+    n, samples = n or TRACES, samples or TRACE
     for name, value, least, most in (
         ("period", period, 1e-3, 1e6),
         ("kappa", kappa, 1e-6, 1e6),
@@ -251,15 +267,51 @@ def iq_readout(path: AnyPath, *, labels: Labels, **options: Unpack[Options]) -> 
         traces = np.delete(traces, labels, axis=1)
     else:
         states, source = read_npy(labels), f"labels in {labels}"
-    if traces.ndim == 2 and traces.shape[1] % 2 == 0:
-        traces = traces.reshape(len(traces), -1, 2)
-    if traces.ndim != 3 or traces.shape[2] != 2:
-        raise DataError(
-            f"{path} ({source}): the traces have shape {traces.shape}; "
-            "expected (traces, 2 * samples) with I0, Q0, I1, Q1, ... or (traces, samples, 2)"
-        )
     options.setdefault("task", TASK)
-    return from_file(path, traces, states, source, **options)
+    return from_file(path, pairs(traces, path, source), states, source, **options)
+
+
+def recorded_iq(
+    path: str | Path | Sequence[str | Path],
+    *,
+    n: int | None,
+    samples: int | None,
+    seed: int,
+    input_bits: int,
+    fractions: tuple[float, float, float],
+) -> Dataset:
+    """Load recorded traces in the layouts of :func:`kerasnac.datasets.iq_files.read_iq`.
+
+    They are divided by the power of two nearest to their root mean square in the training split: on the chip this is another
+    place of the binary point, and no operation.
+
+    Args:
+        path: Files or a folder.
+        n: Use the first so many traces, at most, and all of a test split of its own.
+        samples: Use the first so many samples of each; None for all.
+        seed: Seed of the split.
+        input_bits: Width of the input grid, which is fitted to the training split.
+        fractions: Train, validation and test fractions.
+
+    Raises:
+        DataError: As read_iq, if there are fewer samples, or if the traces cannot be used.
+    """
+    found = read_iq(path)
+    kept = np.r_[: len(found.traces) - found.test][:n]
+    chosen = np.r_[kept, len(found.traces) - found.test : len(found.traces)]
+    traces, states = found.traces[chosen], found.states[chosen]
+    if samples is not None:
+        if samples > traces.shape[1]:
+            raise DataError(f"{found.path}: samples = {samples}, but the traces have only {traces.shape[1]}")
+        traces = traces[:, :samples]
+    with located(found.path, found.source):
+        split = split_of(np.repeat(["train", "test"], [len(kept), found.test]), fractions, seed, "iq")
+        train = split(len(traces))[0]
+        size = float(np.sqrt(np.mean(np.square(traces[train], dtype=np.float64)))) if len(train) else 0.0
+        exponent = round(np.log2(size)) if 0 < size < np.inf else 0
+        scaled = traces.astype(np.float32) * np.float32(2.0**-exponent)
+        made = make_dataset(scaled, states, name="iq", task=TASK, seed=seed, split=split, input_bits=input_bits)
+    return replace(made, taken_for=f"{found.path.name} was taken for {found.layout}, divided by 2^{exponent}")
 
 
 def _quadratures(field: Array) -> Array:

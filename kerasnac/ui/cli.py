@@ -20,7 +20,7 @@ from kerasnac.ui.firmware_commands import firmware, input_grid_option, model_arg
 
 if TYPE_CHECKING:
     from kerasnac.core.hardware.hls_options import HlsOptions
-    from kerasnac.core.settings import AdderGraphSettings, RunSettings
+    from kerasnac.core.settings import AdderGraphSettings, DatasetSettings, RunSettings
     from kerasnac.core.store.progress import Progress
     from kerasnac.stages.run import Outcome
 
@@ -111,7 +111,7 @@ class _Start:
     file: str
     out: Path
     profile: str | None
-    data: Path | None
+    data: tuple[Path, ...]
     seed: int | None
     workers: int | None
     scheduler: str | None
@@ -123,14 +123,32 @@ class _Start:
 
         settings = load_run(self.file, profile=self.profile)
         changes: dict[str, Any] = {}
-        if self.data is not None:
-            changes["dataset"] = settings.dataset.model_copy(update={"path": str(self.data.resolve())})
+        if self.data:
+            changes["dataset"] = _with_files(settings.dataset, self.data)
         if self.seed is not None:
             changes["seed"] = self.seed
         if baselines:
             known = (*settings.tune.baselines, *map(Reference.read, baselines))
             changes["tune"] = settings.tune.model_copy(update={"baselines": known})
         return settings.model_copy(update=changes)
+
+
+def _with_files(dataset: DatasetSettings, files: tuple[Path, ...]) -> DatasetSettings:
+    """Return the settings of a dataset with other files, or with toy data in place of any."""
+    from kerasnac.datasets import TOY, TOYS
+    from kerasnac.errors import ConfigError
+
+    if files == (Path(TOY),) and not files[0].exists():
+        if dataset.source not in TOYS:
+            raise ConfigError(
+                f"--data {TOY}: there are no toy data for the dataset {dataset.source}, only for {', '.join(TOYS)}"
+            )
+        left = {key: value for key, value in dataset.options.items() if key != "path"}
+        return type(dataset)(source=TOYS[dataset.source], **left)
+    if missing := [file for file in files if not file.exists()]:
+        raise ConfigError(f"--data {missing[0]}: there is no such file or folder")
+    paths = [str(file.resolve()) for file in files]
+    return dataset.model_copy(update={"path": paths[0] if len(paths) == 1 else paths})
 
 
 def _starts_a_run(command: Callable[..., None]) -> Callable[..., None]:
@@ -141,8 +159,9 @@ def _starts_a_run(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--profile", help="A section under `profiles` of the file, for example quick."),
         click.option(
             "--data",
-            type=click.Path(exists=True, path_type=Path),
-            help="Data file, in place of the path in the file.",
+            type=click.Path(path_type=Path),
+            multiple=True,
+            help="File or folder with the data, in place of the path in the file; given twice, two files. For jets also: toy.",
         ),
         click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="The run's seed, in place of the file's."),
         _workers,

@@ -43,7 +43,7 @@ def outcome(result: Outcome) -> RenderableType:
         for name, reason in result.refused.items()
     )
     chosen = (model.origin_as(TuningOrigin).candidate for model in result.tuned)
-    return Group(front(result.search, *chosen), tuned(result), *small, *refused)
+    return Group(*[Text(result.data)] * bool(result.data), front(result.search, *chosen), tuned(result), *small, *refused)
 
 
 def front(result: SearchResult, *chosen: str) -> Table:

@@ -181,3 +181,37 @@ def test_missing_arrays_of_pairs(tmp_path: Path) -> None:
         braggnn(frames_file, frames_file)
     with pytest.raises(DataError, match="nowhere: there is no such file"):
         braggnn(frames_file, tmp_path / "nowhere")
+
+
+def test_bragg_peaks_take_measured_files(tmp_path: Path) -> None:
+    frames_file, peaks_file = write_pair(tmp_path, *measured())
+    expected = braggnn(frames_file, peaks_file)
+    for path in (tmp_path, frames_file, peaks_file, [peaks_file, frames_file]):
+        found = bragg_peaks(path=path)
+        assert found.development.fingerprint == expected.development.fingerprint
+        assert found.taken_for == "frames.h5 and peaks.h5 were taken for the frames and peaks of BraggNN: 60 peaks used"
+    few = bragg_peaks(30, path=tmp_path)
+    assert len(few.development.train) + len(few.development.validation) + len(few.open_test()) == 30
+    assert bragg_peaks(30, path=tmp_path).describe() == few.describe()
+
+
+def test_refused_files_of_bragg_peaks(tmp_path: Path) -> None:
+    frames, peaks = measured()
+    frames_file, peaks_file = write_pair(tmp_path, frames, peaks)
+    with pytest.raises(DataError, match=r"none: there is no such file or folder; expected two HDF5 files as of BraggNN"):
+        bragg_peaks(path=tmp_path / "none")
+    with pytest.raises(
+        DataError, match=r"none of 1 files has frames; expected .*\(peaks\.h5 has peak_col, peak_fidx, peak_row\)"
+    ):
+        bragg_peaks(path=[peaks_file, peaks_file])
+    (tmp_path / "more.h5").write_bytes(frames_file.read_bytes())
+    with pytest.raises(DataError, match=r"frames\.h5, more\.h5 all have frames|more\.h5, frames\.h5 all have frames"):
+        bragg_peaks(path=tmp_path)
+    assert bragg_peaks(path=[frames_file, peaks_file]).name == "braggnn"
+    assert bragg_peaks(path=frames_file).name == "braggnn"
+    peaks_file.unlink()
+    with pytest.raises(DataError, match="none of 2 files has peak_row, peak_col, peak_fidx"):
+        bragg_peaks(path=frames_file)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: none of 0 files has frames; .*\(there is no HDF5 file\)"):
+        bragg_peaks(path=tmp_path / "empty")

@@ -20,6 +20,7 @@ from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.settings.yaml_files import load_run, names
+from kerasnac.datasets.toy_jets import draw, features
 from kerasnac.stages import run
 from kerasnac.ui.cli import main
 
@@ -180,6 +181,57 @@ class TestComplaints:
         result = kerasnac("run", file)
         assert result.exit_code == 2
         assert "--out" in result.stderr
+
+
+JETS = (
+    RUN.replace("input: 4", "input: 16")
+    .replace("outputs: 2", "outputs: 5")
+    .replace("source: npz, path: data.npz", "source: jets")
+)
+
+
+@pytest.mark.usefixtures("in_process", "formula")
+class TestData:
+    def test_toy_in_place_of_files(self, file: Path, tmp_path: Path) -> None:
+        file.write_text(JETS)
+        line = complaint("search", file, "--out", tmp_path / "out")
+        assert "dataset jets needs the option 'path'; --data gives a run its files, or toy ones: --data toy" in line
+        done = kerasnac("search", file, "--data", "toy", "--out", tmp_path / "out", "--workers", "1")
+        assert done.exit_code == 0, done.output
+        assert load_run(tmp_path / "out" / "run.yaml").dataset.source == "toy_jets"
+        assert kerasnac("search", file, "--data", "toy", "--out", tmp_path / "out", "--workers", "1").exit_code == 0
+
+    def test_files_are_recognised_and_named(self, file: Path, tmp_path: Path) -> None:
+        file.write_text(JETS)
+        particles, labels = draw(400, 0)
+        np.savez(tmp_path / "toy", x=features(particles), y=labels)
+        (tmp_path / "toy.npz").rename(tmp_path / "mine")
+        done = kerasnac("search", file, "--data", tmp_path / "mine", "--out", tmp_path / "out", "--workers", "1")
+        assert done.exit_code == 0, done.output
+        said = "mine was taken for particle lists"
+        assert said in done.stderr
+        assert said in json.loads((tmp_path / "out" / "run.json").read_text())["dataset"]
+
+    def test_two_files(self, file: Path, tmp_path: Path) -> None:
+        file.write_text(
+            RUN.replace("source: npz, path: data.npz", "source: qubit_readout").replace("input: 4", "input: [4, 2]")
+        )
+        states = np.arange(200) % 2
+        np.save(tmp_path / "iq.npy", np.random.default_rng(0).normal(size=(200, 8)) + states[:, np.newaxis])
+        np.save(tmp_path / "states.npy", states)
+        files = ("--data", tmp_path / "iq.npy", "--data", tmp_path / "states.npy")
+        done = kerasnac("search", file, *files, "--out", tmp_path / "out", "--workers", "1")
+        assert done.exit_code == 0, done.output
+        assert "I/Q traces of 4 samples, with labels in states.npy" in done.stderr
+        kept = load_run(tmp_path / "out" / "run.yaml")
+        assert kept.dataset.options["path"] == [str(tmp_path / "iq.npy"), str(tmp_path / "states.npy")]
+
+    def test_refused(self, file: Path, tmp_path: Path) -> None:
+        assert "--data toy: there are no toy data for the dataset npz" in complaint(
+            "run", file, "--data", "toy", "--out", tmp_path
+        )
+        line = complaint("run", file, "--data", tmp_path / "no", "--out", tmp_path / "out")
+        assert f"--data {tmp_path / 'no'}: there is no such file or folder" in line
 
 
 def test_run_and_resume(file: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:

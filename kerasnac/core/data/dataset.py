@@ -149,10 +149,15 @@ class Dataset:
     """Development splits, and a test split behind one explicit call.
 
     Build one with the functions of :mod:`kerasnac.datasets`.
+
+    Attributes:
+        development: Training and validation.
+        taken_for: Layout that the files were taken for, with their name, in one line; empty where there was nothing to tell.
     """
 
     development: Development
     _test: Split = field(repr=False)
+    taken_for: str = ""
 
     @property
     def name(self) -> str:
@@ -198,16 +203,17 @@ class Dataset:
                 replace(p, weight=factors[p.y] if p.weight is None else p.weight * factors[p.y]) for p in parts
             )
         train, validation, test = parts
-        return Dataset(replace(self.development, task=task, train=train, validation=validation), test)
+        return replace(self, development=replace(self.development, task=task, train=train, validation=validation), _test=test)
 
     def describe(self) -> str:
-        """Describe sizes, shapes and grid in one line."""
+        """Describe sizes, shapes, grid and, of files, their layout in one line."""
         dev = self.development
-        return (
+        sizes = (
             f"{dev.name}: {len(dev.train)} train, {len(dev.validation)} validation, {len(self._test)} test samples of "
             f"shape {dev.input_shape}, {dev.task.kind} with {dev.task.outputs} outputs, input {dev.input_grid} "
             f"({dev.saturated:.2%} of the values saturate)"
         )
+        return f"{sizes}; {self.taken_for}" if self.taken_for else sizes
 
 
 def _class_factors(given: Any, task: Task, labels: Array) -> NDArray[np.float32]:

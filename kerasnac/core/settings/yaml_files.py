@@ -75,11 +75,18 @@ def _profiled(path: Path, root: yaml.Node, data: Mapping[str, Any], name: str, c
 def _run(data: Mapping[str, Any], path: Path, root: yaml.Node, prefix: Location) -> RunSettings:
     settings = _validated(RunSettings, data, path, root, prefix)
     options = settings.dataset.options
-    places = {key: options[key] for key in ("path", "validation_path", "test_path") if isinstance(options.get(key), str)}
-    if not places:
+    places: dict[str, Any] = {key: options[key] for key in ("path", "validation_path", "test_path") if key in options}
+    absolute = {key: _absolute(path.parent, place) for key, place in places.items()}
+    if absolute == places:
         return settings
-    dataset = settings.dataset.model_copy(update={key: str((path.parent / p).resolve()) for key, p in places.items()})
-    return settings.model_copy(update={"dataset": dataset})
+    return settings.model_copy(update={"dataset": settings.dataset.model_copy(update=absolute)})
+
+
+def _absolute(folder: Path, place: Any) -> Any:
+    """Return a path, or a list of paths, as absolute ones; anything else as it is."""
+    if isinstance(place, str):
+        return str((folder / place).resolve())
+    return [_absolute(folder, one) for one in place] if isinstance(place, list) else place
 
 
 def load_space(source: str | Path) -> SearchSpace:

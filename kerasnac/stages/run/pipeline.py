@@ -49,6 +49,7 @@ class Outcome:
         refused: Models that have no firmware, with the reason. Tuned ones: it would not be exact, or no compressed model
             of theirs is within the tolerance, or is selected. Compressed ones: their conversion was refused, or failed.
         trees: Boosted trees, if they were asked for.
+        data: Description of the dataset, with what its files were taken for.
     """
 
     search: SearchResult
@@ -58,6 +59,7 @@ class Outcome:
     test: dict[str, Score]
     refused: dict[str, str]
     trees: TreesResult | None = None
+    data: str = ""
 
 
 def run_all(
@@ -98,7 +100,7 @@ def run_all(
         test = dict(zip((model.name for model in scored), run.test(scored), strict=True))
         if trees is not None:
             test |= dict(zip((point.name for point in trees.front), run.test_trees(trees.front), strict=True))
-        return Outcome(found, tuned, compressed, firmware, test, refused, trees)
+        return Outcome(found, tuned, compressed, firmware, test, refused, trees, run.data.describe())
 
 
 def _read(path: Path) -> RunSettings:

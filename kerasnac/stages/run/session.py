@@ -84,7 +84,7 @@ class Run:
         check_processes(workers)
         self.folder = run_folder(folder)
         self.data, self.seed, self.progress = data, valid_seed(seed), progress
-        self._processes, self._scheduler = workers, scheduler
+        self._processes, self._scheduler, self._told = workers, scheduler, False
         self._lock = FolderLock(self.folder)
         try:
             prepare(self.folder, self.seed, self._development.fingerprint, self.data.describe())
@@ -269,6 +269,9 @@ class Run:
     def _step(self, step: Step) -> None:
         """Report progress; a folder that is deleted while a stage uses it ends the stage."""
         self.check()
+        if not self._told and self.data.taken_for:
+            self.progress(Step("data", 1, 1, self.data.taken_for))
+        self._told = True
         self.progress(step)
 
     def _write_table(self, frame: Any, name: str) -> None:

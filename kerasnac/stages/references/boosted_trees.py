@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -23,10 +22,9 @@ from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.core.trees.ensemble import Ensemble
-from kerasnac.core.trees.estimate import estimates
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem, RunError
 from kerasnac.stages.context import Context
-from kerasnac.stages.references.result import TreesPoint, TreesResult, front_of, thinned
+from kerasnac.stages.references.result import TreesPoint, TreesResult, front_of, rounds, thinned
 
 #: The journal in the run folder, the folder of the trees and their Verilog, and the trees beside Verilog.
 JOURNAL, FOLDER, TREES = "trees.jsonl", "trees", "trees.json"
@@ -185,7 +183,7 @@ def boost_one(data: Development, job: BoostJob) -> tuple[TreesPoint, ...]:
     started = monotonic()
     ensemble = boost(data, job.recipe, derive_seed(job.seed, "trees", job.recipe.name))
     ensemble.save(job.path)
-    record = {
+    record: dict[str, Any] = {
         "key": job.key(data),
         "model": job.recipe.name,
         "trees": _content(ensemble),
@@ -193,7 +191,7 @@ def boost_one(data: Development, job: BoostJob) -> tuple[TreesPoint, ...]:
         "seconds": monotonic() - started,
     }
     memo.add(record)
-    return _rounds(job.recipe.name, ensemble, record)
+    return rounds(job.recipe.name, ensemble, record["metrics"])
 
 
 def _known_boosting(data: Development, job: BoostJob, memo: Memo) -> tuple[TreesPoint, ...] | None:
@@ -202,16 +200,7 @@ def _known_boosting(data: Development, job: BoostJob, memo: Memo) -> tuple[Trees
     ensemble = None if record is None else _found(job.path)
     if record is None or ensemble is None or _content(ensemble) != record["trees"]:
         return None
-    return _rounds(job.recipe.name, ensemble, record)
-
-
-def _rounds(name: str, ensemble: Ensemble, record: Mapping[str, Any]) -> tuple[TreesPoint, ...]:
-    """Return one point per round of a boosting."""
-    found = zip(record["metrics"], estimates(ensemble), strict=True)
-    return tuple(
-        TreesPoint(f"{name}-r{number:03d}", ensemble.first(number), metrics, {"estimated_luts": luts})
-        for number, (metrics, luts) in enumerate(found, start=1)
-    )
+    return rounds(job.recipe.name, ensemble, record["metrics"])
 
 
 def _content(ensemble: Ensemble) -> str:

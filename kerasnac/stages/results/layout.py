@@ -7,3 +7,6 @@ DESCRIPTION = "run.json"
 
 #: File with the settings.
 SETTINGS = "run.yaml"
+
+#: Folder with the float models that were given to be compressed, and that no tuning has made.
+OWN = "own"

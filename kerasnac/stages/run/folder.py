@@ -12,7 +12,7 @@ from kerasnac.core.store.keys import SCHEMA
 from kerasnac.core.store.memo import Shape
 from kerasnac.core.store.versions import versions
 from kerasnac.errors import ConfigError, RunError
-from kerasnac.stages.results.layout import DESCRIPTION, SETTINGS
+from kerasnac.stages.results.layout import DESCRIPTION, OWN, SETTINGS
 
 #: Remedy for a damaged description.
 REMEDY = "restore it, or delete it and go on with the same data and seed: all that is computed is found again"
@@ -27,7 +27,7 @@ FILES = (
     *("network_luts.jsonl", "stages.jsonl", "scores.jsonl"),
     *("search.png", "convergence.png", "tune.png", "compress.png", "trees.png"),
 )
-FOLDERS = ("searched", "tuned", "compressed", "firmware", "trees")
+FOLDERS = ("searched", "tuned", OWN, "compressed", "firmware", "trees")
 
 
 def run_folder(path: Path | str) -> Path:

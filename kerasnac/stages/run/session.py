@@ -13,6 +13,7 @@ from kerasnac.adapters.workers import LocalWorkers, Workers, check_processes, co
 from kerasnac.core.checks import valid_seed, with_options
 from kerasnac.core.data.bootstrap import Score, score
 from kerasnac.core.data.dataset import Dataset, Development
+from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import (
@@ -39,6 +40,7 @@ from kerasnac.stages.context import Context
 from kerasnac.stages.references.boosted_trees import boosted_trees
 from kerasnac.stages.references.networks import count_networks
 from kerasnac.stages.references.result import TreesPoint, TreesResult
+from kerasnac.stages.results.layout import OWN
 from kerasnac.stages.results.scores import ScoreRecords
 from kerasnac.stages.run.folder import check_there, prepare, run_folder
 from kerasnac.stages.run.jobs import ConvertJob, ScoreJob, convert_one, converted, score_one
@@ -134,6 +136,9 @@ class Run:
         """
         settings = with_options(CompressSettings, settings, options)
         floats = [float_model(model, self._development) for model in models]
+        for model in floats:
+            if not isinstance(model.origin, TuningOrigin) and Trained.find_same(self._own(model), model.digest) is None:
+                model.save(self._own(model))
         result = mixed_precision(compress(floats, settings, self._context), settings, self._context)
         self._write_table(result.frame(), "compress.csv")
         return result
@@ -159,8 +164,9 @@ class Run:
         if settings.luts == "yosys":
             counts = count_networks(networks, adder_graph or AdderGraphSettings(), self._context)
             result = replace(result, networks=counts)
-        with stage(self.folder, "trees", {"cost": result.cost}) as call:
-            call.found.update(points={point.name: point.costs for point in result.points}, networks=result.networks)
+        recipes = list(dict.fromkeys(point.recipe for point in result.points))
+        with stage(self.folder, "trees", {"cost": result.cost, "recipes": recipes}) as call:
+            call.found.update(networks=result.networks)
         self._write_table(result.frame(), "trees.csv")
         return result
 
@@ -249,6 +255,10 @@ class Run:
             return found
 
         return tuple(map(scored, points))
+
+    def _own(self, model: Trained) -> Path:
+        """Return the folder of a float model that no tuning has made."""
+        return self.folder / OWN / model.name
 
     @property
     def _scores(self) -> tuple[int, ScoreRecords]:

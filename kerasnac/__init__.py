@@ -11,7 +11,7 @@
     print(firmware[0].report())
 
 Data        Dataset, Task, Metric; datasets: those that come along, by name; TaskKind: a task of your own
-Runs        Run: stages in a folder; run_all, search_only, resume: those of a run file
+Runs        Run: stages in a folder; run_all, search_only, resume: those of a run file; open_run: one to look at
 Run files   load_run, load_space, to_yaml
 Networks    SearchSpace of blocks; Architecture of LayerSpec; Precision of their formats; baselines: known networks
 Training    Training: hyperparameters; Trained: a network with weights; build, load_keras: Keras models; from_keras: your
@@ -62,6 +62,7 @@ _PUBLIC = {
     "load_space": "core.settings.yaml_files:load_space",
     "make_firmware": "stages.firmware.delivery:make_firmware",
     "make_rtl": "stages.firmware.rtl:make_rtl",
+    "open_run": "stages.results.saved:open_run",
     "plots": "ui.plots",
     "progress_bar": "ui.progress:progress_bar",
     "resume": "stages.run:resume",
@@ -104,6 +105,7 @@ if TYPE_CHECKING:  # Type checkers take ``X as X``, and what is assigned, for pu
     from kerasnac.stages.firmware.rtl import Rtl as Rtl
     from kerasnac.stages.firmware.rtl import make_rtl as make_rtl
     from kerasnac.stages.firmware.validation import validate
+    from kerasnac.stages.results.saved import open_run as open_run
     from kerasnac.stages.run import Run as Run
     from kerasnac.stages.run import resume as resume
     from kerasnac.stages.run import run_all as run_all

@@ -42,7 +42,7 @@ ENTRANCES = ("kerasnac.from_keras",)
 ROOMS = {
     "core": ("checks", "plugins", "store", "network", "trees", "space", "data", "hardware", "search", "settings"),
     "adapters": ("programs", "keras", "trees", "search", "hls4ml", "rtl", "rule4ml", "workers"),
-    "stages": ("context", "search", "tune", "compress", "firmware", "references", "run"),
+    "stages": ("context", "search", "tune", "compress", "firmware", "references", "results", "run"),
 }
 
 

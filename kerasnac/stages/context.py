@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from kerasnac.adapters.workers import Workers
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.store.progress import Progress, silent
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -27,3 +32,30 @@ class Context:
     folder: Path
     seed: int = 0
     progress: Progress = silent
+
+    def results(
+        self,
+        task: Callable[[Development, Item], Result],
+        items: Sequence[Item],
+        known: Sequence[Result | None],
+        *,
+        each: Callable[[Result], None] = lambda result: None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> list[Result]:
+        """Return the results of a task for all items; workers get only those that are not known.
+
+        Args:
+            task: A function of a module; gets the data and one item.
+            items: Arguments of the task.
+            known: Result of every item, or None where it is not known.
+            each: Called for every result, known ones first.
+            tick: Called while waiting, for progress.
+        """
+        found = {index: result for index, result in enumerate(known) if result is not None}
+        for result in found.values():
+            each(result)
+        missing = [index for index in range(len(items)) if index not in found]
+        for place, result in self.workers.map(task, [items[index] for index in missing], tick=tick):
+            found[missing[place]] = result
+            each(result)
+        return [found[index] for index in range(len(items))]

@@ -26,6 +26,7 @@ from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.core.store.names import LONGEST_GIVEN, check_name
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
+from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConfigError, DataError, MetricError, PluginError, TrialError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.candidate_training import training_seed
@@ -140,9 +141,19 @@ def tune(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context)
     check_tune(context.data, settings)
     jobs = _jobs(chosen, settings, context)
     report = _Progress(jobs, context)
-    results = dict(context.workers.map(tune_one, jobs, tick=report))
-    report()
-    return tuple(results[i] for i in range(len(jobs)))
+    asked = {
+        "models": {job.name: job.key(context.data) for job in jobs},
+        "candidates": {job.name: job.candidate.id for job in jobs},
+        "trials": settings.trials,
+        "repeats": settings.repeats,
+    }
+    with stage(context.folder, "tune", asked) as call:
+        digests = call.known["models"] if call.known else {}
+        known = [Trained.find_same(job.model, digests.get(job.name)) for job in jobs]
+        models = context.results(tune_one, jobs, known, tick=report)
+        report()
+        call.found["models"] = {model.name: model.digest for model in models}
+    return tuple(models)
 
 
 class _Progress:

@@ -17,6 +17,7 @@ from kerasnac.core.hardware.boards import DEFAULT_BOARD
 from kerasnac.ui.console import console
 from kerasnac.ui.exits import Exit, complain, drop_output, exit_with
 from kerasnac.ui.firmware_commands import firmware, input_grid_option, model_argument
+from kerasnac.ui.result_commands import COMMANDS
 
 if TYPE_CHECKING:
     from kerasnac.core.hardware.hls_options import HlsOptions
@@ -348,7 +349,8 @@ def costs(model: Path, input_grid: str | None, board: str, clock_period: float |
         console().print(costs.luts(found))
 
 
-main.add_command(firmware)
+for command in (firmware, *COMMANDS):
+    main.add_command(command)
 
 
 @main.command()

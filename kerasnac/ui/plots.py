@@ -20,7 +20,7 @@ from kerasnac.core.store.files import write_bytes
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.references.result import TreesResult
-from kerasnac.stages.run import Outcome
+from kerasnac.stages.results.outcome import Outcome
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.ui.references import LUTS, networks_of
 

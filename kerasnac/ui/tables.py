@@ -14,7 +14,7 @@ from kerasnac.core.data.task import Task
 from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.training import Training
 from kerasnac.stages.compress.points import point_origin
-from kerasnac.stages.run import Outcome
+from kerasnac.stages.results.outcome import Outcome
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.ui import references
 
@@ -33,17 +33,19 @@ WIDTH = 140
 
 def outcome(result: Outcome) -> RenderableType:
     """Return everything that a run found: the front, the tuned and compressed models, the firmware."""
-    small = [compressed(result)] if result.compressed.models else []
+    small = [tuned(result)] if result.tuned else []
+    small += [compressed(result)] if result.compressed.models else []
     small += [firmware(result)] if result.firmware else []
     small += [references.table(result.trees, result.test, result.compressed)] if result.trees else []
-    small += [further(result)] if result.search.task.metrics else []
+    small += [further(result)] if result.search.task.metrics and result.test else []
     floats = {model.name for model in result.tuned}
     refused = (
         Text(f"{name} {'stays float' if name in floats else 'has no firmware'}: {reason}")
         for name, reason in result.refused.items()
     )
     chosen = (model.origin_as(TuningOrigin).candidate for model in result.tuned)
-    return Group(*[Text(result.data)] * bool(result.data), front(result.search, *chosen), tuned(result), *small, *refused)
+    data = [Text(result.data)] if result.data else []
+    return Group(*data, front(result.search, *chosen), *small, *refused)
 
 
 def front(result: SearchResult, *chosen: str) -> Table:
@@ -56,10 +58,10 @@ def front(result: SearchResult, *chosen: str) -> Table:
     task, front = result.task, result.front
     costs = list(dict.fromkeys(o.metric for o in (*result.objectives, *result.budgets) if o.metric not in task.senses))
     costs += [cost for cost in ("bops", "parameters") if cost not in costs]
-    table = _table(
+    table = plain(
         f"Pareto front of the global search ({len(result.trained)} candidates trained: {result.stopped})",
         "model",
-        _heading(task),
+        heading(task),
         *task.metrics,
         *(_TITLES.get(cost, cost.replace("_", " ")) for cost in costs),
         "architecture",
@@ -93,10 +95,10 @@ def tuned(result: Outcome) -> Table:
         for heading, (name, show) in _FURTHER.items()
         if any(getattr(model.training, name) != getattr(usual, name) for model in result.tuned)
     }
-    table = _table(
+    table = plain(
         "Tuned models (float)",
         "model",
-        _heading(task),
+        heading(task),
         *["repeated"] * repeated,
         "test [95 % interval]",
         "BOPs at 32 bit",
@@ -113,7 +115,7 @@ def tuned(result: Outcome) -> Table:
             model.name,
             f"{model.metrics[task.metric]:.4f}",
             *[f"{model.metrics[mean]:.4f} ± {model.metrics[deviation]:.4f}" if mean in model.metrics else ""] * repeated,
-            str(result.test[model.name]),
+            _scored(result, model.name),
             f"{model.bops:,.0f}",
             f"{t.learning_rate:.2g}",
             t.schedule,
@@ -133,7 +135,7 @@ def compressed(result: Outcome) -> Table:
     cost = result.compressed.cost
     title = f"Compressed models (front of metric and {_TITLES.get(cost, cost.replace('_', ' '))})"
     other = () if cost == "bops" else (cost.replace("_", " "),)
-    table = _table(title, "model", _heading(task), *task.metrics, "sparsity", "BOPs", "vs 32 bit", *other)
+    table = plain(title, "model", heading(task), *task.metrics, "sparsity", "BOPs", "vs 32 bit", *other)
     parents = {model.name: model for model in result.compressed.parents}
     converted = {f.trained.name for f in result.firmware}
     # The firmware of some tasks has further layers than the model.
@@ -159,10 +161,10 @@ def compressed(result: Outcome) -> Table:
 def firmware(result: Outcome) -> Table:
     """Return a table of the firmware and its comparison with Keras."""
     task, floats = result.search.task, {model.name for model in result.tuned}
-    table = _table(
+    table = plain(
         "Firmware (C++ emulation against QKeras)",
         "model",
-        f"test {_heading(task)} [95 % interval]",
+        f"test {heading(task)} [95 % interval]",
         "samples emulated",
         "outputs equal",
         "bit-exact",
@@ -172,24 +174,29 @@ def firmware(result: Outcome) -> Table:
         equal = f"{made.outputs - made.mismatches:,} of {made.outputs:,}" if compared else "not emulated"
         table.add_row(
             made.trained.name,
-            str(result.test[made.trained.name]),
+            _scored(result, made.trained.name),
             f"{made.samples:,}",
             equal,
             ("yes" if made.bit_exact else "NO") if compared else "unknown",
         )
     for name in result.refused:
         if name not in floats:
-            table.add_row(name, str(result.test[name]), "none", "no firmware", "")
+            table.add_row(name, _scored(result, name), "none", "no firmware", "")
     return table
 
 
 def further(result: Outcome) -> Table:
     """Return a table of the further metrics on the test split, with their intervals."""
     names = result.search.task.metrics
-    table = _table("Further metrics on the test split [95 % interval]", "model", *names)
+    table = plain("Further metrics on the test split [95 % interval]", "model", *names)
     for model, scored in result.test.items():
         table.add_row(model, *(str(scored.further[name]) for name in names))
     return table
+
+
+def _scored(result: Outcome, name: str) -> str:
+    """Return the score of a model on the test split; a run that goes on, or of an earlier version, may have none."""
+    return str(result.test[name]) if name in result.test else "not recorded"
 
 
 def as_text(renderable: RenderableType) -> str:
@@ -200,13 +207,15 @@ def as_text(renderable: RenderableType) -> str:
     return capture.get()
 
 
-def _heading(task: Task) -> str:
+def heading(task: Task) -> str:
+    """Return the heading of the task metric, with its unit."""
     return f"{task.metric}, {task.metric_unit}" if task.metric_unit else task.metric
 
 
-def _table(title: str, *columns: str) -> Table:
+def plain(title: str, *columns: str) -> Table:
+    """Return an empty table: text to the left, numbers to the right."""
     table = Table(title=title, title_justify="left", caption_justify="left")
     for column in columns:
-        text = column in ("model", "architecture", "schedule")
+        text = column in ("model", "architecture", "schedule", "stage", "layer", "kind", "run")
         table.add_column(column, justify="left" if text else "right", overflow="fold", no_wrap=column == "model")
     return table

@@ -82,7 +82,7 @@ class TestHelp:
     def test_commands(self) -> None:
         result = kerasnac("--help")
         assert result.exit_code == 0
-        for command in ("run", "resume", "references", "spaces", "rtl", "firmware", "doctor"):
+        for command in ("run", "resume", "show", "references", "spaces", "rtl", "firmware", "doctor"):
             assert f"\n  {command} " in result.stdout
 
     def test_version(self) -> None:
@@ -242,7 +242,7 @@ def test_run_and_resume(file: Path, tmp_path: Path, request: pytest.FixtureReque
     for name in ("run.yaml", "run.json", "search.jsonl", "search.csv", "search.png", "tune.png", "compress.png", "summary.txt"):
         assert (out / name).stat().st_size > 0
     journals = {path: path.read_bytes() for path in out.glob("*.jsonl")}
-    assert len(journals) == 4
+    assert len(journals) == 6
 
     request.getfixturevalue("in_process")  # Two processes give what one gives.
     again = kerasnac("resume", out)

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from pydantic import TypeAdapter, ValidationError
+
 from kerasnac.adapters.programs import run_tool, tail
-from kerasnac.core.store.files import write_text
+from kerasnac.core.checks import explained
+from kerasnac.core.store.files import read_object, write_text
 from kerasnac.errors import ConversionError, RunError
 
 #: Which of the steps in hls4ml's ``build_prj.tcl`` are done, in the order of its arguments.
@@ -98,6 +101,21 @@ class VendorReport:
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
         return asdict(self)
+
+    @classmethod
+    def load(cls, path: Path) -> VendorReport:
+        """Read a file of :meth:`to_dict`.
+
+        Raises:
+            RunError: If it is damaged.
+        """
+        try:
+            return _REPORT.validate_python(read_object(path))
+        except ValidationError as error:
+            raise RunError(f"{path} is damaged: {explained(error, 'report')}; import the reports again") from error
+
+
+_REPORT = TypeAdapter(VendorReport)
 
 
 def run_vendor(project: Path, *, timeout: float = 86400.0) -> VendorReport | None:

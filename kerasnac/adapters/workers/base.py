@@ -58,6 +58,9 @@ class Workers(ABC):
     def _submit(self, task: Task[Item, Result], item: Item) -> Future[Result]:
         """Start one item in a process that lives."""
 
+    def _prepare(self, items: int) -> None:  # noqa: B027 - others have nothing to do
+        """Get ready for so many items; called before the first of them is started."""
+
     @abstractmethod
     def _check(self) -> None:
         """Make sure that results may come; called about once a tick while none do.
@@ -100,6 +103,7 @@ class Workers(ABC):
         tick_seconds: float = 1.0,
     ) -> Iterator[tuple[int, Result | WorkerDied]]:
         """Run a task as :meth:`map` does, but yield :class:`WorkerDied` for an item that two processes died with, and go on."""
+        self._prepare(len(items))
         return self._run(task, _Schedule(deque(enumerate(items))), tick, tick_seconds)
 
     def try_supply(
@@ -126,6 +130,7 @@ class Workers(ABC):
             RunError: If the workers are gone.
             Exception: Any exception of the task, or of ``supply``.
         """
+        self._prepare(self.processes)
         return self._run(task, _Schedule(deque(), supply=supply), tick, tick_seconds)
 
     def _run(

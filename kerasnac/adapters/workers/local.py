@@ -47,7 +47,8 @@ class LocalWorkers(Workers):
         # loky restarts a process whose memory has grown, as one that traces hundreds of networks does: no need to act. By
         # default that would be after the second compiled training, which would have to be compiled again.
         warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
-        self._pool = self._start()
+        self._size = 0
+        self._pool: ProcessPoolExecutor | None = None
 
     @property
     def processes(self) -> int:
@@ -55,18 +56,32 @@ class LocalWorkers(Workers):
 
     def close(self) -> None:
         """End the processes."""
-        self._pool.shutdown(wait=True, kill_workers=True)
+        self._end()
         self._scratch.cleanup()
 
     def _check(self) -> None:
         """Do nothing: the futures of processes that die say so."""
 
+    def _prepare(self, items: int) -> None:
+        """Have as many processes as there are items, but no more than were asked for: each takes seconds to start."""
+        wanted = min(items, self._processes)
+        if wanted > self._size:
+            self._end()
+            self._size = wanted
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, kill_workers=True)
+            self._pool = None
+
     def _start(self) -> ProcessPoolExecutor:
         arguments = (self._data, os.getpid(), self._scratch.name)
         limit = {"LOKY_MAX_MEMORY_LEAK_SIZE": str(GROWTH)}
-        return ProcessPoolExecutor(max_workers=self._processes, initializer=_initialize, initargs=arguments, env=limit)
+        return ProcessPoolExecutor(max_workers=self._size, initializer=_initialize, initargs=arguments, env=limit)
 
     def _submit(self, task: Task[Item, Result], item: Item) -> Future[Result]:
+        if self._pool is None:
+            self._pool = self._start()
         try:
             future: Future[Result] = self._pool.submit(run_item, task, item, self._data.fingerprint)
         except BrokenProcessPool:  # One death ends a pool; its other processes are ended with it.

@@ -45,6 +45,14 @@ class Split:
         """
         return Split(self.x[chosen], self.y[chosen], None if self.weight is None else self.weight[chosen])
 
+    def hash_into(self, digest: Any) -> None:
+        """Add all arrays to a hash of :mod:`hashlib`."""
+        for array in (self.x, self.y):
+            digest.update(np.ascontiguousarray(array).data)
+        if self.weight is not None:
+            digest.update(b"weight")
+            digest.update(np.ascontiguousarray(self.weight).data)
+
     def joined(self, other: Split) -> Split:
         """Return the samples of both."""
         weight = None
@@ -85,11 +93,7 @@ class Development:
         task = decisive(self.task, ("kind", "outputs", "scale", "unit", "names")) | self.task.identity
         digest = hashlib.sha256(content_key("data", task=task, input_grid=str(self.input_grid)).encode())
         for split in (self.train, self.validation):
-            for array in (split.x, split.y):
-                digest.update(np.ascontiguousarray(array).data)
-            if split.weight is not None:
-                digest.update(b"weight")
-                digest.update(np.ascontiguousarray(split.weight).data)
+            split.hash_into(digest)
         return digest.hexdigest()[:16]
 
     def check(self, training: Training) -> None:
@@ -204,6 +208,14 @@ class Dataset:
             )
         train, validation, test = parts
         return replace(self, development=replace(self.development, task=task, train=train, validation=validation), _test=test)
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Name, shape and grid of the samples, how many there are, and which part saturates, JSON-ready."""
+        dev = self.development
+        counts = {"train": len(dev.train), "validation": len(dev.validation), "test": len(self._test)}
+        grid = {"shape": list(dev.input_shape), "input_grid": str(dev.input_grid), "saturated": dev.saturated}
+        return {"name": dev.name, **counts, **grid}
 
     def describe(self) -> str:
         """Describe sizes, shapes, grid and, of files, their layout in one line."""

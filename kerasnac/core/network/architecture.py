@@ -278,10 +278,11 @@ class Architecture:
     def __str__(self) -> str:
         """List the layers that do something, in order; who reads whom is left out."""
         shown = (layer for layer in self.layers if layer.kind != "reshape" and ("fn", "none") not in layer.params)
-        return " ".join(_short(layer) for layer in shown)
+        return " ".join(short(layer) for layer in shown)
 
 
-def _short(layer: LayerSpec) -> str:
+def short(layer: LayerSpec) -> str:
+    """Return a layer in a word: ``conv2d-8-3``, ``relu``."""
     if layer.kind == "activation":
         return "-".join([str(layer["fn"]), *_compression_params(layer)])
     usual = {"padding": "valid", "stride": 1, "transpose": layer.kind == "matmul" and layer["transpose"]}

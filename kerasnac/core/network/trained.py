@@ -27,6 +27,7 @@ from kerasnac.core.network.origin import to_dict as origin_to_dict
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import Weights, quantized_weights, sparsity
 from kerasnac.core.store.files import new_folder, read_object, write_bytes, write_json, writing
+from kerasnac.core.store.keys import content_key
 from kerasnac.core.store.names import check_name
 from kerasnac.errors import ConfigError, Infeasible, KerasnacError, RunError
 
@@ -166,6 +167,17 @@ class Trained:
             "seed": self.seed,
             "origin": origin_to_dict(self.origin),
         }
+
+    @property
+    def digest(self) -> str:
+        """Hash of :attr:`identity`."""
+        return content_key("trained", **self.identity)
+
+    @classmethod
+    def find_same(cls, folder: Path, digest: object) -> Trained | None:
+        """Return the model of a folder as :meth:`find` does; None if its :attr:`digest` is another one, or none is given."""
+        model = cls.find(folder) if isinstance(digest, str) else None
+        return model if model is not None and model.digest == digest else None
 
     @classmethod
     def find(cls, folder: Path, name: str | None = None) -> Trained | None:

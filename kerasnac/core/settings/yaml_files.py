@@ -103,6 +103,15 @@ def load_space(source: str | Path) -> SearchSpace:
     return _validated(SearchSpace, data["space"], path, node, ())
 
 
+def load_plain(source: str | Path) -> dict[str, Any]:
+    """Read a run file as it stands there: nothing is checked, and no part of others is imported.
+
+    Raises:
+        ConfigError: If it is no YAML.
+    """
+    return _plain(*_compose(source))
+
+
 def dump(model: BaseModel) -> str:
     """Return YAML of settings or of a space; reading it gives an equal object."""
     data = model.model_dump(mode="json", exclude_unset=True)

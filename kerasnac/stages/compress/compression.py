@@ -20,9 +20,10 @@ from kerasnac.core.network.weights import fold
 from kerasnac.core.settings import CompressSettings
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.progress import Step
+from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConfigError, ConversionError
 from kerasnac.stages.compress.learned import LearnedJob, LearnedProgress, compress_learned
-from kerasnac.stages.compress.points import Point, compress_memo, found_model, made_point
+from kerasnac.stages.compress.points import Point, compress_memo, found_model, known_points, made_point, points_to_json
 from kerasnac.stages.compress.qat import CompressJob, QatStart, target_below_quantization, train_point
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
@@ -31,7 +32,7 @@ from kerasnac.stages.context import Context
 TRIES = 1000
 
 
-Job = TypeVar("Job")
+Job = TypeVar("Job", CompressJob, LearnedJob)
 
 
 def compress(models: Sequence[Trained], settings: CompressSettings, context: Context) -> CompressResult:
@@ -64,18 +65,31 @@ def compress(models: Sequence[Trained], settings: CompressSettings, context: Con
     )
     if settings.schedule == "learned":
         ways = [LearnedJob(model, settings, context.seed, context.folder) for model in models]
-        return empty.with_points(_all_points(compress_learned, ways, LearnedProgress(ways, context), context))
+        return empty.with_points(_all_points(compress_learned, ways, LearnedProgress(ways, context), empty, context))
     jobs = [CompressJob(model, *bits, settings, context.seed, context.folder) for model in models for bits in settings.bits]
-    return empty.with_points(_all_points(compress_one, jobs, _Progress(jobs, context), context))
+    return empty.with_points(_all_points(compress_one, jobs, _Progress(jobs, context), empty, context))
 
 
 def _all_points(
-    task: Callable[[Development, Job], tuple[Point, ...]], jobs: Sequence[Job], report: Callable[[], None], context: Context
+    task: Callable[[Development, Job], tuple[Point, ...]],
+    jobs: Sequence[Job],
+    report: Callable[[], None],
+    empty: CompressResult,
+    context: Context,
 ) -> list[Point]:
-    """Do all jobs in the workers, and return their points in the order of the jobs."""
-    results = dict(context.workers.map(task, jobs, tick=report))
-    report()
-    return [point for i in range(len(jobs)) for point in results[i]]
+    """Return the points of all jobs in their order; workers make those that are not known."""
+    asked = {
+        "jobs": [job.key(context.data) for job in jobs],
+        "parents": [parent.name for parent in empty.parents],
+        "settings": jobs[0].settings.model_dump(mode="json") if jobs else {},
+        **{name: getattr(empty, name) for name in ("cost", "tolerance", "one_front")},
+    }
+    with stage(context.folder, "compress", asked) as call:
+        known = [known_points(context.folder, points) for points in (call.known["jobs"] if call.known else ())]
+        results = context.results(task, jobs, known, tick=report)
+        report()
+        call.found["jobs"] = [points_to_json(points) for points in results]
+    return [point for points in results for point in points]
 
 
 class _Progress:

@@ -14,14 +14,15 @@ from kerasnac.core.data.dataset import Development, Task
 from kerasnac.core.network.origin import CompressionOrigin, MixedOrigin
 from kerasnac.core.network.origin import to_dict as origin_to_dict
 from kerasnac.core.network.trained import Trained
-from kerasnac.core.settings import CompressSettings
+from kerasnac.core.settings import CompressSettings, MixedSettings
 from kerasnac.core.space.layer_bits import LayerBits, LayerBitsSpace
 from kerasnac.core.space.search_space import Genome
 from kerasnac.core.store.memo import Record
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
+from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConfigError, MetricError, TrialError
-from kerasnac.stages.compress.points import Point, made_point
+from kerasnac.stages.compress.points import Point, known_points, made_point, points_to_json
 from kerasnac.stages.compress.qat import quantized_training
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.compress.sensitivity import Drops, MixedStart, width_space
@@ -80,6 +81,22 @@ def mixed_precision(compressed: CompressResult, settings: CompressSettings, cont
     mixed = settings.mixed
     if mixed is None:
         return compressed
+    asked = {"points": [model.digest for model in compressed.models], "settings": settings.model_dump(mode="json")}
+    asked["parents"] = [parent.name for parent in compressed.parents]
+    with stage(context.folder, "mixed", asked) as call:
+        known = known_points(context.folder, call.known["points"]) if call.known else None
+        if call.known and known is not None:
+            points, refused = known, call.known["refused"]
+        else:
+            points, refused = _searched(compressed, settings, mixed, context)
+        call.found.update(points=points_to_json(points), refused=refused)
+    return replace(compressed.with_points(points), mixed_refused=refused)
+
+
+def _searched(
+    compressed: CompressResult, settings: CompressSettings, mixed: MixedSettings, context: Context
+) -> tuple[tuple[Point, ...], dict[str, str]]:
+    """Return the points of all models, and for models without, by their names, the reason."""
     points: list[Point] = []
     refused: dict[str, str] = {}
     task, total = context.data.task, mixed.evaluations * len(compressed.parents)
@@ -98,7 +115,7 @@ def mixed_precision(compressed: CompressResult, settings: CompressSettings, cont
             refused[parent.name] = str(reason)
         else:
             points += _search(start, space, drops, context, report)
-    return replace(compressed.with_points(points), mixed_refused=refused)
+    return tuple(points), refused
 
 
 def _first(start: MixedStart, space: LayerBitsSpace, drops: Drops, seed: int) -> list[Genome]:

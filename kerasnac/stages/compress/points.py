@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,27 @@ def recorded_point(settings: CompressSettings, model: Trained, record: Mapping[s
         costs = settings.clock.timed(costs)
     reason = record.get("reason", "") if settings.adder_graphs else ""
     return Point(model, costs, "; ".join(filter(None, (record.get("note", ""), reason))))
+
+
+def points_to_json(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """Return points as the journal of the stages has them."""
+    return [{"model": p.model.name, "digest": p.model.digest, "costs": dict(p.costs), "note": p.note} for p in points]
+
+
+def known_points(folder: Path, recorded: Sequence[Mapping[str, Any]] | None) -> tuple[Point, ...] | None:
+    """Return points that an earlier call has found, without any worker; None if one of them has to be made again.
+
+    Args:
+        folder: Run folder.
+        recorded: Of :func:`points_to_json`; None if nothing is recorded.
+    """
+    found: list[Point] = []
+    for one in () if recorded is None else recorded:
+        model = Trained.find_same(folder / "compressed" / one["model"], one["digest"])
+        if model is None:
+            return None
+        found.append(Point(model, one["costs"], one["note"]))
+    return None if recorded is None else tuple(found)
 
 
 def compress_memo(folder: Path, task: Task) -> Memo:

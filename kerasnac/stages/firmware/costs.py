@@ -85,8 +85,17 @@ def hardware_costs(
 
 
 def rule4ml_estimate(model: Trained, board: Board, settings: Rule4mlSettings | None = None) -> Mapping[str, float] | str:
-    """Return the estimate of rule4ml for a network, or the reason why there is none."""
-    return _or_reason(lambda: _surrogate(model, board, settings))
+    """Return the estimate of rule4ml for a network, or the reason why there is none.
+
+    Raises:
+        ConfigError: If rule4ml does not know what the settings ask for; without settings, that is a reason.
+    """
+    try:
+        return _or_reason(lambda: _surrogate(model, board, settings))
+    except ConfigError as reason:
+        if settings is not None:
+            raise
+        return str(reason)
 
 
 def board_of(options: HlsOptions) -> Board | None:

@@ -22,10 +22,9 @@ from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.core.trees.ensemble import Ensemble
-from kerasnac.core.trees.estimate import estimates
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem, RunError
 from kerasnac.stages.context import Context
-from kerasnac.stages.references.result import TreesPoint, TreesResult, front_of, thinned
+from kerasnac.stages.references.result import TreesPoint, TreesResult, front_of, rounds, thinned
 
 #: The journal in the run folder, the folder of the trees and their Verilog, and the trees beside Verilog.
 JOURNAL, FOLDER, TREES = "trees.jsonl", "trees", "trees.json"
@@ -97,23 +96,26 @@ def boosted_trees(settings: BoostedTreesSettings, context: Context) -> TreesResu
     report = _Progress(settings, context)
     recipes = _recipes(settings)
     jobs = [BoostJob(recipe, context.seed, context.folder) for recipe in recipes]
-    boostings: dict[int, tuple[TreesPoint, ...]] = {}
-    for index, found in context.workers.map(boost_one, jobs):
-        boostings[index] = found
-        report(found[-1], "estimated_luts")
+    memo = _memo(context.folder)
+    known = [_known_boosting(context.data, job, memo) for job in jobs]
+    boostings = context.results(boost_one, jobs, known, each=lambda found: report(found[-1], "estimated_luts"))
     # Rounds that compare nothing, since nothing can be learned from the features, are no points.
-    points = [point for i in range(len(jobs)) for point in boostings[i] if point.ensemble.comparisons]
+    points = [point for boosting in boostings for point in boosting if point.ensemble.comparisons]
     task = context.data.task
     if settings.luts == "estimate":
         return TreesResult(tuple(points), task, "estimated_luts")
     chosen = thinned(front_of(points, task, "estimated_luts"), settings.points)
-    counts: dict[str, TreesPoint] = {}
     verilog = [VerilogJob(point.name, point.ensemble, settings.samples, context.folder) for point in chosen]
     report.total = len(jobs) + len(verilog)
-    for index, costs in context.workers.map(count_one, verilog):
-        point = chosen[index]
+    named = {point.name: point for point in chosen}
+    counts: dict[str, TreesPoint] = {}
+
+    def counted(result: tuple[str, dict[str, float]]) -> None:
+        point, costs = named[result[0]], result[1]
         counts[point.name] = TreesPoint(point.name, point.ensemble, point.metrics, {**point.costs, **costs})
         report(counts[point.name], "yosys_luts")
+
+    context.results(count_one, verilog, [_known_count(context.data, job, memo) for job in verilog], each=counted)
     return TreesResult(tuple(counts.get(point.name, point) for point in points), task, "yosys_luts")
 
 
@@ -175,26 +177,30 @@ def boost_one(data: Development, job: BoostJob) -> tuple[TreesPoint, ...]:
     Returns:
         One point per round, ascending.
     """
-    key, memo = job.key(data), _memo(job.folder)
-    record = memo.get(key)
+    memo = _memo(job.folder)
+    if (known := _known_boosting(data, job, memo)) is not None:
+        return known
+    started = monotonic()
+    ensemble = boost(data, job.recipe, derive_seed(job.seed, "trees", job.recipe.name))
+    ensemble.save(job.path)
+    record: dict[str, Any] = {
+        "key": job.key(data),
+        "model": job.recipe.name,
+        "trees": _content(ensemble),
+        "metrics": _metrics(data, ensemble),
+        "seconds": monotonic() - started,
+    }
+    memo.add(record)
+    return rounds(job.recipe.name, ensemble, record["metrics"])
+
+
+def _known_boosting(data: Development, job: BoostJob, memo: Memo) -> tuple[TreesPoint, ...] | None:
+    """Return the points of a boosting that is recorded and whose trees are there; None if they are to be boosted."""
+    record = memo.get(job.key(data))
     ensemble = None if record is None else _found(job.path)
     if record is None or ensemble is None or _content(ensemble) != record["trees"]:
-        started = monotonic()
-        ensemble = boost(data, job.recipe, derive_seed(job.seed, "trees", job.recipe.name))
-        ensemble.save(job.path)
-        record = {
-            "key": key,
-            "model": job.recipe.name,
-            "trees": _content(ensemble),
-            "metrics": _metrics(data, ensemble),
-            "seconds": monotonic() - started,
-        }
-        memo.add(record)
-    found = zip(record["metrics"], estimates(ensemble), strict=True)
-    return tuple(
-        TreesPoint(f"{job.recipe.name}-r{number:03d}", ensemble.first(number), metrics, {"estimated_luts": luts})
-        for number, (metrics, luts) in enumerate(found, start=1)
-    )
+        return None
+    return rounds(job.recipe.name, ensemble, record["metrics"])
 
 
 def _content(ensemble: Ensemble) -> str:
@@ -220,20 +226,30 @@ def _scored(task: Task, ensemble: Ensemble, steps: Any, labels: Any) -> dict[str
     return {task.metric: task.score(outputs, labels), **task.further(outputs, labels)}
 
 
-def count_one(data: Development, job: VerilogJob) -> dict[str, float]:
+def count_one(data: Development, job: VerilogJob) -> tuple[str, dict[str, float]]:
     """Write Verilog, simulate it and count its cells, or read what is recorded; runs in a worker.
+
+    Returns:
+        Name of the point, and the counts.
 
     Raises:
         ConversionError: If a sample differs, or a tool fails.
     """
-    key, memo = job.key(data), _memo(job.folder)
-    record = memo.get(key)
+    memo = _memo(job.folder)
+    if (known := _known_count(data, job, memo)) is not None:
+        return known
+    started = monotonic()
+    costs = _counted(data, job)
+    memo.add({"key": job.key(data), "model": job.name, **costs, "seconds": monotonic() - started})
+    return job.name, costs
+
+
+def _known_count(data: Development, job: VerilogJob, memo: Memo) -> tuple[str, dict[str, float]] | None:
+    """Return the counts of a point that are recorded, if its Verilog is there."""
+    record = memo.get(job.key(data))
     if record is None or _found(job.path / TREES) != job.ensemble:  # Other settings may have trees of the same name.
-        started = monotonic()
-        costs = _counted(data, job)
-        record = {"key": key, "model": job.name, **costs, "seconds": monotonic() - started}
-        memo.add(record)
-    return {name: record[name] for name in COUNTED}
+        return None
+    return job.name, {name: record[name] for name in COUNTED}
 
 
 def _counted(data: Development, job: VerilogJob) -> dict[str, float]:

@@ -40,6 +40,23 @@ class CountJob:
     settings: AdderGraphSettings
     folder: Path
 
+    @property
+    def key(self) -> str:
+        """Hash of all that decides the count."""
+        return content_key("network luts", network=self.model.identity, adder_graph=self.settings.identity)
+
+
+def _memo(folder: Path) -> Memo:
+    return Memo(Journal(folder / JOURNAL), _SHAPE, lambda record: record["key"])
+
+
+def _known(job: CountJob, memo: Memo) -> float | str | None:
+    """Return the count of a network that is recorded, or the reason why there is none; None if nothing is recorded."""
+    record = memo.get(job.key)
+    if record is None:
+        return None
+    return str(record["reason"]) if "reason" in record else float(record["yosys_luts"])
+
 
 def count_networks(models: Sequence[Trained], settings: AdderGraphSettings, context: Context) -> dict[str, float]:
     """Count the look-up tables of the adder graphs of some networks with Yosys; counts are in ``network_luts.jsonl``.
@@ -55,7 +72,10 @@ def count_networks(models: Sequence[Trained], settings: AdderGraphSettings, cont
     """
     jobs = [CountJob(model, settings, context.folder) for model in models]
     counts: dict[str, float] = {}
-    for index, found in context.workers.map(count_network, jobs):
+    memo = _memo(context.folder)
+    known: list[float | str | None] = [_known(job, memo) for job in jobs]
+    results: list[float | str] = context.results(count_network, jobs, known)
+    for index, found in enumerate(results):
         if isinstance(found, str):
             log.warning("%s: its LUTs are not counted: %s", models[index].name, found)
         else:
@@ -69,11 +89,10 @@ def count_network(data: Development, job: CountJob) -> float | str:
     Returns:
         The count, or why there is none.
     """
-    memo = Memo(Journal(job.folder / JOURNAL), _SHAPE, lambda record: record["key"])
-    key = content_key("network luts", network=job.model.identity, adder_graph=job.settings.identity)
-    if (record := memo.get(key)) is not None:
-        return str(record["reason"]) if "reason" in record else float(record["yosys_luts"])
-    started, own = monotonic(), {"key": key, "model": job.model.name}
+    memo = _memo(job.folder)
+    if (known := _known(job, memo)) is not None:
+        return known
+    started, own = monotonic(), {"key": job.key, "model": job.model.name}
     try:
         with TemporaryDirectory() as folder:
             graph = unroll(job.model.architecture, job.model.weights, job.settings)

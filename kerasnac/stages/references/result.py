@@ -11,6 +11,7 @@ import numpy as np
 from kerasnac.adapters.search.nsga2 import nondominated
 from kerasnac.core.data.dataset import Task
 from kerasnac.core.trees.ensemble import Ensemble
+from kerasnac.core.trees.estimate import estimates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,11 @@ class TreesPoint:
     ensemble: Ensemble
     metrics: Mapping[str, float]
     costs: Mapping[str, float]
+
+    @property
+    def recipe(self) -> str:
+        """Name of the boosting that it is of."""
+        return self.name.rpartition("-r")[0]
 
     @property
     def values(self) -> dict[str, float]:
@@ -69,6 +75,20 @@ class TreesResult:
 
         front = {point.name for point in self.front}
         return pd.DataFrame([{"model": p.name, **p.values, "front": p.name in front} for p in self.points])
+
+
+def rounds(name: str, ensemble: Ensemble, metrics: Sequence[Mapping[str, float]]) -> tuple[TreesPoint, ...]:
+    """Return one point per round of a boosting, ascending, with estimated look-up tables.
+
+    Args:
+        name: Of the recipe.
+        ensemble: All rounds.
+        metrics: On the validation split, after every round.
+    """
+    return tuple(
+        TreesPoint(f"{name}-r{number:03d}", ensemble.first(number), scored, {"estimated_luts": luts})
+        for number, (scored, luts) in enumerate(zip(metrics, estimates(ensemble), strict=True), start=1)
+    )
 
 
 def front_of(points: Sequence[TreesPoint], task: Task, cost: Luts) -> tuple[TreesPoint, ...]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from kerasnac.core.data.dataset import Dataset
+from kerasnac.core.data.task_records import task_to_dict
 from kerasnac.core.store.files import deleted, read_object, remove_leftovers, write_json
 from kerasnac.core.store.keys import SCHEMA
 from kerasnac.core.store.memo import Shape
 from kerasnac.core.store.versions import versions
 from kerasnac.errors import ConfigError, RunError
-
-#: Name of the file that says which data, seed and versions a run folder is of.
-DESCRIPTION = "run.json"
+from kerasnac.stages.results.layout import DESCRIPTION, OWN, SETTINGS
 
 #: Remedy for a damaged description.
 REMEDY = "restore it, or delete it and go on with the same data and seed: all that is computed is found again"
@@ -21,12 +22,12 @@ _SHAPE = Shape({"schema": int, "seed": int, "data": str, "versions": dict[str, s
 #: Names of the files that a run writes, and of the folders.
 FILES = (
     DESCRIPTION,
-    *("run.yaml", "search.csv", "compress.csv", "trees.csv", "trees.txt", "summary.txt"),
+    *(SETTINGS, "search.csv", "compress.csv", "trees.csv", "trees.txt", "summary.txt"),
     *("search.jsonl", "costs.jsonl", "generations.jsonl", "tune.jsonl", "compress.jsonl", "mixed.jsonl", "trees.jsonl"),
-    "network_luts.jsonl",
+    *("network_luts.jsonl", "stages.jsonl", "scores.jsonl"),
     *("search.png", "convergence.png", "tune.png", "compress.png", "trees.png"),
 )
-FOLDERS = ("searched", "tuned", "compressed", "firmware", "trees")
+FOLDERS = ("searched", "tuned", OWN, "compressed", "firmware", "trees")
 
 
 def run_folder(path: Path | str) -> Path:
@@ -44,25 +45,25 @@ def run_folder(path: Path | str) -> Path:
         raise ConfigError(f"the run folder {str(path)!r:.200} is no path: {reason}; choose another one with --out") from error
 
 
-def prepare(folder: Path, seed: int, data: str, dataset: object) -> None:
+def prepare(folder: Path, seed: int, data: Dataset) -> None:
     """Make a folder that this process has locked ready for a run, or for the rest of one.
 
     Args:
         folder: The folder.
         seed: Seed of the run.
-        data: Fingerprint of the development data.
-        dataset: Description of the dataset, JSON-ready.
+        data: Its dataset.
 
     Raises:
         EnvironmentProblem: If it cannot be written.
         RunError: If it is of another schema, of other data or of another seed, or something in it is in the way.
     """
     _check_names(folder)
-    path, own = folder / DESCRIPTION, {"schema": SCHEMA, "seed": seed, "data": data}
-    if path.exists():
-        _compare(path, own)
-    else:
-        write_json(path, own | {"dataset": dataset, "versions": versions()})
+    path, own = folder / DESCRIPTION, {"schema": SCHEMA, "seed": seed, "data": data.development.fingerprint}
+    shown = {"task": task_to_dict(data.task), "samples": data.sizes}
+    if not path.exists():
+        write_json(path, own | {"dataset": data.describe(), "versions": versions(), **shown})
+    elif (before := _compared(path, own)) != before | shown:  # Earlier versions wrote less.
+        write_json(path, before | shown)
     for place in (folder, *(folder / name for name in FOLDERS)):
         remove_leftovers(place)
 
@@ -92,8 +93,8 @@ def _check_names(folder: Path) -> None:
                 raise RunError(f"{path} is a {other}, and a {what} of this name is to be written: move it away")
 
 
-def _compare(path: Path, own: dict[str, object]) -> None:
-    """Check that a description is that of the run.
+def _compared(path: Path, own: dict[str, object]) -> dict[str, Any]:
+    """Return a description that is that of the run.
 
     Raises:
         RunError: If it is not, or is damaged.
@@ -114,3 +115,4 @@ def _compare(path: Path, own: dict[str, object]) -> None:
     for key, what in (("seed", "another seed"), ("data", "other data")):
         if before[key] != own[key]:
             raise RunError(f"{path.parent} holds a run with {what} ({before[key]}, now {own[key]}): choose another folder")
+    return before

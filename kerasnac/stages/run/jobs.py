@@ -39,7 +39,7 @@ def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
     from kerasnac.stages.firmware.delivery import make_firmware
 
     settings = job.settings
-    if (known := _converted(job)) is not None:
+    if (known := converted(job)) is not None:
         return known
     try:
         settings.options.check(job.model.architecture.without_window())
@@ -57,7 +57,7 @@ def convert_one(data: Development, job: ConvertJob) -> Firmware | str:
         return str(error)
 
 
-def _converted(job: ConvertJob) -> Firmware | None:
+def converted(job: ConvertJob) -> Firmware | None:
     """Return the firmware of an earlier call, if it is of the same model and options and no file has changed since."""
     from kerasnac.stages.firmware.manifest import MANIFEST, changes
     from kerasnac.stages.firmware.result import Firmware

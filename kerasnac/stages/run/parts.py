@@ -19,7 +19,8 @@ from kerasnac.core.store.files import read_object, write_json
 from kerasnac.core.store.memo import Shape
 from kerasnac.datasets import DATASET
 from kerasnac.errors import PluginError, RunError
-from kerasnac.stages.run.folder import DESCRIPTION, REMEDY
+from kerasnac.stages.results.layout import DESCRIPTION
+from kerasnac.stages.run.folder import REMEDY
 
 log = logging.getLogger("kerasnac")
 

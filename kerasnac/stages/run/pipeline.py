@@ -4,62 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kerasnac import datasets
 from kerasnac.core.data.bootstrap import Score
-from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import RunSettings
 from kerasnac.core.settings.yaml_files import dump, load_run
 from kerasnac.core.store.files import write_text
 from kerasnac.core.store.progress import Progress, silent
+from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConfigError, RunError
 from kerasnac.stages.compress.compression import check_compress, reason_against
-from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.firmware.checks import check_firmware
 from kerasnac.stages.references.boosted_trees import check_boosted_trees
 from kerasnac.stages.references.result import TreesResult
+from kerasnac.stages.results.layout import SETTINGS
+from kerasnac.stages.results.outcome import Outcome
 from kerasnac.stages.run.folder import run_folder
 from kerasnac.stages.run.parts import note_parts, parts_of, require_parts
 from kerasnac.stages.run.session import Run
 from kerasnac.stages.search.global_search import check_search
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.tune import check_tune
-
-if TYPE_CHECKING:
-    from kerasnac.stages.firmware.result import Firmware
-
-#: Name of the file with the settings in a run folder.
-SETTINGS = "run.yaml"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """All results of a run.
-
-    Attributes:
-        search: The global search.
-        tuned: The tuned float models, baselines last.
-        compressed: The quantized, pruned models.
-        firmware: The converted ones.
-        test: Task metric on the whole test split with its 95 % confidence interval, by name: of models, and of the boosted
-            trees on their front.
-        refused: Models that have no firmware, with the reason. Tuned ones: it would not be exact, or no compressed model
-            of theirs is within the tolerance, or is selected. Compressed ones: their conversion was refused, or failed.
-        trees: Boosted trees, if they were asked for.
-        data: Description of the dataset, with what its files were taken for.
-    """
-
-    search: SearchResult
-    tuned: tuple[Trained, ...]
-    compressed: CompressResult
-    firmware: tuple[Firmware, ...]
-    test: dict[str, Score]
-    refused: dict[str, str]
-    trees: TreesResult | None = None
-    data: str = ""
 
 
 def run_all(
@@ -100,6 +67,8 @@ def run_all(
         test = dict(zip((model.name for model in scored), run.test(scored), strict=True))
         if trees is not None:
             test |= dict(zip((point.name for point in trees.front), run.test_trees(trees.front), strict=True))
+        with stage(run.folder, "run", {"tested": list(test)}) as call:
+            call.found.update(refused=refused)
         return Outcome(found, tuned, compressed, firmware, test, refused, trees, run.data.describe())
 
 

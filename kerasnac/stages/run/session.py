@@ -13,6 +13,7 @@ from kerasnac.adapters.workers import LocalWorkers, Workers, check_processes, co
 from kerasnac.core.checks import valid_seed, with_options
 from kerasnac.core.data.bootstrap import Score, score
 from kerasnac.core.data.dataset import Dataset, Development
+from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.settings import (
@@ -29,6 +30,7 @@ from kerasnac.core.store.files import write_text
 from kerasnac.core.store.locks import FolderLock
 from kerasnac.core.store.progress import Progress, Step, silent
 from kerasnac.core.store.seeding import derive_seed
+from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConversionError
 from kerasnac.stages.compress.compression import compress
 from kerasnac.stages.compress.mixed_precision import mixed_precision
@@ -38,8 +40,10 @@ from kerasnac.stages.context import Context
 from kerasnac.stages.references.boosted_trees import boosted_trees
 from kerasnac.stages.references.networks import count_networks
 from kerasnac.stages.references.result import TreesPoint, TreesResult
+from kerasnac.stages.results.layout import OWN
+from kerasnac.stages.results.scores import ScoreRecords
 from kerasnac.stages.run.folder import check_there, prepare, run_folder
-from kerasnac.stages.run.jobs import ConvertJob, ScoreJob, convert_one, score_one
+from kerasnac.stages.run.jobs import ConvertJob, ScoreJob, convert_one, converted, score_one
 from kerasnac.stages.run.parts import note_parts, parts_of_search, parts_of_task
 from kerasnac.stages.search.global_search import global_search
 from kerasnac.stages.search.result import SearchResult
@@ -87,7 +91,7 @@ class Run:
         self._processes, self._scheduler, self._told = workers, scheduler, False
         self._lock = FolderLock(self.folder)
         try:
-            prepare(self.folder, self.seed, self._development.fingerprint, self.data.describe())
+            prepare(self.folder, self.seed, self.data)
         except BaseException:
             self._lock.close()
             raise
@@ -132,6 +136,9 @@ class Run:
         """
         settings = with_options(CompressSettings, settings, options)
         floats = [float_model(model, self._development) for model in models]
+        for model in floats:
+            if not isinstance(model.origin, TuningOrigin) and Trained.find_same(self._own(model), model.digest) is None:
+                model.save(self._own(model))
         result = mixed_precision(compress(floats, settings, self._context), settings, self._context)
         self._write_table(result.frame(), "compress.csv")
         return result
@@ -157,6 +164,9 @@ class Run:
         if settings.luts == "yosys":
             counts = count_networks(networks, adder_graph or AdderGraphSettings(), self._context)
             result = replace(result, networks=counts)
+        recipes = list(dict.fromkeys(point.recipe for point in result.points))
+        with stage(self.folder, "trees", {"cost": result.cost, "recipes": recipes}) as call:
+            call.found.update(networks=result.networks)
         self._write_table(result.frame(), "trees.csv")
         return result
 
@@ -191,8 +201,11 @@ class Run:
         made_of = self.data.task.made_of.firmware
         models = models if made_of is None else [made_of(model) for model in models]
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
-        made: dict[int, Firmware | str] = {}
-        self.progress(Step("firmware", 0, len(jobs), "converting and compiling"))
+        made: dict[int, Firmware | str] = {
+            index: known for index, job in enumerate(jobs) if (known := converted(job)) is not None
+        }
+        missing = [index for index in range(len(jobs)) if index not in made]
+        self.progress(Step("firmware", len(made), len(jobs), "converting and compiling" if missing else "known"))
         started = monotonic()
 
         def beat() -> None:
@@ -203,13 +216,15 @@ class Run:
                 text += f" (the C++ of a large network is one file, which takes minutes; at most {settings.timeout:.0f} s)"
             self.progress(Step("firmware", len(made), len(jobs), text))
 
-        for index, firmware in self._context.workers.map(convert_one, jobs, tick=beat):
-            made[index] = firmware
-            text = f"refused: {firmware}" if isinstance(firmware, str) else firmware.verdict
-            self.progress(Step("firmware", len(made), len(jobs), text))
-        self.check()
-        results = [made[i] for i in range(len(jobs))]
-        refused = {model.name: found for model, found in zip(models, results, strict=True) if isinstance(found, str)}
+        with stage(self.folder, "firmware", {"models": [model.name for model in models], "samples": len(samples)}) as call:
+            for place, firmware in self._context.workers.map(convert_one, [jobs[i] for i in missing], tick=beat):
+                made[missing[place]] = firmware
+                text = f"refused: {firmware}" if isinstance(firmware, str) else firmware.verdict
+                self.progress(Step("firmware", len(made), len(jobs), text))
+            self.check()
+            results = [made[i] for i in range(len(jobs))]
+            refused = {model.name: found for model, found in zip(models, results, strict=True) if isinstance(found, str)}
+            call.found.update(made=[model.name for model in models if model.name not in refused], refused=refused)
         return tuple(found for found in results if not isinstance(found, str)), refused
 
     def test(self, models: Sequence[Trained]) -> tuple[Score, ...]:
@@ -219,15 +234,38 @@ class Run:
             One metric per model with a 95 % confidence interval, from :func:`kerasnac.core.data.bootstrap.score`. All
             models are scored on the same resampled test sets.
         """
-        seed = derive_seed(self.seed, "bootstrap")
+        seed, records = self._scores
+        known = [records.get(model) for model in models]
         jobs = [ScoreJob(model, self.data.open_test(), seed) for model in models]
-        results = dict(self._context.workers.map(score_one, jobs))
-        return tuple(results[i] for i in range(len(jobs)))
+        results = self._context.results(score_one, jobs, known)
+        for model, before, found in zip(models, known, results, strict=True):
+            if before is None:
+                records.add(model.name, model, found)
+        return tuple(results)
 
     def test_trees(self, points: Sequence[TreesPoint]) -> tuple[Score, ...]:
         """Score boosted trees on the test split as :meth:`test` does models, on the same resampled test sets."""
-        test, seed = self.data.open_test(), derive_seed(self.seed, "bootstrap")
-        return tuple(score(self.data.task, point.ensemble.predict(test.x), test.y, seed=seed) for point in points)
+        test, (seed, records) = self.data.open_test(), self._scores
+
+        def scored(point: TreesPoint) -> Score:
+            found = records.get(point.ensemble)
+            if found is None:
+                found = score(self.data.task, point.ensemble.predict(test.x), test.y, seed=seed)
+                records.add(point.name, point.ensemble, found)
+            return found
+
+        return tuple(map(scored, points))
+
+    def _own(self, model: Trained) -> Path:
+        """Return the folder of a float model that no tuning has made."""
+        return self.folder / OWN / model.name
+
+    @property
+    def _scores(self) -> tuple[int, ScoreRecords]:
+        """Seed of the resampling, and the scores that are known."""
+        self.check()
+        seed = derive_seed(self.seed, "bootstrap")
+        return seed, ScoreRecords(self.folder, self.data, seed)
 
     def check(self) -> None:
         """Make sure that the run still has its folder.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import asdict
 from itertools import count
 from typing import Any
 
@@ -18,6 +19,7 @@ from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space.search_space import Genome, SearchSpace
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key, decisive
+from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConfigError, DataError, Infeasible, SpaceError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.costs import Costs, estimators
@@ -25,6 +27,7 @@ from kerasnac.stages.search.evaluator import Evaluator
 from kerasnac.stages.search.generations import Generations, by_metric
 from kerasnac.stages.search.planner import Planner
 from kerasnac.stages.search.problem import SearchProblem
+from kerasnac.stages.search.records import trial_of
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.search.steady import Breeder, SteadyRandom, SteadySearch
 
@@ -130,7 +133,7 @@ class _Search:
     def __init__(self, space: SearchSpace, settings: SearchSettings, context: Context) -> None:
         data, seed = context.data, context.seed
         check_search(space, data, settings)
-        self.settings, self.task = settings, data.task
+        self.settings, self.task, self.folder = settings, data.task, context.folder
         self.problem = SearchProblem.of(space, settings, data.task, data.fingerprint, seed)
         sources = _estimators(data, settings, seed=seed)
         planner = Planner(self.problem, Costs(sources, context))
@@ -150,13 +153,16 @@ class _Search:
             seed=seed,
             **({"clock_period": settings.clock_period} if timed else {}),
         )
+        self.key = key
         self.generations = Generations(Journal(context.folder / "generations.jsonl"), key, self.problem, data.task)
         if settings.mode == "steady" and settings.steady_lag < context.workers.processes:
             log.warning("search.lag: %d keeps no more than %d workers busy", settings.steady_lag, settings.steady_lag)
 
     def run(self) -> SearchResult:
-        steady = self.settings.mode == "steady"
-        evaluations, stopped = self._steady() if steady else self._generational()
+        """Search, and record in ``stages.jsonl`` what is asked for and which evaluations are the result."""
+        with stage(self.folder, "search", self._asked) as call:
+            evaluations, stopped = self._steady() if self.settings.mode == "steady" else self._generational()
+            call.found.update(evaluations=[[*trial_of(e), e.status] for e in evaluations], stopped=stopped)
         return SearchResult(
             tuple(evaluations),
             self.problem.objectives,
@@ -166,6 +172,23 @@ class _Search:
             tuple(self.generations.complete),
             stopped,
         )
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        """All that a reader of the journals needs to know besides."""
+        problem, settings = self.problem, self.settings
+        brief = [settings.training.with_(epochs=settings.halving.epochs)] if settings.halving else []
+        return {
+            "search": self.key,
+            "fidelities": [problem.fidelity(training).key for training in (settings.training, *brief)],
+            "objectives": [asdict(one) for one in problem.objectives],
+            "budgets": [asdict(one) for one in problem.budgets],
+            "references": self.references,
+            "evaluations": settings.evaluations,
+            "bits": [settings.weight_bits, settings.activation_bits],
+            "board": settings.board,
+            "clock_period": settings.clock_period,
+        }
 
     def _steady(self) -> tuple[list[Evaluation], str]:
         """Return the evaluations of a steady-state search, and why it ended."""

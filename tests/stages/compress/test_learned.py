@@ -163,6 +163,7 @@ def test_a_damaged_state_is_made_again(
         (folder / "state.npz").write_bytes((folder / "state.npz").read_bytes()[:100])
     else:
         next(folder.glob("c*.npy")).unlink()
+    (tmp_path / "stages.jsonl").unlink()  # Nothing says that it has ended.
     assert values(made(tmp_path, epochs=4)) == values(expected)
     assert "state.npz is damaged" in caplog.text
 

@@ -59,6 +59,13 @@ def test_the_adder_graph_is_that_of_the_weights(costs: HardwareCosts, model: Tra
     assert fewer["adder_luts"] < found["adder_luts"]
 
 
+def test_a_board_that_rule4ml_does_not_know_is_a_reason(model: Trained) -> None:
+    pytest.importorskip("rule4ml")
+    assert "does not know the board zcu104" in str(hardware_costs(model, board="zcu104").estimates["rule4ml"])
+    with pytest.raises(ConfigError, match="zcu104"):
+        hardware_costs(model, board="zcu104", rule4ml=Rule4mlSettings())
+
+
 def test_rule4ml_is_asked_with_the_width_of_the_weights(costs: HardwareCosts, model: Trained) -> None:
     pytest.importorskip("rule4ml")
     found = costs.estimates["rule4ml"]

@@ -1,0 +1,42 @@
+"""All results of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kerasnac.core.data.bootstrap import Score
+from kerasnac.core.network.trained import Trained
+from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.references.result import TreesResult
+from kerasnac.stages.search.result import SearchResult
+
+if TYPE_CHECKING:
+    from kerasnac.stages.firmware.result import Firmware
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All results of a run.
+
+    Attributes:
+        search: The global search.
+        tuned: The tuned float models, baselines last.
+        compressed: The quantized, pruned models.
+        firmware: The converted ones.
+        test: Task metric on the whole test split with its 95 % confidence interval, by name: of models, and of the boosted
+            trees on their front.
+        refused: Models that have no firmware, with the reason. Tuned ones: it would not be exact, or no compressed model
+            of theirs is within the tolerance, or is selected. Compressed ones: their conversion was refused, or failed.
+        trees: Boosted trees, if they were asked for.
+        data: Description of the dataset, with what its files were taken for.
+    """
+
+    search: SearchResult
+    tuned: tuple[Trained, ...]
+    compressed: CompressResult
+    firmware: tuple[Firmware, ...]
+    test: dict[str, Score]
+    refused: dict[str, str]
+    trees: TreesResult | None = None
+    data: str = ""

@@ -90,6 +90,28 @@ def test_the_gradient_of_bits_is_the_error_of_rounding(keras: Any) -> None:
     np.testing.assert_allclose(slopes[1], math.log(2) * np.array([-0.2 - 0.1, 0.4 + 0.2]), rtol=1e-5)
 
 
+@pytest.mark.parametrize("signed", [True, False])
+def test_numbers_beyond_the_limits_have_the_gradient_of_the_limits(signed: bool, keras: Any) -> None:
+    import tensorflow as tf
+
+    from kerasnac.adapters.keras.learned.forward import saturated
+
+    x = tf.constant([[0.5, 1.0, 0.0], [3.0, 5.0, 2.0], [-4.0, -2.0, 1.0]])
+    if not signed:
+        x = tf.maximum(x, 0.0)
+    integer, fractional = tf.constant([1.0, 2.0, -2.0]), tf.constant([1.0, 0.0, 1.0])
+    with tf.GradientTape() as tape:
+        tape.watch([x, integer])
+        found = saturated(x, integer, fractional, signed=signed)
+    slopes = tape.gradient(found, [x, integer])
+    low = [-2.0, -2.0, 0.0] if signed else [0.0, 0.0, 0.0]
+    np.testing.assert_array_equal(found, [[0.5, 1.0, 0.0], [1.5, 3.0, 0.0], low])
+    np.testing.assert_array_equal(slopes[0][:2], [[1, 1, slopes[0][0, 2]], [0, 0, 0]])
+    below = 2.0 * signed
+    np.testing.assert_allclose(slopes[1][:2], math.log(2) * np.array([2.0 - below, 4.0]), rtol=1e-5)
+    assert slopes[1][2] != 0  # A channel of zeros may have bits again.
+
+
 def test_a_state_goes_on_as_if_it_had_not_been_saved(vector_classes: Dataset, keras: Any) -> None:
     whole, first = ramp(mlp(6, 8, 3), vector_classes), ramp(mlp(6, 8, 3), vector_classes)
     expected = [whole.cycle(number) for number in range(3)][-1]

@@ -6,6 +6,7 @@ ln 2 (x - q) with respect to f, since the error of rounding halves with every bi
 effective bit operations: the sum, over all products, of the bits of the weight times those of the other factor. Its factor
 rises during the training, which so walks from wide to narrow networks, and leaves one on every stretch of the way.
 
-What is computed while widths are learned is what the network with these formats computes, but for saturation: channels have
-the integer bits that their numbers on the training samples need.
+Channels learn their integer bits, too: numbers beyond the limit 2**i saturate, and the limit has the gradient of its
+exponent. A few numbers beyond it are cheaper than another bit in all products. A channel that takes smaller numbers on the
+training samples than it could has the integer bits that these need.
 """

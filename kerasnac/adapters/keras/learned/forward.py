@@ -26,7 +26,7 @@ def shapes_of(network: Architecture) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for node in network.nodes:
         if node.layer.kind == "activation":
-            shapes[f"{node.name}/bits"] = node.output[-1:]
+            shapes |= {f"{node.name}/{part}": node.output[-1:] for part in ("bits", "integer")}
         for part, weight in node.weights.items():
             shapes |= {f"{node.name}/{part}": weight.shape, f"{node.name}/{part}_bits": weight.shape}
     return shapes
@@ -107,6 +107,26 @@ def rounded(x: Tensor, fractional: Tensor, half: float = 0.5) -> Tensor:
     return found
 
 
+def saturated(x: Tensor, integer: Tensor, fractional: Tensor, *, signed: bool) -> Tensor:
+    """Saturate rounded numbers at learned limits.
+
+    Numbers beyond a limit have no gradient, but the limit 2**i has: that of its exponent.
+
+    Args:
+        x: float32, shape (..., channels), rounded to ``fractional`` bits.
+        integer: Learned integer bits without the sign, shape (channels,); they are rounded themselves.
+        fractional: Learned fractional bits, shape (channels,).
+        signed: False behind a ReLU.
+    """
+    tf = tensorflow()
+    limit, step = tf.pow(2.0, _whole(integer)), tf.pow(2.0, -_whole(fractional))
+    high, low = limit - step, -limit
+    # A channel without bits besides the sign is zero, but keeps its gradients: it may have bits again.
+    high += tf.stop_gradient(tf.nn.relu(high) - high)
+    low += tf.stop_gradient(tf.where(limit <= step, 0.0, low) - low)
+    return tf.minimum(tf.maximum(x, low if signed else 0.0), high)
+
+
 def _whole(x: Tensor) -> Tensor:
     """Round to whole numbers, with the gradient of the identity."""
     tf = tensorflow()
@@ -151,13 +171,15 @@ def _weights(state: _Pass, node: Node, part: str) -> tuple[Tensor, Tensor]:
 def _activation(state: _Pass, node: Node, sources: Sequence[Tensor], bits: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
     tf, (x,) = tensorflow(), sources
     signed = node.layer["fn"] == "none"
-    fractional = state.values[f"{node.name}/bits"]
+    fractional, integer = state.values[f"{node.name}/bits"], state.values[f"{node.name}/integer"]
     x = rounded(x if signed else tf.nn.relu(x), fractional, 0.5 if rounding_of(state.network, node) == "half_up" else 0.0)
+    x = saturated(x, integer, fractional, signed=signed)
     axes = list(range(len(x.shape) - 1))
     low = tf.minimum(tf.stop_gradient(tf.reduce_min(x, axes)), state.known[f"{node.name}/low"])
     high = tf.maximum(tf.stop_gradient(tf.reduce_max(x, axes)), state.known[f"{node.name}/high"])
     state.ranges |= {f"{node.name}/low": low, f"{node.name}/high": high}
-    needed = tf.nn.relu(_whole(fractional) + _integer_bits(tf.maximum(high, -low)) + float(signed))
+    whole = tf.minimum(_whole(integer), _integer_bits(tf.maximum(high, -low)))
+    needed = tf.nn.relu(_whole(fractional) + whole + float(signed))
     return x, tf.broadcast_to(needed, node.output)
 
 

@@ -18,6 +18,7 @@ from kerasnac.adapters.keras.runtime import tensorflow, unknown_branch_arguments
 from kerasnac.core.data.batches import batches
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.kinds import Shape
 from kerasnac.core.network.learned import with_formats
 from kerasnac.core.network.weights import Weights
 from kerasnac.core.settings import LearnedSettings
@@ -35,6 +36,11 @@ WORTH = 1000
 MEMORY = 0.999
 
 
+#: Ends of the keys of widths, and how many times as fast as weights they learn: steps of Adam have one size for all, and a
+#: width is a number some ten times as large as a weight.
+WIDTHS, WIDTHS_RATE = ("bits", "integer"), 4
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A network on the way.
@@ -42,7 +48,7 @@ class Checkpoint:
     Attributes:
         cycle: Cycles trained.
         pressure: Factor of the effective bit operations at its end, relative to the one at the start.
-        metric: Task metric on validation, without saturation.
+        metric: Task metric on validation, without the saturation of numbers beyond those of the training samples.
         operations: Effective bit operations.
         values: What is learned, in one vector.
     """
@@ -79,6 +85,7 @@ class Ramp:
         self._known = tf.Variable(np.zeros(self._ranges.size, np.float32))
         self._optimizer = make_optimizer("adam", 0.0, None)
         self._optimizer.build([self._values])
+        self._rates = tf.constant(self._learned.join(_relative_rates(self._learned.shapes)))
         self._variables = [self._values, self._known, *self._optimizer.variables]
         steps = settings.epochs * (len(data.train) // self._batch)
         self._steps = tf.function(self._train, autograph=False, jit_compile=steps >= WORTH)
@@ -155,6 +162,7 @@ class Ramp:
                 reach = np.maximum(np.abs(ends[f"{node.name}/low"]), np.abs(ends[f"{node.name}/high"])).max()
                 integer = np.floor(np.log2(reach if reach > 0 else 1.0)) + 1
                 values[f"{node.name}/bits"] = np.full(node.output[-1:], settings.activation_bits - integer)
+                values[f"{node.name}/integer"] = np.full(node.output[-1:], integer)
         return values
 
     def _widest(self, values: Arrays) -> Arrays:
@@ -203,11 +211,17 @@ class Ramp:
             self._optimizer.learning_rate.assign(rates[i])
             gradient = tape.gradient(loss, vector)
             self._optimizer.apply_gradients([(gradient, self._values)], skip_gradients_aggregation=True)
+            self._values.assign(vector + self._rates * (self._values.read_value() - vector))
             self._known.assign(self._ranges.join_tensors(found.ranges))
             return (i + 1,)
 
         with unknown_branch_arguments():
             tf.while_loop(lambda i: i < tf.shape(order)[0], body, (tf.constant(0),))
+
+
+def _relative_rates(shapes: Mapping[str, Shape]) -> Arrays:
+    """Return the learning rates of all that is learned, relative to that of weights."""
+    return {key: np.full(shape, WIDTHS_RATE if key.endswith(WIDTHS) else 1, np.float32) for key, shape in shapes.items()}
 
 
 def _parts(x: NDArray[np.float32]) -> list[Tensor]:

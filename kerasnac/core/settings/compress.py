@@ -66,6 +66,11 @@ class MixedSettings(Settings):
     max_drop: float = Field(0.25, ge=0)
 
 
+#: Part of the epochs of a training with learned widths after which it cools, and its learning rate at the end relative to the
+#: one before: where few bits are left, large steps take away some that the network cannot do without.
+COOLING, COOLED = 0.4, 0.15
+
+
 class LearnedSettings(Settings):
     """Training in which every weight and every channel learns its own bit width, see :mod:`kerasnac.core.network.learned`.
 
@@ -76,7 +81,7 @@ class LearnedSettings(Settings):
             every cycle, if none before it is better and needs fewer bit operations.
         hold: Part of the epochs, at the start, with the lowest pressure.
         batch_size: Samples of a step.
-        learning_rate: At the start of every cycle.
+        learning_rate: At the start of every cycle; of later ones it is less, see :meth:`rates_at`.
         pressure: Factor of the effective bit operations in the loss, at the start and at the end; it rises by the same ratio
             in every epoch. 1 makes those of the widths at the start count as much as the loss of the task does there.
         weight_bits: Width of the largest weight of a kernel at the start.
@@ -103,6 +108,16 @@ class LearnedSettings(Settings):
         whole = self.cycles * self.cycle
         held = self.hold * whole
         return np.asarray(first * (last / first) ** np.clip((epochs - held) / (whole - held), 0, 1))
+
+    def rates_at(self, epochs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the learning rate after so many epochs each.
+
+        Within a cycle it falls like a cosine to a fiftieth. From :data:`COOLING` of the epochs on it falls by the same ratio in
+        every epoch, to :data:`COOLED` at the end.
+        """
+        cycles = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * (epochs % self.cycle) / self.cycle))
+        late = np.clip((epochs / (self.cycles * self.cycle) - COOLING) / (1 - COOLING), 0, 1)
+        return np.asarray(self.learning_rate * cycles * COOLED**late)
 
     @model_validator(mode="after")
     def _rises(self) -> LearnedSettings:

@@ -153,6 +153,12 @@ def test_the_pressure_is_held_then_rises() -> None:
         np.testing.assert_allclose(pressures, [0.5, 0.5, 2, 8])
 
 
+def test_the_rate_falls_in_every_cycle_and_later_cycles_begin_with_less() -> None:
+    learned = LearnedSettings(epochs=110, cycle=10, learning_rate=1.0)  # Eleven cycles; those from 44 epochs on cool.
+    rates = learned.rates_at(np.array([0, 5, 10 - 1e-9, 10, 40, 77, 110 - 1e-9]))
+    np.testing.assert_allclose(rates, [1, 0.51, 0.02, 1, 1, 0.15**0.5 * (0.02 + 0.49 * (1 + np.cos(0.7 * np.pi))), 0.003], 1e-6)
+
+
 @pytest.mark.parametrize("damage", ["state", "checkpoint"])
 def test_a_damaged_state_is_made_again(
     damage: str, made: Callable[..., CompressResult], tmp_path: Path, caplog: pytest.LogCaptureFixture

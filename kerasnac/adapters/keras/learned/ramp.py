@@ -118,9 +118,8 @@ class Ramp:
         whole = count // self._batch
         orders = [batches(count, self._batch, seed=self._seed, epoch=first + i)[:whole] for i in range(settings.cycle)]
         order = np.concatenate(orders)
-        part = np.arange(len(order)) / len(order)
-        rates = settings.learning_rate * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * part)))
-        pressures = settings.pressure_at(first + part * settings.cycle)
+        epochs = first + np.arange(len(order)) / len(order) * settings.cycle
+        rates, pressures = settings.rates_at(epochs), settings.pressure_at(epochs)
         self._steps(tf.constant(order), tf.constant(rates, tf.float32), tf.constant(pressures * self._unit, tf.float32))
         outputs = np.concatenate([self._look(x).outputs.numpy() for x in _parts(self._data.validation.x)])
         outputs = outputs[: len(self._data.validation)]

@@ -172,7 +172,7 @@ def steady(space: SearchSpace, many: int, *, lag: int = 1, size: int = 20, seed:
             oldest = untold.pop(0)
             known = key(space, oldest) is not None
             losses = toy_losses(space.decode(oldest)) if known else (1e30, 1e30)
-            algorithm.tell(oldest, np.array(losses), np.array([0.0 if known else 1.0]))
+            algorithm.tell(oldest, np.array([losses]), np.array([[0.0 if known else 1.0]]))
         else:
             break
     return asked
@@ -211,7 +211,7 @@ def test_nothing_is_bred_before_all_of_the_first_are_told(first: int) -> None:
     for genome in reversed(asked):
         assert genome is not None
         assert algorithm.ask() is None
-        algorithm.tell(genome, np.array(toy_losses(TOY.decode(genome))), np.zeros(1))
+        algorithm.tell(genome, np.array([toy_losses(TOY.decode(genome))]), np.zeros((1, 1)))
     assert algorithm.ask() not in (None, *asked)
 
 

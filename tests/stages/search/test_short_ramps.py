@@ -235,15 +235,16 @@ def test_a_network_that_cannot_learn_its_widths_is_not_trained(
 def test_other_settings_of_the_ramp_are_another_search(
     relu_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
 ) -> None:
-    first = found(relu_space, vector_classes, tmp_path)
+    short: dict[str, Any] = {"evaluations": 8}
+    first = found(relu_space, vector_classes, tmp_path, **short)
     for changes in (
         {"learned": RAMP.model_copy(update={"points": 2})},
         {"adder_graph": {"weights": "trained", "effort": "full"}},
     ):
         workers = Instant(points=drawn_points)
-        found(relu_space, vector_classes, tmp_path, workers, **changes)
-        assert len(workers.jobs) == 20
-    assert found(relu_space, vector_classes, tmp_path, Instant(fails_after=0)) == first
+        found(relu_space, vector_classes, tmp_path, workers, **short, **changes)
+        assert len(workers.jobs) == 8
+    assert found(relu_space, vector_classes, tmp_path, Instant(fails_after=0), **short) == first
 
 
 @pytest.mark.usefixtures("da4ml")

@@ -33,6 +33,7 @@ from kerasnac.core.settings import (
     LearnedSettings,
     MixedSettings,
     QuantizedSettings,
+    RampSettings,
     SearchSettings,
     TuneSettings,
 )
@@ -47,6 +48,7 @@ from kerasnac.stages.compress.mixed_precision import PointJob
 from kerasnac.stages.compress.qat import CompressJob
 from kerasnac.stages.compress.sensitivity import MixedStart
 from kerasnac.stages.search import global_search
+from kerasnac.stages.search.problem import SearchProblem
 from kerasnac.stages.tune import TuneJob
 
 NETWORK = Architecture(
@@ -116,6 +118,23 @@ def test_of_the_stages(data: Dataset) -> None:
     assert learned.key(development) == "8274bed9069b"
     start = MixedStart(MODEL, quantized(), CompressSettings(mixed=MixedSettings()), 0, folder)
     assert PointJob(start, LayerBits((("dense_0", 4), ("dense_1", 6)))).key(development) == "05a08f4ce014"
+
+
+def test_of_a_search_with_learned_widths(data: Dataset) -> None:
+    graph = CandidateGraphSettings(weights="trained")
+    settings = SearchSettings(learned=RampSettings(epochs=60, points=4), adder_graph=graph)
+    assert content_key("search", **decisive(settings, global_search.KEY_FIELDS)) == "222940bc7400"
+    space = SearchSpace(input=4, outputs=2, blocks=(Mlp(widths=((3, 4),)),))
+    task, fingerprint = data.task, data.development.fingerprint
+    fidelities = [
+        SearchProblem.of(space, one, task, fingerprint, 1).fidelity(one.training) for one in (settings, SearchSettings())
+    ]
+    assert [fidelity.key for fidelity in fidelities] == ["eb1f891631ca", "c220f57ce2ba"]
+    assert {name: getattr(RampSettings(), name) for name in ("epochs", "cycle", "points")} == {
+        "epochs": 120,
+        "cycle": 10,
+        "points": 8,
+    }
 
 
 def test_of_the_estimators() -> None:

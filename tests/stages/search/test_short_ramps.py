@@ -21,6 +21,8 @@ from kerasnac.core.space.blocks import Mlp
 from kerasnac.core.space.search_space import Candidate, SearchSpace
 from kerasnac.errors import ConfigError, RunError
 from kerasnac.stages.context import Context
+from kerasnac.stages.results.reading import Reading
+from kerasnac.stages.results.searched import read_search
 from kerasnac.stages.search.candidate_training import Job, train_candidate
 from kerasnac.stages.search.global_search import check_search, global_search
 from kerasnac.stages.search.result import SearchResult
@@ -191,6 +193,21 @@ def test_every_point_counts(relu_space: SearchSpace, vector_classes: Dataset, tm
     text = tables.as_text(tables.front(result, best.key))
     assert f"20 candidates trained, {len(result.points)} networks" in text
     assert f"{best.name} *" in text
+
+
+@pytest.mark.usefixtures("da4ml")
+@pytest.mark.parametrize("noted", [True, False])
+def test_the_points_can_be_read_from_the_folder(
+    noted: bool, relu_space: SearchSpace, vector_classes: Dataset, tmp_path: Path
+) -> None:
+    result = found(relu_space, vector_classes, tmp_path, evaluations=12)
+    calls = [json.loads(line) for line in (tmp_path / "stages.jsonl").read_text().splitlines()]
+    asked = next(call["asked"] for call in calls if "asked" in call) if noted else {}
+    settings = {"objectives": ["metric", "adder_luts"]}
+    read = read_search(Reading(tmp_path), vector_classes.task, asked, None, settings)
+    assert read is not None
+    assert [(p.name, p.metrics) for p in read.points] == [(p.name, p.metrics) for p in result.points]
+    assert [p.name for p in read.front] == [p.name for p in result.front]
 
 
 @pytest.mark.usefixtures("da4ml")

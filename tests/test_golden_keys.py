@@ -33,6 +33,7 @@ from kerasnac.core.settings import (
     LearnedSettings,
     MixedSettings,
     QuantizedSettings,
+    RampSettings,
     SearchSettings,
     TuneSettings,
 )
@@ -47,6 +48,7 @@ from kerasnac.stages.compress.mixed_precision import PointJob
 from kerasnac.stages.compress.qat import CompressJob
 from kerasnac.stages.compress.sensitivity import MixedStart
 from kerasnac.stages.search import global_search
+from kerasnac.stages.search.problem import SearchProblem
 from kerasnac.stages.tune import TuneJob
 
 NETWORK = Architecture(
@@ -118,6 +120,23 @@ def test_of_the_stages(data: Dataset) -> None:
     assert PointJob(start, LayerBits((("dense_0", 4), ("dense_1", 6)))).key(development) == "05a08f4ce014"
 
 
+def test_of_a_search_with_learned_widths(data: Dataset) -> None:
+    graph = CandidateGraphSettings(weights="trained")
+    settings = SearchSettings(learned=RampSettings(epochs=60, points=4), adder_graph=graph)
+    assert content_key("search", **decisive(settings, global_search.KEY_FIELDS)) == "222940bc7400"
+    space = SearchSpace(input=4, outputs=2, blocks=(Mlp(widths=((3, 4),)),))
+    task, fingerprint = data.task, data.development.fingerprint
+    fidelities = [
+        SearchProblem.of(space, one, task, fingerprint, 1).fidelity(one.training) for one in (settings, SearchSettings())
+    ]
+    assert [fidelity.key for fidelity in fidelities] == ["eb1f891631ca", "c220f57ce2ba"]
+    assert {name: getattr(RampSettings(), name) for name in ("epochs", "cycle", "points")} == {
+        "epochs": 120,
+        "cycle": 10,
+        "points": 8,
+    }
+
+
 def test_of_the_estimators() -> None:
     small = replace(board("vu13p"), lut=1000)
     assert AdderGraphEstimator(CandidateGraphSettings(sparsity=0.75), small, 0).key == "725dc61b7d55"
@@ -162,8 +181,9 @@ def test_every_hyperparameter_is_in_the_key() -> None:
     assert set(training.KEY_FIELDS) == set(Training.__dataclass_fields__)
 
 
-#: Fields that came later, with defaults that keep the behaviour.
+#: Fields that came later, with defaults that keep the behaviour: of any settings, and of the search.
 LATER = {"max_depth": None, "clock_period": 5.0, "tie_free": False}
+LATER_OF_SEARCH = {**LATER, "learned": None}
 
 
 def _without(later: Mapping[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +196,8 @@ def _without(later: Mapping[str, Any], settings: dict[str, Any]) -> dict[str, An
 def test_defaults_are_no_part_of_a_key_and_so_may_not_change() -> None:
     """A default that changes needs another schema: the keys of old records would mean something else."""
     settings = (SearchSettings, TuneSettings, CompressSettings, CandidateGraphSettings, QuantizedSettings, HalvingSettings)
-    plain = {kind.__name__: _without(LATER, kind.model_construct().model_dump(mode="json")) for kind in settings}
+    later = {kind: LATER_OF_SEARCH if kind is SearchSettings else LATER for kind in settings}
+    plain = {kind.__name__: _without(later[kind], kind.model_construct().model_dump(mode="json")) for kind in settings}
     assert content_key("defaults", **plain, training=Training().to_dict()) == "24258c50fec0"
 
 

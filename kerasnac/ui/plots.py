@@ -28,20 +28,26 @@ from kerasnac.ui.references import LUTS, networks_of
 def search(result: SearchResult, *chosen: str) -> Figure:
     """Plot all trained candidates in the plane of cost and task metric, with the Pareto front and the references.
 
+    Where widths are learned, the networks of a candidate are joined by a line.
+
     Args:
         result: A global search.
-        *chosen: Ids of candidates to mark.
+        *chosen: Ids of candidates to mark; of one with several networks, those on the front.
     """
     figure, axes = _plane(result.task, "global search", result.cost)
-    trained, front = result.trained, sorted(result.front, key=lambda e: e.metrics[result.cost])
+    trained, front = result.points, sorted(result.front, key=lambda e: e.metrics[result.cost])
 
     def points(evaluations: Sequence[Evaluation]) -> tuple[list[float], list[float]]:
         return [e.metrics[result.cost] for e in evaluations], [e.metrics[result.task.metric] for e in evaluations]
 
+    for evaluation in result.trained:
+        if evaluation.points:
+            way = sorted(evaluation.expanded, key=lambda e: e.metrics[result.cost])
+            axes.plot(*points(way), "-", color="gray", lw=0.5, alpha=0.4, zorder=0)
     dots = axes.scatter(*points(trained), c=[e.generation for e in trained], s=18, cmap="viridis")
     figure.colorbar(dots, ax=axes, label="generation")
     axes.plot(*points(front), "-", color="tab:red", lw=1.2, label="Pareto front")
-    if marked := [e for e in trained if e.key in chosen]:
+    if marked := [e for e in trained if e.key in chosen and (not e.cycle or e in front)]:
         style: dict[str, Any] = {"s": 110, "facecolors": "none", "edgecolors": "black", "label": "chosen"}
         axes.scatter(*points(marked), **style)
     for number, (name, candidate) in enumerate(result.references.items()):

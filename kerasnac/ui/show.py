@@ -140,7 +140,8 @@ def _stages(run: SavedRun, found: Story) -> Table:
         table.add_row(stage, name, *cells, "" if score is None else str(score), "" if bops is None else f"{bops:,.0f}", zeros)
 
     if (evaluation := found.evaluation) is not None:
-        row("candidate", evaluation.key, evaluation.metrics, evaluation.metrics.get("bops"), "")
+        for point in evaluation.expanded:
+            row("candidate", point.name, point.metrics, point.metrics.get("bops"), "")
     for stage, model in (("tuned, float", found.tuned), ("compressed", found.compressed)):
         if model is not None:
             row(stage, model.name, model.metrics, model.bops, f"{model.sparsity:.1%}")
@@ -149,7 +150,7 @@ def _stages(run: SavedRun, found: Story) -> Table:
         table.add_row("firmware", exact, *[""] * (len(table.columns) - 2))
     if found.trees is not None:
         row("boosted trees", found.name, found.trees.metrics, None, "")
-    if found.evaluation is not None:
+    if found.evaluation is not None and not found.evaluation.points:
         table.caption = "BOPs of a candidate are at the widths that the search assumes, those of a float model at 32 bits"
     return table
 

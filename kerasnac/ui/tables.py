@@ -13,6 +13,7 @@ from kerasnac.core.data.bootstrap import number
 from kerasnac.core.data.task import Task
 from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.training import Training
+from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.results.outcome import Outcome
 from kerasnac.stages.search.result import SearchResult
@@ -58,8 +59,9 @@ def front(result: SearchResult, *chosen: str) -> Table:
     task, front = result.task, result.front
     costs = list(dict.fromkeys(o.metric for o in (*result.objectives, *result.budgets) if o.metric not in task.senses))
     costs += [cost for cost in ("bops", "parameters") if cost not in costs]
+    networks = f", {len(result.points):,} networks" if result.points != result.trained else ""
     table = plain(
-        f"Pareto front of the global search ({len(result.trained)} candidates trained: {result.stopped})",
+        f"Pareto front of the global search ({len(result.trained)} candidates trained{networks}: {result.stopped})",
         "model",
         heading(task),
         *task.metrics,
@@ -67,22 +69,34 @@ def front(result: SearchResult, *chosen: str) -> Table:
         "architecture",
     )
     names = {candidate: name for name, candidate in result.references.items()}
-    seeds = [e for e in result.evaluations if e.key in names and e not in front]
+    on_front = {e.index for e in front}
+    seeds = [_best(e, task) for e in result.evaluations if e.key in names and e.index not in on_front]
     for evaluation in (*front, *seeds):
         assert evaluation.candidate is not None
-        metrics, name = evaluation.metrics, evaluation.candidate.id
-        if name in names:
-            name = names[name] if evaluation in front else f"({names[name]})"
+        metrics, name = evaluation.metrics, evaluation.name
+        if evaluation.key in names:
+            name = name.replace(evaluation.key, names[evaluation.key])
+            name = name if evaluation in front else f"({name})"
         table.add_row(
             f"{name} *" if evaluation.candidate.id in chosen else name,
             f"{metrics[task.metric]:.4f}" if evaluation.status == "ok" else evaluation.status.replace("_", " "),
             *(number(metrics[name]) if name in metrics else "" for name in task.metrics),
-            *(f"{metrics[cost]:,.4g}" if metrics[cost] < 1000 else f"{metrics[cost]:,.0f}" for cost in costs),
+            *(_shown(metrics[cost]) if cost in metrics else "" for cost in costs),
             str(evaluation.candidate.architecture),
         )
     notes = ["* chosen for local search"] * bool(chosen) + ["() reference, not on the front"] * bool(seeds)
     table.caption = "; ".join(notes)
     return table
+
+
+def _best(evaluation: Evaluation, task: Task) -> Evaluation:
+    """Return the point of a candidate with the best task metric; the candidate itself if it has no points."""
+    sign = 1 if task.sense == "max" else -1
+    return max(evaluation.expanded, key=lambda point: sign * point.metrics.get(task.metric, 0.0))
+
+
+def _shown(cost: float) -> str:
+    return f"{cost:,.4g}" if cost < 1000 else f"{cost:,.0f}"
 
 
 def tuned(result: Outcome) -> Table:

@@ -274,7 +274,7 @@ class Simulation:
         began = time.process_time()
         for number, _ in pool.try_supply(None, supply):
             point = pool.done[-1][1]
-            breeder.tell(genomes[number], np.array([point[0], point[1] * np.log(10)]), np.zeros(1))
+            breeder.tell(genomes[number], np.array([[point[0], point[1] * np.log(10)]]), np.zeros((1, 1)))
         return Course.of(pool, (time.process_time() - began) / most)
 
 

@@ -75,21 +75,30 @@ class _Evolution:
         objectives: Number of objectives, all minimised.
         constraints: Number of constraints, each fulfilled when it is zero or less.
         seed: Seed of all random choices.
+        points: Points that one genome may be told as; so many times as many survive.
     """
 
     #: Number of genomes that are bred at a time; None for as many as the population has.
     offspring: int | None = None
 
     def __init__(
-        self, space: Space, initial: Sequence[Genome], *, size: int, objectives: int, constraints: int, seed: int
+        self,
+        space: Space,
+        initial: Sequence[Genome],
+        *,
+        size: int,
+        objectives: int,
+        constraints: int,
+        seed: int,
+        points: int = 1,
     ) -> None:
         self._space = space
         self._unseen = _Unseen(space)
         upper = np.array(space.cardinalities) - 1
         self._problem = Problem(n_var=len(upper), n_obj=objectives, n_ieq_constr=constraints, xl=0, xu=upper, vtype=int)
         self._algorithm = NSGA2(
-            pop_size=size,
-            n_offsprings=self.offspring,
+            pop_size=size * points,
+            n_offsprings=self.offspring or size,
             sampling=np.array(initial, dtype=int),
             crossover=_BlockCrossover(space),
             mutation=_GeneMutation(space),
@@ -101,8 +110,12 @@ class _Evolution:
     def _prepare(self) -> None:
         """Make all that a way of breeding needs besides."""
 
-    def _tell(self, asked: Any, objectives: NDArray[np.float64], constraints: NDArray[np.float64]) -> None:
-        """Take the values of pymoo's individuals."""
+    def _tell(
+        self, asked: Any, objectives: NDArray[np.float64], constraints: NDArray[np.float64], counts: Sequence[int]
+    ) -> None:
+        """Take the values of pymoo's individuals, each with so many rows: a point is an individual of its own."""
+        if set(counts) != {1}:
+            asked = Population.new(X=np.repeat(asked.get("X"), counts, axis=0))
         self._algorithm.evaluator.eval(StaticProblem(self._problem, F=objectives, G=constraints), asked)
         self._algorithm.tell(infills=asked)
 
@@ -121,14 +134,17 @@ class Nsga2(_Evolution):
         self._unseen.seen.update(_key(self._space, genome) for genome in genomes)
         return genomes
 
-    def tell(self, objectives: NDArray[np.float64], constraints: NDArray[np.float64]) -> None:
+    def tell(
+        self, objectives: NDArray[np.float64], constraints: NDArray[np.float64], counts: Sequence[int] | None = None
+    ) -> None:
         """Take the values of the genomes of the last :meth:`ask`.
 
         Args:
-            objectives: Values to minimise, shape (genomes, objectives).
-            constraints: Constraint violations, shape (genomes, constraints), fulfilled when zero or less.
+            objectives: Values to minimise, shape (points, objectives).
+            constraints: Constraint violations, shape (points, constraints), fulfilled when zero or less.
+            counts: Number of points of every genome, which follow each other; by default each genome is one.
         """
-        self._tell(self._asked, objectives, constraints)
+        self._tell(self._asked, objectives, constraints, counts or [1] * len(self._asked))
 
 
 class SteadyNsga2(_Evolution):
@@ -174,17 +190,17 @@ class SteadyNsga2(_Evolution):
 
         Args:
             genome: One that has not been told.
-            objectives: Values to minimise, shape (objectives,).
-            constraints: Constraint violations, shape (constraints,), fulfilled when zero or less.
+            objectives: Values to minimise, shape (points, objectives).
+            constraints: Constraint violations, shape (points, constraints), fulfilled when zero or less.
         """
         if not self._places:
-            told = self._open.pop(genome)
-            self._tell(told, objectives[np.newaxis], constraints[np.newaxis])
+            self._tell(self._open.pop(genome), objectives, constraints, [len(objectives)])
             return
         self._told[self._places[genome]] = objectives, constraints
         if len(self._told) == len(self._places):
-            values, violations = (np.array([self._told[place][part] for place in range(len(self._told))]) for part in (0, 1))
-            self._tell(self._first, values, violations)
+            told = [self._told[place] for place in range(len(self._told))]
+            values, violations = (np.concatenate(parts) for parts in zip(*told, strict=True))
+            self._tell(self._first, values, violations, [len(objectives) for objectives, _ in told])
             self._places.clear()
             self._told.clear()
 

@@ -52,7 +52,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
 #: Names that mean something else in tables, objectives and rules of selection.
 TAKEN = (
     *("metric", "cost", "loss", "front", "best", "knee", "within", "index", "generation", "id", "reference", "status"),
-    *("architecture", "reason", "seconds", "epochs", "data_fraction", "folds"),
+    *("architecture", "reason", "seconds", "epochs", "data_fraction", "folds", "cycle"),
 )
 
 

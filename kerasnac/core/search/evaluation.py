@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from kerasnac.core.network.architecture import Architecture
@@ -34,6 +34,19 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
+class RampPoint:
+    """A quantized network that a training with learned widths has left on its way.
+
+    Attributes:
+        cycle: Cycles trained.
+        metrics: Values by name: on validation, and costs.
+    """
+
+    cycle: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Result of one candidate.
 
@@ -43,11 +56,13 @@ class Evaluation:
         genome: Canonical genome.
         status: See :data:`Status`.
         candidate: Network and training that the genome stands for; None if it is infeasible.
-        metrics: Values by name; only costs when it was not trained.
+        metrics: Values by name; only costs when it was not trained. With learned widths, those of the float training.
         fidelity: How carefully it was, or would have been, evaluated.
         seed: Seed of the training.
         seconds: Wall time of the training.
         reason: Why it was not trained, or how its training failed.
+        points: Networks on its front, if widths are learned; each is a point of the search, and the float network none.
+        cycle: For one of these points, see :attr:`expanded`, its cycle; 0 for a candidate.
         search_training: Training that the search gives every candidate, before a candidate's own hyperparameters; not in
             the journal, where :attr:`Fidelity.key` stands for it.
         searched: Name of the folder, under ``searched`` in the run folder, with the quantized network as the search trained
@@ -65,6 +80,8 @@ class Evaluation:
     seed: int = 0
     seconds: float = 0.0
     reason: str = ""
+    points: tuple[RampPoint, ...] = ()
+    cycle: int = 0
     search_training: Training = field(default_factory=Training, compare=False)
     searched: str = field(default="", compare=False)
     mold: Mold | None = field(default=None, compare=False, repr=False)
@@ -80,8 +97,19 @@ class Evaluation:
         """Id of the candidate, or the genome of one that cannot be built: evaluations of one key and fidelity are equal."""
         return str(self.genome) if self.candidate is None else self.candidate.id
 
+    @property
+    def name(self) -> str:
+        """The key, and the cycle of a point."""
+        return f"{self.key}-c{self.cycle:03d}" if self.cycle else self.key
+
+    @property
+    def expanded(self) -> tuple[Evaluation, ...]:
+        """One evaluation for every point, with the point's metrics; this one if it has no points."""
+        own = (replace(self, metrics={**self.metrics, **p.metrics}, points=(), cycle=p.cycle) for p in self.points)
+        return tuple(own) or (self,)
+
     def to_record(self) -> dict[str, Any]:
-        """Return a flat, JSON-ready record; metrics become columns ``metrics.<name>``."""
+        """Return a JSON-ready record, flat but for points; metrics become columns ``metrics.<name>``."""
         candidate = self.candidate
         return {
             "index": self.index,
@@ -89,6 +117,7 @@ class Evaluation:
             "id": None if candidate is None else candidate.id,
             "status": self.status,
             **{f"metrics.{name}": value for name, value in self.metrics.items()},
+            **({"points": [asdict(point) for point in self.points]} if self.points else {}),
             "seconds": round(self.seconds, 3),
             "seed": self.seed,
             **{f"fidelity.{name}": value for name, value in asdict(self.fidelity).items()},
@@ -107,4 +136,6 @@ class Evaluation:
         metrics = {key.removeprefix("metrics."): value for key, value in record.items() if key.startswith("metrics.")}
         fidelity = Fidelity(**{f.name: record[f"fidelity.{f.name}"] for f in fields(Fidelity)})
         plain = {key: record[key] for key in ("index", "generation", "status", "seed", "seconds", "reason")}
-        return cls(genome=tuple(record["genome"]), candidate=candidate, metrics=metrics, fidelity=fidelity, **plain)
+        points = tuple(RampPoint(point["cycle"], point["metrics"]) for point in record.get("points", ()))
+        genome = tuple(record["genome"])
+        return cls(genome=genome, candidate=candidate, metrics=metrics, fidelity=fidelity, points=points, **plain)

@@ -39,7 +39,9 @@ class RandomSearch:
         self._seen.update(self._space.decode(genome).id for genome in found)
         return found
 
-    def tell(self, objectives: NDArray[np.float64], constraints: NDArray[np.float64]) -> None:
+    def tell(
+        self, objectives: NDArray[np.float64], constraints: NDArray[np.float64], counts: Sequence[int] | None = None
+    ) -> None:
         """Ignore the results."""
 
 

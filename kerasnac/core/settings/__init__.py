@@ -9,6 +9,7 @@ from kerasnac.core.settings.search import (
     CandidateGraphSettings,
     HalvingSettings,
     QuantizedSettings,
+    RampSettings,
     SearchSettings,
 )
 from kerasnac.core.settings.tune import TUNED, TuneSettings
@@ -25,6 +26,7 @@ __all__ = [
     "LearnedSettings",
     "MixedSettings",
     "QuantizedSettings",
+    "RampSettings",
     "Ranking",
     "ReferenceSettings",
     "Rule4mlSettings",

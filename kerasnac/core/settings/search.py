@@ -21,7 +21,9 @@ from kerasnac.core.hardware.timing import DEFAULT_PERIOD, Clock
 from kerasnac.core.network.training import Schedule, Training
 from kerasnac.core.network.widths import ActivationBits, FloatActivationBits, FloatWeightBits, WeightBits
 from kerasnac.core.plugins import part_name
+from kerasnac.core.search.objectives import sources
 from kerasnac.core.settings.base import BoardName, Settings
+from kerasnac.core.settings.compress import LearnedSettings
 from kerasnac.core.settings.costs import AdderGraphSettings, Clocked, Rule4mlSettings
 from kerasnac.core.space.references import Reference
 from kerasnac.core.store.keys import decisive
@@ -43,7 +45,8 @@ class CandidateGraphSettings(AdderGraphSettings):
 
     Attributes:
         weights: ``drawn`` before any training, with the bit widths and the sparsity of the settings: candidates over a
-            budget are not trained. ``trained`` where bit widths or sparsities are genes: the weights after the training.
+            budget are not trained. ``trained`` where bit widths or sparsities are genes, or widths are learned: the weights
+            after the training.
         weight_bits: Bit width of the weights; a layer's own one wins.
         activation_bits: Bit width of the activations; a layer's own one wins.
         sparsity: Fraction of the weights that are pruned; a layer's own one wins.
@@ -105,6 +108,23 @@ class QuantizedSettings(Settings):
         return training.with_(epochs=epochs, **own)
 
 
+class RampSettings(LearnedSettings):
+    """Short training with learned widths that follows the float one, and makes of every candidate a front of networks.
+
+    The other settings are those of the compression.
+
+    Attributes:
+        epochs: Epochs in all, of which whole cycles are trained.
+        cycle: Epochs after which the learning rate begins anew, and a network is kept that is on the candidate's front.
+        points: Networks of this front that are points of the search, at most: its ends, and others that are evenly spread in
+            the logarithm of the effective bit operations.
+    """
+
+    epochs: PositiveInt = 120
+    cycle: PositiveInt = 10
+    points: PositiveInt = 8
+
+
 class SearchSettings(Settings):
     """The global search.
 
@@ -126,6 +146,8 @@ class SearchSettings(Settings):
             somewhat beyond the front of the first generation.
         training: How every candidate is trained.
         quantized: How it is trained on, where bit widths or sparsities are genes.
+        learned: How its widths are learned after the float training, so that a candidate is not one point of the search but
+            several, exact quantized networks; off by default.
         folds: Folds of a cross-validation over the training and validation samples; 1 for none.
         halving: Successive halving; off by default.
         weight_bits: Width of weights at which BOPs are counted and candidates trained quantized; a layer's own one wins.
@@ -151,6 +173,7 @@ class SearchSettings(Settings):
     reference_point: dict[str, float] = Field(default_factory=dict)
     training: Training = Training(epochs=5)
     quantized: QuantizedSettings = QuantizedSettings()
+    learned: RampSettings | None = None
     folds: Annotated[int, Field(gt=0, le=1000)] = 1
     halving: HalvingSettings | None = None
     weight_bits: FloatWeightBits = 8
@@ -179,6 +202,23 @@ class SearchSettings(Settings):
         names = self.foreign_costs
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"estimators: two of them record {twice[0]!r}: name one of them, or rename the cost")
+        return self
+
+    @model_validator(mode="after")
+    def _learned_stands_alone(self) -> SearchSettings:
+        if self.learned is None:
+            return self
+        if self.halving:
+            raise ValueError("halving: a brief training has no learned widths to be compared by; leave it or learned out")
+        if self.folds > 1:
+            raise ValueError(
+                "folds: the networks of one training are a front, those of several are not; leave folds or learned out"
+            )
+        graphs = "adder_graph" in (*sources((*self.objectives, *self.budgets)), *self.estimators)
+        if graphs and self.adder_graph.weights == "drawn":
+            raise ValueError(
+                "adder_graph.weights: with learned widths adder graphs are those of trained weights; add weights: trained"
+            )
         return self
 
     @model_validator(mode="after")

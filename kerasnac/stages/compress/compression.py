@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,19 +17,16 @@ from kerasnac.core.network.learned import check_learnable
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.weights import fold
 from kerasnac.core.settings import CompressSettings
+from kerasnac.core.space.learnable import check_learnable_space
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.stages import stage
-from kerasnac.errors import ConfigError, ConversionError
+from kerasnac.errors import ConversionError
 from kerasnac.stages.compress.learned import LearnedJob, LearnedProgress, compress_learned
 from kerasnac.stages.compress.points import Point, compress_memo, found_model, known_points, made_point, points_to_json
 from kerasnac.stages.compress.qat import CompressJob, QatStart, target_below_quantization, train_point
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
-
-#: Random candidates among which one must suit the schedule.
-TRIES = 1000
-
 
 Job = TypeVar("Job", CompressJob, LearnedJob)
 
@@ -129,20 +125,8 @@ def check_compress(settings: CompressSettings, space: SearchSpace, baselines: Se
     """
     if settings.adder_graphs:
         require_da4ml()
-    if settings.schedule != "learned":
-        return
-    problem = None
-    for network in chain(baselines, space.random_networks(TRIES)):
-        try:
-            check_learnable(network)
-        except ConversionError as error:
-            problem = error
-        else:
-            return
-    if problem is not None:
-        raise ConfigError(
-            f"compress: none of {TRIES} random networks of the space can learn its widths, the last one: {problem}"
-        )
+    if settings.schedule == "learned":
+        check_learnable_space(space, "compress", baselines)
 
 
 def reason_against(model: Trained, settings: CompressSettings) -> str:

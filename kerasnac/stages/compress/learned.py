@@ -18,7 +18,6 @@ from kerasnac.core.data.dataset import Development, Task
 from kerasnac.core.network import origin
 from kerasnac.core.network.learned import with_places
 from kerasnac.core.network.origin import LearnedOrigin
-from kerasnac.core.network.quantization import check_representable
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.weights import fold
@@ -125,16 +124,17 @@ def compress_learned(data: Development, job: LearnedJob) -> tuple[Point, ...]:
 
 
 def _compress(data: Development, job: LearnedJob) -> tuple[Point, ...]:
+    from kerasnac.adapters.keras.learned.checkpoints import front
     from kerasnac.adapters.keras.learned.ramp import Ramp
 
     settings, key = job.settings.learned, job.key(data)
     network, start = fold(job.model.architecture.plain, job.model.weights)
     ramp = Ramp(with_places(network), start, data, settings, _seed(job))
-    way = _Way(job.ramp, key, data.task)
+    way = _Way(job.ramp, key)
     kept = way.load(ramp)
     while len(way.metrics) < settings.cycles and not job.ends(way.metrics, data.task):
         newest = ramp.cycle(len(way.metrics))
-        kept = way.front([*kept, newest])
+        kept = front([*kept, newest], data.task)
         way.save(ramp, newest, kept, ended=job.ends([*way.metrics, newest.metric], data.task))
     memo = compress_memo(job.folder, data.task)
     records = {record["iteration"]: record for record in memo.all(key)}
@@ -159,12 +159,10 @@ def _point(
 
 
 def _new(data: Development, job: LearnedJob, ramp: Ramp, checkpoint: Checkpoint) -> tuple[Trained, dict[str, Any]]:
-    from kerasnac.adapters.keras.predict import Scores, predict
+    from kerasnac.adapters.keras.learned.checkpoints import measured
 
     began, settings = time.perf_counter(), job.settings.learned
-    network, weights = ramp.network_of(checkpoint)
-    check_representable(network)
-    scores = Scores.of(predict(network, weights, data.validation.x), data.task, data.validation)
+    network, weights, scores = measured(ramp, checkpoint, data)
     metrics = scores.recorded(data.task)
     made = LearnedOrigin(job.model.name, checkpoint.cycle, checkpoint.pressure)
     training = Training(
@@ -186,21 +184,11 @@ class _Way:
     Args:
         folder: The folder.
         key: Hash of all that decides the training; a state with another one is not read.
-        task: Its metric decides about the front.
     """
 
-    def __init__(self, folder: Path, key: str, task: Task) -> None:
-        self._folder, self._key, self._task = folder, key, task
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder, self._key = folder, key
         self.metrics: list[float] = []
-
-    def front(self, checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
-        """Return the checkpoints on the front of metric and bit operations, by cycle; of equal ones the first."""
-        sign = -1 if self._task.sense == "max" else 1
-        kept: list[Checkpoint] = []
-        for one in sorted(checkpoints, key=lambda one: (one.operations, sign * one.metric, one.cycle)):
-            if not kept or self._task.better(one.metric, kept[-1].metric):
-                kept.append(one)
-        return sorted(kept, key=lambda one: one.cycle)
 
     def load(self, ramp: Ramp) -> list[Checkpoint]:
         """Bring a training to the state that is saved; return the checkpoints on its front.

@@ -48,13 +48,15 @@ def read_search(
         except _DAMAGE as error:
             reading.note(f"{reading.folder / 'search.jsonl'}: candidate {record['id']} is damaged: {error}")
             continue
-        metrics = evaluation.metrics if clock is None else clock.timed(evaluation.metrics)
+        if clock is not None:
+            points = tuple(replace(point, metrics=clock.timed(point.metrics)) for point in evaluation.points)
+            evaluation = replace(evaluation, metrics=clock.timed(evaluation.metrics), points=points)
         name = f"{evaluation.key}-{evaluation.fidelity.key}"
         searched = name if (reading.folder / "searched" / name).is_dir() else ""
-        evaluations.append(replace(evaluation, index=place, metrics=metrics, searched=searched))
+        evaluations.append(replace(evaluation, index=place, searched=searched))
     objectives, budgets = _objectives(reading, task, asked, settings)
     recorded = {o.metric for o in (*objectives, *budgets)}
-    complete = [e for e in evaluations if e.status != "ok" or recorded <= e.metrics.keys()]
+    complete = [e for e in evaluations if e.status != "ok" or all(recorded <= p.metrics.keys() for p in e.expanded)]
     if len(complete) < len(evaluations):
         reading.note(f"{reading.folder / 'search.jsonl'}: {len(evaluations) - len(complete)} candidates lack an objective")
     return SearchResult(

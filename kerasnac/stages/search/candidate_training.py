@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from kerasnac.core.network.quantization import CLIP_QUANTILE
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
 from kerasnac.core.network.widths import Width, Widths
+from kerasnac.core.search.evaluation import RampPoint
 from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.space.search_space import Candidate
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConversionError, EnvironmentProblem, MetricError, RunError, TrialError
+from kerasnac.stages.search.short_ramp import ShortRamp
 
 
 def training_seed(seed: int, candidate_id: str) -> int:
@@ -59,6 +62,7 @@ class Job:
         seed: Seed of every training of it.
         folds: Folds of a cross-validation; 1 trains once, on the training split.
         quantized: The second training; None for a candidate without widths and sparsities.
+        ramp: The second training, if widths are learned.
         mold: Form that it shares with other candidates; None if it shares none.
     """
 
@@ -67,6 +71,7 @@ class Job:
     seed: int
     folds: int = 1
     quantized: QuantizedTraining | None = None
+    ramp: ShortRamp | None = None
     mold: Mold | None = None
 
 
@@ -77,13 +82,15 @@ class Result:
     Attributes:
         metrics: Metrics on validation, and costs of the trained weights.
         seconds: Wall time.
-        reason: Why there are no such costs, if they were asked for: the candidate is infeasible.
+        reason: Why there are no such costs, or no points, if they were asked for: the candidate is infeasible.
+        points: Networks with learned widths, if these were asked for; the metrics are those of the float training then.
         compiled: True if all its trainings were compiled ones; see :func:`kerasnac.adapters.keras.train.train`.
     """
 
     metrics: Mapping[str, float]
     seconds: float
     reason: str = ""
+    points: tuple[RampPoint, ...] = ()
     compiled: bool = True
 
 
@@ -91,26 +98,26 @@ def train_candidate(data: Development, job: Job) -> Result:
     """Train a candidate; runs in a worker.
 
     A candidate with widths or sparsities is trained in float, then quantized and trained on while its weights are
-    pruned; its metrics are those of the quantized network. With folds, metrics are means over them, and the standard
-    deviation of the task metric is another metric, ``<metric>_std``.
+    pruned; its metrics are those of the quantized network. One whose widths are learned has points. With folds, metrics are
+    means over them, and the standard deviation of the task metric is another metric, ``<metric>_std``.
 
     Raises:
         TrialError: Whatever goes wrong is a bug, and is shown with the architecture.
     """
-    parts: Iterable[Development] = [data] if job.folds == 1 else data.folds(job.folds)
     try:
-        results = [_train(part, job) for part in parts]
+        results = [_train(part, job) for part in (data.folds(job.folds) if job.folds > 1 else [data])]
     except (EnvironmentProblem, RunError, MetricError):
         raise  # The network could not be saved, or a function of the user failed.
     except Exception as error:
         raise TrialError(f"training [{job.candidate.architecture}] with seed {job.seed} failed: {error!r}") from error
+    if job.folds == 1:
+        return results[0]
     seconds = sum(result.seconds for result in results)
     known = set.intersection(*(set(result.metrics) for result in results))
     metrics = {name: float(np.mean([r.metrics[name] for r in results])) for name in results[0].metrics if name in known}
-    if job.folds > 1:
-        metrics[f"{data.task.metric}_std"] = float(np.std([r.metrics[data.task.metric] for r in results], ddof=1))
+    metrics[f"{data.task.metric}_std"] = float(np.std([r.metrics[data.task.metric] for r in results], ddof=1))
     reason = next((result.reason for result in results if result.reason), "")
-    return Result(metrics, seconds, reason, all(result.compiled for result in results))
+    return Result(metrics, seconds, reason, compiled=all(result.compiled for result in results))
 
 
 def _train(data: Development, job: Job) -> Result:
@@ -120,6 +127,11 @@ def _train(data: Development, job: Job) -> Result:
 
     architecture = job.candidate.architecture
     result = fit(architecture, data, job.training, seed=job.seed, mold=job.mold)
+    if job.ramp is not None:
+        began = time.perf_counter()
+        points, reason = job.ramp.points(architecture, result.weights, job.training, data, job.seed)
+        seconds = result.seconds + time.perf_counter() - began
+        return Result(result.recorded(data.task), seconds, reason, points, result.compiled)
     seconds, compiled, costs, reason = result.seconds, result.compiled, dict[str, float](), ""
     if job.quantized is not None:
         own = job.quantized
@@ -142,4 +154,4 @@ def _train(data: Development, job: Job) -> Result:
                 costs = adder_graph_costs(quantized, result.weights, own.graph, own.board)
             except ConversionError as obstacle:
                 reason = str(obstacle)
-    return Result({**result.recorded(data.task), **costs}, seconds, reason, compiled)
+    return Result({**result.recorded(data.task), **costs}, seconds, reason, compiled=compiled)

@@ -139,9 +139,9 @@ class Evaluator:
         task = self._context.data.task
         best = ""
         if evaluation.status == "ok":
-            value = evaluation.metrics[task.metric]
-            if self._best is None or not np.isfinite(self._best) or task.better(value, self._best):
-                self._best = value
+            for value in (point.metrics[task.metric] for point in evaluation.expanded):
+                if self._best is None or not np.isfinite(self._best) or task.better(value, self._best):
+                    self._best = value
             self._done += 1
         if self._best is not None:
             best = f", best {task.metric} {self._best:.4f} {task.metric_unit}".rstrip()

@@ -103,7 +103,8 @@ class Generations:
         number = len(self.complete)
         known = self.logged(number, genomes)
         done = [e for e in evaluations if e.status == "ok"]
-        _, scaled_losses = eligible(done, self._problem.objectives, self._problem.budgets)
+        points = [point for e in done for point in e.expanded]
+        _, scaled_losses = eligible(points, self._problem.objectives, self._problem.budgets)
         if self._volume is None and len(scaled_losses):
             self._volume = Hypervolume(scaled_losses, self._reference_point(scaled_losses))
         volume = self._volume(scaled_losses) if self._volume else 0.0

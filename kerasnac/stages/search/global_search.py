@@ -16,6 +16,7 @@ from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.search.objectives import resolve
 from kerasnac.core.search.random_search import RandomSearch
 from kerasnac.core.settings import SearchSettings
+from kerasnac.core.space.learnable import check_learnable_space
 from kerasnac.core.space.search_space import Genome, SearchSpace
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key, decisive
@@ -49,6 +50,7 @@ KEY_FIELDS = (
     "lag",
     "population",
     "quantized",
+    "learned",
     "folds",
     "halving",
     "weight_bits",
@@ -118,11 +120,18 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
     _seeds(space, settings)
     for estimator in _estimators(data, settings, seed=0):
         estimator.check(space)
-    if settings.adder_graph.weights == "trained":
-        if not space.has_compression_genes:
+    if settings.learned:
+        if space.has_compression_genes:
             raise ConfigError(
-                "search.adder_graph.weights: trained needs a space with weight_bits, activation_bits or sparsity; candidates "
-                "of this one are trained in float: use drawn"
+                "search.learned: every weight and channel learns its own width, and the space has weight_bits, "
+                "activation_bits, sparsity or table_bits: take them out of its blocks, or leave learned out"
+            )
+        check_learnable_space(space, "search.learned")
+    if settings.adder_graph.weights == "trained":
+        if not space.has_compression_genes and not settings.learned:
+            raise ConfigError(
+                "search.adder_graph.weights: trained needs a space with weight_bits, activation_bits or sparsity, or "
+                "search.learned; candidates of this one are trained in float: use drawn"
             )
         require_da4ml()
 
@@ -235,7 +244,8 @@ class _Search:
     @property
     def _counts(self) -> dict[str, int]:
         # The first constraint is a training in full.
-        return {"objectives": len(self.problem.objectives), "constraints": 1 + len(self.problem.budgets)}
+        points = self.settings.learned.points if self.settings.learned else 1
+        return {"objectives": len(self.problem.objectives), "constraints": 1 + len(self.problem.budgets), "points": points}
 
     def _reason_to_stop(self, left: int, barren: int) -> str:
         if not left:

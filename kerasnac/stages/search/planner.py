@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kerasnac.core.network.learned import check_learnable
 from kerasnac.core.network.widths import Widths
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.search.objectives import cost_metrics
@@ -14,7 +15,7 @@ from kerasnac.core.search.random_search import distinct
 from kerasnac.core.space.search_space import Genome
 from kerasnac.core.store.progress import Progress, Step
 from kerasnac.core.store.seeding import generator
-from kerasnac.errors import Infeasible, SearchError
+from kerasnac.errors import ConversionError, Infeasible, SearchError
 from kerasnac.stages.search.candidate_training import training_seed
 from kerasnac.stages.search.costs import Costs
 from kerasnac.stages.search.problem import SearchProblem
@@ -105,7 +106,13 @@ class Planner:
             return replace(plan, reason=str(misfit))
         widths = Widths(weight_bits=settings.weight_bits, activation_bits=settings.activation_bits)
         costs = cost_metrics(candidate.architecture, **widths)
+        costs = {name: value for name, value in costs.items() if name not in problem.measured}
         seed = training_seed(problem.seed, candidate.id)
+        if settings.learned:
+            try:
+                check_learnable(candidate.architecture)
+            except ConversionError as obstacle:
+                return replace(plan, candidate=candidate, metrics=costs, seed=seed, reason=str(obstacle))
         return self._budgeted(replace(plan, status="ok", candidate=candidate, metrics=costs, seed=seed))
 
     def _budgeted(self, plan: Evaluation) -> Evaluation:

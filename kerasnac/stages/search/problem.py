@@ -26,6 +26,10 @@ from kerasnac.core.store.keys import content_key, decisive
 #: it, since their metrics are of another fidelity, and no front may mix the two.
 _NOT_TRAINED = {"ok": 0.0, "brief": 1.0, "over_budget": 0.0, "infeasible": WORST, "failed": WORST}
 
+#: Losses and constraint violations of candidates, of shapes (points, objectives) and (points, 1 + budgets), and the number of
+#: points of every candidate: one, unless its widths are learned.
+Values = tuple[NDArray[np.float64], NDArray[np.float64], list[int]]
+
 
 @dataclass(frozen=True)
 class SearchProblem:
@@ -66,9 +70,15 @@ class SearchProblem:
         return fitting(self._molds, architecture)
 
     @property
+    def unrolls(self) -> bool:
+        """True if the adder graphs are those of trained weights."""
+        return self.settings.adder_graph.weights == "trained"
+
+    @property
     def measured(self) -> tuple[str, ...]:
         """Costs that a training measures, of its weights; all others are known, or estimated, before."""
-        return SOURCES["adder_graph"] if self.settings.adder_graph.weights == "trained" else ()
+        learned = ("bops",) if self.settings.learned else ()
+        return (*learned, *SOURCES["adder_graph"]) if self.unrolls else learned
 
     def timed(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Return metrics with those that depend on the clock, if an adder graph is among them."""
@@ -78,10 +88,10 @@ class SearchProblem:
     def fidelity(self, training: Training) -> Fidelity:
         """Return how carefully candidates are evaluated with a float training, which may be brief."""
         settings = self.settings
-        read = ["folds"]
+        read = ["folds", "learned"]
         if self.space.has_compression_genes:
             read += ["quantized", "weight_bits", "activation_bits"]
-        if self.measured:
+        if self.unrolls:
             read += ["adder_graph", "board"]
         own = content_key(
             "fidelity",
@@ -101,19 +111,19 @@ class SearchProblem:
         """Return the scaled losses of a trained candidate, one per objective."""
         return [o.scaled_loss(evaluation.metrics[o.metric]) for o in self.objectives]
 
-    def values(self, made: Sequence[Evaluation]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def values(self, made: Sequence[Evaluation]) -> Values:
         """Return losses and constraint violations for NSGA-II.
 
         Args:
             made: Evaluations of any status.
 
         Returns:
-            Arrays of shape (evaluations, objectives) and (evaluations, 1 + budgets); the first constraint is a training
-            in full. A training that diverged is worse than any other.
+            See :data:`Values`; the first constraint is a training in full. A training that diverged is worse than any other.
         """
-        losses = [self.scaled_losses(e) if e.status == "ok" else [WORST] * len(self.objectives) for e in made]
-        violations = [[_NOT_TRAINED[e.status], *self.violations(e)] for e in made]
-        return _finite(losses), _finite(violations)
+        points = [point for e in made for point in e.expanded]
+        losses = [self.scaled_losses(e) if e.status == "ok" else [WORST] * len(self.objectives) for e in points]
+        violations = [[_NOT_TRAINED[e.status], *self.violations(e)] for e in points]
+        return _finite(losses), _finite(violations), [len(e.expanded) for e in made]
 
     def brief_values(self, made: Sequence[Evaluation]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return losses and constraint violations of briefly trained candidates among themselves."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from kerasnac.core.search.evaluation import Evaluation, Status
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.memo import Memo, Record, Shape
@@ -12,6 +14,12 @@ from kerasnac.errors import ConfigError, RunError
 
 #: A candidate's key and the key of a fidelity.
 Trial = tuple[str, str]
+
+
+class _PointRecord(TypedDict):
+    cycle: int
+    metrics: dict[str, float]
+
 
 #: Shape of the record of an evaluation.
 SHAPE = Shape(
@@ -21,6 +29,7 @@ SHAPE = Shape(
         "id": str | None,
         "status": Status,
         "metrics.*": float,
+        "points?": list[_PointRecord],
         "seconds": float,
         "seed": int,
         "fidelity.epochs": int,

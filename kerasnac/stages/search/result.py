@@ -70,9 +70,14 @@ class SearchResult:
         return tuple(e for e in self.evaluations if e.status == "ok")
 
     @property
+    def points(self) -> tuple[Evaluation, ...]:
+        """One evaluation for every trained candidate, or for each of its networks where widths are learned."""
+        return tuple(point for e in self.trained for point in e.expanded)
+
+    @property
     def front(self) -> tuple[Evaluation, ...]:
-        """Pareto front of the trained candidates that keep all budgets."""
-        kept, losses = eligible(self.trained, self.objectives, self.budgets)
+        """Pareto front of the points that keep all budgets."""
+        kept, losses = eligible(self.points, self.objectives, self.budgets)
         return tuple(kept[i] for i in nondominated(losses))
 
     @property
@@ -81,17 +86,24 @@ class SearchResult:
         return next((o.metric for o in self.objectives if o.metric not in self.task.senses), "bops")
 
     def select(self, *rules: str) -> tuple[Evaluation, ...]:
-        """Pick points of the front by the rules of :class:`kerasnac.core.search.selection.Selection`, without repeats."""
+        """Pick points of the front by the rules of :class:`kerasnac.core.search.selection.Selection`, one of a candidate."""
         names = {"metric": self.task.metric, "cost": self.cost}
         parsed = [Selection.parse(rule) for rule in rules]
         picked = (e for rule in parsed for e in rule.pick(self.front, lambda e: e.metrics, **names, sense=self.task.sense))
-        return tuple({e.index: e for e in picked}.values())
+        chosen: dict[int, Evaluation] = {}
+        for point in picked:
+            chosen.setdefault(point.index, point)
+        return tuple(chosen.values())
 
     def frame(self) -> pd.DataFrame:
-        """Return one row per evaluation: index, id, status, metrics, architecture, whether it is on the front, its fidelity."""
+        """Return one row per evaluation: index, id, status, metrics, architecture, whether it is on the front, its fidelity.
+
+        Where widths are learned, a trained candidate has one row per network, with its ``cycle``.
+        """
         import pandas as pd
 
-        front = {e.index for e in self.front}
+        front = {(e.index, e.cycle) for e in self.front}
+        learned = any(e.points for e in self.evaluations)
         names = {candidate: name for name, candidate in self.references.items()}
         rows = [
             {
@@ -100,7 +112,8 @@ class SearchResult:
                 "id": e.candidate.id if e.candidate else None,
                 "reference": names.get(e.key, ""),
                 "status": e.status,
-                "front": e.index in front,
+                **({"cycle": e.cycle} if learned else {}),
+                "front": (e.index, e.cycle) in front,
                 **e.metrics,
                 "architecture": str(e.candidate.architecture) if e.candidate else "",
                 "reason": e.reason,
@@ -109,15 +122,16 @@ class SearchResult:
                 "data_fraction": e.fidelity.data_fraction,
                 "folds": e.fidelity.folds,
             }
-            for e in self.evaluations
+            for evaluation in self.evaluations
+            for e in evaluation.expanded
         ]
         return pd.DataFrame(rows)
 
 
 def eligible(
-    trained: Iterable[Evaluation], objectives: Sequence[Objective], budgets: Sequence[Objective]
+    points: Iterable[Evaluation], objectives: Sequence[Objective], budgets: Sequence[Objective]
 ) -> tuple[list[Evaluation], NDArray[np.float64]]:
     """Return the evaluations that keep all budgets, and the scaled losses of their objectives."""
-    kept = [e for e in trained if all(b.violation(e.metrics[b.metric]) <= 0 for b in budgets)]
+    kept = [e for e in points if all(b.violation(e.metrics[b.metric]) <= 0 for b in budgets)]
     kept = [e for e in kept if all(np.isfinite(e.metrics[o.metric]) for o in objectives)]  # A training may diverge.
     return kept, np.array([[o.scaled_loss(e.metrics[o.metric]) for o in objectives] for e in kept])

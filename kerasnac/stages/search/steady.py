@@ -22,11 +22,8 @@ from kerasnac.core.search.random_search import RandomSearch
 from kerasnac.core.space.search_space import Genome
 from kerasnac.stages.search.evaluator import Evaluator
 from kerasnac.stages.search.generations import Generations
-from kerasnac.stages.search.problem import SearchProblem
+from kerasnac.stages.search.problem import SearchProblem, Values
 from kerasnac.stages.search.records import trial_of
-
-#: Losses and constraint violations of a candidate, each of shape (1, values).
-Values = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class Breeder(Protocol):
@@ -125,7 +122,7 @@ class Course:
         self._values[number] = values
 
     def _tell(self, number: int) -> None:
-        (losses,), (violations,) = self._values.pop(number)
+        losses, violations, _ = self._values.pop(number)
         self._breeder.tell(self._genomes.pop(number), losses, violations)
 
 

@@ -14,6 +14,7 @@ from kerasnac.stages.context import Context
 from kerasnac.stages.search.candidate_training import Job, QuantizedTraining, Result, train_candidate
 from kerasnac.stages.search.problem import SearchProblem
 from kerasnac.stages.search.records import EvaluationRecords, Trial, trial_of
+from kerasnac.stages.search.short_ramp import ShortRamp
 
 
 class Trainer:
@@ -115,6 +116,7 @@ class Trainer:
             plan,
             status=known.status,
             metrics=self._problem.timed({**trained, **plan.metrics}),
+            points=tuple(replace(point, metrics=self._problem.timed(point.metrics)) for point in known.points),
             seconds=known.seconds,
             reason=known.reason,
             searched=self._searched(known) if known.status == "ok" else "",
@@ -125,19 +127,22 @@ class Trainer:
 
     def _job(self, plan: Evaluation, training: Training) -> Job:
         candidate, settings = plan.built, self._problem.settings
-        own, quantized = training.with_(**dict(candidate.training)), None
+        own, quantized, ramp = training.with_(**dict(candidate.training)), None, None
+        graph, of_board = settings.adder_graph if self._problem.unrolls else None, board(settings.board)
+        if settings.learned:
+            ramp = ShortRamp(settings.learned, graph, of_board)
         if candidate.architecture.has_compression_params:
             name = self._searched(plan)
             quantized = QuantizedTraining(
                 settings.quantized.of(own, full=settings.training.epochs),
                 settings.weight_bits,
                 settings.activation_bits,
-                settings.adder_graph if self._problem.measured else None,
-                board(settings.board),
+                graph,
+                of_board,
                 self._context.folder / "searched" / name if name else None,
                 settings.quantized.tie_free,
             )
-        return Job(candidate, own, plan.seed, settings.folds, quantized, self._problem.mold(candidate.architecture))
+        return Job(candidate, own, plan.seed, settings.folds, quantized, ramp, self._problem.mold(candidate.architecture))
 
     def _searched(self, plan: Evaluation) -> str:
         """Return the name of the folder with the quantized network; a cross-validation has no network to keep."""
@@ -153,6 +158,7 @@ def _outcome(plan: Evaluation, result: Result | WorkerDied, status: Status) -> E
         plan,
         status="infeasible" if result.reason else status,
         metrics={**result.metrics, **plan.metrics},
+        points=result.points,
         seconds=result.seconds,
         reason=result.reason,
     )

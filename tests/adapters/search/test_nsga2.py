@@ -172,7 +172,7 @@ def steady(space: SearchSpace, many: int, *, lag: int = 1, size: int = 20, seed:
             oldest = untold.pop(0)
             known = key(space, oldest) is not None
             losses = toy_losses(space.decode(oldest)) if known else (1e30, 1e30)
-            algorithm.tell(oldest, np.array(losses), np.array([0.0 if known else 1.0]))
+            algorithm.tell(oldest, np.array([losses]), np.array([[0.0 if known else 1.0]]))
         else:
             break
     return asked
@@ -211,7 +211,7 @@ def test_nothing_is_bred_before_all_of_the_first_are_told(first: int) -> None:
     for genome in reversed(asked):
         assert genome is not None
         assert algorithm.ask() is None
-        algorithm.tell(genome, np.array(toy_losses(TOY.decode(genome))), np.zeros(1))
+        algorithm.tell(genome, np.array([toy_losses(TOY.decode(genome))]), np.zeros((1, 1)))
     assert algorithm.ask() not in (None, *asked)
 
 
@@ -407,3 +407,68 @@ def test_dominated_points_leave_the_hypervolume_as_it_is(objectives: int) -> Non
         more = np.concatenate([points, points[rng.integers(12, size=5)] + 0.3 * rng.random((5, objectives))])
         measure = Hypervolume(points, points.max(axis=0))
         assert measure(more) == measure(points)
+
+
+# Several points of a genome.
+
+
+def fan(candidate: Candidate, count: int) -> np.ndarray:
+    """Points of a candidate: it may give up the one objective for the other, at a price."""
+    first, second = toy_losses(candidate)
+    return np.array([(first + 30 * i, second - 15 * i) for i in range(count)])
+
+
+def test_points_of_a_genome_are_individuals_of_the_population() -> None:
+    initial = population(TOY, 6)
+    algorithm = Nsga2(TOY, initial, size=6, objectives=2, constraints=1, seed=0, points=3)
+    counts = [3, 1, 2, 3, 3, 1]
+    for generation in range(3):
+        genomes = algorithm.ask()
+        assert len(genomes) == 6
+        values = np.concatenate([fan(TOY.decode(g), count) for g, count in zip(genomes, counts, strict=True)])
+        algorithm.tell(values, np.zeros((len(values), 1)), counts)
+        told = algorithm._algorithm.pop
+        assert len(told) == min(18, 13 * (generation + 1))
+        assert all(
+            tuple(f) in set(map(tuple, fan(TOY.decode(x), 3))) for x, f in zip(told.get("X"), told.get("F"), strict=True)
+        )
+        assert len({tuple(x) for x in told.get("X")}) < len(told)
+
+
+@pytest.mark.parametrize("steadily", [False, True])
+def test_the_sequence_depends_on_all_points_and_the_seed(steadily: bool) -> None:
+    def sequence(count: int, seed: int = 0) -> list[Genome]:
+        options: dict[str, Any] = {"size": 6, "objectives": 2, "constraints": 1, "seed": seed, "points": 4}
+        asked: list[Genome] = []
+        if steadily:
+            single = SteadyNsga2(TOY, population(TOY, 6), **options)
+            while len(asked) < 30:
+                genome = single.ask()
+                assert genome is not None
+                asked.append(genome)
+                single.tell(genome, fan(TOY.decode(genome), count), np.zeros((count, 1)))
+            return asked
+        algorithm = Nsga2(TOY, population(TOY, 6), **options)
+        for _ in range(5):
+            genomes = algorithm.ask()
+            asked += genomes
+            values = np.concatenate([fan(TOY.decode(genome), count) for genome in genomes])
+            algorithm.tell(values, np.zeros((len(values), 1)), [count] * len(genomes))
+        return asked
+
+    assert sequence(4) == sequence(4)
+    assert len(set(sequence(4))) == 30
+    assert len({tuple(s) for s in (sequence(4), sequence(1), sequence(4, seed=1))}) == 3
+
+
+def test_one_point_of_every_genome_is_as_ever() -> None:
+    def sequence(*counts: Any) -> list[Genome]:
+        algorithm = Nsga2(TOY, population(TOY, 6), size=6, objectives=2, constraints=1, seed=0)
+        asked = []
+        for _ in range(4):
+            genomes = algorithm.ask()
+            asked += genomes
+            algorithm.tell(losses_of(TOY, genomes), np.zeros((len(genomes), 1)), *counts)
+        return asked
+
+    assert sequence() == sequence([1] * 6)

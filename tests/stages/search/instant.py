@@ -14,7 +14,7 @@ import numpy as np
 from kerasnac.adapters.workers import WorkerDied
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.training import Training
-from kerasnac.core.search.evaluation import Evaluation
+from kerasnac.core.search.evaluation import Evaluation, RampPoint
 from kerasnac.core.settings import SearchSettings
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.stages.context import Context
@@ -46,6 +46,7 @@ class Instant:
         fails_after: int | None = None,
         dies: Callable[[Job], bool] = lambda job: False,
         costs: Callable[[Job], dict[str, float]] = lambda job: {},
+        points: Callable[[Job], tuple[RampPoint, ...]] = lambda job: (),
     ) -> None:
         self.jobs: list[Job] = []
         self._accuracy = accuracy or (
@@ -54,7 +55,7 @@ class Instant:
         self._left = fails_after
         self.processes, self._rng = processes, np.random.default_rng(order)
         self._dies = dies
-        self._costs = costs
+        self._costs, self._points = costs, points
 
     def try_map(self, task: Any, items: Sequence[Job], **options: Any) -> Iterator[tuple[int, Any]]:
         for index in reversed(range(len(items))):
@@ -80,7 +81,7 @@ class Instant:
             self._left -= 1
         self.jobs.append(job)
         accuracy = self._accuracy(job)
-        result = Result({"accuracy": accuracy, "loss": 1 - accuracy, **self._costs(job)}, 0.5)
+        result = Result({"accuracy": accuracy, "loss": 1 - accuracy, **self._costs(job)}, 0.5, points=self._points(job))
         return WorkerDied("killed.") if self._dies(job) else result
 
     def map(self, task: Any, items: Sequence[Any], **options: Any) -> Iterator[tuple[int, Any]]:

@@ -62,12 +62,12 @@ class Counting:
         return (self._next - 1,)
 
     def tell(self, genome: Genome, objectives: Any, constraints: Any) -> None:
-        assert objectives.shape == (1,)
-        self.events.append(f"tell {genome[0]} {objectives[0]:g}")
+        assert objectives.shape == (1, 1)
+        self.events.append(f"tell {genome[0]} {objectives[0, 0]:g}")
 
 
 def value(number: int) -> Values:
-    return np.array([[10.0 * number]]), np.array([[0.0]])
+    return np.array([[10.0 * number]]), np.array([[0.0]]), [1]
 
 
 def events(

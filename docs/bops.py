@@ -1,4 +1,4 @@
-"""Tables of ``docs/bops.md``: BOPs of published networks, as counted here and as published. ``python docs/bops.py`` rewrites them."""
+"""Tables of ``docs/bops.md``: BOPs of published networks, here and as published. ``python docs/bops.py`` rewrites them."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _roc(outputs: Array, labels: Array, index: int, name: str) -> Roc | None:
     least = 1 / np.sum(~signal)
     rejection = {e: float(1 / max(mistaken[np.argmax(found >= e)], least)) for e in EFFICIENCIES}
     # The first threshold that finds so much: what a user of the curve can have.
-    places = np.searchsorted(found, np.linspace(0, 1, POINTS).clip(max=found[-1]), side="left")
+    places = np.unique(np.searchsorted(found, np.linspace(0, 1, POINTS).clip(max=found[-1]), side="left"))
     return Roc(name, found[places], mistaken[places], area_under_curve(scores, signal), rejection)
 
 

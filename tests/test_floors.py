@@ -40,7 +40,7 @@ ENTRANCES = ("kerasnac.from_keras",)
 
 #: The rooms of each floor; a room imports those before it, and never one after it.
 ROOMS = {
-    "core": ("checks", "plugins", "store", "network", "trees", "space", "data", "hardware", "search", "settings"),
+    "core": ("checks", "plugins", "store", "network", "trees", "space", "data", "classical", "hardware", "search", "settings"),
     "adapters": ("programs", "keras", "trees", "search", "hls4ml", "rtl", "rule4ml", "workers"),
     "stages": ("context", "search", "tune", "compress", "firmware", "references", "results", "run"),
 }

@@ -217,27 +217,35 @@ def search(start: _Start) -> None:
 @main.command()
 @_starts_a_run
 def references(start: _Start) -> None:
-    """Train the references of FILE alone: boosted trees, to compare networks with; `kerasnac resume` goes on with the rest.
+    """Train the references of FILE alone: boosted trees and classical methods, to compare networks with.
 
-    A FILE that names no references gets all that there are.
+    A FILE that names no references gets those that there are for its samples. `kerasnac resume` goes on with the rest.
     """
-    from kerasnac.core.settings import BoostedTreesSettings, ReferenceSettings
+    from rich.console import Group
+
+    from kerasnac.core.settings import ReferenceSettings
     from kerasnac.core.store.files import write_text
     from kerasnac.stages.run import references_only
     from kerasnac.ui import plots, tables
-    from kerasnac.ui.references import table
+    from kerasnac.ui.references import classical_table, table
 
     settings = start.settings()
     if settings.references == ReferenceSettings():
-        asked = ReferenceSettings(boosted_trees=BoostedTreesSettings())
-        settings = settings.model_copy(update={"references": asked})
+        settings = settings.model_copy(update={"references": ReferenceSettings.for_shape(settings.space.input)})
     job = partial(references_only, settings, start.out, workers=start.workers, scheduler=start.scheduler)
-    trees, test = _with_progress(lambda progress: job(progress=progress), start.out)
-    made = table(trees, test)
-    console().print(made)
-    write_text(start.out / "trees.txt", tables.as_text(made))
-    plots.save_trees(trees, start.out)
-    click.echo(f"Everything is in {start.out}: trees.txt, trees.png, trees.csv, trees/; `kerasnac resume {start.out}` goes on")
+    found = _with_progress(lambda progress: job(progress=progress), start.out)
+    made = {}
+    if found.trees is not None:
+        made["trees.txt"] = table(found.trees, found.test)
+        plots.save_trees(found.trees, start.out)
+    if found.classical:
+        made["classical.txt"] = classical_table(found.classical, found.task, found.test)
+    console().print(Group(*made.values()))
+    for name, shown in made.items():
+        write_text(start.out / name, tables.as_text(shown))
+    files = ["trees.txt, trees.png, trees.csv, trees/"] * (found.trees is not None)
+    files += ["classical.txt, classical.csv"] * bool(found.classical)
+    click.echo(f"Everything is in {start.out}: {', '.join(files)}; `kerasnac resume {start.out}` goes on")
 
 
 @main.command()
@@ -373,7 +381,7 @@ def _run_and_show(job: Callable[[Progress], Outcome], folder: Path) -> None:
         screen.print(f"{made.trained.name}: {made.verdict}", highlight=False, soft_wrap=True)
     write_text(folder / "summary.txt", tables.as_text(tables.outcome(result)))
     plots.save_all(result, folder)
-    extra = {"trees.png": result.trees, "firmware/": result.firmware}
+    extra = {"curves.png": result.curves, "trees.png": result.trees, "firmware/": result.firmware}
     files = ", ".join(
         ["summary.txt", "search.png", "tune.png", "compress.png", *(name for name, there in extra.items() if there)]
     )

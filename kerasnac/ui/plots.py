@@ -19,13 +19,15 @@ from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.store.files import write_bytes
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.references.classical import ClassicalPoint
 from kerasnac.stages.references.result import TreesResult
 from kerasnac.stages.results.outcome import Outcome
 from kerasnac.stages.search.result import SearchResult
-from kerasnac.ui.references import LUTS, networks_of
+from kerasnac.ui import curves
+from kerasnac.ui.references import LUTS, best_of_each, networks_of
 
 
-def search(result: SearchResult, *chosen: str) -> Figure:
+def search(result: SearchResult, *chosen: str, classical: Sequence[ClassicalPoint] = ()) -> Figure:
     """Plot all trained candidates in the plane of cost and task metric, with the Pareto front and the references.
 
     Where widths are learned, the networks of a candidate are joined by a line.
@@ -33,6 +35,7 @@ def search(result: SearchResult, *chosen: str) -> Figure:
     Args:
         result: A global search.
         *chosen: Ids of candidates to mark; of one with several networks, those on the front.
+        classical: Methods to compare with, drawn as lines.
     """
     figure, axes = _plane(result.task, "global search", result.cost)
     trained, front = result.points, sorted(result.front, key=lambda e: e.metrics[result.cost])
@@ -53,6 +56,7 @@ def search(result: SearchResult, *chosen: str) -> Figure:
     for number, (name, candidate) in enumerate(result.references.items()):
         known = [e for e in trained if e.key == candidate]
         axes.scatter(*points(known), marker="*", s=160, color=f"C{number + 1}", edgecolors="black", label=name, zorder=3)
+    _lines(axes, classical, result.task)
     _zoom(axes, np.array(points(trained)[1]), result.task)
     axes.legend()
     return figure
@@ -91,18 +95,18 @@ def tuning(models: Sequence[Trained], task: Task) -> Figure:
     return figure
 
 
-def compression(result: CompressResult) -> Figure:
+def compression(result: CompressResult, classical: Sequence[ClassicalPoint] = ()) -> Figure:
     """Plot the task metric against the chosen cost, one curve per model and width, more opaque with every iteration.
 
     Points of mixed precision, or with the widths of a search, have no order and are not joined. A point without an exact
-    adder graph has no such cost and leaves a gap.
+    adder graph has no such cost and leaves a gap. Classical methods are lines.
     """
     figure, axes = _plane(result.task, "quantization and pruning", result.cost)
-    curves: dict[str, list[Any]] = {}
+    by_label: dict[str, list[Any]] = {}
     for model in result.models:
-        curves.setdefault(_curve(model), []).append(model)
+        by_label.setdefault(_curve(model), []).append(model)
     last = max((point_origin(model).iteration for model in result.models), default=0)
-    for number, (label, models) in enumerate(curves.items()):
+    for number, (label, models) in enumerate(by_label.items()):
         color = f"C{number % 10}"
         x, y = [result.values(m).get(result.cost, np.nan) for m in models], [m.metrics[result.task.metric] for m in models]
         single = isinstance(models[0].origin, MixedOrigin) or models[0].architecture.has_compression_params
@@ -116,6 +120,7 @@ def compression(result: CompressResult) -> Figure:
     for number, parent in enumerate(result.parents):
         style: dict[str, Any] = {"ls": ":", "lw": 1, "color": "gray", "alpha": 0.5 if len(result.parents) > 4 else 1}
         axes.axhline(parent.metrics[result.task.metric], **style, label="float models" if number == 0 else None)
+    _lines(axes, classical, result.task)
     if result.models:
         axes.legend(fontsize="small")
     return figure
@@ -143,6 +148,14 @@ def boosted_trees(result: TreesResult, networks: CompressResult | None = None) -
     return figure
 
 
+def _lines(axes: Axes, classical: Sequence[ClassicalPoint], task: Task) -> None:
+    """Draw a line for the best of each classical method."""
+    for number, point in enumerate(best_of_each(classical, task)):
+        value = point.metrics[task.metric]
+        style: dict[str, Any] = {"ls": ("--", "-.", ":")[number % 3], "lw": 1.2, "color": "black"}
+        axes.axhline(value, **style, label=f"{point.name}: {value:.4f}")
+
+
 def _points(trees: TreesResult) -> tuple[list[float], list[float]]:
     """Return look-up tables and metrics of the front of boosted trees."""
     return [p.costs[trees.cost] for p in trees.front], [p.metrics[trees.task.metric] for p in trees.front]
@@ -164,15 +177,21 @@ def _curve(model: Trained) -> str:
 def save_all(result: Outcome, folder: Path) -> list[Path]:
     """Write the plots of a run as PNG files and return their paths."""
     chosen = (model.origin_as(TuningOrigin).candidate for model in result.tuned)
-    figures = {"tune.png": tuning(result.tuned, result.search.task), "compress.png": compression(result.compressed)}
+    figures = {
+        "tune.png": tuning(result.tuned, result.search.task),
+        "compress.png": compression(result.compressed, result.classical),
+    }
+    if result.curves:
+        figures["curves.png"] = curves.figure(result.curves)
     if result.trees is not None:
         figures["trees.png"] = boosted_trees(result.trees, result.compressed)
-    return [*save_search(result.search, folder, *chosen), *_saved(figures, folder)]
+    return [*save_search(result.search, folder, *chosen, classical=result.classical), *_saved(figures, folder)]
 
 
-def save_search(result: SearchResult, folder: Path, *chosen: str) -> list[Path]:
+def save_search(result: SearchResult, folder: Path, *chosen: str, classical: Sequence[ClassicalPoint] = ()) -> list[Path]:
     """Write the plots of a global search as PNG files and return their paths."""
-    return _saved({"search.png": search(result, *chosen), "convergence.png": convergence(result)}, folder)
+    figures = {"search.png": search(result, *chosen, classical=classical), "convergence.png": convergence(result)}
+    return _saved(figures, folder)
 
 
 def save_trees(result: TreesResult, folder: Path) -> list[Path]:

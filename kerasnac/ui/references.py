@@ -1,14 +1,17 @@
-"""Boosted trees beside the networks of a run, as a table."""
+"""Boosted trees and classical methods beside the networks of a run, as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from kerasnac.core.data.bootstrap import Score, number
+from kerasnac.core.data.task import Task
 from kerasnac.core.network.trained import Trained
 from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.references.classical import ClassicalPoint
 from kerasnac.stages.references.result import TreesResult
 
 #: Headings of the look-up tables of trees.
@@ -47,6 +50,39 @@ def table(trees: TreesResult, test: Mapping[str, Score], compressed: CompressRes
         made.add_row(name, f"{metrics[task.metric]:.4f}", *(number(metrics[one]) for one in task.metrics), scored, *cells)
     made.caption = _caption(trees, bool(networks))
     return made
+
+
+def classical_table(points: Sequence[ClassicalPoint], task: Task, test: Mapping[str, Score]) -> Table:
+    """Return the classical methods with their metrics and the time that a sample takes.
+
+    Args:
+        points: The methods.
+        task: The task of the data.
+        test: Scores on the test split, by name.
+    """
+    unit = f", {task.metric_unit}" if task.metric_unit else ""
+    made = Table(title="Classical methods, for comparison", title_justify="left", caption_justify="left")
+    headings = ("method", f"{task.metric}{unit}", *task.metrics, "test [95 % interval]", "µs per sample", "samples", "note")
+    for heading in headings:
+        text = heading in ("method", "note")
+        made.add_column(heading, justify="left" if text else "right", overflow="fold", no_wrap=heading == "method")
+    for point in points:
+        metrics = (number(point.metrics[name]) for name in (task.metric, *task.metrics))
+        scored = str(test[point.name]) if point.name in test else ""
+        time = f"{point.microseconds:.2g}" if point.microseconds < 10 else f"{point.microseconds:,.0f}"
+        made.add_row(escape(point.name), *metrics, scored, time, f"{point.samples:,}", point.note)
+    made.caption = "µs: of the processor, with NumPy and SciPy on this machine, when it was first run"
+    return made
+
+
+def best_of_each(points: Sequence[ClassicalPoint], task: Task) -> list[ClassicalPoint]:
+    """Return the best point of each method by the metric on validation."""
+    best: dict[str, ClassicalPoint] = {}
+    for point in points:
+        known = best.get(point.method)
+        if known is None or task.better(point.metrics[task.metric], known.metrics[task.metric]):
+            best[point.method] = point
+    return list(best.values())
 
 
 def networks_of(compressed: CompressResult | None) -> list[tuple[Trained, float]]:

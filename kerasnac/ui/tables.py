@@ -17,7 +17,7 @@ from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.results.outcome import Outcome
 from kerasnac.stages.search.result import SearchResult
-from kerasnac.ui import references
+from kerasnac.ui import curves, references
 
 _TITLES = {"bops": "BOPs"}
 
@@ -38,6 +38,8 @@ def outcome(result: Outcome) -> RenderableType:
     small += [compressed(result)] if result.compressed.models else []
     small += [firmware(result)] if result.firmware else []
     small += [references.table(result.trees, result.test, result.compressed)] if result.trees else []
+    small += [references.classical_table(result.classical, result.search.task, result.test)] if result.classical else []
+    small += [curves.table(result.curves)] if result.curves else []
     small += [further(result)] if result.search.task.metrics and result.test else []
     floats = {model.name for model in result.tuned}
     refused = (

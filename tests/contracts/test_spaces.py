@@ -8,11 +8,14 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from kerasnac import datasets
 from kerasnac.adapters.keras.predict import activation_ranges, predict
 from kerasnac.core.data.dataset import Split, Task
 from kerasnac.core.network.architecture import Architecture
@@ -26,9 +29,15 @@ from kerasnac.core.settings import RunSettings
 from kerasnac.core.settings.yaml_files import dump, load_run, load_space, names
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.seeding import generator
+from kerasnac.datasets import TOYS
 from kerasnac.errors import ConfigError, ConversionError, Infeasible, SpaceError
+from kerasnac.stages.compress.compression import check_compress
+from kerasnac.stages.firmware.checks import check_firmware
 from kerasnac.stages.firmware.delivery import make_firmware
 from kerasnac.stages.firmware.result import Firmware
+from kerasnac.stages.references.classical import check_classical
+from kerasnac.stages.search.global_search import check_search
+from kerasnac.stages.tune import check_tune
 from tests.networks import trained_weights
 
 SAMPLES = 60  # random genomes per space
@@ -151,6 +160,34 @@ def test_the_quick_profile_is_the_same_search_but_smaller(name: str) -> None:
     assert quick.firmware.samples <= full.firmware.samples
 
 
+def other_profiles() -> list[tuple[str, str]]:
+    found = ((name, yaml.safe_load(file_of(name).read_text(encoding="utf-8"))["profiles"]) for name in names())
+    return [(name, profile) for name, profiles in found for profile in profiles if profile != "quick"]
+
+
+def file_of(name: str) -> Path:
+    return next(
+        Path(str(entry)) for entry in resources.files("kerasnac.searchspaces").iterdir() if entry.name == f"{name}.yaml"
+    )
+
+
+@pytest.mark.parametrize(("name", "profile"), other_profiles())
+def test_every_profile_can_begin(name: str, profile: str) -> None:
+    """All that is checked before the first training, on a few simulated samples."""
+    settings = load_run(name, profile=profile)
+    options = {key: value for key, value in settings.dataset.options.items() if key not in ("n", "samples")}
+    source = TOYS.get(settings.dataset.source, settings.dataset.source)
+    data = datasets.load(source, **options, **{"samples" if source in TOYS.values() else "n": 600}).development
+    baselines = [reference.architecture for reference in settings.tune.baselines]
+    if set(settings.search.objectives) - {"metric", "bops"}:
+        pytest.importorskip("rule4ml")
+    check_search(settings.space, data, settings.search)
+    check_tune(data, settings.tune)
+    check_firmware(settings.firmware, settings.space, baselines, data)
+    check_compress(settings.compress, settings.space, baselines)
+    check_classical(settings.references, data)
+
+
 @every_exact_file
 def test_nothing_in_an_exact_space_stands_in_the_way_of_firmware(name: str) -> None:
     assert [unsupported_reasons(architecture) for architecture in architectures(name)] == [[]] * len(architectures(name))
@@ -266,6 +303,7 @@ SMALL = {
     "jets_mlp_bits": (57, "dense"),
     "jets_mlp_learned": (11, "dense"),
     "jets_mlp_luts": (11, "dense"),
+    "jets_mlp_snac": (106, "dense"),
     "jets_tables": (0, "tables"),
     "jets_transformer": (91, "softmax"),
     "qubit": (7, "window"),

@@ -28,6 +28,7 @@ from kerasnac.core.settings import (
     SearchSettings,
     TuneSettings,
 )
+from kerasnac.core.settings.references import CLASSICAL
 from kerasnac.core.settings.yaml_files import load_run, load_space
 from kerasnac.core.space.blocks import BLOCKS
 from kerasnac.datasets import DATASETS, load
@@ -82,7 +83,9 @@ def test_the_settings_of_the_firmware_are_settings() -> None:
 
 
 def test_the_references_have_their_defaults() -> None:
-    short, long = (yaml.safe_load(text)["references"] for text in blocks("yaml") if text.startswith("references:"))
+    every = [yaml.safe_load(text)["references"] for text in blocks("yaml") if text.startswith("references:")]
+    short, long = (given for given in every if "boosted_trees" in given)
+    assert {name for given in every for name in ReferenceSettings.model_validate(given).classical} == set(CLASSICAL)
     settings = ReferenceSettings.model_validate(long).boosted_trees
     assert settings is not None
     assert settings.model_fields_set == set(BoostedTreesSettings.model_fields), "every key is shown"

@@ -3,7 +3,13 @@
 from kerasnac.core.settings.base import Settings
 from kerasnac.core.settings.compress import CompressSettings, LearnedSettings, MixedSettings, Ranking
 from kerasnac.core.settings.costs import AdderGraphSettings, Rule4mlSettings
-from kerasnac.core.settings.references import BoostedTreesSettings, ReferenceSettings
+from kerasnac.core.settings.references import (
+    BoostedTreesSettings,
+    ClassicalSettings,
+    FilterSettings,
+    PseudoVoigtSettings,
+    ReferenceSettings,
+)
 from kerasnac.core.settings.run import DatasetSettings, FirmwareSettings, RunSettings
 from kerasnac.core.settings.search import (
     CandidateGraphSettings,
@@ -19,12 +25,15 @@ __all__ = [
     "AdderGraphSettings",
     "BoostedTreesSettings",
     "CandidateGraphSettings",
+    "ClassicalSettings",
     "CompressSettings",
     "DatasetSettings",
+    "FilterSettings",
     "FirmwareSettings",
     "HalvingSettings",
     "LearnedSettings",
     "MixedSettings",
+    "PseudoVoigtSettings",
     "QuantizedSettings",
     "RampSettings",
     "Ranking",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from kerasnac.core.checks import Count
 from kerasnac.core.settings.base import Settings
 from kerasnac.core.space.blocks.base import Values
 from kerasnac.core.trees.ensemble import DEEPEST
@@ -42,14 +43,62 @@ class BoostedTreesSettings(Settings):
     samples: NonNegativeInt = 1000
 
 
+class CentreOfMassSettings(Settings):
+    """Centres of mass of the intensity above the median, for patches with one peak: nothing to set."""
+
+
+class PseudoVoigtSettings(Settings):
+    """Least-squares fits of a pseudo-Voigt profile, for patches with one peak.
+
+    Attributes:
+        samples: Validation samples to fit, and as many of the test split, at most: a fit takes some milliseconds.
+    """
+
+    samples: Count = 2000
+
+
+class FilterSettings(Settings):
+    """A filter for traces of I and Q, with every combination of a first sample and a length that fits into the trace.
+
+    Attributes:
+        starts: First samples of the windows.
+        lengths: Lengths of the windows, in samples; by default an eighth, a quarter, a half and all of the trace.
+    """
+
+    starts: Annotated[Values[NonNegativeInt], Field(min_length=1)] = (0,)
+    lengths: Annotated[Values[PositiveInt], Field(min_length=1)] | None = None
+
+
 class ReferenceSettings(Settings):
-    """Yardsticks: what is trained on the same data, for comparison. Also given as a list of names.
+    """Yardsticks: what is trained or fitted on the same data, for comparison. Also given as a list of names.
 
     Attributes:
         boosted_trees: Decision trees; for flat samples.
+        centre_of_mass: For patches with one peak, whose centre is regressed.
+        pseudo_voigt: Likewise.
+        matched_filter: The best filter against white noise; for traces of I and Q of two states.
+        boxcar: Means over a window, and a line between the states; likewise.
     """
 
     boosted_trees: BoostedTreesSettings | None = None
+    centre_of_mass: CentreOfMassSettings | None = None
+    pseudo_voigt: PseudoVoigtSettings | None = None
+    matched_filter: FilterSettings | None = None
+    boxcar: FilterSettings | None = None
+
+    @property
+    def classical(self) -> dict[str, ClassicalSettings]:
+        """The classical methods that are asked for, by name."""
+        asked = {name: getattr(self, name) for name in CLASSICAL}
+        return {name: settings for name, settings in asked.items() if settings is not None}
+
+    @classmethod
+    def for_shape(cls, shape: tuple[int, ...]) -> ReferenceSettings:
+        """Return all that there is for samples of some shape, with its defaults."""
+        if len(shape) == 1:
+            return cls(boosted_trees=BoostedTreesSettings())
+        names = CLASSICAL[:2] if len(shape) == 3 else CLASSICAL[2:]
+        return cls.model_validate(list(names))
 
     @model_validator(mode="before")
     @classmethod
@@ -61,3 +110,10 @@ class ReferenceSettings(Settings):
         if isinstance(value, Mapping):  # An empty key stands for the defaults.
             return {name: {} if settings is None else settings for name, settings in value.items()}
         return value
+
+
+#: Settings of a classical method.
+ClassicalSettings = CentreOfMassSettings | PseudoVoigtSettings | FilterSettings
+
+#: Names of the classical methods.
+CLASSICAL = ("centre_of_mass", "pseudo_voigt", "matched_filter", "boxcar")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kerasnac.core.data.bootstrap import Score
+from kerasnac.core.data.curves import Curves
 from kerasnac.core.network.trained import Trained
 from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.references.classical import ClassicalPoint
 from kerasnac.stages.references.result import TreesResult
 from kerasnac.stages.search.result import SearchResult
 
@@ -30,6 +33,8 @@ class Outcome:
             of theirs is within the tolerance, or is selected. Compressed ones: their conversion was refused, or failed.
         trees: Boosted trees, if they were asked for.
         data: Description of the dataset, with what its files were taken for.
+        classical: Classical methods, if any were asked for.
+        curves: ROC curves or distances on the test split of tuned, converted and classical models, by name.
     """
 
     search: SearchResult
@@ -40,3 +45,5 @@ class Outcome:
     refused: dict[str, str]
     trees: TreesResult | None = None
     data: str = ""
+    classical: tuple[ClassicalPoint, ...] = ()
+    curves: Mapping[str, Curves] = field(default_factory=dict)

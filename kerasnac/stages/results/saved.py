@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kerasnac.core.data.bootstrap import Score
+from kerasnac.core.data.curves import Curves
 from kerasnac.core.data.task import Task
 from kerasnac.core.data.task_records import task_from_dict
 from kerasnac.core.network.trained import Trained
@@ -20,6 +21,8 @@ from kerasnac.core.store import stages
 from kerasnac.core.store.memo import Record
 from kerasnac.errors import ConfigError, RunError
 from kerasnac.stages.compress.result import CompressResult
+from kerasnac.stages.references import classical
+from kerasnac.stages.references.classical import ClassicalPoint
 from kerasnac.stages.references.result import TreesResult
 from kerasnac.stages.results import scores
 from kerasnac.stages.results.layout import DESCRIPTION, SETTINGS
@@ -286,6 +289,19 @@ class SavedRun:
         return {record["model"]: scores.score_of(record) for record in records if scores.is_sound(record)}
 
     @cached_property
+    def curves(self) -> Mapping[str, Curves]:
+        """ROC curves or distances on the test split of every model that was scored with them, by name."""
+        records = self._reading.records(scores.JOURNAL, scores.SHAPE)
+        found = {r["model"]: scores.recorded_curves(r) for r in records if scores.is_sound(r)}
+        return {name: made for name, made in found.items() if made is not None}
+
+    @cached_property
+    def classical(self) -> tuple[ClassicalPoint, ...]:
+        """The classical methods."""
+        records = self._reading.records(classical.JOURNAL, classical.SHAPE)
+        return tuple({record["model"]: classical.point_of(record) for record in records}.values())
+
+    @cached_property
     def refused(self) -> Mapping[str, str]:
         """Models without firmware, with the reason."""
         compressed, firmware = self.compressed, self.calls["firmware"].found
@@ -322,12 +338,15 @@ class SavedRun:
             dict(self.refused),
             self.trees,
             str(self.description.get("dataset", "")),
+            self.classical,
+            self.curves,
         )
 
     @property
     def problems(self) -> tuple[str, ...]:
         """All that cannot be read, or is not recorded, with the reason; everything is read for that."""
         _ = self.states, self.failures, self.firmware, self.vendor, self.trees, self.test, self.versions
+        _ = self.classical, self.curves
         return self._reading.problems
 
     def _section(self, name: str) -> Mapping[str, Any]:

@@ -24,7 +24,8 @@ FILES = (
     DESCRIPTION,
     *(SETTINGS, "search.csv", "compress.csv", "trees.csv", "trees.txt", "summary.txt"),
     *("search.jsonl", "costs.jsonl", "generations.jsonl", "tune.jsonl", "compress.jsonl", "mixed.jsonl", "trees.jsonl"),
-    *("network_luts.jsonl", "stages.jsonl", "scores.jsonl"),
+    *("network_luts.jsonl", "stages.jsonl", "scores.jsonl", "classical.jsonl", "classical.csv", "classical.txt"),
+    *("curves.csv", "curves_summary.csv", "curves.png"),
     *("search.png", "convergence.png", "tune.png", "compress.png", "trees.png"),
 )
 FOLDERS = ("searched", "tuned", OWN, "compressed", "firmware", "trees")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kerasnac.core.data.bootstrap import Score, score
+from kerasnac.core.data.curves import Curves, curves_of
 from kerasnac.core.data.dataset import Development, Split, Task
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import FirmwareSettings
@@ -85,9 +86,9 @@ class ScoreJob:
     seed: int
 
 
-def score_one(data: Development, job: ScoreJob) -> Score:
-    """Score one model on a split, with a confidence interval; runs in a worker."""
+def score_one(data: Development, job: ScoreJob) -> tuple[Score, Curves | None]:
+    """Score one model on a split, with a confidence interval, and return its curves as well; runs in a worker."""
     from kerasnac.adapters.keras.predict import predict
 
     outputs = predict(job.model.architecture, job.model.weights, job.split.x)
-    return score(data.task, outputs, job.split.y, seed=job.seed)
+    return score(data.task, outputs, job.split.y, seed=job.seed), curves_of(data.task, outputs, job.split.y)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kerasnac import datasets
 from kerasnac.core.data.bootstrap import Score
-from kerasnac.core.settings import RunSettings
+from kerasnac.core.data.dataset import Task
+from kerasnac.core.settings import ReferenceSettings, RunSettings
 from kerasnac.core.settings.yaml_files import dump, load_run
 from kerasnac.core.store.files import write_text
 from kerasnac.core.store.progress import Progress, silent
@@ -18,6 +20,7 @@ from kerasnac.errors import ConfigError, RunError
 from kerasnac.stages.compress.compression import check_compress, reason_against
 from kerasnac.stages.firmware.checks import check_firmware
 from kerasnac.stages.references.boosted_trees import check_boosted_trees
+from kerasnac.stages.references.classical import ClassicalPoint, check_classical
 from kerasnac.stages.references.result import TreesResult
 from kerasnac.stages.results.layout import SETTINGS
 from kerasnac.stages.results.outcome import Outcome
@@ -27,6 +30,23 @@ from kerasnac.stages.run.session import Run
 from kerasnac.stages.search.global_search import check_search
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.tune import check_tune
+
+
+@dataclass(frozen=True)
+class References:
+    """What was trained or fitted for comparison.
+
+    Attributes:
+        trees: Boosted trees, if they were asked for.
+        classical: Classical methods.
+        test: Scores on the test split, of the trees on the front and of the classical methods, by name.
+        task: The task of the data.
+    """
+
+    trees: TreesResult | None
+    classical: tuple[ClassicalPoint, ...]
+    test: dict[str, Score]
+    task: Task
 
 
 def run_all(
@@ -59,17 +79,20 @@ def run_all(
         chosen, left_out = compressed.try_select(*settings.firmware.select)
         asked, graphs = settings.references.boosted_trees, settings.firmware.adder_graph
         trees = None if asked is None else run.boosted_trees(asked, networks=chosen, adder_graph=graphs)
+        classical = run.classical_methods(settings.references) if settings.references.classical else ()
         # Every choice has been made: from here on, and nowhere before, the test split is used.
         refused |= compressed.excluded | left_out
         firmware, unconverted = run.try_convert(chosen, settings.firmware)
         refused |= unconverted
         scored = [*tuned, *chosen]
         test = dict(zip((model.name for model in scored), run.test(scored), strict=True))
+        test |= dict(zip((point.name for point in classical), run.test_classical(classical), strict=True))
         if trees is not None:
             test |= dict(zip((point.name for point in trees.front), run.test_trees(trees.front), strict=True))
+        curves = run.curves([*scored, *classical])
         with stage(run.folder, "run", {"tested": list(test)}) as call:
             call.found.update(refused=refused)
-        return Outcome(found, tuned, compressed, firmware, test, refused, trees, run.data.describe())
+        return Outcome(found, tuned, compressed, firmware, test, refused, trees, run.data.describe(), classical, curves)
 
 
 def _read(path: Path) -> RunSettings:
@@ -99,6 +122,7 @@ def _opened(settings: RunSettings, folder: Path | str, **options: Any) -> Iterat
     check_compress(settings.compress, settings.space, baselines)
     if settings.references.boosted_trees is not None:
         check_boosted_trees(settings.references.boosted_trees, data.development)
+    check_classical(settings.references, data.development)
     with Run(folder, data, seed=settings.seed, **options) as run:
         path = folder / SETTINGS
         if path.exists() and _read(path) != settings:
@@ -134,23 +158,24 @@ def references_only(
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress = silent,
-) -> tuple[TreesResult, dict[str, Score]]:
+) -> References:
     """Train the references of a YAML file alone; :func:`run_all` and :func:`resume` go on from there.
 
     Args and errors are those of :func:`run_all`.
 
-    Returns:
-        The boosted trees; and the scores on the test split of those on the front, by name.
-
     Raises:
         ConfigError: If the file names no references.
     """
-    asked = settings.references.boosted_trees
-    if asked is None:
+    if settings.references == ReferenceSettings():
         raise ConfigError("there is nothing to train: the run names no references; add references: [boosted_trees]")
+    asked = settings.references.boosted_trees
     with _opened(settings, folder, workers=workers, scheduler=scheduler, progress=progress) as run:
-        trees = run.boosted_trees(asked)
-        return trees, dict(zip((point.name for point in trees.front), run.test_trees(trees.front), strict=True))
+        trees = None if asked is None else run.boosted_trees(asked)
+        classical = run.classical_methods(settings.references) if settings.references.classical else ()
+        front = () if trees is None else trees.front
+        test = dict(zip((point.name for point in front), run.test_trees(front), strict=True))
+        test |= dict(zip((point.name for point in classical), run.test_classical(classical), strict=True))
+        return References(trees, classical, test, run.data.task)
 
 
 def resume(

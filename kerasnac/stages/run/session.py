@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kerasnac.adapters.workers import LocalWorkers, Workers, check_processes, connect
 from kerasnac.core.checks import valid_seed, with_options
 from kerasnac.core.data.bootstrap import Score, score
+from kerasnac.core.data.curves import Curves, curves_of
 from kerasnac.core.data.dataset import Dataset, Development
 from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.trained import Trained
@@ -21,6 +22,7 @@ from kerasnac.core.settings import (
     BoostedTreesSettings,
     CompressSettings,
     FirmwareSettings,
+    ReferenceSettings,
     SearchSettings,
     TuneSettings,
 )
@@ -38,10 +40,12 @@ from kerasnac.stages.compress.own_models import float_model
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
 from kerasnac.stages.references.boosted_trees import boosted_trees
+from kerasnac.stages.references.classical import ClassicalPoint, classical_methods, frame_of, outputs_of
 from kerasnac.stages.references.networks import count_networks
 from kerasnac.stages.references.result import TreesPoint, TreesResult
 from kerasnac.stages.results.layout import OWN
 from kerasnac.stages.results.scores import ScoreRecords
+from kerasnac.stages.run.curves import CURVES, SUMMARY, curves_frame, summary_frame
 from kerasnac.stages.run.folder import check_there, prepare, run_folder
 from kerasnac.stages.run.jobs import ConvertJob, ScoreJob, convert_one, converted, score_one
 from kerasnac.stages.run.parts import note_parts, parts_of_search, parts_of_task
@@ -170,6 +174,17 @@ class Run:
         self._write_table(result.frame(), "trees.csv")
         return result
 
+    def classical_methods(self, settings: ReferenceSettings | None = None, **options: Any) -> tuple[ClassicalPoint, ...]:
+        """Score classical methods; see :func:`kerasnac.stages.references.classical.classical_methods`.
+
+        Args:
+            settings: All settings.
+            **options: Methods with their settings: ``pseudo_voigt={"samples": 500}``.
+        """
+        points = classical_methods(with_options(ReferenceSettings, settings, options), self._context)
+        self._write_table(frame_of(points), "classical.csv")
+        return points
+
     def convert(
         self, models: Sequence[Trained], settings: FirmwareSettings | None = None, **options: Any
     ) -> tuple[Firmware, ...]:
@@ -237,11 +252,12 @@ class Run:
         seed, records = self._scores
         known = [records.get(model) for model in models]
         jobs = [ScoreJob(model, self.data.open_test(), seed) for model in models]
-        results = self._context.results(score_one, jobs, known)
-        for model, before, found in zip(models, known, results, strict=True):
+        known_pairs: list[tuple[Score, Curves | None] | None] = [None if before is None else (before, None) for before in known]
+        results = self._context.results(score_one, jobs, known_pairs)
+        for model, before, (found, curves) in zip(models, known, results, strict=True):
             if before is None:
-                records.add(model.name, model, found)
-        return tuple(results)
+                records.add(model.name, model, found, curves)
+        return tuple(found for found, _ in results)
 
     def test_trees(self, points: Sequence[TreesPoint]) -> tuple[Score, ...]:
         """Score boosted trees on the test split as :meth:`test` does models, on the same resampled test sets."""
@@ -255,6 +271,34 @@ class Run:
             return found
 
         return tuple(map(scored, points))
+
+    def test_classical(self, points: Sequence[ClassicalPoint]) -> tuple[Score, ...]:
+        """Score classical methods on the test split, of which slow ones see no more samples than of the validation split."""
+        test, task, (seed, records) = self.data.open_test(), self.data.task, self._scores
+
+        def scored(point: ClassicalPoint) -> Score:
+            found = records.get(point.key)
+            if found is None:
+                part = test.take(slice(point.samples if point.samples < len(self._development.validation) else None))
+                outputs = outputs_of(point, part.x)
+                found = score(task, outputs, part.y, seed=seed)
+                records.add(point.name, point.key, found, curves_of(task, outputs, part.y))
+            return found
+
+        return tuple(map(scored, points))
+
+    def curves(self, models: Sequence[Trained | ClassicalPoint]) -> dict[str, Curves]:
+        """Return ROC curves or distances of models that were scored on the test split, by name, and write them as tables.
+
+        Those of a run that an earlier version has scored are not there, nor are those of tasks without any.
+        """
+        _, records = self._scores
+        found = {m.name: records.curves(m.key if isinstance(m, ClassicalPoint) else m) for m in models}
+        curves = {name: made for name, made in found.items() if made is not None}
+        if curves:
+            self._write_table(curves_frame(curves), CURVES)
+            self._write_table(summary_frame(curves), SUMMARY)
+        return curves
 
     def _own(self, model: Trained) -> Path:
         """Return the folder of a float model that no tuning has made."""

@@ -1,0 +1,1 @@
+"""Classical methods that networks are compared with: fits of peaks, filters of readout traces."""

@@ -182,7 +182,7 @@ def test_every_hyperparameter_is_in_the_key() -> None:
 
 
 #: Fields that came later, with defaults that keep the behaviour: of any settings, and of the search.
-LATER = {"max_depth": None, "clock_period": 5.0, "tie_free": False}
+LATER = {"max_depth": None, "clock_period": 5.0, "tie_free": False, "smoothness": 3e-5}
 LATER_OF_SEARCH = {**LATER, "learned": None}
 
 

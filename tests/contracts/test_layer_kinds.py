@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kerasnac.adapters import rule4ml
 from kerasnac.adapters.hls4ml import backends, conversion
 from kerasnac.adapters.keras import build, pruning
+from kerasnac.adapters.keras.learned import forward
 from kerasnac.adapters.keras.predict import activation_ranges, predict
 from kerasnac.adapters.rtl.adder_graph import EXPECTED_LUTS, unroll
 from kerasnac.adapters.rtl.layer_rules import RULES
@@ -25,6 +26,7 @@ from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.channel_formats import quantizer
 from kerasnac.core.network.kinds import KINDS
 from kerasnac.core.network.layers import LayerSpec, Unsupported
+from kerasnac.core.network.learned import LEARNED_KINDS, with_places
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.network.training import Training
@@ -158,6 +160,17 @@ def test_bops_are_counted_or_not(kind: str) -> None:
     node = node_of(EXAMPLES[kind], kind)
     unsupported = isinstance(bops.SECOND_FACTORS[kind], Unsupported)
     assert (name_of(kind) in counted) == (node.products is not None) == (not unsupported)
+
+
+@every_kind
+def test_widths_are_learned_or_refused(kind: str) -> None:
+    assert (kind in forward.RULES) == (kind in LEARNED_KINDS)
+    if kind not in (*LEARNED_KINDS, "batch_norm"):  # A batch norm is folded before.
+        with pytest.raises(ConversionError, match="_0: widths are not learned for layers of kind"):
+            with_places(EXAMPLES[kind])
+    elif kind in (*exactness.KERNEL_KINDS, "tables"):
+        layers = [layer.kind for layer in with_places(EXAMPLES[kind]).layers]
+        assert layers == ["activation", kind]
 
 
 @every_kind

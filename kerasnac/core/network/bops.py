@@ -71,7 +71,7 @@ class LayerCost:
 
 
 def layer_bops(
-    products: Products, weight_bits: int, activation_bits: int, sparsity: float = 0.0, *, adds_only: bool = False
+    products: Products, weight_bits: float, activation_bits: float, sparsity: float = 0.0, *, adds_only: bool = False
 ) -> float:
     """Return the bit operations of one layer (see the module's formulas, the second one for a layer that only adds)."""
     if adds_only:
@@ -119,7 +119,7 @@ def costs(
             bias = bits if layer.bias is None else layer.bias.bits
             memory = sum(math.prod(w.shape) * (mean.weight if w.prunable else bias) for w in node.weights.values())
             width = mean.weight
-            amount = layer_bops(products, bits, 0, pruned, adds_only=True) if layer.kind == "tables" else _bops(products, mean)
+            amount = layer_bops(products, width, 0, pruned, adds_only=True) if layer.kind == "tables" else _bops(products, mean)
             rows.append(LayerCost(node.name, node.output, products.macs, width, mean.activation, pruned, amount, round(memory)))
         unrounded = activation_bits if products is not None else max(incoming)
         outputs.append(layer.activation_bits(unrounded) if layer.activation is None else layer.activation.bits)

@@ -85,7 +85,9 @@ class LearnedSettings(Settings):
         pressure: Factor of the effective bit operations in the loss, at the start and at the end; it rises by the same ratio
             in every epoch. 1 makes those of the widths at the start count as much as the loss of the task does there.
         weight_bits: Width of the largest weight of a kernel at the start.
-        activation_bits: Width of the channels at the start.
+        activation_bits: Width of the channels at the start; those that learned tables read have the whole grid of these.
+        smoothness: Factor, in the loss, of the squared slope of learned tables, integrated over their grid and summed. Without
+            it tables follow single samples.
     """
 
     epochs: PositiveInt = 1000
@@ -96,6 +98,7 @@ class LearnedSettings(Settings):
     pressure: tuple[PositiveFloat, PositiveFloat] = (0.04, 8.0)
     weight_bits: int = Field(6, ge=2, le=12)
     activation_bits: int = Field(8, ge=2, le=12)
+    smoothness: float = Field(3e-5, ge=0)
 
     @property
     def cycles(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,11 +11,23 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.channel_formats import quantizer
 from kerasnac.core.network.layers import LayerSpec
-from kerasnac.core.network.learned import channel_format, exact_format, rounding_of, to_grid, with_places
+from kerasnac.core.network.learned import (
+    channel_format,
+    entry_bits,
+    exact_format,
+    place_of,
+    read_by_tables,
+    rounding_of,
+    to_grid,
+    with_places,
+)
 from kerasnac.core.network.precision import Precision
+from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.training import Training
 from kerasnac.errors import ConversionError
-from tests.networks import activation, dense, mlp
+from tests.networks import activation, dense, layer, mlp
 
 whole = st.integers(-300, 300)
 
@@ -65,6 +79,43 @@ def test_maps_keep_the_widths_of_the_activation_before_a_pool() -> None:
     conv = LayerSpec.of("conv2d", filters=2, kernel=3, stride=1, padding="same")
     layers = (conv, activation("relu"), LayerSpec.of("pool", op="max", size=2), LayerSpec.of("flatten"), dense(2))
     assert [layer.kind for layer in with_places(Architecture((4, 4, 1), layers)).layers][1:] == [layer.kind for layer in layers]
+
+
+def tables(grid: str) -> LayerSpec:
+    return layer("tables", units=3, grid=grid)
+
+
+def test_tables_read_activations_that_fit_their_grid() -> None:
+    layers = (tables("ap_fixed<5,2>"), tables("ap_ufixed<4,2>"), activation("relu"), tables("ap_fixed<6,4>"), dense(2))
+    made = with_places(Architecture((4,), layers))
+    places = {node.name: node for node in made.nodes if node.layer.kind == "activation"}
+    assert [node.layer["fn"] for node in places.values()] == ["none", "relu", "relu", "none"]
+    held = [read_by_tables(made, node) for node in places.values()]
+    assert [None if grid is None else str(grid) for grid in held] == ["ap_fixed<5,2>", "ap_ufixed<4,2>", "ap_ufixed<5,3>", None]
+    assert {place_of(made, node).name for node in made.nodes if node.layer.kind == "tables"} == set(places) - {"activation_3"}
+
+
+def test_two_layers_of_tables_read_what_both_grids_have() -> None:
+    first, second = (replace(tables(grid), inputs=(-i,)) for i, grid in enumerate(("ap_fixed<6,2>", "ap_ufixed<5,3>"), 1))
+    joined = LayerSpec.of("concatenate", inputs=(-2, -1))
+    made = Architecture((4,), (activation("relu"), first, second, joined))
+    assert str(read_by_tables(with_places(made), made.nodes[0])) == "ap_ufixed<3,1>"
+
+
+def test_entries_have_the_bits_in_which_they_differ() -> None:
+    columns = [[0.5, 0.5, 0.5], [1.25, 1.25, 1.5], [3.0, 4.0, 9.0], [-0.5, 0.0, 1.0]]
+    np.testing.assert_array_equal(entry_bits(np.array(columns, np.float32).T.reshape(3, 2, 2)), [[0, 1], [3, 2]])
+
+
+def test_bit_operations_of_tables_are_those_of_their_own_widths() -> None:
+    grid = Precision(4, 2)
+    kernel = np.zeros((16, 2, 3), np.float32)
+    kernel[3, 0], kernel[:, 1, 0] = 1.75, 0.25  # Three tables of three bits; three constants.
+    inputs = quantizer([Precision(4, 2), Precision(3, 2)], "down", signed=True)
+    network = Architecture((2,), (inputs, replace(tables(str(grid)), weight=exact_format(kernel.astype(np.float64)))), grid)
+    (cost,) = Trained("tables", network, {"tables_0/kernel": kernel}, Training(), {}, 0).layer_costs
+    assert (cost.weight_bits, cost.activation_bits, cost.sparsity) == (3, 3.5, 0.5)
+    assert cost.bops == 3 * (3 + 1)
 
 
 @pytest.mark.parametrize(

@@ -9,4 +9,7 @@ rises during the training, which so walks from wide to narrow networks, and leav
 Channels learn their integer bits, too: numbers beyond the limit 2**i saturate, and the limit has the gradient of its
 exponent. A few numbers beyond it are cheaper than another bit in all products. A channel that takes smaller numbers on the
 training samples than it could has the integer bits that these need.
+
+Learned tables count with the look-up tables of an FPGA that their entries and the sums of these take, which is about what
+a bit operation of a product takes; see :mod:`kerasnac.adapters.keras.learned.tables`.
 """

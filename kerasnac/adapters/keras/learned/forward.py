@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from kerasnac.adapters.keras.learned import tables
+from kerasnac.adapters.keras.learned.widths import integer_bits, rounded, saturated, whole
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import averaged
-from kerasnac.core.network.kinds import CONV1D, CONV2D, POOL, Shape
-from kerasnac.core.network.learned import rounding_of
+from kerasnac.core.network.kinds import CONV1D, CONV2D, POOL, TABLES, Shape
+from kerasnac.core.network.learned import place_of, read_by_tables, rounding_of
 
 Tensor = Any  # TensorFlow has no type stubs
 
 #: Numbers, and their bits if they are rounded.
 _Rounded = tuple[Tensor, Tensor | None]
-
-_LN2 = math.log(2.0)
 
 
 def shapes_of(network: Architecture) -> dict[str, Shape]:
@@ -27,6 +27,11 @@ def shapes_of(network: Architecture) -> dict[str, Shape]:
     for node in network.nodes:
         if node.layer.kind == "activation":
             shapes |= {f"{node.name}/{part}": node.output[-1:] for part in ("bits", "integer")}
+        if node.layer.kind == "tables":
+            kernel = node.weights["kernel"].shape
+            shapes |= {f"{node.name}/kernel": kernel, f"{node.name}/kernel_bits": kernel[1:]}
+            shapes |= dict.fromkeys((f"{node.name}/bias", f"{node.name}/bias_bits"), node.output)
+            continue
         for part, weight in node.weights.items():
             shapes |= {f"{node.name}/{part}": weight.shape, f"{node.name}/{part}_bits": weight.shape}
     return shapes
@@ -45,11 +50,15 @@ class Result(NamedTuple):
         outputs: float32, shape (samples, *output_shape).
         operations: Effective bit operations, a number.
         ranges: Smallest and largest numbers of all channels, see :func:`range_shapes`.
+        roughness: Of all learned tables, a number.
+        tables: Learned tables with one value for every cell of their inputs, not rounded; by ``layer/kernel``.
     """
 
     outputs: Tensor
     operations: Tensor
     ranges: dict[str, Tensor]
+    roughness: Tensor
+    tables: dict[str, Tensor]
 
 
 @dataclass
@@ -60,7 +69,9 @@ class _Pass:
     values: Mapping[str, Tensor]
     known: Mapping[str, Tensor]
     operations: Tensor
-    ranges: dict[str, Tensor]
+    roughness: Tensor
+    ranges: dict[str, Tensor] = field(default_factory=dict)
+    tables: dict[str, Tensor] = field(default_factory=dict)
 
 
 def compute(network: Architecture, values: Mapping[str, Tensor], known: Mapping[str, Tensor], x: Tensor) -> Result:
@@ -73,71 +84,13 @@ def compute(network: Architecture, values: Mapping[str, Tensor], known: Mapping[
         x: float32, shape (samples, *input_shape), on the input grid.
     """
     tf = tensorflow()
-    state = _Pass(network, values, known, tf.constant(0.0), {})
+    state = _Pass(network, values, known, tf.constant(0.0), tf.constant(0.0))
     tensors: dict[int, Tensor] = {-1: x}
     bits: dict[int, Tensor] = {}  # Of the numbers of one sample, where they are rounded.
     for i, node in enumerate(network.nodes):
         sources = [tensors[source] for source in node.inputs]
         tensors[i], bits[i] = RULES[node.layer.kind](state, node, sources, [bits.get(source) for source in node.inputs])
-    return Result(tensors[len(network.nodes) - 1], state.operations, state.ranges)
-
-
-def rounded(x: Tensor, fractional: Tensor, half: float = 0.5) -> Tensor:
-    """Round to fractional bits, with the gradients of the module's docstring.
-
-    Args:
-        x: float32 of any shape.
-        fractional: Learned fractional bits, of the shape of the last axes of ``x``; they are rounded themselves.
-        half: 0 to round down.
-    """
-    tf = tensorflow()
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def function(x: Tensor, fractional: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-        scale = tf.pow(2.0, tf.round(fractional))
-        found = tf.floor(x * scale + half) / scale
-
-        def backward(upstream: Tensor) -> tuple[Tensor, Tensor]:
-            slope = upstream * _LN2 * (x - found)
-            return upstream, tf.reduce_sum(slope, list(range(len(x.shape) - len(fractional.shape))))
-
-        return found, backward
-
-    found: Tensor = function(x, fractional)
-    return found
-
-
-def saturated(x: Tensor, integer: Tensor, fractional: Tensor, *, signed: bool) -> Tensor:
-    """Saturate rounded numbers at learned limits.
-
-    Numbers beyond a limit have no gradient, but the limit 2**i has: that of its exponent.
-
-    Args:
-        x: float32, shape (..., channels), rounded to ``fractional`` bits.
-        integer: Learned integer bits without the sign, shape (channels,); they are rounded themselves.
-        fractional: Learned fractional bits, shape (channels,).
-        signed: False behind a ReLU.
-    """
-    tf = tensorflow()
-    limit, step = tf.pow(2.0, _whole(integer)), tf.pow(2.0, -_whole(fractional))
-    high, low = limit - step, -limit
-    # A channel without bits besides the sign is zero, but keeps its gradients: it may have bits again.
-    high += tf.stop_gradient(tf.nn.relu(high) - high)
-    low += tf.stop_gradient(tf.where(limit <= step, 0.0, low) - low)
-    return tf.minimum(tf.maximum(x, low if signed else 0.0), high)
-
-
-def _whole(x: Tensor) -> Tensor:
-    """Round to whole numbers, with the gradient of the identity."""
-    tf = tensorflow()
-    return x + tf.stop_gradient(tf.round(x) - x)
-
-
-def _integer_bits(magnitude: Tensor) -> Tensor:
-    """Return the bits left of the binary point that magnitudes need; far below zero for zero, which needs none at all."""
-    tf = tensorflow()
-    exponent = tf.floor(tf.math.log(tf.maximum(magnitude, 1e-30)) / _LN2 + 1e-6) + 1
-    return tf.stop_gradient(tf.where(magnitude > 0, exponent, -1e3))
+    return Result(tensors[len(network.nodes) - 1], state.operations, state.ranges, state.roughness, state.tables)
 
 
 # Functions of one signature: the numbers that leave a layer, and their bits in the shape of one sample, None where they are
@@ -165,22 +118,61 @@ def _weights(state: _Pass, node: Node, part: str) -> tuple[Tensor, Tensor]:
     """Return the rounded weights of a layer, and their bits."""
     tf, fractional = tensorflow(), state.values[f"{node.name}/{part}_bits"]
     weights = rounded(state.values[f"{node.name}/{part}"], fractional)
-    return weights, tf.nn.relu(_whole(fractional) + _integer_bits(tf.abs(weights)))
+    return weights, tf.nn.relu(whole(fractional) + integer_bits(tf.abs(weights)))
+
+
+def _tables(state: _Pass, node: Node, sources: Sequence[Tensor], bits: Sequence[Tensor | None]) -> tuple[Tensor, None]:
+    tf, (x,), (incoming,), grid = tensorflow(), sources, bits, TABLES.grid(node.layer)
+    assert incoming is not None, f"{node.name} reads numbers that are not rounded"
+    values, key = state.values[f"{node.name}/kernel"], f"{node.name}/kernel"
+    place = place_of(state.network, node)
+    holds = read_by_tables(state.network, place)
+    assert holds is not None
+
+    def by_input(channels: Tensor) -> Tensor:
+        return tf.reshape(tf.broadcast_to(channels, place.output), (-1,))
+
+    step = tf.pow(2.0, -tf.round(tf.minimum(by_input(state.values[f"{place.name}/bits"]), float(holds.fractional))))
+    channels = tables.Channels(holds, step, _half(state, place))
+    low, high = (by_input(state.ranges[f"{place.name}/{end}"]) for end in ("low", "high"))
+    # The mean is that of all numbers: it must not change with the range that the samples reach.
+    centred = values - tf.reduce_mean(values, 0)
+    state.tables[key] = tf.einsum("kni,niu->kiu", channels.members(grid, low, high), centred)
+    fractional = state.values[f"{node.name}/kernel_bits"]
+    entries = rounded(state.tables[key], fractional)
+    width, there = tables.entry_bits(state.tables[key], entries, fractional)
+    bias, bias_bits = _weights(state, node, "bias")
+    # Reading, and an adder as wide as the entry.
+    luts = width * (tables.look_ups(incoming)[:, None] + 1) + tables.EACH * there
+    state.operations += tf.reduce_sum(luts) + tf.reduce_sum(bias_bits)
+    state.roughness += tables.roughness(values, grid)
+    return tables.read(x, entries, grid, step) + bias, None
+
+
+def _half(state: _Pass, place: Node) -> float:
+    return 0.5 if rounding_of(state.network, place) == "half_up" else 0.0
 
 
 def _activation(state: _Pass, node: Node, sources: Sequence[Tensor], bits: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
     tf, (x,) = tensorflow(), sources
-    signed = node.layer["fn"] == "none"
+    signed, holds = node.layer["fn"] == "none", read_by_tables(state.network, node)
     fractional, integer = state.values[f"{node.name}/bits"], state.values[f"{node.name}/integer"]
-    x = rounded(x if signed else tf.nn.relu(x), fractional, 0.5 if rounding_of(state.network, node) == "half_up" else 0.0)
+    x, counted = x if signed else tf.nn.relu(x), whole(fractional)
+    if holds is None:
+        x = rounded(x, fractional, _half(state, node))
+    else:
+        x, counted = tables.rounded_channels(x, fractional, holds, _half(state, node)), tables.counted_bits(fractional, holds)
+        fractional = tf.minimum(fractional, float(holds.fractional))
     x = saturated(x, integer, fractional, signed=signed)
     axes = list(range(len(x.shape) - 1))
     low = tf.minimum(tf.stop_gradient(tf.reduce_min(x, axes)), state.known[f"{node.name}/low"])
     high = tf.maximum(tf.stop_gradient(tf.reduce_max(x, axes)), state.known[f"{node.name}/high"])
     state.ranges |= {f"{node.name}/low": low, f"{node.name}/high": high}
-    whole = tf.minimum(_whole(integer), _integer_bits(tf.maximum(high, -low)))
-    needed = tf.nn.relu(_whole(fractional) + whole + float(signed))
-    return x, tf.broadcast_to(needed, node.output)
+    reached = tf.minimum(whole(integer), integer_bits(tf.maximum(high, -low)))
+    needed = tf.broadcast_to(tf.nn.relu(counted + reached + float(signed)), node.output)
+    if holds is not None:
+        state.operations += tf.reduce_sum(needed)  # It saturates at the ends of a grid, which takes a LUT for every bit.
+    return x, needed
 
 
 def _reshape(state: _Pass, node: Node, sources: Sequence[Tensor], bits: Sequence[Tensor | None]) -> _Rounded:
@@ -223,6 +215,7 @@ RULES: Mapping[str, Callable[..., _Rounded]] = {
     "dense": _kernel,
     "conv1d": _kernel,
     "conv2d": _kernel,
+    "tables": _tables,
     "activation": _activation,
     "flatten": _reshape,
     "reshape": _reshape,

@@ -17,9 +17,9 @@ from kerasnac.adapters.keras.predict import PREDICT_BATCH, Scores
 from kerasnac.adapters.keras.runtime import tensorflow, unknown_branch_arguments
 from kerasnac.core.data.batches import batches
 from kerasnac.core.data.dataset import Development
-from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.kinds import Shape
-from kerasnac.core.network.learned import with_formats
+from kerasnac.core.network.learned import read_by_tables, with_formats
 from kerasnac.core.network.weights import Weights
 from kerasnac.core.settings import LearnedSettings
 from kerasnac.errors import RunError
@@ -143,6 +143,7 @@ class Ramp:
         places = [node.name for node in self._network.nodes if node.layer.kind == "activation"]
         ranges = {name: (ends[f"{name}/low"], ends[f"{name}/high"]) for name in places}
         values = self._learned.split(checkpoint.values)
+        values |= {key: table.numpy() for key, table in self._look(self._x[: self._batch]).tables.items()}
         self.state = before
         return with_formats(self._network, values, ranges, input_grid=self._data.input_grid)
 
@@ -150,6 +151,9 @@ class Ramp:
         """Return what is learned at the start: widths that hold the largest weights and numbers in so many bits."""
         settings, values = self._settings, Arrays()
         for node in self._network.nodes:
+            if node.layer.kind == "tables":
+                values |= self._start_of_tables(node, np.asarray(weights[f"{node.name}/kernel"], np.float32))
+                continue
             for part in node.weights:
                 array = np.asarray(weights[f"{node.name}/{part}"], np.float32)
                 reach = float(np.abs(weights[f"{node.name}/kernel"]).max())
@@ -160,9 +164,25 @@ class Ramp:
             if node.layer.kind == "activation":
                 reach = np.maximum(np.abs(ends[f"{node.name}/low"]), np.abs(ends[f"{node.name}/high"])).max()
                 integer = np.floor(np.log2(reach if reach > 0 else 1.0)) + 1
-                values[f"{node.name}/bits"] = np.full(node.output[-1:], settings.activation_bits - integer)
-                values[f"{node.name}/integer"] = np.full(node.output[-1:], integer)
+                holds = read_by_tables(self._network, node)
+                bits = settings.activation_bits - integer if holds is None else holds.fractional
+                values[f"{node.name}/bits"] = np.full(node.output[-1:], bits)
+                most = integer if holds is None else min(integer, holds.integer - holds.signed)
+                values[f"{node.name}/integer"] = np.full(node.output[-1:], most)
         return values
+
+    def _start_of_tables(self, node: Node, kernel: NDArray[np.float32]) -> Arrays:
+        """Return what is learned of tables at the start: their entries are as wide as weights.
+
+        Args:
+            node: The layer.
+            kernel: Its entries, shape (numbers, inputs, units).
+        """
+        reach = float(np.ptp(kernel, axis=0).max())
+        fractional = self._settings.weight_bits - 1 - np.floor(np.log2(reach if reach > 0 else 1.0))
+        bias = {"bias": kernel.mean(axis=0).sum(axis=0), "bias_bits": np.full(node.output, fractional)}
+        parts = {"kernel": kernel, "kernel_bits": np.full(kernel.shape[1:], fractional), **bias}
+        return {f"{node.name}/{part}": array for part, array in parts.items()}
 
     def _widest(self, values: Arrays) -> Arrays:
         """Return the ranges of all channels on some training samples, hardly rounded."""
@@ -206,7 +226,7 @@ class Ramp:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(vector)
                 found = compute(self._network, self._learned.split_tensor(vector), remembered, tf.gather(self._x, indices))
-                loss = self._loss(found, indices) + units[i] * found.operations
+                loss = self._loss(found, indices) + units[i] * found.operations + self._settings.smoothness * found.roughness
             self._optimizer.learning_rate.assign(rates[i])
             gradient = tape.gradient(loss, vector)
             self._optimizer.apply_gradients([(gradient, self._values)], skip_gradients_aggregation=True)

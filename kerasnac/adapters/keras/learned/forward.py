@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kerasnac.adapters.keras.learned import tables
-from kerasnac.adapters.keras.learned.widths import integer_bits, rounded, saturated, whole
+from kerasnac.adapters.keras.learned.widths import LN2, integer_bits, rounded, saturated, whole
 from kerasnac.adapters.keras.runtime import tensorflow
 from kerasnac.core.network.architecture import Architecture, Node
 from kerasnac.core.network.exactness import averaged
@@ -16,6 +16,9 @@ from kerasnac.core.network.kinds import CONV1D, CONV2D, POOL, TABLES, Shape
 from kerasnac.core.network.learned import place_of, read_by_tables, rounding_of
 
 Tensor = Any  # TensorFlow has no type stubs
+
+#: Added to the size of a weight before its logarithm is taken.
+LEAST_WEIGHT = 1e-4
 
 #: Numbers, and their bits if they are rounded.
 _Rounded = tuple[Tensor, Tensor | None]
@@ -115,10 +118,13 @@ def _kernel(state: _Pass, node: Node, sources: Sequence[Tensor], bits: Sequence[
 
 
 def _weights(state: _Pass, node: Node, part: str) -> tuple[Tensor, Tensor]:
-    """Return the rounded weights of a layer, and their bits."""
+    """Return the rounded weights of a layer, and their bits, whose gradient for a weight is that of its logarithm."""
     tf, fractional = tensorflow(), state.values[f"{node.name}/{part}_bits"]
-    weights = rounded(state.values[f"{node.name}/{part}"], fractional)
-    return weights, tf.nn.relu(whole(fractional) + integer_bits(tf.abs(weights)))
+    values = state.values[f"{node.name}/{part}"]
+    weights = rounded(values, fractional)
+    size = tf.math.log(tf.abs(values) + LEAST_WEIGHT) / LN2
+    smaller = size - tf.stop_gradient(size)
+    return weights, tf.nn.relu(whole(fractional) + integer_bits(tf.abs(weights)) + smaller)
 
 
 def _tables(state: _Pass, node: Node, sources: Sequence[Tensor], bits: Sequence[Tensor | None]) -> tuple[Tensor, None]:

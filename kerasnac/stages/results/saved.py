@@ -36,6 +36,7 @@ from kerasnac.stages.search.result import SearchResult
 if TYPE_CHECKING:
     from kerasnac.adapters.hls4ml.vendor import VendorReport
     from kerasnac.stages.firmware.result import Firmware
+    from kerasnac.stages.firmware.rtl import Rtl
 
 Read = TypeVar("Read")
 
@@ -276,6 +277,14 @@ class SavedRun:
         return read_network_luts(self._reading)
 
     @cached_property
+    def rtl(self) -> Mapping[str, Rtl]:
+        """Verilog that ``kerasnac rtl MODEL --out FOLDER/rtl/MODEL`` wrote into the folder, by model."""
+        from kerasnac.stages.firmware.rtl import REPORT, Rtl
+
+        found = (self._reading.tried(lambda path=path: Rtl.load(path.parent)) for path in self.folder.glob(f"rtl/*/{REPORT}"))  # type: ignore[misc]
+        return {one.name: one for one in found if one is not None}
+
+    @cached_property
     def trees(self) -> TreesResult | None:
         """The boosted trees."""
         return read_trees(self._reading, self.task, self.calls["trees"].asked)
@@ -345,7 +354,7 @@ class SavedRun:
     @property
     def problems(self) -> tuple[str, ...]:
         """All that cannot be read, or is not recorded, with the reason; everything is read for that."""
-        _ = self.states, self.failures, self.firmware, self.vendor, self.trees, self.test, self.versions
+        _ = self.states, self.failures, self.firmware, self.vendor, self.rtl, self.trees, self.test, self.versions
         _ = self.classical, self.curves
         return self._reading.problems
 

@@ -141,4 +141,70 @@ def _end(text: str) -> tuple[str, float]:
         raise click.BadParameter(f"{text!r} is no name with a number, as metric=0.5", param_hint="--reference") from None
 
 
-COMMANDS = (show, table, compare)
+@click.command()
+@folder_argument
+@click.argument("model")
+@click.option(
+    "--to",
+    type=click.Choice(["keras", "qkeras", "json", "csv"]),
+    required=True,
+    help="keras: float, one file. qkeras: quantized, one file. json: the layers. csv: a folder, a table per array of weights.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="File or folder; by default named after the model, and here.")
+def export(folder: Path, model: str, to: str, out: Path | None) -> None:
+    r"""Write MODEL of the run in FOLDER as a file that others read.
+
+    A qkeras file is read by `kerasnac.load_keras`, a keras file by Keras 2 (tf_keras); the json file may be a seed or a
+    baseline of a run file. Weights in csv are rounded to their formats where the model is quantized. There is no ONNX: no
+    converter knows the layers. Firmware is in FOLDER/firmware already.
+
+    \b
+    Examples:
+      kerasnac export runs/jets 8f3a --to keras --out tagger.keras
+      kerasnac export runs/jets 8f3a-w6a6-i04 --to csv
+    """
+    from kerasnac.stages.results.export import export as write
+    from kerasnac.stages.results.saved import open_run
+
+    path = write(open_run(folder), model, to, out)
+    click.echo(f"written to {path}")
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--task", type=click.Choice(["classification", "regression", "anomaly"]), help="By default the labels tell.")
+@click.option("--x", "samples", metavar="NAME", help="Array of the samples; by default x, images, features, ...")
+@click.option("--y", "labels", metavar="NAME", help="Array or column of the labels; by default y, label, target, ...")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Run file to write; by default named after DATA, and here."
+)
+def init(data: Path, task: str | None, samples: str | None, labels: str | None, out: Path | None) -> None:
+    r"""Write a run file, with comments, for DATA: a file or a folder.
+
+    DATA may have one of the known layouts (jets, Bragg peaks, I/Q traces), or be an npz, HDF5, CSV or ARFF file of samples
+    and labels. Says what it took them for. Shapes, classes and grid are read from DATA; the space is a start, to be edited.
+
+    \b
+    Examples:
+      kerasnac init events.csv --y is_signal
+      kerasnac init hits.h5 --x train/images --y train/centres --task regression --out hits.yaml
+    """
+    from kerasnac.core.settings.yaml_files import load_run
+    from kerasnac.core.store.files import write_text
+    from kerasnac.datasets.recognise import recognise
+    from kerasnac.errors import ConfigError
+    from kerasnac.ui.run_files import run_file, source_text
+
+    file = out or Path(f"{data.resolve().stem}.yaml")
+    if file.exists():
+        raise ConfigError(f"{file} is there already: give --out another name")
+    found = recognise(data, task=task, samples=samples, labels=labels)
+    write_text(file, run_file(found, data, file))
+    load_run(file)
+    click.echo(f"{data} was taken for {source_text(found)}")
+    for line in (*found.reasons, found.data.describe()):
+        click.echo(f"  {line}")
+    click.echo(f"written to {file}; try it: kerasnac run {file} --profile quick --out runs/{file.stem}")
+
+
+COMMANDS = (show, table, compare, export, init)

@@ -13,7 +13,7 @@ from kerasnac.core.data.dataset import Array, Dataset
 from kerasnac.datasets import load
 from kerasnac.datasets.files import array_names, open_hdf5, read_arrays, read_table
 from kerasnac.datasets.jet_files import EXPECTED
-from kerasnac.errors import ConfigError, DataError, KerasnacError
+from kerasnac.errors import DataError, KerasnacError
 
 #: Names of samples and of labels, the likeliest first; in lower case.
 SAMPLES = ("x", "samples", "images", "features", "inputs", "data", "x_train", "particles", "traces")

@@ -36,11 +36,24 @@ FLOORS = {
 }
 
 #: Public functions that a floor may call upstairs: a constructor belongs to its class, wherever it does its work.
-ENTRANCES = ("kerasnac.from_keras",)
+ENTRANCES = ("kerasnac.from_keras", "kerasnac.progress_bar")
 
 #: The rooms of each floor; a room imports those before it, and never one after it.
 ROOMS = {
-    "core": ("checks", "plugins", "store", "network", "trees", "space", "data", "classical", "hardware", "search", "settings"),
+    "core": (
+        "checks",
+        "display",
+        "plugins",
+        "store",
+        "network",
+        "trees",
+        "space",
+        "data",
+        "classical",
+        "hardware",
+        "search",
+        "settings",
+    ),
     "adapters": ("programs", "keras", "trees", "search", "hls4ml", "rtl", "rule4ml", "workers"),
     "stages": ("context", "search", "tune", "compress", "firmware", "references", "results", "run"),
 }

@@ -88,7 +88,7 @@ def tuning(models: Sequence[Trained], task: Task) -> Figure:
         best = (np.fmax if task.sense == "max" else np.fmin).accumulate(values)  # fmax and fmin leave NaN out
         axes.step(range(len(values)), best, where="post", color=color, label=model.name)
     _zoom(axes, np.array([value for model in models for value in model.origin_as(TuningOrigin).trials]), task)
-    axes.set(xlabel="trial", ylabel=_validation(task), title="tuning of the training (0: as in the search)")
+    axes.set(xlabel="trial", ylabel=validation_label(task), title="tuning of the training (0: as in the search)")
     axes.grid(alpha=0.3)
     if models:
         axes.legend(fontsize="small")
@@ -220,7 +220,13 @@ def _zoom(axes: Axes, values: NDArray[np.float64], task: Task) -> None:
         axes.annotate(f"{hidden} worse not shown", (0.99, 0.01), xycoords="axes fraction", ha="right", fontsize="small")
 
 
-def _validation(task: Task) -> str:
+def cost_label(cost: str) -> str:
+    """Return the label of an axis of costs."""
+    return "bit operations (BOPs)" if cost == "bops" else cost.replace("_", " ")
+
+
+def validation_label(task: Task) -> str:
+    """Return the label of an axis of the task metric."""
     return f"validation {task.metric}" + (f" [{task.metric_unit}]" if task.metric_unit else "")
 
 
@@ -229,8 +235,8 @@ def _plane(task: Task, title: str, cost: str = "bops") -> tuple[Figure, Axes]:
     axes = figure.subplots()
     axes.set(
         xscale="log",
-        xlabel="bit operations (BOPs)" if cost == "bops" else cost.replace("_", " "),
-        ylabel=_validation(task),
+        xlabel=cost_label(cost),
+        ylabel=validation_label(task),
         title=title,
     )
     axes.grid(alpha=0.3)

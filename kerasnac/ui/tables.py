@@ -233,5 +233,5 @@ def plain(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left")
     for column in columns:
         text = column in ("model", "architecture", "schedule", "stage", "layer", "kind", "run")
-        table.add_column(column, justify="left" if text else "right", overflow="fold", no_wrap=column == "model")
+        table.add_column(column, justify="left" if text else "right", overflow="fold", no_wrap=column in ("model", "run"))
     return table

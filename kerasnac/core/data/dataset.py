@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kerasnac.core.data.metrics import Array as Array
 from kerasnac.core.data.metrics import Sense as Sense
 from kerasnac.core.data.task import Task as Task
+from kerasnac.core.display import html_facts
 from kerasnac.core.network.precision import Precision
 from kerasnac.core.network.training import Training
 from kerasnac.core.store.keys import content_key, decisive
@@ -33,6 +34,9 @@ class Split:
     x: Array
     y: Array
     weight: Array | None = None
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} samples of shape {self.x.shape[1:]}{', weighted' if self.weight is not None else ''})"
 
     def __len__(self) -> int:
         return len(self.x)
@@ -81,6 +85,10 @@ class Development:
     train: Split
     validation: Split
     saturated: float = 0.0
+
+    def __repr__(self) -> str:
+        task = f"{self.task.kind} with {self.task.outputs} outputs"
+        return f"Development({self.name}: {task}, input {self.input_grid}, train {self.train}, validation {self.validation})"
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -162,6 +170,20 @@ class Dataset:
     development: Development
     _test: Split = field(repr=False)
     taken_for: str = ""
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.describe()})"
+
+    def _repr_html_(self) -> str:
+        dev, task = self.development, self.task
+        facts: dict[str, object] = {
+            "task": f"{task.kind} with {task.outputs} outputs, {', '.join(task.names)}".removesuffix(", "),
+            "metrics": ", ".join(task.senses),
+            "shape of a sample": dev.input_shape,
+            "train, validation, test": f"{len(dev.train):,}, {len(dev.validation):,}, {len(self._test):,} samples",
+            "input grid": f"{dev.input_grid}, {dev.saturated:.2%} of the values saturate",
+        }
+        return html_facts(dev.name, {**facts, **({"files": self.taken_for} if self.taken_for else {})})
 
     @property
     def name(self) -> str:

@@ -11,8 +11,6 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
-from scipy.stats import rankdata
 
 from kerasnac.core.plugins import Kind, Portable, function_name
 from kerasnac.errors import ConfigError, MetricError
@@ -160,6 +158,8 @@ def signal_scores(outputs: Array, labels: Array, index: int | None) -> tuple[Arr
     if outputs.shape[1] == 1:
         chosen = np.ones(len(labels), bool) if index is None else (labels == index) | (labels == 0)
         return outputs[chosen, 0], labels[chosen] > 0
+    from scipy.special import logsumexp  # takes a moment to load
+
     index = 1 if index is None else index
     logits = np.asarray(outputs, np.float64)
     return logits[:, index] - logsumexp(np.delete(logits, index, axis=1), axis=1), labels == index
@@ -185,6 +185,8 @@ def area_under_curve(scores: Array, signal: Array) -> float:
         scores: Shape (samples,); larger ones for signal.
         signal: Which samples are signal, shape (samples,); some are, and some are not.
     """
+    from scipy.stats import rankdata  # takes a second to load
+
     count = np.sum(signal)
     # That of Mann and Whitney, a sixth of the time of scikit-learn's: intervals take hundreds of them.
     above = rankdata(scores)[signal].sum() - count * (count + 1) / 2

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from kerasnac.core.checks import CHECKED, Size, explained
+from kerasnac.core.display import html_table
 from kerasnac.core.network.kinds import Products, Shape, Weight
 from kerasnac.core.network.layers import PASSING_KINDS, LayerSpec, kind_of
 from kerasnac.core.network.precision import Precision
@@ -274,6 +275,20 @@ class Architecture:
         """Fraction of the kernel to prune, by the names of the layers where it is part of the architecture."""
         known = ((name, dict(layer.params).get("sparsity")) for name, layer in zip(self.names, self.layers, strict=True))
         return {name: float(value) for name, value in known if isinstance(value, int | float)}
+
+    def __repr__(self) -> str:
+        return f"Architecture({'x'.join(map(str, self.input_shape))}: {self}{', quantized' if self.quantized else ''})"
+
+    def _repr_html_(self) -> str:
+        formats = ("weights", "biases", "outputs") if self.quantized else ()
+        rows = []
+        for node in self.nodes:
+            own = [one or "" for one in (node.layer.weight, node.layer.bias, node.layer.activation)] if self.quantized else []
+            reads = ", ".join("input" if source < 0 else self.names[source] for source in node.inputs)
+            count = sum(math.prod(weight.shape) for weight in node.weights.values() if weight.trainable)
+            rows.append([node.name, short(node.layer), reads, "x".join(map(str, node.output)), *own, count or ""])
+        title = f"{self.id}: {'x'.join(map(str, self.input_shape))} to {'x'.join(map(str, self.output_shape))}"
+        return html_table(title, ("layer", "kind", "reads", "output", *formats, "parameters"), rows)
 
     def __str__(self) -> str:
         """List the layers that do something, in order; who reads whom is left out."""

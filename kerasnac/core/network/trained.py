@@ -18,7 +18,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.display import html_table, listed, number
+from kerasnac.core.network.architecture import Architecture, short
 from kerasnac.core.network.bops import LayerCost, costs
 from kerasnac.core.network.learned import mean_bits
 from kerasnac.core.network.origin import Origin
@@ -88,6 +89,22 @@ class Trained:
             raise ConfigError(f"{self.name}: the seed {self.seed!r:.40} is no integer")
         # The order in which files have them: tables show a model that was read like one that was made.
         object.__setattr__(self, "metrics", dict(sorted(self.metrics.items())))
+
+    def __repr__(self) -> str:
+        values = (f"{name}={number(value)}" for name, value in self.metrics.items())
+        return f"Trained({listed(f'{self.name}: {self.architecture}', *values)})"
+
+    def _repr_html_(self) -> str:
+        costs = {cost.layer: cost for cost in self.layer_costs}
+        rows = []
+        for node in self.architecture.nodes:
+            layer, cost = node.layer, costs.get(node.name)
+            kept = (layer.weight, layer.bias, layer.activation) if self.architecture.quantized else ()
+            own = ["", ""] if cost is None else [f"{cost.sparsity:.1%}", round(cost.bops)]
+            rows.append([node.name, short(layer), "x".join(map(str, node.output)), *(one or "" for one in kept), *own])
+        formats = ["weights", "biases", "outputs"] if self.architecture.quantized else []
+        title = listed(self.name, *(f"{name} {number(value)}" for name, value in self.metrics.items()))
+        return html_table(title, ("layer", "kind", "output", *formats, "zeros", "BOPs"), rows)
 
     def origin_as(self, kind: type[AnyOrigin]) -> AnyOrigin:
         """Return the origin of a network that a certain stage has made.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from kerasnac.core.display import listed, number
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.mold import Mold
 from kerasnac.core.network.training import Training
@@ -85,6 +86,11 @@ class Evaluation:
     search_training: Training = field(default_factory=Training, compare=False)
     searched: str = field(default="", compare=False)
     mold: Mold | None = field(default=None, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        values = (f"{name}={number(value)}" for name, value in self.metrics.items())
+        network = "" if self.candidate is None else str(self.candidate.architecture)
+        return f"Evaluation({listed(f'{self.key}: {network}', self.status, *values)})"
 
     @property
     def built(self) -> Candidate:

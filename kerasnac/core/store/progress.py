@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Step:
 
 #: Called by a stage after every unit of work; stages print nothing themselves.
 Progress = Callable[[Step], None]
+
+
+#: A function that is called with the progress; ``shown``: bars in a terminal, lines in a notebook or a log; None: nothing.
+GivenProgress = Progress | None | Literal["shown"]
 
 
 def silent(step: Step) -> None:

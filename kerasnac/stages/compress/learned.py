@@ -103,7 +103,7 @@ class LearnedProgress:
             now = read_object(path)
             if now["key"] == job.key(self._context.data):
                 done += now["cycles"]
-                total -= job.settings.learned.cycles - now["cycles"] if now["ended"] else 0
+                total -= job.settings.learned.cycles - now["cycles"] if now.get("ended") else 0
                 text = f"{job.model.name}: {task.metric} {now['metric']:.4f}, {now['operations']:,.0f} bit operations"
         self._context.progress(Step("compress", done, total, text))
 

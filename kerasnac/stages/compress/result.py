@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasnac.adapters.search.nsga2 import nondominated
 from kerasnac.core.data.dataset import Task
+from kerasnac.core.display import html_table, listed, span
 from kerasnac.core.network import origin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.selection import Selection
@@ -54,6 +55,20 @@ class CompressResult:
     notes: Mapping[str, str] = field(default_factory=dict)
     one_front: bool = False
     mixed_refused: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        front = self.front
+        values = [self.values(model) for model in front]
+        spans = (span(name, (one[name] for one in values if name in one)) for name in (self.task.metric, self.cost))
+        counts = f"{len(self.models)} models of {len(self.parents)}", f"front of {len(front)}"
+        return f"CompressResult({listed(*counts, *spans)})"
+
+    def _repr_html_(self) -> str:
+        front = self.front
+        names = list(dict.fromkeys((self.task.metric, *self.task.metrics, "sparsity", "bops", self.cost)))
+        rows = [[model.name, *(self.values(model).get(name, "") for name in names)] for model in front]
+        title = f"Compressed models: front of {len(front)} of {len(self.models)}, of {len(self.parents)} float models"
+        return html_table(title, ("model", *names), rows)
 
     def with_points(self, points: Sequence[Point]) -> CompressResult:
         """Return this result with further points at its end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,12 @@ class Firmware:
     seconds: Mapping[str, float]
     original: Original | None = None
     arithmetic: ArithmeticCheck = field(default_factory=ArithmeticCheck)
+
+    def __repr__(self) -> str:
+        return f"Firmware({self.trained.name}: {self.verdict}; {self.folder})"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.report())}</pre>"
 
     @property
     def comparison(self) -> Comparison | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasnac.adapters.search.nsga2 import nondominated
 from kerasnac.core.data.dataset import Task
+from kerasnac.core.display import html_table, listed, number, span
 from kerasnac.core.trees.ensemble import Ensemble
 from kerasnac.core.trees.estimate import estimates
 
@@ -37,6 +38,9 @@ class TreesPoint:
     metrics: Mapping[str, float]
     costs: Mapping[str, float]
 
+    def __repr__(self) -> str:
+        return f"TreesPoint({listed(self.name, *(f'{name}={number(value)}' for name, value in self.values.items()))})"
+
     @property
     def recipe(self) -> str:
         """Name of the boosting that it is of."""
@@ -63,6 +67,17 @@ class TreesResult:
     task: Task
     cost: Luts
     networks: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        front = self.front
+        metric, values = self.task.metric, [point.values for point in front]
+        spans = [span(name, (one[name] for one in values)) for name in (metric, self.cost)]
+        return f"TreesResult({listed(f'{len(self.points)} points', f'front of {len(front)}', *spans)})"
+
+    def _repr_html_(self) -> str:
+        names, front = [*self.task.senses, self.cost], self.front
+        rows = [[point.name, *(point.values.get(name, "") for name in names)] for point in front]
+        return html_table(f"Boosted trees: front of {len(front)} of {len(self.points)}", ("model", *names), rows)
 
     @property
     def front(self) -> tuple[TreesPoint, ...]:

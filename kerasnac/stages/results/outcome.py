@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kerasnac.core.data.bootstrap import Score
 from kerasnac.core.data.curves import Curves
+from kerasnac.core.display import html_facts, html_table, listed
 from kerasnac.core.network.trained import Trained
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.references.classical import ClassicalPoint
@@ -47,3 +48,28 @@ class Outcome:
     data: str = ""
     classical: tuple[ClassicalPoint, ...] = ()
     curves: Mapping[str, Curves] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        exact = sum(made.bit_exact for made in self.firmware)
+        counts = (
+            f"{len(self.search.trained)} candidates trained",
+            f"{len(self.tuned)} tuned",
+            f"{len(self.compressed.models)} compressed",
+            f"{len(self.firmware)} with firmware, {exact} bit-exact",
+            f"{len(self.refused)} refused" if self.refused else "",
+            f"{len(self.trees.points)} boosted trees" if self.trees else "",
+        )
+        return f"Outcome({listed(*counts)})"
+
+    def _repr_html_(self) -> str:
+        tuned = [[m.name, m.metrics[self.search.task.metric], self.test.get(m.name, ""), m.architecture] for m in self.tuned]
+        made = [[one.trained.name, self.test.get(one.trained.name, ""), one.verdict] for one in self.firmware]
+        parts = [
+            self.search._repr_html_(),
+            html_table("Tuned models", ("model", self.search.task.metric, "test [95 % interval]", "architecture"), tuned),
+            self.compressed._repr_html_(),
+            html_table("Firmware", ("model", "test [95 % interval]", "verdict"), made),
+            *([self.trees._repr_html_()] if self.trees else []),
+            *([html_facts("Without firmware", self.refused)] if self.refused else []),
+        ]
+        return "\n".join(parts)

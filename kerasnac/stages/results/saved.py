@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,8 @@ from kerasnac.core.data.bootstrap import Score
 from kerasnac.core.data.curves import Curves
 from kerasnac.core.data.task import Task
 from kerasnac.core.data.task_records import task_from_dict
+from kerasnac.core.display import html_table
 from kerasnac.core.network.trained import Trained
-from kerasnac.core.settings.search import SearchSettings
-from kerasnac.core.settings.tune import TuneSettings
 from kerasnac.core.settings.yaml_files import load_plain
 from kerasnac.core.store import stages
 from kerasnac.core.store.memo import Record
@@ -25,6 +24,7 @@ from kerasnac.stages.references import classical
 from kerasnac.stages.references.classical import ClassicalPoint
 from kerasnac.stages.references.result import TreesResult
 from kerasnac.stages.results import scores
+from kerasnac.stages.results.counts import COUNTS
 from kerasnac.stages.results.layout import DESCRIPTION, SETTINGS
 from kerasnac.stages.results.made import POINTS, read_compressed, read_firmware, read_network_luts, read_trees, read_tuned
 from kerasnac.stages.results.outcome import Outcome
@@ -36,6 +36,7 @@ from kerasnac.stages.search.result import SearchResult
 if TYPE_CHECKING:
     from kerasnac.adapters.hls4ml.vendor import VendorReport
     from kerasnac.stages.firmware.result import Firmware
+    from kerasnac.stages.firmware.rtl import Rtl
 
 Read = TypeVar("Read")
 
@@ -151,7 +152,7 @@ class SavedRun:
 
     def _guessed_task(self) -> Task:
         """Return the task of a folder of an earlier version, as far as its description and its settings tell."""
-        own = self._section("dataset")
+        own = self.section("dataset")
         described = _DESCRIBED.search(self.dataset)
         kind, outputs = (described[1], int(described[2])) if described else ("classification", 2)
         known = {name: own[name] for name in ("metric", "metrics") if name in own}
@@ -193,8 +194,8 @@ class SavedRun:
 
     def _state(self, stage: str) -> StageState | None:
         call = self.calls[stage]
-        done, total, seconds = _COUNTS[stage](self, call)
-        optional = {"mixed": self._section("compress").get("mixed"), "trees": self._section("references")}
+        done, total, seconds = COUNTS[stage](self, call)
+        optional = {"mixed": self.section("compress").get("mixed"), "trees": self.section("references")}
         if not (call.asked or done or optional.get(stage, True)):
             return None
         ended = call.found is not None
@@ -220,7 +221,7 @@ class SavedRun:
     def search(self) -> SearchResult | None:
         """The global search, or its evaluations so far."""
         call = self.calls["search"]
-        found = read_search(self._reading, self.task, call.asked, call.found, self._section("search"))
+        found = read_search(self._reading, self.task, call.asked, call.found, self.section("search"))
         return replace(found, stopped="complete") if found and self._by_earlier_version and self.is_complete else found
 
     @cached_property
@@ -243,7 +244,7 @@ class SavedRun:
     def compressed(self) -> CompressResult | None:
         """The compressed models so far."""
         found = {stage: self.calls[stage].found for stage in ("compress", "mixed")}
-        asked, given = self.calls["compress"].asked, self._section("compress")
+        asked, given = self.calls["compress"].asked, self.section("compress")
         return read_compressed(self._reading, self.task, self.tuned, asked, found, given)
 
     @cached_property
@@ -274,6 +275,14 @@ class SavedRun:
     def yosys(self) -> Mapping[str, float]:
         """Look-up tables that Yosys has counted of networks, by name."""
         return read_network_luts(self._reading)
+
+    @cached_property
+    def rtl(self) -> Mapping[str, Rtl]:
+        """Verilog that ``kerasnac rtl MODEL --out FOLDER/rtl/MODEL`` wrote into the folder, by model."""
+        from kerasnac.stages.firmware.rtl import REPORT, Rtl
+
+        found = (self._reading.tried(lambda path=path: Rtl.load(path.parent)) for path in self.folder.glob(f"rtl/*/{REPORT}"))  # type: ignore[misc]
+        return {one.name: one for one in found if one is not None}
 
     @cached_property
     def trees(self) -> TreesResult | None:
@@ -345,13 +354,22 @@ class SavedRun:
     @property
     def problems(self) -> tuple[str, ...]:
         """All that cannot be read, or is not recorded, with the reason; everything is read for that."""
-        _ = self.states, self.failures, self.firmware, self.vendor, self.trees, self.test, self.versions
+        _ = self.states, self.failures, self.firmware, self.vendor, self.rtl, self.trees, self.test, self.versions
         _ = self.classical, self.curves
         return self._reading.problems
 
-    def _section(self, name: str) -> Mapping[str, Any]:
+    def section(self, name: str) -> Mapping[str, Any]:
+        """Return a section of :attr:`settings`; an empty one if there is none."""
         found = self.settings.get(name)
         return found if isinstance(found, Mapping) else {}
+
+    def _repr_html_(self) -> str:
+        totals = ["" if one.total is None else one.total for one in self.states]
+        own = zip(self.states, totals, strict=True)
+        rows = [[one.stage, one.status, one.done, total, STAGES[one.stage]] for one, total in own]
+        parts = [html_table(repr(self), ("stage", "state", "done", "of", ""), rows)]
+        parts += [self.outcome._repr_html_()] if self.outcome is not None else []
+        return "\n".join(parts)
 
     def __repr__(self) -> str:
         running = {True: "running", False: "complete" if self.is_complete else "not complete", None: "in use, perhaps"}
@@ -365,63 +383,3 @@ def open_run(folder: Path | str) -> SavedRun:
         RunError: If it is no run folder.
     """
     return SavedRun(folder)
-
-
-#: Done, total and seconds of a stage.
-Counts = tuple[int, int | None, float | None]
-
-
-def _search_counts(run: SavedRun, call: Call) -> Counts:
-    total = call.asked.get("evaluations", run._section("search").get("evaluations", SearchSettings().evaluations))
-    result = run.search
-    seconds = sum(generation.seconds for generation in result.generations) if result else None
-    return len(result.trained) if result else 0, int(total), seconds
-
-
-def _tune_counts(run: SavedRun, call: Call) -> Counts:
-    records = [record for own in run.trials.values() for record in own]
-    known = TuneSettings()
-    each = sum(call.asked.get(name, run._section("tune").get(name, getattr(known, name))) for name in ("trials", "repeats"))
-    models = len(call.asked.get("models", run.trials))
-    seconds = sum(float(record.get("seconds", 0.0)) for record in records) if records and call.seconds is None else None
-    return len(records), (each * models or None) if call.found is None else len(records), seconds
-
-
-def _compress_counts(run: SavedRun, call: Call) -> Counts:
-    count = sum("mixed" not in name for name in _names(run))
-    return count, count if call.found is not None else None, None
-
-
-def _mixed_counts(run: SavedRun, call: Call) -> Counts:
-    count = sum("mixed" in name for name in _names(run))
-    return count, count if call.found is not None else None, None
-
-
-def _names(run: SavedRun) -> list[str]:
-    return [model.name for model in run.compressed.models] if run.compressed else []
-
-
-def _trees_counts(run: SavedRun, call: Call) -> Counts:
-    count = len(run.trees.points) if run.trees else 0
-    return count, count if call.found is not None else None, None
-
-
-def _firmware_counts(run: SavedRun, call: Call) -> Counts:
-    names = call.asked.get("models")
-    return len(run.firmware), None if names is None else len(names), None
-
-
-def _run_counts(run: SavedRun, call: Call) -> Counts:
-    names = call.asked.get("tested")
-    return len(run.test), None if names is None else len(names), None
-
-
-_COUNTS: Mapping[str, Callable[[SavedRun, Call], Counts]] = {
-    "search": _search_counts,
-    "tune": _tune_counts,
-    "compress": _compress_counts,
-    "mixed": _mixed_counts,
-    "trees": _trees_counts,
-    "firmware": _firmware_counts,
-    "run": _run_counts,
-}

@@ -184,7 +184,8 @@ def nonzero_parameters(model: Trained) -> int:
     """Return the number of weights and biases that are not zero, after quantization."""
     network = model.architecture
     values = quantized_weights(network, model.weights) if network.quantized else model.weights
-    return sum(int((array != 0).sum()) for array in values.values())
+    trained = (f"{node.name}/{part}" for node in network.nodes for part, weight in node.weights.items() if weight.trainable)
+    return sum(int((values[key] != 0).sum()) for key in trained)
 
 
 def _found(run: SavedRun, name: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from kerasnac.core.data.dataset import Task
 from kerasnac.core.settings import ReferenceSettings, RunSettings
 from kerasnac.core.settings.yaml_files import dump, load_run
 from kerasnac.core.store.files import write_text
-from kerasnac.core.store.progress import Progress, silent
+from kerasnac.core.store.progress import GivenProgress
 from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConfigError, RunError
 from kerasnac.stages.compress.compression import check_compress, reason_against
@@ -55,7 +55,7 @@ def run_all(
     *,
     workers: int | None = None,
     scheduler: str | None = None,
-    progress: Progress = silent,
+    progress: GivenProgress = "shown",
 ) -> Outcome:
     """Run all stages of a YAML file, from dataset to firmware; called again on the same folder, resume.
 
@@ -64,7 +64,7 @@ def run_all(
         folder: Run folder; ``run.yaml`` in it is all that :func:`resume` needs.
         workers: Processes; all cores by default.
         scheduler: Address of a Dask scheduler, whose workers are used instead; they must see the folder, too.
-        progress: Called after every unit of work.
+        progress: Called after every unit of work. By default the progress is shown; None shows nothing.
 
     Raises:
         RunError: If the folder holds a run with other settings.
@@ -141,7 +141,7 @@ def search_only(
     *,
     workers: int | None = None,
     scheduler: str | None = None,
-    progress: Progress = silent,
+    progress: GivenProgress = "shown",
 ) -> SearchResult:
     """Run the global search of a YAML file; :func:`run_all` and :func:`resume` go on from there.
 
@@ -157,7 +157,7 @@ def references_only(
     *,
     workers: int | None = None,
     scheduler: str | None = None,
-    progress: Progress = silent,
+    progress: GivenProgress = "shown",
 ) -> References:
     """Train the references of a YAML file alone; :func:`run_all` and :func:`resume` go on from there.
 
@@ -179,7 +179,7 @@ def references_only(
 
 
 def resume(
-    folder: Path | str, *, workers: int | None = None, scheduler: str | None = None, progress: Progress = silent
+    folder: Path | str, *, workers: int | None = None, scheduler: str | None = None, progress: GivenProgress = "shown"
 ) -> Outcome:
     """Continue the run of a folder, or read its results if it is complete.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,7 @@ from kerasnac.core.settings.yaml_files import load_space
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.files import write_text
 from kerasnac.core.store.locks import FolderLock
-from kerasnac.core.store.progress import Progress, Step, silent
+from kerasnac.core.store.progress import GivenProgress, Progress, Step, silent
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConversionError
@@ -71,7 +72,7 @@ class Run:
         seed: The one seed of the run.
         workers: Processes; all cores by default.
         scheduler: Address of a Dask scheduler, whose workers are used instead; they must see the folder, too.
-        progress: Called by every stage after a unit of work.
+        progress: Called by every stage after a unit of work. By default the progress is shown; None shows nothing.
 
     Raises:
         ConfigError: If the folder is no path, the seed is none, or the number of workers is not sensible.
@@ -87,11 +88,12 @@ class Run:
         seed: int = 0,
         workers: int | None = None,
         scheduler: str | None = None,
-        progress: Progress = silent,
+        progress: GivenProgress = "shown",
     ) -> None:
         check_processes(workers)
         self.folder = run_folder(folder)
-        self.data, self.seed, self.progress = data, valid_seed(seed), progress
+        self.data, self.seed, self._shows = data, valid_seed(seed), progress == "shown"
+        self.progress: Progress = silent if progress in (None, "shown") else progress  # type: ignore[assignment]
         self._processes, self._scheduler, self._told = workers, scheduler, False
         self._lock = FolderLock(self.folder)
         try:
@@ -113,7 +115,8 @@ class Run:
             space = load_space(space)
         self.check()
         note_parts(self.folder, (*parts_of_task(self.data.task), *parts_of_search(space, settings)))
-        result = global_search(space, settings, self._context)
+        with self._showing():
+            result = global_search(space, settings, self._context)
         self._write_table(result.frame(), "search.csv")
         return result
 
@@ -125,7 +128,8 @@ class Run:
             settings: All settings.
             **options: Single settings: ``trials=20``, ``baselines=["braggnn"]``.
         """
-        models = tune(chosen, with_options(TuneSettings, settings, options), self._context)
+        with self._showing():
+            models = tune(chosen, with_options(TuneSettings, settings, options), self._context)
         self.check()
         return models
 
@@ -143,7 +147,8 @@ class Run:
         for model in floats:
             if not isinstance(model.origin, TuningOrigin) and Trained.find_same(self._own(model), model.digest) is None:
                 model.save(self._own(model))
-        result = mixed_precision(compress(floats, settings, self._context), settings, self._context)
+        with self._showing():
+            result = mixed_precision(compress(floats, settings, self._context), settings, self._context)
         self._write_table(result.frame(), "compress.csv")
         return result
 
@@ -164,7 +169,8 @@ class Run:
             **options: Single settings: ``depths=[4, 5]``, ``luts="estimate"``.
         """
         settings = with_options(BoostedTreesSettings, settings, options)
-        result = boosted_trees(settings, self._context)
+        with self._showing():
+            result = boosted_trees(settings, self._context)
         if settings.luts == "yosys":
             counts = count_networks(networks, adder_graph or AdderGraphSettings(), self._context)
             result = replace(result, networks=counts)
@@ -216,6 +222,12 @@ class Run:
         made_of = self.data.task.made_of.firmware
         models = models if made_of is None else [made_of(model) for model in models]
         jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
+        with self._showing():
+            return self._converted(jobs, settings)
+
+    def _converted(self, jobs: Sequence[ConvertJob], settings: FirmwareSettings) -> tuple[tuple[Firmware, ...], dict[str, str]]:
+        """Convert models in the workers, but those whose firmware is there; arguments and result as of :meth:`try_convert`."""
+        models = [job.model for job in jobs]
         made: dict[int, Firmware | str] = {
             index: known for index, job in enumerate(jobs) if (known := converted(job)) is not None
         }
@@ -231,7 +243,8 @@ class Run:
                 text += f" (the C++ of a large network is one file, which takes minutes; at most {settings.timeout:.0f} s)"
             self.progress(Step("firmware", len(made), len(jobs), text))
 
-        with stage(self.folder, "firmware", {"models": [model.name for model in models], "samples": len(samples)}) as call:
+        asked = {"models": [model.name for model in models], "samples": settings.samples}
+        with stage(self.folder, "firmware", asked) as call:
             for place, firmware in self._context.workers.map(convert_one, [jobs[i] for i in missing], tick=beat):
                 made[missing[place]] = firmware
                 text = f"refused: {firmware}" if isinstance(firmware, str) else firmware.verdict
@@ -320,12 +333,29 @@ class Run:
         self._lock.check()
         check_there(self.folder)
 
+    @contextmanager
+    def _showing(self) -> Iterator[None]:
+        """Show the progress of one call, unless the user has given something to do with it."""
+        if not self._shows or self.progress is not silent:
+            yield
+            return
+        from kerasnac import progress_bar
+
+        with progress_bar() as self.progress:
+            try:
+                yield
+            finally:
+                self.progress = silent
+
     def close(self) -> None:
         """End the worker processes and release the folder; a closed run trains nothing, and closing it again is harmless."""
         if "_workers" in self.__dict__:
             self._workers.close()
             del self._workers
         self._lock.close()
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}: {self.data.name}, seed {self.seed})"
 
     def __enter__(self) -> Run:
         return self

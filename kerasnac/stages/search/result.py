@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.search.nsga2 import nondominated
 from kerasnac.core.data.dataset import Task
+from kerasnac.core.display import html_table, listed, span
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.search.objectives import Objective
 from kerasnac.core.search.selection import Selection
@@ -63,6 +64,20 @@ class SearchResult:
     references: Mapping[str, str]
     generations: tuple[Generation, ...]
     stopped: str
+
+    def __repr__(self) -> str:
+        front, names = self.front, dict.fromkeys((self.task.metric, self.cost))
+        spans = (span(name, (e.metrics[name] for e in front if name in e.metrics)) for name in names)
+        counts = f"{len(self.trained)} candidates trained", f"front of {len(front)}"
+        return f"SearchResult({listed(*counts, *spans)}; {self.stopped})"
+
+    def _repr_html_(self) -> str:
+        front = self.front
+        names = list(dict.fromkeys((*self.task.senses, *(o.metric for o in self.objectives), "bops", "parameters")))
+        names = [name for name in names if any(name in e.metrics for e in front)]
+        rows = [[e.key, *(e.metrics.get(name, "") for name in names), e.built.architecture] for e in front]
+        title = f"Pareto front of the global search: {len(front)} of {len(self.trained)} candidates trained; {self.stopped}"
+        return html_table(title, ("model", *names, "architecture"), rows)
 
     @property
     def trained(self) -> tuple[Evaluation, ...]:

@@ -27,6 +27,9 @@ SYMBOLS: Mapping[str, str] = {"circle": "o", "square": "s", "diamond": "D", "tri
 #: Dashes of lines without markers, likewise.
 DASHES: Mapping[str, str] = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
+#: Values beyond which a box no longer shows each.
+MOST_DOTS = 400
+
 Style = Literal["points", "line", "curve", "step", "bars", "box", "level"]
 
 
@@ -95,8 +98,8 @@ def shades(color: str, count: int) -> list[str]:
     hue, _, saturation = colorsys.rgb_to_hls(red, green, blue)
     found = []
     for number in range(count):
-        light = 0.33 + 0.37 * (number / (count - 1) if count > 1 else 0.2)
-        parts = colorsys.hls_to_rgb(hue, light, saturation)
+        light = 0.24 + 0.4 * (number / (count - 1) if count > 1 else 0.25)
+        parts = colorsys.hls_to_rgb(hue, light, 0.8 * saturation)
         found.append("#" + "".join(f"{round(255 * part):02X}" for part in parts))
     return found
 
@@ -166,7 +169,7 @@ def _trace(one: Series) -> dict[str, Any]:
             "type": "box",
             "marker": marker,
             "line": {"width": 1.2},
-            "boxpoints": "all",
+            "boxpoints": "all" if len(one.y) <= MOST_DOTS else "outliers",
             "jitter": 0.5,
             "pointpos": 0,
         }

@@ -97,7 +97,7 @@ def effects(found: Choices) -> Chart:
     """Return how much of the metric's variance each choice explains."""
     shown = found.choices[:30]
     bars = Series("explained", [c.name for c in shown], [100 * c.effect for c in shown], "bars", COLORS["search"])
-    title = "Variance of the metric that a choice explains alone"
+    title = "Variance of the ranks that a choice explains alone"
     return Chart("choices", title, "choice", "variance explained [%]", (bars,), categories=True, wide=True)
 
 
@@ -113,8 +113,8 @@ def tuning(run: SavedRun) -> Chart | None:
         series.append(Series(model, numbers, values, "points", color, symbol))
         series.append(Series(f"{model}, best so far", numbers, best.tolist(), "step", color))
         every += values
-    if not series:
-        return None
+    if all(len(records) < 2 for records in rows.values()):
+        return None  # The training of the search alone.
     ends = good_range(every, task.sense)
     note = "Trial 0 is the training of the search."
     title = "Tuning: trials, and the best so far"
@@ -142,7 +142,7 @@ def compression(run: SavedRun) -> Iterator[Chart]:
     curves: dict[str, list[Trained]] = {}
     for model in result.models:
         curves.setdefault(curve_of(model), []).append(model)
-    ends = good_range([model.metrics[metric] for model in result.models], task.sense)
+    ends = good_range([model.metrics[metric] for model in (*result.parents, *result.models)], task.sense)
     for key in dict.fromkeys((result.cost, "bops", "sparsity")):
         series = []
         for (name, models), (color, symbol) in zip(curves.items(), looks(COLORS["compress"], len(curves)), strict=True):
@@ -157,7 +157,10 @@ def compression(run: SavedRun) -> Iterator[Chart]:
         series += [
             Series(f"{p.name}, float", [], [p.metrics[metric]], "level", COLORS["tune"], dash=dash) for p, dash in levels
         ]
-        log = key != "sparsity" and all(value > 0 for one in series if one.style != "level" for value in one.x)  # type: ignore[operator]
+        known = [float(value) for one in series for value in one.x]
+        hidden = sum(value <= 0 for value in known)
+        log = key != "sparsity" and hidden < len(known) / 10
+        note = f"{hidden} models of no cost at all are not on a logarithmic axis." if log and hidden else ""
         title = f"Compression: {label(key, task)}"
         yield Chart(
             f"compression-{key}",
@@ -167,6 +170,7 @@ def compression(run: SavedRun) -> Iterator[Chart]:
             tuple(series),
             log_x=log,
             range_y=ends,
+            note=note,
             wide=True,
         )
 

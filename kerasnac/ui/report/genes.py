@@ -34,8 +34,7 @@ class Choice:
             ``dense_0.units``.
         values: Value for every candidate, in their order.
         levels: The distinct values, ascending.
-        effect: Fraction of the variance of the task metric between the values (correlation ratio, eta squared, reduced by what
-            chance alone gives: omega squared); 0 where nothing is explained.
+        effect: See :func:`effect`.
     """
 
     name: str
@@ -98,10 +97,13 @@ def space_of(run: SavedRun, candidates: Sequence[Evaluation] = ()) -> SearchSpac
 
 
 def effect(values: Sequence[str], scores: np.ndarray[Any, Any]) -> float:
-    """Return omega squared of a one-way analysis of variance: what groups explain beyond chance, from 0 to 1.
+    """Return omega squared of a one-way analysis of variance of ranks: what groups explain beyond chance, from 0 to 1.
 
-    Hays, Statistics for Psychologists (1963).
+    Ranks, since a few trainings that fail would decide otherwise. Omega squared: Hays, Statistics for Psychologists (1963).
     """
+    from scipy.stats import rankdata
+
+    scores = rankdata(scores)
     total = float(((scores - scores.mean()) ** 2).sum())
     groups: dict[str, list[float]] = {}
     for value, score in zip(values, scores.tolist(), strict=True):

@@ -56,7 +56,7 @@ def text_of(value: Cell) -> str:
     if isinstance(value, float):
         if value == int(value) if math.isfinite(value) else False:
             return f"{value:,.0f}"
-        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else value
 
 

@@ -133,7 +133,7 @@ def explorer(run: SavedRun) -> Explorer | None:
 
 
 def trials(run: SavedRun) -> Explorer | None:
-    """Return the trials of the tuning, by hyperparameter; None without any."""
+    """Return the trials of the tuning, by hyperparameter; None if there are few, or nothing was varied."""
     metric, found = run.task.metric, list[Point]()
     for model, records in run.trials.items():
         for record in records:
@@ -142,14 +142,14 @@ def trials(run: SavedRun) -> Explorer | None:
             if metric in values and record.get("kind") == "trial":
                 number = record.get("number", len(found))
                 found.append(Point(f"{model}, trial {number}", "tune", model, values, words))
-    if not found:
-        return None
     varied = [
         name
         for name in ("learning_rate", "weight_decay", "dropout", "batch_size")
         if len({point.values.get(name) for point in found}) > 1
     ]
-    axes = (varied[0] if varied else "number", metric, "")
+    if not varied or len(found) < 4:
+        return None
+    axes = (varied[0], metric, "")
     return Explorer("trials", "Trials by hyperparameter", tuple(found), axes, {metric: str(run.task.sense)}, links=False)
 
 

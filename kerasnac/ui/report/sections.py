@@ -31,17 +31,19 @@ class Parallel:
         title: What it shows.
         axes: Name, values, and the words for them (empty for numbers) of every axis.
         color: Name of the axis whose value is the colour.
+        sense: ``max`` or ``min``: which of its values are good.
     """
 
     key: str
     title: str
     axes: tuple[tuple[str, tuple[float, ...], tuple[str, ...]], ...]
     color: str
+    sense: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the page's script needs."""
         axes = [{"name": name, "values": list(values), "words": list(words)} for name, values, words in self.axes]
-        return {"axes": axes, "color": self.color}
+        return {"axes": axes, "color": self.color, "sense": self.sense}
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _question(material: Material) -> Section:
     firmware = run.settings.get("firmware")
     saturated = samples.get("saturated")
     values: dict[str, object] = {
-        "data": run.dataset,
+        "data": samples.get("name", run.dataset),
         **{f"{split} samples": samples.get(split) for split in ("train", "validation", "test")},
         "shape of a sample": "x".join(map(str, samples["shape"])) if isinstance(samples.get("shape"), list) else None,
         "input grid": samples.get("input_grid"),
@@ -137,7 +139,7 @@ def _question(material: Material) -> Section:
         "genomes": f"{space.size():.3g}" if (space := genes.space_of(run)) else None,
         "part": firmware.get("part") if isinstance(firmware, Mapping) else None,
     }
-    facts = grids.pairs("question", "Question and data", values)
+    facts = grids.pairs("question", "What was asked", values)
     time = charts.time_by_stage(run)
     return Section("question", "Question and data", grids=(facts, grids.states(run)), print_only=(time,) if time else ())
 
@@ -150,7 +152,7 @@ def _fronts(material: Material) -> Section:
         "Click a point to see its network, and what it comes from and what was made of it; choose any value for an axis; "
         "click a stage in the legend to hide it.",
         "BOPs of candidates are at the widths that the search assumes, those of tuned models at 32 bits, those of compressed "
-        "models at their own widths and without their zeros. Metrics are on validation; `test` is on the test split.",
+        "models at their own widths and without their zeros. Metrics are on validation, test on the test split.",
     )
     costs = [found.axes[0], *(name for name in ("bops", "parameters", "adder_luts") if name in found.keys)]
     printed = (charts.front(material.run, material.points, cost) for cost in dict.fromkeys(costs))
@@ -183,9 +185,9 @@ def _choices(material: Material) -> Section:
         return Section("choices", "Choices")
     task, search = run.task, run.search
     lines = [
-        "Every box has the candidates with one value of a choice. The percentage is the part of the metric's variance that "
-        "lies between the values (omega squared: what chance gives is taken off); choices that go together share it, and a "
-        "search visits good regions more often.",
+        "Every box has the candidates with one value of a choice. The percentage is the part of the variance of their ranks "
+        "(by the metric) that lies between the values, less what chance gives (omega squared); choices that go together share "
+        "it, and a search visits good regions more often.",
     ]
     if not found.of_space:
         lines.append("The search space could not be read, or has blocks of others: choices are read off the networks.")
@@ -195,7 +197,7 @@ def _choices(material: Material) -> Section:
     axes = [(c.name, tuple(float(c.levels.index(v)) for v in c.values), c.levels) for c in found.choices[: charts.MOST_CHOICES]]
     for key in (search.cost, task.metric):
         axes.append((key, tuple(float(e.metrics.get(key, 0.0)) for e in found.candidates), ()))
-    parallel = Parallel("genes", "Choices of all candidates", tuple(axes), task.metric)
+    parallel = Parallel("genes", "Choices of all candidates", tuple(axes), task.metric, str(task.sense))
     figures = (charts.effects(found), *charts.choices(found, task))
     return Section("choices", "What choices do", tuple(lines), figures, parallels=(parallel,))
 

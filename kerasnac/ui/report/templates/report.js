@@ -13,7 +13,11 @@
     if (Number.isInteger(value) || size >= 1e4) return Math.round(value).toLocaleString("en-US");
     return size > 0 && size < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(5)));
   };
-  const ink = () => (dark.matches && !printing ? "#e6e8eb" : "#1c2024");
+  const night = () => dark.matches && !printing;
+  const ink = () => (night() ? "#e6e8eb" : "#1c2024");
+  // The same hues on black, with a third of white.
+  const lighter = (color) => "#" + [1, 3, 5].map((i) => Math.round(0.68 * parseInt(color.slice(i, i + 2), 16) + 82).toString(16).padStart(2, "0")).join("");
+  const paint = (color) => (color === "ink" ? ink() : night() && /^#[0-9a-f]{6}$/i.test(color) ? lighter(color) : color);
   const element = (tag, text, parent) => {
     const made = document.createElement(tag);
     if (text !== undefined) made.textContent = text;
@@ -22,30 +26,32 @@
   };
 
   const axis = (own) => {
-    const grid = dark.matches && !printing ? "#30363d" : "#e3e6ea";
-    const title = own.title ? { text: escaped(own.title.text), standoff: 8 } : undefined;
-    return { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true, exponentformat: "power", ...own, title };
+    const grid = night() ? "#30363d" : "#e3e6ea";
+    const numbers = own.type === "log" ? { exponentformat: "SI" } : { exponentformat: "none", separatethousands: true };
+    const title = { text: escaped(own.title.text), standoff: 8 };
+    return { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true, ...numbers, ...own, title };
   };
   const themed = (layout) => ({
-    margin: { l: 60, r: 12, t: 12, b: 48 },
+    margin: { l: 60, r: 12, t: 26, b: 48 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: ink(), size: 12, family: "system-ui, sans-serif" },
     hoverlabel: { align: "left", namelength: -1 },
     legend: { bgcolor: "rgba(0,0,0,0)", itemsizing: "constant" },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: "#8a8f98", activecolor: "#0072b2" },
     ...layout,
     ...(layout.xaxis ? { xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) } : {}),
   });
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+  const config = (tools) => ({ responsive: true, displaylogo: false, displayModeBar: tools, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
   const colored = (part) => {
-    if (Array.isArray(part)) return part.map(colored);
-    if (part && typeof part === "object") return Object.fromEntries(Object.entries(part).map(([k, v]) => [k, colored(v)]));
-    return part === "ink" ? ink() : part;
+    if (Array.isArray(part)) return typeof part[0] === "object" ? part.map(colored) : part;
+    if (part && typeof part === "object") return Object.fromEntries(Object.entries(part).map(([k, v]) => [k, k === "color" ? paint(v) : colored(v)]));
+    return part;
   };
-  const draw = (place, make) => {
+  const draw = (place, make, tools = false) => {
     const redraw = () => {
       const { data: traces, layout } = make();
-      return Plotly.react(place, traces, themed(layout), config);
+      return Plotly.react(place, traces, themed(layout), config(tools));
     };
     drawn.push(redraw);
     return redraw;
@@ -55,14 +61,14 @@
   for (const figure of document.querySelectorAll("[data-chart]")) {
     const chart = data.charts[figure.dataset.chart];
     draw(figure.querySelector(".plot"), () => {
-      const traces = chart.data.map((trace) => ({
-        ...trace,
-        ...colored({ marker: trace.marker, line: trace.line }),
-        name: escaped(trace.name),
-        x: trace.x.map((value) => (typeof value === "string" ? escaped(value) : value)),
-        text: trace.text ? trace.text.map(escaped) : undefined,
-        textposition: trace.type === "bar" ? "none" : undefined,
-      }));
+      const traces = chart.data.map((trace) => {
+        const own = colored(trace);
+        own.name = escaped(trace.name);
+        own.x = trace.x.map((value) => (typeof value === "string" ? escaped(value) : value));
+        if (trace.text) own.text = trace.text.map(escaped);
+        if (trace.type === "bar") own.textposition = "none";
+        return own;
+      });
       const boxes = traces.every((trace) => trace.type === "box");
       const narrow = figure.clientWidth < 620;
       const below = { orientation: "h", y: -0.25, font: { size: 10 } };
@@ -78,12 +84,15 @@
     const own = data.parallels[figure.dataset.parallel];
     draw(figure.querySelector(".plot"), () => {
       const last = own.axes.find((one) => one.name === own.color);
+      const sorted = [...last.values].sort((a, b) => a - b);
+      const [low, high] = [0.05, 0.95].map((part) => sorted[Math.floor(part * (sorted.length - 1))]);
       const short = (name) => (name.length > 17 ? `…${name.slice(-16)}` : name);
       return {
         data: [
           {
             type: "parcoords",
-            line: { color: last.values, colorscale: "Viridis", showscale: false },
+            // Good ones have the colour that stands out.
+            line: { color: last.values, colorscale: "Viridis", reversescale: (own.sense === "max") !== night(), cmin: low, cmax: high, showscale: false },
             labelfont: { size: 10 },
             tickfont: { size: 10 },
             dimensions: own.axes.map((one) => ({
@@ -174,19 +183,19 @@
       for (const [number, stage] of Object.keys(own.stages).entries()) {
         const points = there.filter((point) => point.stage === stage);
         if (!points.length) continue;
-        const paint = color ? points.map((point) => point.values[color] ?? null) : data.colors[stage];
+        const fill = color ? points.map((point) => point.values[color] ?? null) : paint(data.colors[stage]);
         const bar = color && !traces.length ? { showscale: true, colorbar: { title: { text: escaped(color) }, thickness: 12, x: 1, xanchor: "left" } } : {};
         traces.push(
           labelled(points, {
             name: own.stages[stage],
             legendgroup: stage,
-            marker: { color: paint, symbol: marks[stage], size: z ? 4 : 7, opacity: points.length > 40 ? 0.6 : 0.9, line: { width: 0 }, ...scale, ...bar },
+            marker: { color: fill, symbol: marks[stage], size: z ? 4 : 7, opacity: points.length > 40 ? 0.6 : 0.9, line: { width: 0 }, ...scale, ...bar },
           }),
         );
         const front = !z && senses[x] && senses[y] && x !== y ? frontOf(points.filter((point) => point.counts), x, y, senses) : [];
         if (front.length > 1) {
           const dash = ["solid", "dash", "dot", "dashdot"][number];
-          const line = { color: color ? ink() : data.colors[stage], width: 1.4, dash, shape: "hv" };
+          const line = { color: color ? ink() : paint(data.colors[stage]), width: 1.4, dash, shape: "hv" };
           traces.push(trace(front, { type: "scatter", mode: "lines", name: `front, ${own.stages[stage]}`, legendgroup: stage, line, hoverinfo: "skip" }));
         }
       }
@@ -220,7 +229,7 @@
       const spread = (key) => Math.max(...there.map((p) => p.values[key])) / Math.min(...there.map((p) => p.values[key]));
       const log = (key) => Boolean(positive(key) && spread(key) > 8 && key !== own.axes[1]);
       const range = goodRange(there.map((point) => point.values[y]), senses[y], log(y));
-      const one = (key) => ({ title: { text: key.replaceAll("_", " ") }, type: log(key) ? "log" : "linear" });
+      const one = (key) => ({ title: { text: key.replaceAll("_", " ") }, type: log(key) ? "log" : "linear", ...(log(key) && there.some((p) => p.values[key] < 1) ? { exponentformat: "power" } : {}) });
       const layout = z
         ? { scene: { xaxis: axis(one(x)), yaxis: axis(one(y)), zaxis: axis(one(z)) }, margin: { l: 0, r: 0, t: 0, b: 0 } }
         : { xaxis: one(x), yaxis: { ...one(y), ...(range ? { range } : {}) }, hovermode: "closest" };
@@ -257,11 +266,11 @@
       if (family.length > 40) element("li", `and ${family.length - 40} more`, lines);
     };
 
-    const redraw = draw(place, make);
+    const redraw = draw(place, make, true);
     menu("horizontal", "x");
     menu("vertical", "y");
     menu("third axis", "z", "none");
-    menu("colour", "color", "stage");
+    menu("colour", "color", own.links ? "stage" : "none");
     if (own.links) {
       const label = element("label", undefined, menus);
       const box = element("input", undefined, label);

@@ -23,8 +23,10 @@ STYLE: Any = {
     "axes.spines.right": False,
     "legend.fontsize": 7,
     "legend.frameon": False,
-    "text.parse_math": False,  # A name may have a dollar in it.
 }
+
+#: Letters below a horizontal axis beyond which they are slanted.
+MOST_LETTERS = 50
 
 #: Entries of a legend beyond which it stands beside the figure.
 MOST = 6
@@ -38,7 +40,7 @@ def draw(chart: Chart) -> Figure:
         bottoms: dict[str, float] = {}
         for one in chart.series:
             _DRAWN[one.style](axes, one, "black" if one.color == INK else one.color, bottoms if chart.stacked else {})
-        axes.set(xlabel=chart.x, ylabel=chart.y, title=chart.title)
+        axes.set(xlabel=_plain(chart.x), ylabel=_plain(chart.y), title=_plain(chart.title))
         axes.grid(alpha=0.25)
         if chart.log_x:
             axes.set_xscale("log")
@@ -46,8 +48,10 @@ def draw(chart: Chart) -> Figure:
             axes.set_yscale("log")
         if chart.range_y is not None:
             axes.set_ylim(*chart.range_y)
-        if chart.categories:
+        if chart.categories and sum(len(str(name)) for name in {x for one in chart.series for x in one.x}) > MOST_LETTERS:
             axes.tick_params(axis="x", rotation=30)
+            for name in axes.get_xticklabels():
+                name.set(horizontalalignment="right", rotation_mode="anchor")
         named = axes.get_legend_handles_labels()[1]
         if len(named) > MOST:
             made.legend(loc="outside right upper")
@@ -59,25 +63,26 @@ def draw(chart: Chart) -> Figure:
 def _points(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
     size = 70 if one.symbol == "star" else 16
     edge = "black" if one.symbol == "star" else "none"
-    axes.scatter(one.x, one.y, s=size, c=color, marker=_marker(one), edgecolors=edge, linewidths=0.6, label=one.name)
+    axes.scatter(one.x, one.y, s=size, c=color, marker=_marker(one), edgecolors=edge, linewidths=0.6, label=_plain(one.name))
 
 
 def _line(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
-    axes.plot(one.x, one.y, color=color, ls=DASHES[one.dash], lw=1.2, label=one.name)
+    axes.plot(one.x, one.y, color=color, ls=DASHES[one.dash], lw=1.2, label=_plain(one.name))
 
 
 def _curve(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
     style: dict[str, Any] = {"marker": _marker(one), "ms": 3.5, "lw": 1, "ls": DASHES[one.dash]}
-    axes.plot(one.x, one.y, color=color, label=one.name, **style)
+    axes.plot(one.x, one.y, color=color, label=_plain(one.name), **style)
 
 
 def _step(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
-    axes.step(one.x, one.y, where="post", color=color, lw=1.2, label=one.name)
+    axes.step(one.x, one.y, where="post", color=color, lw=1.2, label=_plain(one.name))
 
 
 def _bars(axes: Axes, one: Series, color: str, bottoms: dict[str, float]) -> None:
+    names = [_plain(str(name)) for name in one.x]
     below = [bottoms.get(str(name), 0.0) for name in one.x]
-    axes.bar([str(name) for name in one.x], one.y, bottom=below, color=color, label=one.name, edgecolor="white", linewidth=0.3)
+    axes.bar(names, one.y, bottom=below, color=color, label=_plain(one.name), edgecolor="white", linewidth=0.3)
     for name, value in zip(one.x, one.y, strict=True):
         bottoms[str(name)] = bottoms.get(str(name), 0.0) + value
 
@@ -85,7 +90,7 @@ def _bars(axes: Axes, one: Series, color: str, bottoms: dict[str, float]) -> Non
 def _box(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
     groups: dict[str, list[float]] = {}
     for name, value in zip(one.x, one.y, strict=True):
-        groups.setdefault(str(name), []).append(value)
+        groups.setdefault(_plain(str(name)), []).append(value)
     line = {"color": color}
     axes.boxplot(
         list(groups.values()),
@@ -101,10 +106,15 @@ def _box(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
 
 
 def _level(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
-    axes.axhline(one.y[0], color=color, ls=DASHES[one.dash], lw=0.9, label=one.name)
+    axes.axhline(one.y[0], color=color, ls=DASHES[one.dash], lw=0.9, label=_plain(one.name))
 
 
 _DRAWN = {"points": _points, "line": _line, "curve": _curve, "step": _step, "bars": _bars, "box": _box, "level": _level}
+
+
+def _plain(text: str) -> str:
+    """Return a text in which a dollar begins no formula."""
+    return text.replace("$", r"\$")
 
 
 def _marker(one: Series) -> str:

@@ -44,7 +44,7 @@ def front(run: SavedRun, points: Sequence[Point], x: str) -> Chart | None:
             best = sorted((p.values[x], p.values[y]) for p in own if "front" in p.marks)
             if len(best) > 1:
                 x_best, y_best = zip(*best, strict=True)
-                series.append(Series(f"front of {name}", x_best, y_best, "line", COLORS[stage]))
+                series.append(Series(f"front of {name}", x_best, y_best, "step", COLORS[stage]))
     for mark, name, color in (("chosen", "chosen", INK), ("firmware", "firmware", COLORS["firmware"])):
         if own := [p for p in known if mark in p.marks and (mark == "firmware" or p.stage == "search")]:
             series.append(Series(name, [p.values[x] for p in own], [p.values[y] for p in own], color=color, symbol="star"))

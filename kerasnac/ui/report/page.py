@@ -59,7 +59,7 @@ def page(run: SavedRun) -> str:
             head=show.head(run),
             sections=made,
             data=for_script(data),
-            plotly=_plotly(),
+            plotly=plotly_script(),
             style=_text("report.css"),
             script=_text("report.js"),
         )
@@ -125,6 +125,7 @@ def _make(folder: Path) -> None:
         raise ConfigError(f"{folder}: {error.strerror}; give another folder") from error
 
 
+@functools.cache
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -147,7 +148,7 @@ def _text(name: str) -> str:
 
 
 @functools.cache
-def _plotly() -> str:
+def plotly_script() -> str:
     """Return the script of plotly, from the installed package.
 
     Raises:

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from kerasnac.core.data.curves import QUANTILES, Distances
 from kerasnac.stages.results.saved import open_run
 from kerasnac.ui.cli import main
-from kerasnac.ui.report import genes, page
+from kerasnac.ui.report import charts, genes, page
 from kerasnac.ui.report.importance import importance
 from kerasnac.ui.report.sections import sections
 from tests.damage import FOLDER, Whole, damage, fence, make_whole
@@ -188,9 +189,8 @@ def test_what_is_damaged_is_named(folder: Path) -> None:
     model = open_run(folder).tuned[0].name
     (folder / "tuned" / model / "weights.npz").write_bytes(b"nothing")
     (folder / "generations.jsonl").write_bytes(b"{}\nnull\n[]\n")
-    (folder / "curves.csv").write_text("model,class\na,b,c\n")
     html = page.page(open_run(folder))
-    assert "curves.csv is damaged" in html
+    assert "generations.jsonl: 3 of 3 records are damaged" in html
     assert f"{model}/weights.npz is damaged" in html
 
 
@@ -213,15 +213,31 @@ def test_a_folder_that_holds_no_run(tmp_path: Path) -> None:
 
 
 def test_curves_of_the_test_split(folder: Path) -> None:
-    rows = [f"a model,signal,{e / 4},{(e / 4) ** 3}" for e in range(5)]
-    (folder / "curves.csv").write_text("\n".join(["model,class,efficiency,background_efficiency", *rows]) + "\n")
-    chart = data_of(page.page(open_run(folder)))["charts"]["roc-1"]
-    assert chart["data"][0]["name"] == "a model"
-    assert chart["data"][0]["x"] == [0.25, 0.5, 0.75, 1.0]  # none at zero on a logarithmic axis
-    rows = ["a,0,1,7", "a,1,2,2", "a,2,inf,1"]
-    (folder / "curves.csv").write_text("\n".join(["model,low,high,samples", *rows]) + "\n")
-    chart = data_of(page.page(open_run(folder)))["charts"]["distances"]
-    assert chart["data"][0]["y"] == [0.7, 0.2, 0.1, 0.0]
+    run = open_run(folder)
+    assert run.curves
+    data = data_of(page.page(run))
+    first = data["charts"]["roc-1"]["data"][0]
+    model, roc = next((model, found[0]) for model, found in run.curves.items() if isinstance(found, tuple))
+    assert first["name"] == f"{model}, area {roc.auc:.4f}"
+    assert min(first["y"]) > 0  # the axis is logarithmic
+    ours = Distances(1.5, dict.fromkeys(QUANTILES, 1.0), np.array([0.0, 1.0, 3.0]), np.array([6, 2]), "mm")
+    chart = charts.distances({"a": ours})
+    assert chart is not None
+    assert (chart.series[0].x, chart.series[0].y) == ([0.0, 1.0, 3.0], [0.75, 0.125, 0.0])
+    assert "[mm]" in chart.x
+
+
+def test_classical_methods_are_lines(folder: Path) -> None:
+    record = {"key": "k", "model": "boxcar[1:2]", "method": "boxcar", "metrics": {"accuracy": 0.6, "loss": 1.0}}
+    record |= {"microseconds": 2.5, "samples": 10, "note": ""}
+    (folder / "classical.jsonl").write_text(json.dumps(record) + "\n")
+    run = open_run(folder)
+    assert len(run.classical) == 1, run.problems
+    html = page.page(run)
+    data = data_of(html)
+    assert data["explorers"]["fronts"]["levels"] == {"boxcar[1:2]": {"accuracy": 0.6, "loss": 1.0}}
+    assert {0.6} <= {shape["y0"] for shape in data["charts"]["compression-bops"]["layout"]["shapes"]}
+    assert "Classical methods" in html
 
 
 def test_figures_and_tables_as_files(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +253,7 @@ def test_figures_and_tables_as_files(folder: Path, tmp_path: Path, monkeypatch: 
     assert drawings
     assert drawings[0].read_text().lstrip().startswith("<svg xmlns=")
     csv = {path.name for path in tables.iterdir() if path.suffix == ".csv"}
-    assert csv == {"compress.csv", "test.csv", "all-candidates.csv", "all-compressed.csv", "all-trials.csv"}
+    assert csv == {"compress.csv", "test.csv", "curves.csv", "all-candidates.csv", "all-compressed.csv", "all-trials.csv"}
     run = open_run(folder)
     assert run.search is not None
     assert len((tables / "all-candidates.csv").read_text().splitlines()) == 1 + len(run.search.evaluations)

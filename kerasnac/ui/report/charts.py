@@ -8,12 +8,13 @@ from itertools import accumulate
 
 import numpy as np
 
+from kerasnac.core.data.curves import Curves, Distances
 from kerasnac.core.data.task import Task
 from kerasnac.core.network.origin import MixedOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.stages.results.saved import SavedRun
 from kerasnac.ui.figures import COLORS, DASHES, INK, SYMBOLS, Chart, Series, good_range, looks, shades
-from kerasnac.ui.report.files import Bins, Curve
+from kerasnac.ui.references import best_of_each
 from kerasnac.ui.report.genes import Choices
 from kerasnac.ui.report.importance import Importance
 from kerasnac.ui.report.points import STAGES, Point, curve_of
@@ -50,11 +51,22 @@ def front(run: SavedRun, points: Sequence[Point], x: str) -> Chart | None:
             series.append(Series(name, [p.values[x] for p in own], [p.values[y] for p in own], color=color, symbol="star"))
     if not series:
         return None
+    series += _classical(run)
     ends = good_range([p.values[y] for p in known], task.sense)
     positive = all(p.values[x] > 0 for p in known)
     return Chart(
         f"front-{x}", "All stages", label(x, task), label(y, task), tuple(series), log_x=positive, range_y=ends, wide=True
     )
+
+
+def _classical(run: SavedRun) -> list[Series]:
+    """Return a line for the best of each classical method."""
+    metric, dashes = run.task.metric, list(DASHES)
+    best = [p for p in best_of_each(run.classical, run.task) if _finite(p.metrics.get(metric))]
+    return [
+        Series(point.name, [], [point.metrics[metric]], "level", COLORS["classical"], dash=dashes[n % len(dashes)])
+        for n, point in enumerate(best)
+    ]
 
 
 def _symbol(stage: str) -> str:
@@ -157,6 +169,7 @@ def compression(run: SavedRun) -> Iterator[Chart]:
         series += [
             Series(f"{p.name}, float", [], [p.metrics[metric]], "level", COLORS["tune"], dash=dash) for p, dash in levels
         ]
+        series += _classical(run)
         known = [float(value) for one in series for value in one.x]
         hidden = sum(value <= 0 for value in known)
         log = key != "sparsity" and hidden < len(known) / 10
@@ -238,33 +251,35 @@ def trees(run: SavedRun) -> Chart | None:
     return Chart("trees", title, "look-up tables (LUTs)", label(metric, task), tuple(series), True, range_y=ends, note=note)
 
 
-def rocs(curves: Sequence[Curve]) -> Iterator[Chart]:
+def rocs(curves: Mapping[str, Curves]) -> Iterator[Chart]:
     """Yield a ROC curve per class, with all models."""
-    models = list(dict.fromkeys(curve.model for curve in curves))
-    colors = dict(zip(models, _many(len(models)), strict=True))
-    for number, signal in enumerate(dict.fromkeys(curve.signal for curve in curves)):
+    own = {model: found for model, found in curves.items() if not isinstance(found, Distances)}
+    looks_of = dict(zip(own, _many(len(own)), strict=True))
+    for number, signal in enumerate(dict.fromkeys(roc.signal for found in own.values() for roc in found)):
         series = []
-        for curve in curves:
-            if curve.signal == signal:
-                color, dash = colors[curve.model]
-                positive = [(e, b) for e, b in zip(curve.efficiency, curve.mistaken, strict=True) if b > 0]
-                x, y = ([pair[place] for pair in positive] for place in (0, 1))
-                series.append(Series(curve.model, x, y, "line", color, dash=dash))
+        for model, found in own.items():
+            for roc in (one for one in found if one.signal == signal):
+                seen = roc.mistaken > 0  # The vertical axis is logarithmic.
+                x, y = roc.efficiency[seen].tolist(), roc.mistaken[seen].tolist()
+                name = f"{model}, area {roc.auc:.4f}"
+                series.append(Series(name, x, y, "line", looks_of[model][0], dash=looks_of[model][1]))
         title, y_label = f"ROC: {signal}", "efficiency for all others"
         yield Chart(f"roc-{number + 1}", title, f"efficiency for {signal}", y_label, tuple(series), log_y=True)
 
 
-def distances(bins: Sequence[Bins], unit: str) -> Chart:
-    """Return the distribution of the distances of all models."""
+def distances(curves: Mapping[str, Curves]) -> Chart | None:
+    """Return the distribution of the distances of all models; None if they have none."""
+    own = {model: found for model, found in curves.items() if isinstance(found, Distances)}
+    if not own:
+        return None
     series = []
-    for one, (color, dash) in zip(bins, _many(len(bins)), strict=True):
-        total = sum(one.samples) or 1.0
-        ends = [*one.low, one.low[-1] + (one.low[-1] - one.low[-2] if len(one.low) > 1 else 1.0)]
-        values = [*(count / total for count in one.samples), 0.0]
-        series.append(Series(one.model, ends, values, "step", color, dash=dash))
+    for (model, one), (color, dash) in zip(own.items(), _many(len(own)), strict=True):
+        density = one.counts / max(1, one.counts.sum()) / np.diff(one.edges)
+        series.append(Series(model, one.edges.tolist(), [*density.tolist(), 0.0], "step", color, dash=dash))
+    unit = next(iter(own.values())).unit
     x = "distance" + (f" [{unit}]" if unit else "")
     note = "The last bin holds all that is beyond."
-    return Chart("distances", "Distances on the test split", x, "fraction of the samples", tuple(series), note=note, wide=True)
+    return Chart("distances", "Distances on the test split", x, "density", tuple(series), note=note, wide=True)
 
 
 def _many(count: int) -> list[tuple[str, str]]:

@@ -48,7 +48,7 @@ class Choices:
     """The choices of a search.
 
     Attributes:
-        candidates: The trained candidates with a finite metric.
+        candidates: The trained candidates with a finite metric; of one with several networks the best.
         choices: Those that vary, the largest effect first.
         of_space: True if they are genes of the space; else they are read off the networks.
     """
@@ -63,7 +63,9 @@ def choices_of(run: SavedRun) -> Choices | None:
     if run.search is None:
         return None
     metric = run.task.metric
-    candidates = [e for e in run.search.trained if math.isfinite(e.metrics.get(metric, math.nan))]
+    sign = 1 if run.task.sense == "max" else -1
+    finite = ([p for p in e.expanded if math.isfinite(p.metrics.get(metric, math.nan))] for e in run.search.trained)
+    candidates = [max(points, key=lambda p: sign * p.metrics[metric]) for points in finite if points]
     space = space_of(run, candidates)
     rows = [_features(e.built.architecture) if space is None else _genes(space, e) for e in candidates]
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from kerasnac.core.data.curves import EFFICIENCIES, QUANTILES, Distances
 from kerasnac.core.network.trained import Trained
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.results.saved import SavedRun
 from kerasnac.stages.results.states import STAGES
 from kerasnac.stages.results.story import nonzero_parameters
-from kerasnac.ui.report.files import CsvTable
 from kerasnac.ui.report.points import Point, chosen_of
 
 Cell = str | int | float | None
@@ -235,9 +235,37 @@ def failures(run: SavedRun) -> Grid | None:
     return Grid("failures", "Failures and refusals", ("stage", "name", "reason"), rows) if rows else None
 
 
-def from_file(key: str, title: str, table: CsvTable | None) -> Grid | None:
-    """Return a table that a run has left in its folder."""
-    return None if table is None or not table.rows else Grid(key, title, table.columns, table.rows)
+def curves(run: SavedRun) -> Grid | None:
+    """Return what is quoted of the curves on the test split: areas and rejections of classes, or quantiles of distances."""
+    rows: list[tuple[Cell, ...]] = []
+    for model, found in run.curves.items():
+        if isinstance(found, Distances):
+            rows.append((model, found.mean, *found.quantiles.values()))
+        else:
+            rows += [(model, roc.signal, roc.auc, *roc.rejection.values()) for roc in found]
+    if not rows:
+        return None
+    columns: tuple[str, ...]
+    if any(isinstance(found, Distances) for found in run.curves.values()):
+        columns = ("model", "mean", *(f"{level:.0%} of samples below" for level in QUANTILES))
+        title, note = "Distances", ""
+    else:
+        columns = ("model", "class", "area", *(f"rejection at {efficiency:.0%}" for efficiency in EFFICIENCIES))
+        title = "Areas under ROC curves, and background rejections"
+        note = "Rejection: one over the part of all others that is taken for the class, where so much of the class is found."
+    return Grid("curves", title, columns, tuple(row for row in rows if len(row) == len(columns)), note)
+
+
+def classical(run: SavedRun) -> Grid | None:
+    """Return the classical methods: metrics on validation and on the test split, time per sample."""
+    task, rows = run.task, list[tuple[Cell, ...]]()
+    for p in run.classical:
+        test = run.test[p.name].value if p.name in run.test else None
+        metrics = [p.metrics.get(name) for name in (task.metric, *task.metrics)]
+        rows.append((p.name, p.method, *metrics, test, p.microseconds, p.samples, p.note))
+    columns = ("method", "kind", task.metric, *task.metrics, "test", "µs per sample", "samples", "note")
+    note = "µs: of the processor, with NumPy and SciPy on the machine of the run."
+    return _without_empty(Grid("classical", "Classical methods", columns, tuple(rows), note)) if rows else None
 
 
 def pairs(key: str, title: str, values: Mapping[str, object]) -> Grid:

@@ -15,9 +15,12 @@ from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.compress.result import CompressResult, tolerated
 from kerasnac.stages.results.saved import SavedRun
 from kerasnac.ui.figures import plain
+from kerasnac.ui.references import best_of_each
 
 #: What is recorded of a point and is no property of it, so that no front is drawn of it.
-_NO_OBJECTIVES = frozenset({"index", "generation", "iteration", "pressure", "weight_bits", "activation_bits", "number"})
+_NO_OBJECTIVES = frozenset(
+    {"index", "generation", "cycle", "iteration", "pressure", "weight_bits", "activation_bits", "number"}
+)
 
 #: Stages, and what their points are called.
 STAGES: Mapping[str, str] = {
@@ -78,6 +81,7 @@ class Explorer:
         axes: Values to begin with: horizontal, vertical, and a third one, or an empty text.
         senses: ``max`` or ``min`` of every value that can be an objective.
         links: True if points of one family are to be linked.
+        levels: Metrics of the classical methods, which have none of the costs, by name.
         note: What else has to be said.
     """
 
@@ -87,6 +91,7 @@ class Explorer:
     axes: tuple[str, str, str]
     senses: Mapping[str, str] = field(default_factory=dict)
     links: bool = True
+    levels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     note: str = ""
 
     @property
@@ -103,6 +108,7 @@ class Explorer:
             "senses": dict(self.senses),
             "links": self.links,
             "stages": dict(STAGES),
+            "levels": {name: {k: plain(v) for k, v in metrics.items()} for name, metrics in self.levels.items()},
             "points": [point.to_dict() for point in self.points],
         }
 
@@ -129,7 +135,8 @@ def explorer(run: SavedRun) -> Explorer | None:
     others = [name for name in objectives if name not in (first, task.metric)]
     known = [name for name in others if any(name in point.values for point in points)]
     made = Explorer("fronts", "All stages in one plane", points, (first, task.metric, known[0] if known else ""))
-    return Explorer(**{**vars(made), "senses": senses_of(task, made.keys)})
+    levels = {point.name: point.metrics for point in best_of_each(run.classical, task)}
+    return Explorer(**{**vars(made), "senses": senses_of(task, made.keys), "levels": levels})
 
 
 def trials(run: SavedRun) -> Explorer | None:
@@ -174,15 +181,17 @@ def _candidates(run: SavedRun) -> Iterator[Point]:
     search = run.search
     if search is None:
         return
-    front, chosen = {e.index for e in search.front}, {family_of(model) for model in run.tuned}
+    front, chosen = {(e.index, e.cycle) for e in search.front}, {family_of(model) for model in run.tuned}
     names = {candidate: name for name, candidate in search.references.items()}
-    for e in search.trained:
+    for e in search.points:
         values = {**e.metrics, "seconds": e.seconds, "generation": float(e.generation), "index": float(e.index)}
-        marks = ("front",) * (e.index in front) + ("chosen",) * (e.key in chosen)
+        values |= {"cycle": float(e.cycle)} if e.cycle else {}
+        on_front = (e.index, e.cycle) in front
+        marks = ("front",) * on_front + ("chosen",) * (e.key in chosen and (on_front or not e.cycle))
         counts = all(budget.violation(e.metrics[budget.metric]) <= 0 for budget in search.budgets)
         training = "".join(f"; {name} {value}" for name, value in e.built.training)
         text = f"{e.built.architecture}{training}"
-        yield Point(e.key, "search", e.key, values, text, marks, names.get(e.key, ""), counts)
+        yield Point(e.name, "search", e.key, values, text, marks, names.get(e.key, ""), counts)
 
 
 def _tuned(run: SavedRun) -> Iterator[Point]:

@@ -90,7 +90,6 @@ class Material:
 
     def __init__(self, run: SavedRun) -> None:
         self.run = run
-        self.problems: list[str] = []
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
@@ -258,26 +257,23 @@ def _firmware(material: Material) -> Section:
 
 def _test(material: Material) -> Section:
     run = material.run
-    curves, bins = files.read_curves(run.folder, material.problems)
-    summary = files.read_table(run.folder / files.SUMMARY, material.problems)
-    found = grids.all_there([grids.scores(run), grids.from_file("curves-summary", "Areas, rejections, quantiles", summary)])
-    figures = (*charts.rocs(curves), *([charts.distances(bins, run.task.metric_unit)] if bins else []))
+    found = grids.all_there([grids.scores(run), grids.curves(run)])
+    distances = charts.distances(run.curves)
+    figures = (*charts.rocs(run.curves), *([distances] if distances else []))
     lines = ("No model has been scored on the test split yet.",) if not found and material.begun("run") else ()
     return Section("test", "Test split", lines, figures, grids=tuple(found))
 
 
 def _references(material: Material) -> Section:
     chart = charts.trees(material.run)
-    table = files.read_table(material.run.folder / files.CLASSICAL, material.problems)
-    found = grids.all_there([grids.from_file("classical", "Classical methods, on validation", table)])
+    found = grids.all_there([grids.classical(material.run)])
     return Section("references", "References", charts=(chart,) if chart else (), grids=tuple(found))
 
 
 def _failures(material: Material) -> Section:
     run = material.run
     tables = grids.all_there([grids.failures(run)])
-    problems = dict.fromkeys((*run.problems, *material.problems))
-    lines = [f"Not shown: {problem}" for problem in problems]
+    lines = [f"Not shown: {problem}" for problem in run.problems]
     return Section("failures", "Failures, refusals, and what is missing", tuple(lines), grids=tuple(tables))
 
 

@@ -110,6 +110,7 @@
   // Points with menus.
   const symbols = { search: "circle", tune: "square", compress: "diamond", trees: "triangle-up" };
   const solid = { search: "circle", tune: "square", compress: "diamond", trees: "circle" };
+  const levelLine = (i) => ({ color: paint(data.colors.classical), width: 1.4, dash: ["solid", "dash", "dot", "dashdot"][i % 4] });
   const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
   const goodRange = (values, sense, log) => {
@@ -239,6 +240,11 @@
       if (remarks.length) layout.annotations = [{ text: remarks.join("; "), xref: "paper", yref: "paper", x: 1, y: 0, xanchor: "right", yanchor: "bottom", showarrow: false, font: { size: 10 } }];
       const narrow = figure.clientWidth < 760;
       layout.legend = narrow || color ? { orientation: "h", y: -0.16, font: { size: 11 } } : { font: { size: 11 } };
+      // Classical methods have a metric and none of the costs: a line.
+      const levels = z ? [] : Object.entries(own.levels).filter(([, metrics]) => isNumber(metrics[y]));
+      layout.shapes = levels.map(([, metrics], i) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: metrics[y], y1: metrics[y], line: levelLine(i) }));
+      for (const [i, [name, metrics]] of levels.entries())
+        traces.push({ type: "scatter", mode: "lines", name: escaped(`${name}: ${shown(metrics[y])}`), x: [null], y: [null], line: levelLine(i) });
       place.dataset.points = there.length;
       return { data: traces, layout };
     };

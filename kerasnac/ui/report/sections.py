@@ -122,7 +122,7 @@ def _question(material: Material) -> Section:
     firmware = run.settings.get("firmware")
     saturated = samples.get("saturated")
     values: dict[str, object] = {
-        "data": samples.get("name", run.dataset),
+        "data": samples.get("name"),
         **{f"{split} samples": samples.get(split) for split in ("train", "validation", "test")},
         "shape of a sample": "x".join(map(str, samples["shape"])) if isinstance(samples.get("shape"), list) else None,
         "input grid": samples.get("input_grid"),

@@ -220,7 +220,7 @@
         }
         if (ends.x.length) traces.push({ type: kind, mode: "lines", name, x: ends.x, y: ends.y, ...(z ? { z: ends.z } : {}), line, hoverinfo: "skip" });
       };
-      if (state.linked) path(there.filter((p) => p.marks.includes("chosen")), "links of chosen ones", { color: ink(), width: 1, dash: "dot" });
+      if (state.linked) path(there.filter((p) => p.marks.includes("chosen") || p.stage === "tune"), "links of chosen ones", { color: ink(), width: 1, dash: "dot" });
       if (state.chosen) {
         const family = there.filter((p) => p.family === state.chosen.family);
         overlay(family, "clicked, and its relatives", { symbol: z ? "circle-open" : "circle-open", size: z ? 10 : 11, color: "#D55E00", line: { width: 2.5, color: "#D55E00" } });
@@ -232,14 +232,14 @@
       const range = goodRange(there.map((point) => point.values[y]), senses[y], log(y));
       const one = (key) => ({ title: { text: key.replaceAll("_", " ") }, type: log(key) ? "log" : "linear", ...(log(key) && there.some((p) => p.values[key] < 1) ? { exponentformat: "power" } : {}) });
       const layout = z
-        ? { scene: { xaxis: axis(one(x)), yaxis: axis(one(y)), zaxis: axis(one(z)) }, margin: { l: 0, r: 0, t: 0, b: 0 } }
+        ? { scene: { xaxis: axis(one(x)), yaxis: axis(one(y)), zaxis: axis(one(z)) }, margin: { l: 0, r: 0, t: 30, b: 0 } }
         : { xaxis: one(x), yaxis: { ...one(y), ...(range ? { range } : {}) }, hovermode: "closest" };
       const hidden = range && !z ? there.filter((p) => p.values[y] < range[0] || p.values[y] > range[1]).length : 0;
       const missing = own.points.length - there.length;
       const remarks = [hidden ? `${hidden} worse ones are out of sight` : "", missing ? `${missing} points lack a value` : ""].filter(Boolean);
       if (remarks.length) layout.annotations = [{ text: remarks.join("; "), xref: "paper", yref: "paper", x: 1, y: 0, xanchor: "right", yanchor: "bottom", showarrow: false, font: { size: 10 } }];
       const narrow = figure.clientWidth < 760;
-      layout.legend = narrow || color ? { orientation: "h", y: -0.16, font: { size: 11 } } : { font: { size: 11 } };
+      layout.legend = narrow || color ? { orientation: "h", y: z ? 0 : -0.16, font: { size: 11 } } : { y: z ? 0.95 : 1, font: { size: 11 } };
       // Classical methods have a metric and none of the costs: a line.
       const levels = z ? [] : Object.entries(own.levels).filter(([, metrics]) => isNumber(metrics[y]));
       layout.shapes = levels.map(([, metrics], i) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: metrics[y], y1: metrics[y], line: levelLine(i) }));

@@ -262,7 +262,10 @@ def rocs(curves: Mapping[str, Curves]) -> Iterator[Chart]:
                 seen = roc.mistaken > 0  # The vertical axis is logarithmic.
                 x, y = roc.efficiency[seen].tolist(), roc.mistaken[seen].tolist()
                 name = f"{model}, area {roc.auc:.4f}"
-                series.append(Series(name, x, y, "line", looks_of[model][0], dash=looks_of[model][1]))
+                if x:
+                    series.append(Series(name, x, y, "line", looks_of[model][0], dash=looks_of[model][1]))
+        if not series:
+            continue  # All models tell this class from the others without a mistake.
         title, y_label = f"ROC: {signal}", "efficiency for all others"
         yield Chart(f"roc-{number + 1}", title, f"efficiency for {signal}", y_label, tuple(series), log_y=True)
 

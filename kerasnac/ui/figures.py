@@ -158,7 +158,7 @@ def plotly(chart: Chart) -> dict[str, Any]:
 
 def _trace(one: Series) -> dict[str, Any]:
     line = {"color": one.color, "width": 1.5, "dash": one.dash}
-    common: dict[str, Any] = {"name": one.name, "x": list(one.x), "y": [plain(value) for value in one.y]}
+    common: dict[str, Any] = {"name": one.name, "x": [plain(value) for value in one.x], "y": [plain(value) for value in one.y]}
     if one.texts:
         common |= {"text": list(one.texts), "hoverinfo": "text"}
     if one.style == "bars":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ def test_every_style_is_drawn_twice(style: str, tmp_path: Path) -> None:
     x: list[float | str] = ["$a", "$a", "b$^"] if names else [1.0, 2.0, 3.0]
     one = Series("a $name^", x if style != "bars" else ["$a", "b$^", "c"], [0.5, math.nan, 0.7], style)  # type: ignore[arg-type]
     chart = Chart("made", "50 $ and 60 $", "x_1", "y", (one,), log_x=not names, categories=names, stacked=style == "bars")
-    json.dumps(plotly(chart), allow_nan=False)
+    endless = replace(chart, series=(replace(one, x=[math.inf, *x[1:]]),))
+    json.dumps(plotly(endless), allow_nan=False)
     paths = figures_static.save([chart], tmp_path)
     assert [path.name for path in paths] == ["made.png", "made.pdf"]
     assert paths[0].read_bytes()[:4] == b"\x89PNG"

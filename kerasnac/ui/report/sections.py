@@ -11,7 +11,7 @@ from typing import Any
 from kerasnac.core.network.trained import Trained
 from kerasnac.stages.results.layout import SETTINGS
 from kerasnac.stages.results.saved import SavedRun
-from kerasnac.ui.figures import Chart
+from kerasnac.ui.figures import Chart, plain
 from kerasnac.ui.report import charts, files, genes, grids
 from kerasnac.ui.report.drawing import Drawing, drawing
 from kerasnac.ui.report.grids import Grid
@@ -42,7 +42,10 @@ class Parallel:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the page's script needs."""
-        axes = [{"name": name, "values": list(values), "words": list(words)} for name, values, words in self.axes]
+        axes = [
+            {"name": name, "values": [plain(value) for value in values], "words": list(words)}
+            for name, values, words in self.axes
+        ]
         return {"axes": axes, "color": self.color, "sense": self.sense}
 
 

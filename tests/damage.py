@@ -76,6 +76,7 @@ WRITTEN_ANEW = frozenset(
         "search.csv",
         "compress.csv",
         "summary.txt",
+        "report.html",
         "search.png",
         "convergence.png",
         "tune.png",

@@ -18,6 +18,7 @@ from kerasnac.core.network.training import Training
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.stages.run import session
 from kerasnac.ui import plots
+from kerasnac.ui.report import page
 
 
 class InProcess:
@@ -133,4 +134,5 @@ def without_trainings(patch: pytest.MonkeyPatch, *, drawings: bool = False) -> F
     if not drawings:
         for name in ("search", "convergence", "tuning", "compression"):
             patch.setattr(plots, name, lambda *arguments, **options: Drawing())
+        patch.setattr(page, "plotly_script", str)  # 5 MB for every report
     return formula

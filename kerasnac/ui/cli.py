@@ -372,7 +372,9 @@ def doctor() -> None:
 def _run_and_show(job: Callable[[Progress], Outcome], folder: Path) -> None:
     """Run a job with a progress display, then print and write its results."""
     from kerasnac.core.store.files import write_text
+    from kerasnac.stages.results.saved import open_run
     from kerasnac.ui import plots, tables
+    from kerasnac.ui.report import page
 
     result = _with_progress(job, folder)
     screen = console()
@@ -381,9 +383,17 @@ def _run_and_show(job: Callable[[Progress], Outcome], folder: Path) -> None:
         screen.print(f"{made.trained.name}: {made.verdict}", highlight=False, soft_wrap=True)
     write_text(folder / "summary.txt", tables.as_text(tables.outcome(result)))
     plots.save_all(result, folder)
+    page.write(open_run(folder), folder / page.NAME)
     extra = {"curves.png": result.curves, "trees.png": result.trees, "firmware/": result.firmware}
     files = ", ".join(
-        ["summary.txt", "search.png", "tune.png", "compress.png", *(name for name, there in extra.items() if there)]
+        [
+            "report.html",
+            "summary.txt",
+            "search.png",
+            "tune.png",
+            "compress.png",
+            *(name for name, there in extra.items() if there),
+        ]
     )
     screen.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
     if not result.firmware:

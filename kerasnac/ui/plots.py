@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from kerasnac.core.data.dataset import Task
-from kerasnac.core.network.origin import LearnedOrigin, MixedOrigin, TuningOrigin
+from kerasnac.core.network.origin import MixedOrigin, TuningOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.store.files import write_bytes
@@ -25,6 +25,7 @@ from kerasnac.stages.results.outcome import Outcome
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.ui import curves
 from kerasnac.ui.references import LUTS, best_of_each, networks_of
+from kerasnac.ui.report.points import curve_of
 
 
 def search(result: SearchResult, *chosen: str, classical: Sequence[ClassicalPoint] = ()) -> Figure:
@@ -104,7 +105,7 @@ def compression(result: CompressResult, classical: Sequence[ClassicalPoint] = ()
     figure, axes = _plane(result.task, "quantization and pruning", result.cost)
     by_label: dict[str, list[Any]] = {}
     for model in result.models:
-        by_label.setdefault(_curve(model), []).append(model)
+        by_label.setdefault(curve_of(model), []).append(model)
     last = max((point_origin(model).iteration for model in result.models), default=0)
     for number, (label, models) in enumerate(by_label.items()):
         color = f"C{number % 10}"
@@ -159,19 +160,6 @@ def _lines(axes: Axes, classical: Sequence[ClassicalPoint], task: Task) -> None:
 def _points(trees: TreesResult) -> tuple[list[float], list[float]]:
     """Return look-up tables and metrics of the front of boosted trees."""
     return [p.costs[trees.cost] for p in trees.front], [p.metrics[trees.task.metric] for p in trees.front]
-
-
-def _curve(model: Trained) -> str:
-    """Return the label of the curve that a point belongs to."""
-    origin = point_origin(model)
-    if isinstance(origin, MixedOrigin):
-        return f"{origin.parent}, mixed precision"
-    if isinstance(origin, LearnedOrigin):
-        return f"{origin.parent}, learned widths"
-    if model.architecture.has_compression_params:
-        return "widths of the search"
-    weights = origin.weight_bits if isinstance(origin.weight_bits, str) else f"{origin.weight_bits}-bit"
-    return f"{origin.parent}, {weights} weights, {origin.activation_bits}-bit activations"
 
 
 def save_all(result: Outcome, folder: Path) -> list[Path]:

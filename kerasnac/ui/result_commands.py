@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kerasnac.ui.console import console
+from kerasnac.ui.report_command import report
 
 if TYPE_CHECKING:
     from kerasnac.stages.results.saved import SavedRun
@@ -207,4 +208,4 @@ def init(data: Path, task: str | None, samples: str | None, labels: str | None, 
     click.echo(f"written to {file}; try it: kerasnac run {file} --profile quick --out runs/{file.stem}")
 
 
-COMMANDS = (show, table, compare, export, init)
+COMMANDS = (show, report, table, compare, export, init)

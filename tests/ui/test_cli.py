@@ -239,7 +239,17 @@ def test_run_and_resume(file: Path, tmp_path: Path, request: pytest.FixtureReque
     first = kerasnac("run", file, "--out", out, "--workers", "1", "--seed", "3")
     assert first.exit_code == 0, first.output + str(first.exception)
     assert "bit-exact: 40 of 40 outputs equal" in first.stdout
-    for name in ("run.yaml", "run.json", "search.jsonl", "search.csv", "search.png", "tune.png", "compress.png", "summary.txt"):
+    for name in (
+        "run.yaml",
+        "run.json",
+        "search.jsonl",
+        "search.csv",
+        "search.png",
+        "tune.png",
+        "compress.png",
+        "summary.txt",
+        "report.html",
+    ):
         assert (out / name).stat().st_size > 0
     journals = {path: path.read_bytes() for path in out.glob("*.jsonl")}
     assert len(journals) == 6

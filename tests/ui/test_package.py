@@ -36,6 +36,9 @@ def test_the_wheel_holds_every_module(built: dict[str, list[str]]) -> None:
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "kerasnac").rglob("*.py")}
     assert modules <= set(built["wheel"])
     assert "kerasnac/py.typed" in built["wheel"]
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "kerasnac" / "ui" / "report" / "templates").iterdir()}
+    assert templates
+    assert templates <= set(built["wheel"])
 
 
 def test_run_files_come_along(built: dict[str, list[str]]) -> None:

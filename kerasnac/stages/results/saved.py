@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -157,10 +158,10 @@ class SavedRun:
         kind, outputs = (described[1], int(described[2])) if described else ("classification", 2)
         known = {name: own[name] for name in ("metric", "metrics") if name in own}
         self._reading.note(f"{DESCRIPTION} does not name the task and its metrics: `kerasnac resume {self.folder}` adds them")
-        try:
-            return Task(kind, outputs, **known)
-        except ConfigError:
-            return Task("classification", outputs)
+        for options in (known, {}):  # Metrics of single classes cannot be read without the names of these.
+            with suppress(ConfigError):
+                return Task(kind, outputs, **options)
+        return Task("classification", outputs)
 
     # How far it is.
 

@@ -115,15 +115,12 @@ def _objectives(
 
 def _generations(reading: Reading, key: object) -> list[Generation]:
     """Return the complete generations of a search; without a key those of the last one."""
-    own = [record for record in reading.records("generations.jsonl") if "number" in record]
+    own = [record for record in reading.records("generations.jsonl", search_records.generation_shape) if "number" in record]
     key = key or (own[-1].get("search") if own else None)
     found: dict[int, Generation] = {}
     for record in own:
         if record.get("search") == key:
-            try:
-                plain = {name: record[name] for name in ("number", "asked", "evaluations", "hypervolume", "seconds")}
-                failed = tuple((trial, fidelity) for trial, fidelity in record["failed"])
-                found[record["number"]] = Generation(**plain, failed=failed)
-            except _DAMAGE as error:
-                reading.note(f"{reading.folder / 'generations.jsonl'}: a record is damaged: {error!r}")
+            plain = {name: record[name] for name in ("number", "asked", "evaluations", "hypervolume", "seconds")}
+            failed = tuple((trial, fidelity) for trial, fidelity in record["failed"])
+            found[record["number"]] = Generation(**plain, failed=failed)
     return [found[number] for number in sorted(found)]

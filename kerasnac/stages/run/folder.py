@@ -22,7 +22,7 @@ _SHAPE = Shape({"schema": int, "seed": int, "data": str, "versions": dict[str, s
 #: Names of the files that a run writes, and of the folders.
 FILES = (
     DESCRIPTION,
-    *(SETTINGS, "search.csv", "compress.csv", "trees.csv", "trees.txt", "summary.txt"),
+    *(SETTINGS, "search.csv", "compress.csv", "trees.csv", "trees.txt", "summary.txt", "report.html"),
     *("search.jsonl", "costs.jsonl", "generations.jsonl", "tune.jsonl", "compress.jsonl", "mixed.jsonl", "trees.jsonl"),
     *("network_luts.jsonl", "stages.jsonl", "scores.jsonl", "classical.jsonl", "classical.csv", "classical.txt"),
     *("curves.csv", "curves_summary.csv", "curves.png"),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from kerasnac.adapters.search.nsga2 import Hypervolume, nondominated
 from kerasnac.core.data.dataset import Task
@@ -16,29 +15,11 @@ from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.space.search_space import Genome
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key
-from kerasnac.core.store.memo import Memo, Record, Shape
+from kerasnac.core.store.memo import Memo
 from kerasnac.errors import RunError
 from kerasnac.stages.search.problem import SearchProblem
-from kerasnac.stages.search.records import Trial, trial_of
+from kerasnac.stages.search.records import Trial, generation_shape, trial_of
 from kerasnac.stages.search.result import Generation, eligible
-
-_Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
-
-#: Shape of the record of a generation.
-_LOGGED = Shape(
-    {
-        "search": str,
-        "number": int,
-        "asked": str,
-        "evaluations": int,
-        "hypervolume": float,
-        "seconds": float,
-        "failed": list[_Pair],
-    }
-)
-
-#: Shape of the record of trainings whose workers died, and which candidates of an incomplete generation are bred from.
-_DIED = Shape({"search": str, "died": list[_Pair]})
 
 
 class Generations:
@@ -55,7 +36,7 @@ class Generations:
     """
 
     def __init__(self, journal: Journal, key: str, problem: SearchProblem, task: Task) -> None:
-        self._memo = Memo(journal, _shape, lambda record: record["search"])
+        self._memo = Memo(journal, generation_shape, lambda record: record["search"])
         self._key, self._problem, self._task = key, problem, task
         records = self._memo.all(key)
         self._logged = {g.number: g for g in map(_logged, (r for r in records if "died" not in r))}
@@ -150,10 +131,6 @@ def by_metric(values: Mapping[str, float], task: Task) -> dict[str, float]:
 def _asked(genomes: Sequence[Genome]) -> str:
     """Return the hash of the genomes of a generation."""
     return content_key("genomes", genomes=list(genomes))
-
-
-def _shape(record: Record) -> Shape:
-    return _DIED if "died" in record else _LOGGED
 
 
 def _logged(record: Mapping[str, Any]) -> Generation:

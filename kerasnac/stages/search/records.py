@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from kerasnac.core.search.evaluation import Evaluation, Status
@@ -42,6 +43,29 @@ SHAPE = Shape(
         "architecture": dict[str, Any] | None,
     }
 )
+
+_Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
+
+#: Shape of the record of a generation.
+_LOGGED = Shape(
+    {
+        "search": str,
+        "number": int,
+        "asked": str,
+        "evaluations": int,
+        "hypervolume": float,
+        "seconds": float,
+        "failed": list[_Pair],
+    }
+)
+
+#: Shape of the record of trainings whose workers died, and which candidates of an incomplete generation are bred from.
+_DIED = Shape({"search": str, "died": list[_Pair]})
+
+
+def generation_shape(record: Record) -> Shape:
+    """Return the shape of a record of ``generations.jsonl``."""
+    return _DIED if "died" in record else _LOGGED
 
 
 def trial_of(evaluation: Evaluation) -> Trial:

@@ -101,7 +101,7 @@ def test_what_is_killed_before_it_is_recorded_is_never_taken_for_firmware(
     assert (left / "report.json").is_file(), "it was killed between saving and recording"
     assert not folder.exists()
     job = ConvertJob(case.trained, case.split, case.task, FirmwareSettings(), left)
-    assert jobs._converted(job) is None
+    assert jobs.converted(job) is None
     with pytest.raises(RunError, match=MANIFEST):
         validate(left)
     made = convert_one(None, replace(job, folder=folder))  # type: ignore[arg-type]  # it converts without data
@@ -136,4 +136,4 @@ def test_a_run_takes_up_only_what_is_whole_and_unchanged(case: Case, tmp_path: P
     other = {key: value + 1 for key, value in case.trained.weights.items()}
     job = replace(job, model=replace(case.trained, weights=other))
     assert job.model == case.trained  # weights do not count for this
-    assert jobs._converted(job) is None
+    assert jobs.converted(job) is None

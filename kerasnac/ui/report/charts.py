@@ -79,13 +79,21 @@ def hypervolume(run: SavedRun) -> list[Chart]:
     if len(found) < 2:
         return []
     volumes = [g.hypervolume for g in found]
+    ends = (0.0, 1.1 * max(volumes) or 1.0)
     texts = [f"generation {g.number}: {g.evaluations} trained, hypervolume {g.hypervolume:.4f}" for g in found]
-    hours = [seconds / 60 for seconds in accumulate(g.seconds for g in found)]
+    minutes = [seconds / 60 for seconds in accumulate(g.seconds for g in found)]
     return [
-        Chart(key, title, x, "hypervolume", (Series("front", values, volumes, "curve", COLORS["search"], texts=texts),))
+        Chart(
+            key,
+            title,
+            x,
+            "hypervolume",
+            (Series("front", values, volumes, "curve", COLORS["search"], texts=texts),),
+            range_y=ends,
+        )
         for key, title, x, values in (
             ("hypervolume", "Hypervolume over candidates", "candidates trained", [float(g.evaluations) for g in found]),
-            ("hypervolume-time", "Hypervolume over time", "wall time of the search [min]", hours),
+            ("hypervolume-time", "Hypervolume over time", "wall time of the search [min]", minutes),
         )
     ]
 

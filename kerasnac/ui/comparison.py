@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 
 from matplotlib.figure import Figure
 from rich.table import Table
@@ -78,10 +77,3 @@ def figure(boxes: Sequence[Box]) -> Figure:
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     return made
-
-
-def drawn(boxes: Sequence[Box]) -> bytes:
-    """Return the plot as the content of a PNG file."""
-    content = BytesIO()
-    figure(boxes).savefig(content, dpi=120)
-    return content.getvalue()

@@ -189,10 +189,15 @@ def save_trees(result: TreesResult, folder: Path) -> list[Path]:
 
 def _saved(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     for name, figure in figures.items():
-        content = BytesIO()
-        figure.savefig(content, dpi=120)
-        write_bytes(folder / name, content.getvalue())
+        write_bytes(folder / name, png(figure))
     return [folder / name for name in figures]
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as the content of a PNG file."""
+    content = BytesIO()
+    figure.savefig(content, dpi=120)
+    return content.getvalue()
 
 
 def _zoom(axes: Axes, values: NDArray[np.float64], task: Task) -> None:

@@ -119,7 +119,7 @@ def compare(folders: tuple[Path, ...], cost: str | None, ends: tuple[str, ...], 
     from kerasnac.core.store.files import write_bytes
     from kerasnac.stages.results.compare import boxes, different_data
     from kerasnac.stages.results.saved import open_run
-    from kerasnac.ui import comparison
+    from kerasnac.ui import comparison, plots
 
     runs = [open_run(folder) for folder in folders]
     found = boxes(runs, cost=cost, reference=dict(map(_end, ends)))
@@ -129,7 +129,7 @@ def compare(folders: tuple[Path, ...], cost: str | None, ends: tuple[str, ...], 
     for box in found:
         screen.print(comparison.volumes(box), highlight=False)
         screen.print(comparison.joint(box), highlight=False)
-    write_bytes(plot, comparison.drawn(found))
+    write_bytes(plot, plots.png(comparison.figure(found)))
     screen.print(f"plot: {plot}", highlight=False, soft_wrap=True)
 
 

@@ -293,17 +293,19 @@ class SavedRun:
     @cached_property
     def test(self) -> Mapping[str, Score]:
         """Score on the test split of every model that was scored, with intervals, by name."""
-        records = self._reading.records(scores.JOURNAL, scores.SHAPE)
-        if not records and (self.folder / "summary.txt").is_file():
+        if not self._scores and (self.folder / "summary.txt").is_file():
             self._reading.note(f"scores on the test split are not recorded: `kerasnac resume {self.folder}` records them")
-        return {record["model"]: scores.score_of(record) for record in records if scores.is_sound(record)}
+        return {record["model"]: scores.score_of(record) for record in self._scores if scores.is_sound(record)}
 
     @cached_property
     def curves(self) -> Mapping[str, Curves]:
         """ROC curves or distances on the test split of every model that was scored with them, by name."""
-        records = self._reading.records(scores.JOURNAL, scores.SHAPE)
-        found = {r["model"]: scores.recorded_curves(r) for r in records if scores.is_sound(r)}
+        found = {r["model"]: scores.recorded_curves(r) for r in self._scores if scores.is_sound(r)}
         return {name: made for name, made in found.items() if made is not None}
+
+    @cached_property
+    def _scores(self) -> list[Record]:
+        return self._reading.records(scores.JOURNAL, scores.SHAPE)
 
     @cached_property
     def classical(self) -> tuple[ClassicalPoint, ...]:

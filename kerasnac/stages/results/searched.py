@@ -72,7 +72,7 @@ def read_search(
 
 def _of_result(records: Iterable[Record], found: Mapping[str, Any]) -> list[Record]:
     """Return the records of the evaluations that a search has ended with, in their order."""
-    last = {(*_trial(record), record["status"]): record for record in records}
+    last = {(*search_records.recorded_trial(record), record["status"]): record for record in records}
     return [last[key, fidelity, status] for key, fidelity, status in found["evaluations"] if (key, fidelity, status) in last]
 
 
@@ -83,14 +83,10 @@ def _of_fidelities(records: Sequence[Record], asked: Mapping[str, Any]) -> list[
     rank = {status: number for number, status in enumerate(("failed", "over_budget", "infeasible", "brief", "ok"))}
     best: dict[str, Record] = {}
     for record in own:
-        before = best.get(_trial(record)[0])
+        before = best.get(search_records.recorded_trial(record)[0])
         if before is None or rank[record["status"]] >= rank[before["status"]]:
-            best[_trial(record)[0]] = record
+            best[search_records.recorded_trial(record)[0]] = record
     return sorted(best.values(), key=lambda record: record["index"])
-
-
-def _trial(record: Record) -> tuple[str, str]:
-    return record["id"] or str(tuple(record["genome"])), record["fidelity.key"]
 
 
 def _clock(settings: Mapping[str, Any]) -> Clock | None:
@@ -120,7 +116,5 @@ def _generations(reading: Reading, key: object) -> list[Generation]:
     found: dict[int, Generation] = {}
     for record in own:
         if record.get("search") == key:
-            plain = {name: record[name] for name in ("number", "asked", "evaluations", "hypervolume", "seconds")}
-            failed = tuple((trial, fidelity) for trial, fidelity in record["failed"])
-            found[record["number"]] = Generation(**plain, failed=failed)
+            found[record["number"]] = Generation.from_record(record)
     return [found[number] for number in sorted(found)]

@@ -321,8 +321,16 @@ class Run:
     def _scores(self) -> tuple[int, ScoreRecords]:
         """Seed of the resampling, and the scores that are known."""
         self.check()
-        seed = derive_seed(self.seed, "bootstrap")
-        return seed, ScoreRecords(self.folder, self.data, seed)
+        return self._bootstrap_seed, self._score_records
+
+    @property
+    def _bootstrap_seed(self) -> int:
+        return derive_seed(self.seed, "bootstrap")
+
+    @cached_property
+    def _score_records(self) -> ScoreRecords:
+        """One for all calls: it hashes the whole test split."""
+        return ScoreRecords(self.folder, self.data, self._bootstrap_seed)
 
     def check(self) -> None:
         """Make sure that the run still has its folder.

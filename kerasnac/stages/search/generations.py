@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +38,7 @@ class Generations:
         self._memo = Memo(journal, generation_shape, lambda record: record["search"])
         self._key, self._problem, self._task = key, problem, task
         records = self._memo.all(key)
-        self._logged = {g.number: g for g in map(_logged, (r for r in records if "died" not in r))}
+        self._logged = {g.number: g for g in map(Generation.from_record, (r for r in records if "died" not in r))}
         self._died = {(trial[0], trial[1]) for record in records for trial in record.get("died", ())}
         self._volume: Hypervolume | None = None
         #: The complete generations.
@@ -131,8 +130,3 @@ def by_metric(values: Mapping[str, float], task: Task) -> dict[str, float]:
 def _asked(genomes: Sequence[Genome]) -> str:
     """Return the hash of the genomes of a generation."""
     return content_key("genomes", genomes=list(genomes))
-
-
-def _logged(record: Mapping[str, Any]) -> Generation:
-    plain = {name: record[name] for name in ("number", "asked", "evaluations", "hypervolume", "seconds")}
-    return Generation(**plain, failed=tuple((key, fidelity) for key, fidelity in record["failed"]))

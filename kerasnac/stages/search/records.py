@@ -81,7 +81,7 @@ class EvaluationRecords:
     """
 
     def __init__(self, journal: Journal) -> None:
-        self._memo = Memo(journal, SHAPE, _trial)
+        self._memo = Memo(journal, SHAPE, recorded_trial)
 
     def trained(self, trial: Trial) -> Evaluation | None:
         """Return a candidate that was trained, in full or briefly, or that its trained weights made infeasible."""
@@ -119,5 +119,6 @@ class EvaluationRecords:
             ) from error
 
 
-def _trial(record: Record) -> Trial:
+def recorded_trial(record: Record) -> Trial:
+    """Return candidate and fidelity of the record of an evaluation."""
     return record["id"] or str(tuple(record["genome"])), record["fidelity.key"]

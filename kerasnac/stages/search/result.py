@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,12 @@ class Generation:
     hypervolume: float
     seconds: float
     failed: tuple[Trial, ...] = ()
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Generation:
+        """Read a record of ``generations.jsonl``."""
+        plain = {name: record[name] for name in ("number", "asked", "evaluations", "hypervolume", "seconds")}
+        return cls(**plain, failed=tuple((key, fidelity) for key, fidelity in record["failed"]))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ from kerasnac.core.space.search_space import SearchSpace
 from tests.stand_ins import Formula, InProcess
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kerasnac.adapters.workers import LocalWorkers
+    from tests.damage import Whole
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -61,6 +64,23 @@ def quick_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def own_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """The C++ compiler as hls4ml calls it."""
     monkeypatch.setenv("CXX", OWN_COMPILER)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """A finished run of all stages, whose trainings are formulas."""
+    from tests.damage import make_whole
+
+    return make_whole(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def folder(whole: Whole, tmp_path: Path) -> Path:
+    """A copy of its folder."""
+    from tests.damage import FOLDER
+
+    shutil.copytree(whole.place / FOLDER, tmp_path / "run", symlinks=True)
+    return tmp_path / "run"
 
 
 @pytest.fixture(scope="session")

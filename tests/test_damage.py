@@ -9,12 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.damage import Whole, by_cause, check, make_whole, survey
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    return make_whole(tmp_path_factory.mktemp("whole"))
+from tests.damage import Whole, by_cause, check, survey
 
 
 @pytest.mark.parametrize("number", range(60))

@@ -15,7 +15,7 @@ from kerasnac.core.network.training import Training
 from kerasnac.core.store.progress import Step
 from kerasnac.stages.results.saved import open_run
 from kerasnac.stages.run import Run
-from tests.damage import FOLDER, Whole, make_whole
+from tests.damage import FOLDER, Whole
 from tests.networks import mlp, normal_weights
 
 
@@ -58,12 +58,6 @@ def test_tables_escape_what_they_show() -> None:
     assert "<script>" not in text
     assert _Cells(text).cells == ["<b>", "3.5", "ok", "nan"]
     assert "and 30 more" in html_table("many", ("a",), [[1]] * 80)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """A finished run of all stages, whose trainings are formulas."""
-    return make_whole(tmp_path_factory.mktemp("whole"))
 
 
 def test_results(whole: Whole) -> None:

@@ -19,21 +19,8 @@ from kerasnac.stages.results.saved import SavedRun, open_run
 from kerasnac.stages.results.story import story
 from kerasnac.stages.run import resume
 from kerasnac.ui.tables import as_text, outcome
-from tests.damage import FOLDER, Whole, make_whole
+from tests.damage import FOLDER, Whole
 from tests.stand_ins import without_trainings
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """A finished run of all stages, whose trainings are formulas."""
-    return make_whole(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture
-def folder(whole: Whole, tmp_path: Path) -> Path:
-    """A copy of it."""
-    shutil.copytree(whole.place / FOLDER, tmp_path / "run", symlinks=True)
-    return tmp_path / "run"
 
 
 def test_a_finished_run_is_read_as_it_was_returned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from kerasnac import datasets
 from kerasnac.core.network.architecture import Architecture
@@ -17,26 +15,14 @@ from kerasnac.core.network.weights import quantized_weights
 from kerasnac.core.settings.yaml_files import load_run
 from kerasnac.stages.results.saved import SavedRun, open_run
 from kerasnac.stages.search.global_search import check_search
-from kerasnac.ui.cli import main
-from tests.damage import FOLDER, Whole, make_whole
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """A finished run of all stages, whose trainings are formulas."""
-    return make_whole(tmp_path_factory.mktemp("whole"))
+from tests.commands import kerasnac
 
 
 @pytest.fixture
-def run(whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SavedRun:
-    """A copy of it, with its folder the working one."""
-    shutil.copytree(whole.place / FOLDER, tmp_path / "run", symlinks=True)
+def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SavedRun:
+    """A finished run, with its folder in the working one."""
     monkeypatch.chdir(tmp_path)
-    return open_run(tmp_path / "run")
-
-
-def kerasnac(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+    return open_run(folder)
 
 
 class TestExport:

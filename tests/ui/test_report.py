@@ -12,37 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from kerasnac.core.data.curves import QUANTILES, Distances
 from kerasnac.stages.results.saved import open_run
-from kerasnac.ui.cli import main
 from kerasnac.ui.report import charts, genes, page
 from kerasnac.ui.report.importance import importance
 from kerasnac.ui.report.sections import sections
-from tests.damage import FOLDER, Whole, damage, fence, make_whole
+from tests.commands import kerasnac
+from tests.damage import FOLDER, Whole, damage, fence
 
 #: Texts that must not become a part of the page.
 EVIL = "<img src=x onerror=alert(1)> & </script><script>alert(2)</script> <!--"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """A finished run of all stages, whose trainings are formulas."""
-    return make_whole(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture
-def folder(whole: Whole, tmp_path: Path) -> Path:
-    """A copy of it."""
-    shutil.copytree(whole.place / FOLDER, tmp_path / "run", symlinks=True)
-    return tmp_path / "run"
-
-
-def kerasnac(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 def data_of(html: str) -> dict[str, Any]:

@@ -6,29 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from kerasnac.core.store.locks import FolderLock
 from kerasnac.stages.results.saved import open_run
-from kerasnac.ui.cli import main
-from tests.damage import FOLDER, Whole, make_whole
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """A finished run of all stages, whose trainings are formulas."""
-    return make_whole(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture
-def folder(whole: Whole, tmp_path: Path) -> Path:
-    """A copy of it."""
-    shutil.copytree(whole.place / FOLDER, tmp_path / "run", symlinks=True)
-    return tmp_path / "run"
-
-
-def kerasnac(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+from tests.commands import kerasnac
 
 
 def test_a_finished_run(folder: Path) -> None:

@@ -22,6 +22,7 @@ SITECUSTOMIZE = '''
 import re
 import sys
 from importlib.machinery import PathFinder
+from importlib.metadata import Distribution
 
 HIDDEN = {hidden!r}
 
@@ -33,12 +34,13 @@ class Rest(PathFinder):
     def find_spec(cls, fullname, path=None, target=None):
         return None if fullname.partition(".")[0] in HIDDEN else PathFinder.find_spec(fullname, path, target)
 
-    @staticmethod
-    def find_distributions(*arguments, **options):
-        found = PathFinder.find_distributions(*arguments, **options)
-        return (d for d in found if re.sub(r"[-.]+", "_", d.metadata["Name"].lower()) not in HIDDEN)
+
+def discover(cls, all_of_them=Distribution.discover.__func__, **options):
+    # Here and not in the finder: the package importlib_metadata, which Dask imports, brings a finder of its own.
+    return (d for d in all_of_them(cls, **options) if re.sub(r"[-.]+", "_", d.metadata["Name"].lower()) not in HIDDEN)
 
 
+Distribution.discover = classmethod(discover)
 sys.meta_path[:] = [Rest if finder is PathFinder else finder for finder in sys.meta_path]
 '''
 

@@ -12,11 +12,15 @@ BARE = Path(__file__).with_name("bare.py")
 
 #: Looks around in a process of a process.
 LOOK = """
-import importlib.metadata, importlib.util, json, shutil, subprocess, sys
+import importlib.machinery, importlib.metadata, importlib.util, json, shutil, subprocess, sys
 if len(sys.argv) == 1:
     sys.exit(subprocess.run([sys.executable, __file__, "again"]).returncode)
 found = {name: shutil.which(name) is not None for name in ("tool", "other", "sh")}
 found |= {name: importlib.util.find_spec(name) is not None for name in ("yaml", "click")}
+class Second:  # The finder that a package brings, as importlib_metadata does.
+    find_spec = staticmethod(lambda *_: None)
+    find_distributions = staticmethod(importlib.machinery.PathFinder.find_distributions)
+sys.meta_path.append(Second)
 found["PyYAML"] = "PyYAML" in {distribution.metadata["Name"] for distribution in importlib.metadata.distributions()}
 print(json.dumps(found))
 """

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.rtl.causes import ledger
 from kerasnac.adapters.rtl.functions import constant_luts, odd_part
-from kerasnac.adapters.rtl.layer_rules import RULES, Solver, Tracer, input_variables
+from kerasnac.adapters.rtl.layer_rules import RULES, input_variables
 from kerasnac.adapters.rtl.levels import ADD_CONSTANT, CONSTANT, deepest, own_levels, spaced
 from kerasnac.adapters.rtl.library import da4ml
+from kerasnac.adapters.rtl.sums import Solver, Tracer
 from kerasnac.core.hardware.boards import Board
 from kerasnac.core.hardware.timing import Clock
 from kerasnac.core.network.architecture import Architecture, Node
@@ -173,10 +174,21 @@ def unroll(architecture: Architecture, weights: Weights, settings: AdderGraphSet
     """
     settings = settings or AdderGraphSettings()
     network, formats, values = _checked(architecture, weights)
+    tracer = Tracer(values, Solver(_SOLVER[settings.effort]))
+    graph = _traced(network, formats, settings, tracer)
+    if tracer.indices.used:
+        # By the whole graph: what a table replaces may have been shared with other units.
+        plain = _traced(network, formats, settings, Tracer(values, tracer.solver, joint=False))
+        return min(graph, plain, key=lambda found: found.luts)
+    return graph
+
+
+def _traced(
+    network: Architecture, formats: Mapping[str, Precision], settings: AdderGraphSettings, tracer: Tracer
+) -> AdderGraph:
     assert network.input is not None
     with decimal.localcontext() as context, ledger() as causes:
         context.prec = DECIMAL_DIGITS
-        tracer = Tracer(values, Solver(_SOLVER[settings.effort]))
         inputs = input_variables(network.input_shape, network.input)
         causes.charge("", inputs.flat)
         tensors, grids = {-1: inputs}, {-1: network.input}

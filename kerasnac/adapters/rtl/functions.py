@@ -1,8 +1,9 @@
-"""Variables of an adder graph that are functions of one other variable, so that they can be read from a table."""
+"""Variables of an adder graph that are functions of few bits, so that they can be read from a table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -18,20 +19,48 @@ MOST_NUMBERS = 2**8
 Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of a variable.
+
+    Attributes:
+        variable: The variable; as long as it is held, nothing else has its id.
+        origin: The one of which it is a function, or itself.
+        values: Its values, for every number that its origin may be; None if these are too many.
+        leaves: Variables of which the origin is made without any LUT: itself, or those whose bits it has.
+    """
+
+    variable: Any
+    origin: Any
+    values: NDArray[np.float64] | None
+    leaves: Sequence[Any]
+
+
 class Functions:
-    """Functions of one variable of few numbers, which are computed or looked up: whichever da4ml says takes fewer LUTs.
+    """Functions of variables of few numbers, which are computed or looked up: whichever da4ml says takes fewer LUTs.
 
     What is looked up in the place of adders need not be computed if nothing else reads it: da4ml leaves it out.
     """
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, Any, NDArray[np.float64]]] = {}
+        self._known: dict[int, Known] = {}
 
     def add(self, result: Any, source: Any, function: Function) -> None:
         """Note that a variable is a function of another one, and so of that of which this one is a function."""
-        origin, numbers = self._origin(source)
-        if numbers is not None:
-            self._known[id(result)] = (result, origin, function(numbers))  # As long as it is held, nothing else has its id.
+        known = self._origin(source)
+        if known.values is not None:
+            self._note(result, known, function(known.values))
+
+    def add_joint(self, result: Any, index: Any, leaves: Sequence[Any], values: NDArray[np.float64]) -> None:
+        """Note that a variable is a function of several.
+
+        Args:
+            result: The variable.
+            index: The one whose bits are theirs.
+            leaves: The several variables.
+            values: For every number of the index.
+        """
+        self._known[id(result)] = Known(result, index, values, leaves)
 
     def cheapest(self, source: Any, result: Any, function: Function) -> Any:
         """Return a function of a variable, as it is computed or from a table.
@@ -42,39 +71,39 @@ class Functions:
             function: The function.
         """
         self.add(result, source, function)
-        origin, values = self._origin(result)
-        if values is None or origin is result:
+        known = self._origin(result)
+        if known.values is None or known.origin is result:
             return result
-        found = looked_up(origin, values)
-        if found.cost >= _cost(result, origin):
+        found = looked_up(known.origin, known.values)
+        if found.cost >= luts_between([result], known.leaves):
             return result
-        self._known[id(found)] = (found, origin, values)
+        self._note(found, known, known.values)
         return found
 
-    def read(self, source: Any, tables: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> list[tuple[Any, float]]:
-        """Read some tables at a variable, or at that of which it is a function.
+    def read(
+        self, source: Any, tables: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    ) -> tuple[Any, NDArray[np.float64]]:
+        """Return which variable some tables are best read at: a given one, or the one of which it is a function.
 
         Args:
-            source: The variable, of at most :data:`MOST_NUMBERS` numbers.
+            source: The given variable, of at most :data:`MOST_NUMBERS` numbers.
             tables: Gives the entries of all tables at some numbers of it, shape (numbers, tables).
 
         Returns:
-            By table, a variable that is never negative, and what has to be added to it to get the entry.
+            The variable, and the entries for every number that it may be, shape (numbers, tables).
         """
-        numbers = all_numbers(source)
-        assert numbers is not None
-        found = _read(source, tables(numbers))
-        origin, values = self._origin(source)
-        if origin is source or values is None:
-            return found
-        other = _read(origin, tables(values))
-        direct, composed = (sum(variable.cost for variable, _ in way) for way in (found, other))
-        return other if composed < direct + _cost(source, origin) else found
+        direct, known = tables(known_numbers(source)), self._origin(source)
+        if known.origin is source or known.values is None:
+            return source, direct
+        composed = tables(known.values)
+        saved = _tables_luts(source, direct) + luts_between([source], known.leaves) - _tables_luts(known.origin, composed)
+        return (known.origin, composed) if saved > 0 else (source, direct)
 
-    def _origin(self, v: Any) -> tuple[Any, NDArray[np.float64] | None]:
-        """Return the variable of which one is a function, and the values for all its numbers; None if these are too many."""
-        _, origin, values = self._known.get(id(v), (v, v, all_numbers(v)))
-        return origin, values
+    def _note(self, result: Any, source: Known, values: NDArray[np.float64]) -> None:
+        self._known[id(result)] = Known(result, source.origin, values, source.leaves)
+
+    def _origin(self, v: Any) -> Known:
+        return self._known.get(id(v)) or Known(v, v, all_numbers(v), (v,))
 
 
 def all_numbers(v: Any) -> NDArray[np.float64] | None:
@@ -82,6 +111,13 @@ def all_numbers(v: Any) -> NDArray[np.float64] | None:
     low, step = float(v.low), float(v.step)
     count = (float(v.high) - low) / step + 1
     return np.asarray(low + step * np.arange(round(count)), np.float64) if count <= MOST_NUMBERS else None
+
+
+def known_numbers(v: Any) -> NDArray[np.float64]:
+    """Return the numbers that a variable of at most :data:`MOST_NUMBERS` may be, from the smallest on."""
+    numbers = all_numbers(v)
+    assert numbers is not None
+    return numbers
 
 
 def looked_up(v: Any, entries: NDArray[np.float64]) -> Any:
@@ -110,14 +146,14 @@ def odd_part(number: int) -> int:
     return number // (number & -number)
 
 
-def _read(v: Any, entries: NDArray[np.float64]) -> list[tuple[Any, float]]:
-    """Look up in tables, shape (numbers, tables), without what their entries have in common."""
-    return [(looked_up(v, table - table.min()), float(table.min())) for table in entries.T]
+def _tables_luts(v: Any, entries: NDArray[np.float64]) -> float:
+    """Return the LUTs of tables, shape (numbers, tables), without what the entries of each have in common."""
+    return sum(float(looked_up(v, table - table.min()).cost) for table in entries.T)
 
 
-def _cost(result: Any, origin: Any) -> float:
-    """Return the LUTs of everything between two variables, the first included and the second not."""
-    seen, open_, total = {origin.id}, [result], 0.0
+def luts_between(results: Iterable[Any], leaves: Iterable[Any]) -> float:
+    """Return the LUTs of everything between variables, the results included and the leaves not."""
+    seen, open_, total = {v.id for v in leaves}, list(results), 0.0
     while open_:
         v = open_.pop()
         if v.id not in seen:

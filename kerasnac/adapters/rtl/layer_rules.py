@@ -5,7 +5,6 @@ from __future__ import annotations
 import decimal
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.keras.table import SoftmaxTables, table
 from kerasnac.adapters.rtl.causes import charge
-from kerasnac.adapters.rtl.functions import Functions, literal, looked_up
+from kerasnac.adapters.rtl.functions import literal, looked_up
 from kerasnac.adapters.rtl.library import da4ml
+from kerasnac.adapters.rtl.sums import Tracer, Variables, affine, sum_of_tables
 from kerasnac.core.network.architecture import Node
 from kerasnac.core.network.channel_formats import channel_formats
 from kerasnac.core.network.exactness import MASK, NOT_IN_FIRMWARE, averaged
@@ -24,67 +24,6 @@ from kerasnac.core.network.layer_norms import LayerNormTables
 from kerasnac.core.network.layers import Unsupported
 from kerasnac.core.network.means import reciprocal, reciprocals
 from kerasnac.core.network.precision import Precision
-from kerasnac.core.network.weights import Weights
-
-#: An array of da4ml's symbolic fixed-point variables.
-Variables = NDArray[Any]
-
-
-@dataclass
-class Solver:
-    """Multiplies variables by constant matrices; what was solved once is not solved again.
-
-    Attributes:
-        options: Of da4ml's ``solve``.
-        solved: Solutions by matrix, ranges and latencies: the positions of a convolution mostly share one.
-    """
-
-    options: Mapping[str, Any]
-    solved: dict[Any, Any] = field(default_factory=dict)
-
-    def multiply(self, x: Variables, matrix: NDArray[np.float64]) -> Variables:
-        """Return ``x @ matrix``, of shape (outputs,).
-
-        Args:
-            x: Shape (inputs,).
-            matrix: Shape (inputs, outputs), float64, exact numbers of the weights' format.
-        """
-        known = np.array([v.low == v.high for v in x])
-        fixed = np.array([float(v.low) for v in x[known]]) @ matrix[known]
-        outputs = np.array([literal(value) for value in fixed])
-        rows = ~known & matrix.any(axis=1)
-        columns = matrix[rows].any(axis=0)
-        if columns.any():
-            outputs[columns] = self._solution(x[rows], matrix[rows][:, columns])(x[rows]) + fixed[columns]
-        return outputs
-
-    def scale(self, v: Any, factor: float) -> Any:
-        """Return a variable times a constant."""
-        return self.multiply(np.array([v]), np.array([[factor]])).item()
-
-    def _solution(self, x: Variables, matrix: NDArray[np.float64]) -> Any:
-        ranges, latencies = [v.qint for v in x], [float(v.latency) for v in x]
-        key = (matrix.shape, matrix.tobytes(), tuple(ranges), tuple(latencies))
-        if key not in self.solved:
-            kernel = np.ascontiguousarray(matrix, np.float32)
-            sizes = {"adder_size": 1, "carry_size": -1}
-            self.solved[key] = da4ml().solve(kernel, qintervals=ranges, latencies=latencies, **sizes, **self.options)
-        return self.solved[key]
-
-
-@dataclass(frozen=True)
-class Tracer:
-    """Weights and solver, which all rules share.
-
-    Attributes:
-        values: The quantized weights, by ``<node>/<part>``.
-        solver: Multiplies by kernels.
-        functions: What is known to be a function of one variable.
-    """
-
-    values: Weights
-    solver: Solver
-    functions: Functions = field(default_factory=Functions)
 
 
 def input_variables(shape: Sequence[int], grid: Precision) -> Variables:
@@ -118,12 +57,7 @@ def _conv(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variable
 def _affine(tracer: Tracer, node: Node, x: Variables) -> Variables:
     """Multiply by the kernel and add the bias: shape (inputs,) to (outputs,)."""
     kernel, bias = (tracer.values[f"{node.name}/{part}"].astype(np.float64) for part in ("kernel", "bias"))
-    matrix = kernel.reshape(-1, kernel.shape[-1])
-    sums = tracer.solver.multiply(x, matrix) + bias
-    for j in np.flatnonzero(np.count_nonzero(matrix, axis=0) == 1):
-        (i,) = np.flatnonzero(matrix[:, j])
-        tracer.functions.add(sums[j], x[i], np.poly1d([matrix[i, j], bias[j]]))
-    return sums
+    return affine(tracer, x, kernel.reshape(-1, kernel.shape[-1]), bias)
 
 
 def _scale(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variables:
@@ -140,22 +74,8 @@ def _tables(tracer: Tracer, node: Node, grid: Precision, x: Variables) -> Variab
     def tables(i: int, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         return kernel[np.round((numbers - own.minimum) / own.step).astype(np.int64), i]  # type: ignore[no-any-return]
 
-    def unit(i: int, j: int, others: float, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        return tables(i, numbers)[:, j] + others
-
-    found = [tracer.functions.read(v, partial(tables, i)) for i, v in enumerate(x)]
-    sums = np.empty(kernel.shape[-1], dtype=object)
-    for j in range(len(sums)):
-        terms = {i: row[j][0] for i, row in enumerate(found) if row[j][0].high != 0}
-        least = sum(row[j][1] for row in found)
-        if not terms:
-            sums[j] = literal(least)
-            continue
-        sums[j] = np.sum(da4ml().FixedVariableArray(np.array([*terms.values()])), keepdims=True)._vars.item() + least
-        if len(terms) == 1:
-            (i,) = terms
-            tracer.functions.add(sums[j], x[i], partial(unit, i, j, least - found[i][j][1]))
-    return sums
+    read = [tracer.functions.read(v, partial(tables, i)) for i, v in enumerate(x)]
+    return np.array([sum_of_tables(tracer, read, j) for j in range(kernel.shape[-1])], dtype=object)
 
 
 def _windows(x: Variables, sizes: Sequence[int], strides: Sequence[int]) -> Variables:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kerasnac.adapters.rtl.adder_graph import unroll
-from kerasnac.adapters.rtl.functions import MOST_NUMBERS, Functions, all_numbers
+from kerasnac.adapters.rtl.functions import MOST_NUMBERS, Functions, Known, all_numbers
 from kerasnac.adapters.rtl.layer_rules import input_variables
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.precision import Precision
@@ -40,7 +40,7 @@ def one_input_each(network: Architecture) -> Arrays:
 @contextmanager
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
-        patch.setattr(Functions, "_origin", lambda self, v: (v, all_numbers(v)))
+        patch.setattr(Functions, "_origin", lambda self, v: Known(v, v, all_numbers(v), (v,)))
         yield
 
 

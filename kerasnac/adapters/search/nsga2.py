@@ -18,7 +18,6 @@ from pymoo.core.termination import NoTermination
 from pymoo.indicators.hv import HV
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 from pymoo.problems.static import StaticProblem
-from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from kerasnac.core.space.search_space import Genome
 from kerasnac.core.store.seeding import derive_seed
@@ -203,21 +202,6 @@ class SteadyNsga2(_Evolution):
             self._tell(self._first, values, violations, [len(objectives) for objectives, _ in told])
             self._places.clear()
             self._told.clear()
-
-
-def nondominated(losses: NDArray[np.float64]) -> list[int]:
-    """Return the indices of the Pareto front.
-
-    Args:
-        losses: Values to minimise, shape (points, objectives).
-
-    Returns:
-        Ascending in the first objective, then in the next ones.
-    """
-    if not len(losses):
-        return []
-    front = NonDominatedSorting().do(losses, only_non_dominated_front=True)
-    return sorted((int(i) for i in front), key=lambda i: tuple(losses[i]))
 
 
 def fittest(losses: NDArray[np.float64], violations: NDArray[np.float64], count: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +12,13 @@ from kerasnac.adapters.search.nsga2 import fittest
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.space.search_space import Genome
 from kerasnac.core.store.journal import Journal
-from kerasnac.core.store.progress import Step
+from kerasnac.core.store.progress import Step, event
 from kerasnac.errors import RunError
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.planner import Planner
 from kerasnac.stages.search.problem import SearchProblem
 from kerasnac.stages.search.records import EvaluationRecords, Trial, trial_of
+from kerasnac.stages.search.result import Generation, eligible
 from kerasnac.stages.search.trainer import Trainer
 
 
@@ -60,7 +62,7 @@ class Evaluator:
         made = self._planner.plans(genomes, generation, first)
         for plan in made:
             if plan.status != "ok":
-                self._records.add_plan(plan)
+                self._settle(plan)
         chosen = [i for i, plan in enumerate(made) if plan.status == "ok"]
         if self._problem.settings.halving:
             chosen = self._promising(made, chosen, most, failures)
@@ -84,7 +86,7 @@ class Evaluator:
         """
         (plan,) = self._planner.plans([genome], generation, index)
         if plan.status != "ok":
-            self._records.add_plan(plan)
+            self._settle(plan)
         return plan
 
     def known(self, plan: Evaluation, failures: Collection[Trial]) -> Evaluation | None:
@@ -135,7 +137,22 @@ class Evaluator:
             made[i] = plans[i]
         return best
 
-    def _report(self, evaluation: Evaluation) -> None:
+    def close_generation(self, made: Generation) -> None:
+        """Take note of a complete generation, and tell of it."""
+        self.hypervolume = made.hypervolume
+        facts = {
+            "number": made.number,
+            "evaluations": made.evaluations,
+            "hypervolume": made.hypervolume,
+            "seconds": made.seconds,
+        }
+        self._context.progress(event("generation", "search", **facts))
+
+    def _settle(self, plan: Evaluation) -> None:
+        """Record and report a candidate that is not going to be trained."""
+        self._context.progress(event("candidate", "search", **self._facts(plan, recorded=not self._records.add_plan(plan))))
+
+    def _report(self, evaluation: Evaluation, recorded: bool) -> None:
         task = self._context.data.task
         best = ""
         if evaluation.status == "ok":
@@ -147,4 +164,22 @@ class Evaluator:
             best = f", best {task.metric} {self._best:.4f} {task.metric_unit}".rstrip()
         slow = f", {self._trainer.by_keras} by fit" if self._trainer.by_keras else ""
         text = f"generation {evaluation.generation}{best}, hypervolume {self.hypervolume:.3f}{slow}"
-        self._context.progress(Step("search", self._done, self._problem.settings.evaluations, text))
+        facts = self._facts(evaluation, recorded=recorded)
+        self._context.progress(Step("search", self._done, self._problem.most, text, "candidate", facts))
+
+    def _facts(self, evaluation: Evaluation, *, recorded: bool) -> dict[str, Any]:
+        """Return what there is to tell of an evaluation; see :data:`kerasnac.core.store.progress.FACTS`."""
+        candidate, trained = evaluation.candidate, evaluation.status == "ok"
+        kept = eligible(evaluation.expanded, self._problem.objectives, self._problem.budgets)[0] if trained else []
+        return {
+            "model": evaluation.key,
+            "generation": evaluation.generation,
+            "status": evaluation.status,
+            "metrics": dict(evaluation.metrics),
+            "points": [{"model": point.name, "metrics": dict(point.metrics)} for point in kept if point.cycle],
+            "eligible": bool(kept),
+            "architecture": "" if candidate is None else str(candidate.architecture),
+            "seconds": evaluation.seconds,
+            "reason": evaluation.reason,
+            "known": recorded,
+        }

@@ -8,7 +8,8 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.search.nsga2 import Hypervolume, nondominated
+from kerasnac.adapters.search.fronts import nondominated
+from kerasnac.adapters.search.nsga2 import Hypervolume
 from kerasnac.core.data.dataset import Task
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.space.search_space import Genome
@@ -72,8 +73,8 @@ class Generations:
         """Record failures that candidates of an incomplete generation are going to be bred from."""
         self._memo.add({"search": self._key, "died": [trial_of(e) for e in failed]})
 
-    def close(self, genomes: Sequence[Genome], evaluations: Sequence[Evaluation], seconds: float) -> float:
-        """Record the next generation, which is complete; return the hypervolume.
+    def close(self, genomes: Sequence[Genome], evaluations: Sequence[Evaluation], seconds: float) -> Generation:
+        """Record the next generation, which is complete, and return it.
 
         Args:
             genomes: What it asked for.
@@ -93,7 +94,7 @@ class Generations:
         self.complete.append(Generation(number, _asked(genomes), len(done), volume, round(taken, 3), failed))
         if known != self.complete[-1]:
             self._memo.add({"search": self._key, **asdict(self.complete[-1])})
-        return volume
+        return self.complete[-1]
 
     def reason_to_stop(self, generations: int) -> str:
         """Return why no more is to be asked for after some complete generations; empty if there is no reason."""

@@ -78,8 +78,8 @@ def global_search(space: SearchSpace, settings: SearchSettings, context: Context
             evaluation.
 
     Raises:
-        SpaceError: If the space has no choices, no feasible candidate, or other shapes than the data, if a seed
-            architecture is not in it, or an estimator does not know what it holds.
+        SpaceError: If the space has no feasible candidate, or other shapes than the data, if a seed architecture is not in
+            it, or an estimator does not know what it holds.
         ConfigError: If an objective or budget is unknown.
         SearchError: If no random candidate keeps the budgets.
         RunError: If a folder's search cannot be resumed by this version, or no worker survives a generation.
@@ -92,8 +92,8 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
     """Check all that can be wrong with a search before anything is trained.
 
     Raises:
-        SpaceError: If shapes or outputs differ, there is nothing to choose, a seed architecture is not in the space,
-            or an estimator does not know what the space holds.
+        SpaceError: If shapes or outputs differ, the one network of a space without choices does not fit together, a seed
+            architecture is not in the space, or an estimator does not know what the space holds.
         ConfigError: If an objective or a budget is unknown, the training is not for this task, or trained weights are
             asked for that there will not be.
         PluginError: If a block or a source of costs of others does not do its work.
@@ -115,7 +115,6 @@ def check_search(space: SearchSpace, data: Development, settings: SearchSettings
             space.decode(())
         except Infeasible as reason:
             raise SpaceError(f"the space has no network: {reason}") from None
-        raise SpaceError("the space has no choices: give at least one key a list of values")
     space.probe()
     _seeds(space, settings)
     for estimator in _estimators(data, settings, seed=0):
@@ -142,7 +141,7 @@ class _Search:
     def __init__(self, space: SearchSpace, settings: SearchSettings, context: Context) -> None:
         data, seed = context.data, context.seed
         check_search(space, data, settings)
-        self.settings, self.task, self.folder = settings, data.task, context.folder
+        self.settings, self.task, self.folder, self.progress = settings, data.task, context.folder, context.progress
         self.problem = SearchProblem.of(space, settings, data.task, data.fingerprint, seed)
         sources = _estimators(data, settings, seed=seed)
         planner = Planner(self.problem, Costs(sources, context))
@@ -169,7 +168,8 @@ class _Search:
 
     def run(self) -> SearchResult:
         """Search, and record in ``stages.jsonl`` what is asked for and which evaluations are the result."""
-        with stage(self.folder, "search", self._asked) as call:
+        given = self.settings.model_dump(mode="json", exclude_unset=True)
+        with stage(self.folder, "search", self._asked, given, progress=self.progress) as call:
             evaluations, stopped = self._steady() if self.settings.mode == "steady" else self._generational()
             call.found.update(evaluations=[[*trial_of(e), e.status] for e in evaluations], stopped=stopped)
         return SearchResult(
@@ -193,7 +193,7 @@ class _Search:
             "objectives": [asdict(one) for one in problem.objectives],
             "budgets": [asdict(one) for one in problem.budgets],
             "references": self.references,
-            "evaluations": settings.evaluations,
+            "evaluations": problem.most,
             "bits": [settings.weight_bits, settings.activation_bits],
             "board": settings.board,
             "clock_period": settings.clock_period,
@@ -203,7 +203,7 @@ class _Search:
         """Return the evaluations of a steady-state search, and why it ended."""
         problem, size = self.problem, self.settings.population
         breeder: Breeder
-        if self.settings.algorithm == "random":
+        if self._draws:
             breeder = SteadyRandom(RandomSearch(problem.space, self.first, size=1, seed=problem.seed))
         else:
             breeder = SteadyNsga2(problem.space, self.first, size=size, seed=problem.seed, **self._counts)
@@ -216,7 +216,7 @@ class _Search:
         """Return the evaluations of a search in generations, and why it ended."""
         problem, size = self.problem, self.settings.population
         algorithm: Nsga2 | RandomSearch
-        if self.settings.algorithm == "random":
+        if self._draws:
             algorithm = RandomSearch(problem.space, self.first, size=size, seed=problem.seed)
         else:
             algorithm = Nsga2(problem.space, self.first, size=size, seed=problem.seed, **self._counts)
@@ -227,7 +227,7 @@ class _Search:
             stopped = self._reason_to_stop(left, barren)
             genomes = [] if stopped else algorithm.ask()
             if not genomes:
-                stopped = stopped or "every candidate within reach has been evaluated"
+                stopped = stopped or problem.exhausted
                 break
             began = time.monotonic()
             known = self.generations.logged(number, genomes)
@@ -238,8 +238,13 @@ class _Search:
                 stopped = ENOUGH
                 break  # The generation is completed when a later call asks for more evaluations.
             algorithm.tell(*problem.values(made))
-            self.evaluator.hypervolume = self.generations.close(genomes, evaluations, time.monotonic() - began)
+            self.evaluator.close_generation(self.generations.close(genomes, evaluations, time.monotonic() - began))
         return evaluations, stopped
+
+    @property
+    def _draws(self) -> bool:
+        """True if nothing is bred: candidates are drawn, or there is one alone."""
+        return self.settings.algorithm == "random" or not self.problem.space.genes
 
     @property
     def _counts(self) -> dict[str, int]:

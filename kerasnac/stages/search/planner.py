@@ -81,7 +81,7 @@ class Planner:
             reason = next((plan.reason for plan in plans if plan.status == "infeasible"), reason)
             if len(drawn) < size or (within and len(seeds) + len(within) >= size):
                 break
-            progress(Step("search", 0, problem.settings.evaluations, f"{tried + size} candidates tried for the budgets"))
+            progress(Step("search", 0, problem.most, f"{tried + size} candidates tried for the budgets"))
         if not within and not any(plan.status == "ok" for plan in self.plans(seeds)):
             raise self._nothing_within(len(seen), closest, reason)
         return [*seeds, *within[: max(0, size - len(seeds))]]

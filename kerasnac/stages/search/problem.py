@@ -70,6 +70,17 @@ class SearchProblem:
         return fitting(self._molds, architecture)
 
     @property
+    def most(self) -> int:
+        """How many candidates are trained at most: those that are asked for, or all of a smaller space."""
+        return min(self.settings.evaluations, self.space.size())
+
+    @property
+    def exhausted(self) -> str:
+        """Why a search ends that finds no new candidate."""
+        within_reach = "every candidate within reach has been evaluated"
+        return within_reach if self.space.genes else "the space has no choices: this is its one network"
+
+    @property
     def unrolls(self) -> bool:
         """True if the adder graphs are those of trained weights."""
         return self.settings.adder_graph.weights == "trained"

@@ -103,10 +103,12 @@ class EvaluationRecords:
         """Record the outcome of a training."""
         self._memo.add(outcome.to_record())
 
-    def add_plan(self, plan: Evaluation) -> None:
-        """Record a candidate that is not going to be trained, unless it is in the journal already."""
-        if self._last(trial_of(plan), lambda record: record["status"] in ("infeasible", "over_budget")) is None:
-            self._memo.add(plan.to_record())
+    def add_plan(self, plan: Evaluation) -> bool:
+        """Record a candidate that is not going to be trained; False if it is in the journal already."""
+        if self._last(trial_of(plan), lambda record: record["status"] in ("infeasible", "over_budget")) is not None:
+            return False
+        self._memo.add(plan.to_record())
+        return True
 
     def _last(self, trial: Trial, holds: Callable[[Record], bool]) -> Evaluation | None:
         found = [record for record in self._memo.all(trial) if holds(record)]

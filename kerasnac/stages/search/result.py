@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.search.nsga2 import nondominated
+from kerasnac.adapters.search.fronts import nondominated
 from kerasnac.core.data.dataset import Task
-from kerasnac.core.display import html_table, listed, span
+from kerasnac.core.display import counted, html_table, listed, span
 from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.search.objectives import Objective
 from kerasnac.core.search.selection import Selection
+from kerasnac.errors import SearchError
 from kerasnac.stages.search.records import Trial
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class SearchResult:
     def __repr__(self) -> str:
         front, names = self.front, dict.fromkeys((self.task.metric, self.cost))
         spans = (span(name, (e.metrics[name] for e in front if name in e.metrics)) for name in names)
-        counts = f"{len(self.trained)} candidates trained", f"front of {len(front)}"
+        counts = f"{counted(len(self.trained), 'candidate')} trained", f"front of {len(front)}"
         return f"SearchResult({listed(*counts, *spans)}; {self.stopped})"
 
     def _repr_html_(self) -> str:
@@ -82,7 +84,8 @@ class SearchResult:
         names = list(dict.fromkeys((*self.task.senses, *(o.metric for o in self.objectives), "bops", "parameters")))
         names = [name for name in names if any(name in e.metrics for e in front)]
         rows = [[e.key, *(e.metrics.get(name, "") for name in names), e.built.architecture] for e in front]
-        title = f"Pareto front of the global search: {len(front)} of {len(self.trained)} candidates trained; {self.stopped}"
+        trained = counted(len(self.trained), "candidate")
+        title = f"Pareto front of the global search: {len(front)} of {trained} trained; {self.stopped}"
         return html_table(title, ("model", *names, "architecture"), rows)
 
     @property
@@ -107,7 +110,13 @@ class SearchResult:
         return next((o.metric for o in self.objectives if o.metric not in self.task.senses), "bops")
 
     def select(self, *rules: str) -> tuple[Evaluation, ...]:
-        """Pick points of the front by the rules of :class:`kerasnac.core.search.selection.Selection`, one of a candidate."""
+        """Pick points of the front by the rules of :class:`kerasnac.core.search.selection.Selection`, one of a candidate.
+
+        Raises:
+            SearchError: If the front is empty; says which budgets are not kept.
+        """
+        if not self.front:
+            raise SearchError(self._why_empty())
         names = {"metric": self.task.metric, "cost": self.cost}
         parsed = [Selection.parse(rule) for rule in rules]
         picked = (e for rule in parsed for e in rule.pick(self.front, lambda e: e.metrics, **names, sense=self.task.sense))
@@ -115,6 +124,24 @@ class SearchResult:
         for point in picked:
             chosen.setdefault(point.index, point)
         return tuple(chosen.values())
+
+    def _why_empty(self) -> str:
+        if not self.points:
+            reasons = Counter(e.reason or e.status for e in self.evaluations)
+            return f"no candidate was trained: {listed(*(f'{n} x {reason}' for reason, n in reasons.most_common(3)))}"
+        missed = []
+        for budget in self.budgets:
+            best = min((e.metrics[budget.metric] for e in self.points), key=budget.loss)
+            bound = "at most" if budget.sense == "min" else "at least"
+            missed.append(f"{budget.metric} {bound} {budget.budget:g}, of which the best has {best:g}")
+        if not missed:
+            return (
+                f"no candidate has finite values of {listed(*(o.metric for o in self.objectives))}; use a smaller learning_rate"
+            )
+        return (
+            f"none of {counted(len(self.trained), 'candidate')} keeps all budgets ({'; '.join(missed)}): loosen "
+            "search.budgets, or train longer or more candidates; what is trained stays known"
+        )
 
     def frame(self) -> pd.DataFrame:
         """Return one row per evaluation: index, id, status, metrics, architecture, whether it is on the front, its fidelity.

@@ -179,7 +179,7 @@ class SteadySearch:
             self._close()  # The last generation has fewer candidates.
         if self._course.barren:
             return f"{self._patience} candidates in a row cannot be trained"
-        return "every candidate within reach has been evaluated"
+        return self._problem.exhausted
 
     @property
     def _left(self) -> int:
@@ -260,7 +260,7 @@ class SteadySearch:
         made = self.evaluations[: self._start(number + 1)]
         self._evaluator.check_survivors(made[self._start(number) :], self._final)
         seconds, self._began = time.monotonic() - self._began, time.monotonic()
-        self._evaluator.hypervolume = self._generations.close(self._genomes(number), made, seconds)
+        self._evaluator.close_generation(self._generations.close(self._genomes(number), made, seconds))
         self._noted.update(self._generations.complete[-1].failed)
 
     def _note_deaths(self) -> None:

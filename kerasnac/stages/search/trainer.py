@@ -10,6 +10,7 @@ from kerasnac.core.hardware.boards import board
 from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation, Status
 from kerasnac.core.search.objectives import COSTS
+from kerasnac.core.store.progress import working
 from kerasnac.stages.context import Context
 from kerasnac.stages.search.candidate_training import Job, QuantizedTraining, Result, train_candidate
 from kerasnac.stages.search.problem import SearchProblem
@@ -24,7 +25,7 @@ class Trainer:
         problem: Space, settings.
         records: Journal of all evaluations.
         context: Workers and folder.
-        report: Called with every evaluation that has a result.
+        report: Called with every evaluation that has a result, and True if the journal had it.
 
     Attributes:
         by_keras: Number of candidates so far of which a training could not be compiled, and took longer.
@@ -35,7 +36,7 @@ class Trainer:
         problem: SearchProblem,
         records: EvaluationRecords,
         context: Context,
-        report: Callable[[Evaluation], None],
+        report: Callable[[Evaluation, bool], None],
     ) -> None:
         self._problem, self._records, self._context, self._report = problem, records, context, report
         self.by_keras = 0
@@ -66,7 +67,8 @@ class Trainer:
             else:
                 made[i] = known
         jobs = [self._job(made[i], training) for i in missing]
-        for position, result in self._context.workers.try_map(train_candidate, jobs):
+        watch = working(self._context.progress, "search", [made[i].key for i in missing])
+        for position, result in self._context.workers.try_map(train_candidate, jobs, watch=watch):
             i = missing[position]
             made[i] = self._finished(made[i], result, status)
 
@@ -77,13 +79,16 @@ class Trainer:
             supply: Called with a number of free places; returns as many plans at most, or none if there are none for now.
         """
         plans: list[Evaluation] = []
+        names: list[str] = []
+        watch = working(self._context.progress, "search", names)
 
         def jobs(places: int) -> list[Job]:
             new = supply(places)
             plans.extend(new)
+            names.extend(plan.key for plan in new)
             return [self._job(plan, self._problem.settings.training) for plan in new]
 
-        for number, result in self._context.workers.try_supply(train_candidate, jobs):
+        for number, result in self._context.workers.try_supply(train_candidate, jobs, watch=watch):
             yield self._finished(plans[number], result, "ok")
 
     def known(self, plan: Evaluation, status: Status, final_failures: Collection[Trial]) -> Evaluation | None:
@@ -95,20 +100,20 @@ class Trainer:
             final_failures: What failed when the generation was completed before; any other failure is tried again.
         """
         if trial_of(plan) in final_failures:
-            return self._with_result(plan, self._records.failed(trial_of(plan)))
+            return self._with_result(plan, self._records.failed(trial_of(plan)), recorded=True)
         known = self._records.trained(trial_of(plan))
         if known is None:
             return None
         # Another search may have called the same training brief, or full.
-        return self._with_result(plan, known if known.status == "infeasible" else replace(known, status=status))
+        return self._with_result(plan, known if known.status == "infeasible" else replace(known, status=status), recorded=True)
 
     def _finished(self, plan: Evaluation, result: Result | WorkerDied, status: Status) -> Evaluation:
         self.by_keras += isinstance(result, Result) and not result.compiled
         outcome = _outcome(plan, result, status)
         self._records.add(outcome)
-        return self._with_result(plan, outcome)
+        return self._with_result(plan, outcome, recorded=False)
 
-    def _with_result(self, plan: Evaluation, known: Evaluation) -> Evaluation:
+    def _with_result(self, plan: Evaluation, known: Evaluation, *, recorded: bool) -> Evaluation:
         # The costs may be of other settings than the known ones; the metrics of the training are the same.
         before = {*COSTS, *self._problem.settings.foreign_costs} - {*self._problem.measured}
         trained = {name: value for name, value in known.metrics.items() if name.removesuffix("_spread") not in before}
@@ -122,7 +127,7 @@ class Trainer:
             searched=self._searched(known) if known.status == "ok" else "",
             mold=self._problem.mold(plan.built.architecture),
         )
-        self._report(made)
+        self._report(made, recorded)
         return made
 
     def _job(self, plan: Evaluation, training: Training) -> Job:

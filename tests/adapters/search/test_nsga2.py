@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from kerasnac.adapters.search.fronts import nondominated
 from kerasnac.adapters.search.nsga2 import (
     Hypervolume,
     Nsga2,
@@ -18,7 +19,6 @@ from kerasnac.adapters.search.nsga2 import (
     _BlockCrossover,
     _GeneMutation,
     fittest,
-    nondominated,
 )
 from kerasnac.core.space.blocks import Choose, Conv, Mlp, Nothing
 from kerasnac.core.space.search_space import Candidate, Genome, SearchSpace

@@ -26,6 +26,7 @@ from kerasnac.core.store.progress import Step
 from kerasnac.errors import ConfigError, SearchError, SpaceError, TrialError
 from kerasnac.stages.search.candidate_training import Job
 from kerasnac.stages.search.result import SearchResult
+from tests.events import counted
 from tests.stages.search.instant import SETTINGS, Instant, course, essence, search
 
 TINY = SearchSettings(population=2, evaluations=4, training=Training(epochs=1, batch_size=64))
@@ -214,6 +215,13 @@ def test_a_budget_on_the_metric_filters_the_front(mlp_space: SearchSpace, vector
     assert any(e.metrics["accuracy"] < 0.5 for e in result.trained)
     assert result.front
     assert all(e.metrics["accuracy"] >= 0.5 for e in result.front)
+    best = max(e.metrics["accuracy"] for e in result.trained)
+    nothing = search(mlp_space, vector_classes, tmp_path, settings=SETTINGS.model_copy(update={"budgets": {"metric": 0.999}}))
+    assert not nothing.front
+    with pytest.raises(
+        SearchError, match=rf"accuracy at least 0\.999, of which the best has {best:g}\): loosen search\.budgets"
+    ):
+        nothing.select("best")
 
 
 def test_an_impossible_budget_is_refused_before_any_training(
@@ -244,7 +252,10 @@ def test_unknown_metrics_are_refused_before_any_training(
             r"inputs of shape \(7,\), the samples of vectors have \(6,\)",
         ),
         (SearchSpace(input=6, outputs=2, blocks=(Mlp(widths=((4, 8),)),)), "2 outputs, vectors needs 3"),
-        (SearchSpace(input=6, outputs=3, blocks=(Mlp(widths=(4, 8)),)), "no choices: give at least one key a list of values"),
+        (
+            SearchSpace(input=6, outputs=3, blocks=(Conv(channels=1),)),
+            "the space has no network: .* a convolution needs positions, but gets a vector of 6 values",
+        ),
         (
             SearchSpace(input=6, outputs=3, blocks=(Conv(channels=(1, 2)),)),
             "none of 1000 random genomes .* a convolution needs positions, but gets a vector of 6 values",
@@ -254,6 +265,18 @@ def test_unknown_metrics_are_refused_before_any_training(
 def test_spaces_that_do_not_fit_are_refused(space: SearchSpace, message: str, vector_classes: Dataset, tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match=message):
         search(space, vector_classes, tmp_path, Instant(fails_after=0))
+
+
+@pytest.mark.parametrize("mode", ["generational", "steady"])
+@pytest.mark.parametrize("algorithm", ["nsga2", "random"])
+def test_a_space_without_choices_has_one_candidate(mode: str, algorithm: str, vector_classes: Dataset, tmp_path: Path) -> None:
+    space = SearchSpace(input=6, outputs=3, blocks=(Mlp(widths=4),))
+    settings = SETTINGS.model_copy(update={"mode": mode, "algorithm": algorithm, "halving": None})
+    first, again = (search(space, vector_classes, tmp_path, Instant(), settings) for _ in range(2))
+    assert [e.status for e in first.evaluations] == ["ok"]
+    assert first == again
+    assert first.stopped == "the space has no choices: this is its one network"
+    assert [e.key for e in first.select("knee")] == [space.decode(()).id]
 
 
 def test_a_small_space_is_searched_to_its_end(mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path) -> None:
@@ -286,7 +309,7 @@ def test_a_training_that_diverged_is_never_on_the_front(
     assert any(np.isnan(e.metrics["accuracy"]) for e in result.trained)
     assert result.front
     assert all(e.metrics["accuracy"] == 0.5 for e in result.front)
-    assert "best accuracy 0.5000" in steps[-1].text
+    assert "best accuracy 0.5000" in counted(steps)[-1].text
     assert result.select("best")[0].metrics["accuracy"] == 0.5
     again = search(mlp_space, vector_classes, tmp_path, Instant(fails_after=0))
     assert [e.genome for e in again.evaluations] == [e.genome for e in result.evaluations]
@@ -295,8 +318,16 @@ def test_a_training_that_diverged_is_never_on_the_front(
 def test_progress_counts_the_trainings(mlp_space: SearchSpace, vector_classes: Dataset, tmp_path: Path) -> None:
     steps: list[Step] = []
     result = search(mlp_space, vector_classes, tmp_path, progress=steps.append)
-    assert [(step.stage, step.done, step.total) for step in steps] == [("search", i + 1, 20) for i in range(20)]
-    assert f"best accuracy {max(e.metrics['accuracy'] for e in result.trained):.4f}" in steps[-1].text
+    told = counted(steps)
+    assert [(step.stage, step.done, step.total) for step in told] == [("search", i + 1, 20) for i in range(20)]
+    assert f"best accuracy {max(e.metrics['accuracy'] for e in result.trained):.4f}" in told[-1].text
+    assert {step.facts["model"] for step in told} == {e.key for e in result.trained}
+    volumes = [step.facts["hypervolume"] for step in steps if step.kind == "generation"]
+    assert volumes == [generation.hypervolume for generation in result.generations]
+    assert (steps[0].kind, steps[-1].kind) == ("stage_started", "stage_ended")
+    again: list[Step] = []
+    search(mlp_space, vector_classes, tmp_path, Instant(fails_after=0), progress=again.append)
+    assert [step.facts["known"] for step in counted(again)] == [True] * 20
 
 
 def test_training_genes_reach_the_training(vector_classes: Dataset, tmp_path: Path) -> None:

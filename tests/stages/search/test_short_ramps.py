@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kerasnac.adapters.search.nsga2 import nondominated
+from kerasnac.adapters.search.fronts import nondominated
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.hardware.boards import board
 from kerasnac.core.network.training import Training
@@ -28,7 +28,7 @@ from kerasnac.stages.search.global_search import check_search, global_search
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.search.short_ramp import ShortRamp
 from kerasnac.stages.tune import _jobs
-from kerasnac.ui import plots, tables
+from kerasnac.ui import charts, tables
 from tests.stages.search.instant import Instant, changed, course, essence, search
 from tests.stand_ins import InProcess
 
@@ -189,7 +189,8 @@ def test_every_point_counts(relu_space: SearchSpace, vector_classes: Dataset, tm
     assert len({e.key for e in chosen}) == len(chosen) == len({p.key for p in result.front})
     context = Context(vector_classes.development, workers, tmp_path)  # type: ignore[arg-type]
     assert [job.name for job in _jobs(chosen, TuneSettings(), context)] == [e.key for e in chosen]
-    assert len(plots.search(result, best.key).axes[0].lines) == 1 + len(result.trained)
+    (ways,) = [one for one in charts.search(result, best.key).series if one.name == "networks of one candidate"]
+    assert len(ways.x) == len(result.points) + len(result.trained)
     text = tables.as_text(tables.front(result, best.key))
     assert f"20 candidates trained, {len(result.points)} networks" in text
     assert f"{best.name} *" in text

@@ -8,24 +8,22 @@ from dataclasses import dataclass, fields
 from functools import partial, reduce, wraps
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kerasnac import __version__
-from kerasnac.core.hardware.boards import DEFAULT_BOARD
-from kerasnac.ui.console import console
-from kerasnac.ui.exits import Exit, complain, drop_output, exit_with
-from kerasnac.ui.firmware_commands import firmware, input_grid_option, model_argument
+from kerasnac.ui.completion import completion, profiles, run_files
+from kerasnac.ui.exits import EPILOG, Exit, complain, drop_output, exit_with
+from kerasnac.ui.firmware_commands import firmware
+from kerasnac.ui.hardware_commands import costs, rtl
+from kerasnac.ui.output import RUN, Output, Session, output_options
 from kerasnac.ui.result_commands import COMMANDS
 
 if TYPE_CHECKING:
-    from kerasnac.core.hardware.hls_options import HlsOptions
-    from kerasnac.core.settings import AdderGraphSettings, DatasetSettings, RunSettings
-    from kerasnac.core.store.progress import Progress
+    from kerasnac.core.settings import DatasetSettings, RunSettings
     from kerasnac.stages.run import Outcome
-
-Result = TypeVar("Result")
+    from kerasnac.stages.run.pipeline import Until
 
 
 class _Group(click.Group):
@@ -61,37 +59,14 @@ class _RunFolder(click.Path):
         return super().convert(value, parameter, context)
 
 
+_changes = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting in place of the file's, the value as in YAML: compress.bits=[8,6,4]. Repeatable.",
+)
 _workers = click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores by default.")
-
-
-def _cut(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say for which clock an adder graph is cut into pipeline stages."""
-    options = (
-        click.option(
-            "--board", default=DEFAULT_BOARD, show_default=True, help="Board or part, for percentages, delays and constraints."
-        ),
-        click.option("--clock-period", type=float, metavar="NS", help="Clock period in nanoseconds; 5 by default."),
-        click.option(
-            "--latency-cutoff",
-            type=click.IntRange(min=1),
-            help="Adder levels between two registers; by default as many as fit into --clock-period, or 5 without one.",
-        ),
-    )
-    return reduce(lambda made, option: option(made), reversed(options), command)
-
-
-def _cut_for(board: str, clock_period: float | None, latency_cutoff: int | None) -> tuple[HlsOptions, AdderGraphSettings]:
-    """Return part and clock, and the settings of an adder graph that is cut for them."""
-    from kerasnac.core.hardware.boards import board as board_named
-    from kerasnac.core.hardware.hls_options import HlsOptions
-    from kerasnac.core.settings import AdderGraphSettings
-
-    period = {} if clock_period is None else {"clock_period": clock_period}
-    if latency_cutoff is not None:
-        settings = AdderGraphSettings(latency_cutoff=latency_cutoff)
-    else:
-        settings = AdderGraphSettings() if clock_period is None else AdderGraphSettings(max_depth="clock")
-    return HlsOptions.of(part=board_named(board).part, **period), settings
 
 
 _scheduler = click.option(
@@ -99,10 +74,19 @@ _scheduler = click.option(
 )
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(__version__)
 def main() -> None:
-    """Neural architecture codesign: from a dataset to bit-exact firmware."""
+    r"""Neural architecture codesign: from a dataset to bit-exact firmware.
+
+    \b
+    Examples:
+      kerasnac spaces                                    # the run files that come with kerasnac
+      kerasnac run bragg_exact --profile quick --out runs/quick
+      kerasnac resume runs/quick                         # after a crash, a reboot, Ctrl-C
+      kerasnac show runs/quick                           # at any time
+      kerasnac COMMAND --help                            # with examples of every command
+    """
 
 
 @dataclass(frozen=True)
@@ -114,15 +98,21 @@ class _Start:
     profile: str | None
     data: tuple[Path, ...]
     seed: int | None
+    changes: tuple[str, ...]
     workers: int | None
     scheduler: str | None
 
+    @property
+    def where(self) -> dict[str, Any]:
+        """Who trains."""
+        return {"workers": self.workers, "scheduler": self.scheduler}
+
     def settings(self, baselines: tuple[str, ...] = ()) -> RunSettings:
         """Read the settings of the file, with the changes that the command line makes."""
-        from kerasnac.core.settings.yaml_files import load_run
+        from kerasnac.core.settings.yaml_files import load_run, parse_changes
         from kerasnac.core.space.references import Reference
 
-        settings = load_run(self.file, profile=self.profile)
+        settings = load_run(self.file, profile=self.profile, changes=parse_changes(self.changes))
         changes: dict[str, Any] = {}
         if self.data:
             changes["dataset"] = _with_files(settings.dataset, self.data)
@@ -155,9 +145,9 @@ def _with_files(dataset: DatasetSettings, files: tuple[Path, ...]) -> DatasetSet
 def _starts_a_run(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the arguments that start a run; it gets them as one :class:`_Start` before its own."""
     options = (
-        click.argument("file"),
+        click.argument("file", shell_complete=run_files),
         click.option("--out", type=_RunFolder(path_type=Path), required=True, help="Run folder; everything is written there."),
-        click.option("--profile", help="A section under `profiles` of the file, for example quick."),
+        click.option("--profile", shell_complete=profiles, help="A section under `profiles` of the file, for example quick."),
         click.option(
             "--data",
             type=click.Path(path_type=Path),
@@ -165,6 +155,7 @@ def _starts_a_run(command: Callable[..., None]) -> Callable[..., None]:
             help="File or folder with the data, in place of the path in the file; given twice, two files. For jets also: toy.",
         ),
         click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="The run's seed, in place of the file's."),
+        _changes,
         _workers,
         _scheduler,
     )
@@ -186,228 +177,233 @@ def _starts_a_run(command: Callable[..., None]) -> Callable[..., None]:
     metavar="NAME",
     help="A known network to tune and compress as well, besides the file's: a name, or a JSON file. Repeatable.",
 )
-def run(start: _Start, baselines: tuple[str, ...]) -> None:
-    """Run FILE: search, tune, compress, convert, compare.
+@output_options
+def run(start: _Start, baselines: tuple[str, ...], output: Output) -> None:
+    r"""Run FILE: search, tune, compress, convert, compare.
 
-    FILE is a YAML file, or the name of one that comes with kerasnac (`kerasnac spaces` lists them).
+    FILE is a YAML file, or the name of one that comes with kerasnac (`kerasnac spaces` lists them). Ctrl-C and SIGTERM leave
+    a run that `kerasnac resume` goes on with.
+
+    \b
+    Examples:
+      kerasnac run jets_mlp --data jets.arff --out runs/jets --log runs/jets.log
+      kerasnac run my_run.yaml --profile quick --out runs/mine --workers 4
+      kerasnac run my_run.yaml --out runs/mine --json | jq 'select(.event == "candidate") | .metrics'
     """
-    settings = start.settings(baselines)
-    from kerasnac.stages.run import run_all
+    with output.session(start.out, planned=RUN) as session:
+        settings = start.settings(baselines)
+        from kerasnac.stages.run import run_all
 
-    job = partial(run_all, settings, start.out, workers=start.workers, scheduler=start.scheduler)
-    _run_and_show(lambda progress: job(progress=progress), start.out)
-
-
-@main.command()
-@_starts_a_run
-def search(start: _Start) -> None:
-    """Run the global search of FILE alone; `kerasnac resume` goes on with the rest."""
-    settings = start.settings()
-    from kerasnac.stages.run import search_only
-    from kerasnac.ui import plots, tables
-
-    job = partial(search_only, settings, start.out, workers=start.workers, scheduler=start.scheduler)
-    result = _with_progress(lambda progress: job(progress=progress), start.out)
-    console().print(tables.front(result))
-    plots.save_search(result, start.out)
-    files = "search.csv, search.png, convergence.png"
-    click.echo(f"Everything is in {start.out}: {files}; `kerasnac resume {start.out}` goes on")
+        _run_and_show(partial(run_all, settings, start.out, **start.where), session)
 
 
 @main.command()
 @_starts_a_run
-def references(start: _Start) -> None:
-    """Train the references of FILE alone: boosted trees and classical methods, to compare networks with.
+@output_options
+def search(start: _Start, output: Output) -> None:
+    r"""Run the global search of FILE alone; `kerasnac resume` goes on with the rest.
+
+    \b
+    Examples:
+      kerasnac search jets_mlp --data toy --profile quick --out runs/toy
+      kerasnac search my_run.yaml --out runs/seed_1 --seed 1 --quiet
+    """
+    with output.session(start.out, planned=("search",)) as session:
+        settings = start.settings()
+        from kerasnac.stages.run import search_only
+        from kerasnac.ui import ending, plots, tables
+
+        with session.showing() as progress:
+            result = search_only(settings, start.out, **start.where, progress=progress)
+        session.say(tables.front(result))
+        plots.save_search(result, start.out)
+        files = f"{ending.report(start.out)}, search.csv, search.png, convergence.png"
+        session.say(f"Everything is in {start.out}: {files}")
+        session.say(f"`kerasnac resume {start.out}` goes on with the rest, `kerasnac tune {start.out}` with the tuning alone")
+
+
+@main.command()
+@_starts_a_run
+@output_options
+def references(start: _Start, output: Output) -> None:
+    r"""Train the references of FILE alone: boosted trees and classical methods, to compare networks with.
 
     A FILE that names no references gets those that there are for its samples. `kerasnac resume` goes on with the rest.
-    """
-    from rich.console import Group
 
+    \b
+    Examples:
+      kerasnac references jets_mlp --data toy --out runs/toy
+    """
     from kerasnac.core.settings import ReferenceSettings
     from kerasnac.core.store.files import write_text
     from kerasnac.stages.run import references_only
     from kerasnac.ui import plots, tables
     from kerasnac.ui.references import classical_table, table
 
-    settings = start.settings()
-    if settings.references == ReferenceSettings():
-        settings = settings.model_copy(update={"references": ReferenceSettings.for_shape(settings.space.input)})
-    job = partial(references_only, settings, start.out, workers=start.workers, scheduler=start.scheduler)
-    found = _with_progress(lambda progress: job(progress=progress), start.out)
-    made = {}
-    if found.trees is not None:
-        made["trees.txt"] = table(found.trees, found.test)
-        plots.save_trees(found.trees, start.out)
-    if found.classical:
-        made["classical.txt"] = classical_table(found.classical, found.task, found.test)
-    console().print(Group(*made.values()))
-    for name, shown in made.items():
-        write_text(start.out / name, tables.as_text(shown))
-    files = ["trees.txt, trees.png, trees.csv, trees/"] * (found.trees is not None)
-    files += ["classical.txt, classical.csv"] * bool(found.classical)
-    click.echo(f"Everything is in {start.out}: {', '.join(files)}; `kerasnac resume {start.out}` goes on")
+    with output.session(start.out) as session:
+        settings = start.settings()
+        if settings.references == ReferenceSettings():
+            settings = settings.model_copy(update={"references": ReferenceSettings.for_shape(settings.space.input)})
+        with session.showing() as progress:
+            found = references_only(settings, start.out, **start.where, progress=progress)
+        made = {}
+        if found.trees is not None:
+            made["trees.txt"] = table(found.trees, found.test)
+            plots.save_trees(found.trees, start.out)
+        if found.classical:
+            made["classical.txt"] = classical_table(found.classical, found.task, found.test)
+        session.say(*made.values())
+        for name, shown in made.items():
+            write_text(start.out / name, tables.as_text(shown))
+        files = ["trees.txt, trees.png, trees.csv, trees/"] * (found.trees is not None)
+        files += ["classical.txt, classical.csv"] * bool(found.classical)
+        session.say(f"Everything is in {start.out}: {', '.join(files)}; `kerasnac resume {start.out}` goes on")
 
 
-@main.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@_workers
-@_scheduler
-def resume(folder: Path, workers: int | None, scheduler: str | None) -> None:
-    """Continue the run in FOLDER where it stopped; nothing computed is computed again."""
+def _goes_on(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the arguments that go on with a run."""
+    options = (
+        click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path)),
+        _changes,
+        _workers,
+        _scheduler,
+    )
+    return reduce(lambda made, option: option(made), reversed(options), output_options(command))
+
+
+def _continue(
+    folder: Path,
+    changes: tuple[str, ...],
+    workers: int | None,
+    scheduler: str | None,
+    output: Output,
+    until: Until | None = None,
+) -> None:
+    from kerasnac.core.settings.yaml_files import parse_changes
     from kerasnac.stages.run import resume as continue_run
 
-    _run_and_show(lambda progress: continue_run(folder, workers=workers, scheduler=scheduler, progress=progress), folder)
+    with output.session(folder, planned=RUN if until is None else RUN[: RUN.index(until) + 1]) as session:
+        changed = parse_changes(changes)
+        job = partial(continue_run, folder, changes=changed, until=until, workers=workers, scheduler=scheduler)
+        _run_and_show(job, session, until)
 
 
 @main.command()
-@click.argument("file", required=False)
+@_goes_on
+def resume(folder: Path, changes: tuple[str, ...], workers: int | None, scheduler: str | None, output: Output) -> None:
+    r"""Continue the run in FOLDER where it stopped, also with other settings; nothing known is computed again.
+
+    A run folder belongs to its data, task, seed and space. All other settings may change: what is known is kept, and only what
+    is new is computed. Results of other settings stand beside the first ones. Of a finished run, the results are printed.
+
+    \b
+    Examples:
+      kerasnac resume runs/jets
+      kerasnac resume runs/jets --set search.evaluations=400
+    """
+    _continue(folder, changes, workers, scheduler, output)
+
+
+@main.command()
+@_goes_on
+def tune(folder: Path, changes: tuple[str, ...], workers: int | None, scheduler: str | None, output: Output) -> None:
+    r"""Tune models of the run in FOLDER, also with other settings, and stop.
+
+    What comes before is finished first, if it is not; `kerasnac resume` goes on with the rest. Known trials are kept.
+
+    \b
+    Examples:
+      kerasnac tune runs/jets --set tune.trials=40
+      kerasnac tune runs/jets --set tune.select=[best] --set search.evaluations=400
+    """
+    _continue(folder, changes, workers, scheduler, output, "tune")
+
+
+@main.command()
+@_goes_on
+def compress(folder: Path, changes: tuple[str, ...], workers: int | None, scheduler: str | None, output: Output) -> None:
+    r"""Compress models of the run in FOLDER, also with other settings, and stop.
+
+    What comes before is finished first, if it is not; `kerasnac resume` goes on with the rest. Known points are kept.
+
+    \b
+    Examples:
+      kerasnac compress runs/jets --set compress.bits=[8,6,4]
+    """
+    _continue(folder, changes, workers, scheduler, output, "compress")
+
+
+@main.command()
+@_goes_on
+def convert(folder: Path, changes: tuple[str, ...], workers: int | None, scheduler: str | None, output: Output) -> None:
+    r"""Convert models of the run in FOLDER to firmware, also with other settings; it is the last stage.
+
+    Projects for other parts or with other options stand beside the first ones. A model that was refused is tried again only
+    with other settings or versions.
+
+    \b
+    Examples:
+      kerasnac convert runs/jets --set firmware.part=zcu102
+      kerasnac convert runs/jets --set 'firmware.select=[within 5%]' --set firmware.clock_period=4
+    """
+    _continue(folder, changes, workers, scheduler, output)
+
+
+@main.command()
+@click.argument("file", required=False, shell_complete=run_files)
 def spaces(file: str | None) -> None:
-    """List the run files that come with kerasnac, or describe the search space of FILE."""
-    from rich.console import Console
-    from rich.table import Table
+    r"""List the run files and the baselines that come with kerasnac, or describe the search space of FILE.
 
-    from kerasnac.core.network.exactness import firmware_meaning
-    from kerasnac.core.settings.yaml_files import load_space, names
-
-    table = Table()
-    if file is None:
-        for column in ("name", "input", "outputs", "genes", "genomes"):
-            table.add_column(column)
-        for name in names():
-            space = load_space(name)
-            table.add_row(name, str(space.input), str(space.outputs), str(len(space.genes)), f"{space.size():.2e}")
-    else:
-        space = load_space(file)
-        table.title = f"{space.size():.3e} genomes, input {space.input}, {space.outputs} outputs, firmware: {space.firmware}"
-        for column in ("gene", "values", "firmware"):
-            table.add_column(column, overflow="fold")
-        for gene, values in space.genes.items():
-            notes = [f"{value}: {note}" for value in values if (note := firmware_meaning(gene, value)) != "exact"]
-            table.add_row(gene, ", ".join(map(str, values)), "\n".join(notes) or "exact")
-    Console().print(table)
-
-
-@main.command()
-@model_argument
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the Verilog and the report.")
-@click.option("--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Samples to simulate.")
-@_cut
-@click.option(
-    "--data",
-    type=click.Path(exists=True, path_type=Path),
-    help="Samples: an npy file, or the array x of an npz or HDF5 file; random ones by default.",
-)
-@input_grid_option
-@click.option("--no-synthesis", is_flag=True, help="Simulate only; Yosys need not be installed.")
-def rtl(
-    model: Path,
-    out: Path,
-    samples: int,
-    board: str,
-    clock_period: float | None,
-    latency_cutoff: int | None,
-    data: Path | None,
-    input_grid: str | None,
-    no_synthesis: bool,
-) -> None:
-    """Write MODEL as Verilog without HLS, simulate it against QKeras and count its LUTs.
-
-    MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, a firmware folder, or a file of a
-    QKeras model of your own. Needs Verilator and Yosys.
+    \b
+    Examples:
+      kerasnac spaces
+      kerasnac spaces jets_mlp
     """
-    from rich.console import Console
+    from kerasnac.core.settings.yaml_files import load_space
+    from kerasnac.ui import networks
+    from kerasnac.ui.console import console
 
-    from kerasnac.datasets.samples import random_samples, read_samples
-    from kerasnac.stages.firmware.folder import load_model
-    from kerasnac.stages.firmware.rtl import make_rtl
-    from kerasnac.ui import costs
-
-    options, settings = _cut_for(board, clock_period, latency_cutoff)
-    given = None if data is None else read_samples(data, samples)
-    trained = load_model(model, given, input_grid=input_grid)
-    x = random_samples(trained.architecture, samples) if given is None else given
-    with Console(stderr=True).status("writing, simulating, synthesising: some minutes for a large network"):
-        made = make_rtl(trained, x, folder=out, adder_graph=settings, options=options, synthesise=not no_synthesis)
-    screen = console()
-    screen.print(costs.verilog(made))
-    screen.print(f"{made.name}: {made.verdict}", highlight=False, soft_wrap=True)
-    screen.print(f"Everything is in {out}: src/, sim/tb.sv, report.txt", highlight=False, soft_wrap=True)
+    console().print(networks.catalogue() if file is None else networks.space(load_space(file)), highlight=False)
 
 
-@main.command()
-@model_argument
-@input_grid_option
-@_cut
-def costs(model: Path, input_grid: str | None, board: str, clock_period: float | None, latency_cutoff: int | None) -> None:
-    """Show what MODEL costs: by layer, by rule4ml and by its adder graph, whose LUTs have causes.
-
-    MODEL is a folder with a compressed network, for example runs/x/compressed/NAME, a firmware folder, or a file of a
-    Keras or QKeras model of your own.
-    """
-    from kerasnac.stages.firmware.costs import hardware_costs
-    from kerasnac.stages.firmware.folder import load_model
-    from kerasnac.ui import costs
-
-    options, settings = _cut_for(board, clock_period, latency_cutoff)
-    trained = load_model(model, input_grid=input_grid)
-    found = hardware_costs(trained, board=board, clock_period=options.clock_period, adder_graph=settings)
-    console().print(costs.layers(found))
-    console().print(costs.estimates(found))
-    if found.luts:
-        console().print(costs.luts(found))
-
-
-for command in (firmware, *COMMANDS):
+for command in (firmware, rtl, costs, *COMMANDS, completion):
     main.add_command(command)
 
 
 @main.command()
 def doctor() -> None:
-    """Check this machine: versions, compiler, legacy Keras, disk. Exits with 2 if something needed is missing."""
+    r"""Check this machine: versions, compiler, legacy Keras, disk. Exits with 2 if something needed is missing.
+
+    \b
+    Examples:
+      kerasnac doctor
+    """
     from kerasnac.ui.doctor import check
 
     sys.exit(check())
 
 
-def _run_and_show(job: Callable[[Progress], Outcome], folder: Path) -> None:
-    """Run a job with a progress display, then print and write its results."""
-    from kerasnac.core.store.files import write_text
-    from kerasnac.stages.results.saved import open_run
-    from kerasnac.ui import plots, tables
-    from kerasnac.ui.report import page
+def _mark_examples(command: click.Command) -> None:
+    """Let click see which lines of a help stay as they are: raw docstrings have its mark as two characters."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    for other in command.commands.values() if isinstance(command, click.Group) else ():
+        _mark_examples(other)
 
-    result = _with_progress(job, folder)
-    screen = console()
-    screen.print(tables.outcome(result))
-    for made in result.firmware:
-        screen.print(f"{made.trained.name}: {made.verdict}", highlight=False, soft_wrap=True)
-    write_text(folder / "summary.txt", tables.as_text(tables.outcome(result)))
-    plots.save_all(result, folder)
-    page.write(open_run(folder), folder / page.NAME)
-    extra = {"curves.png": result.curves, "trees.png": result.trees, "firmware/": result.firmware}
-    files = ", ".join(
-        [
-            "report.html",
-            "summary.txt",
-            "search.png",
-            "tune.png",
-            "compress.png",
-            *(name for name, there in extra.items() if there),
-        ]
-    )
-    screen.print(f"Everything is in {folder}: {files}", highlight=False, soft_wrap=True)
-    if not result.firmware:
+
+_mark_examples(main)
+
+
+def _run_and_show(job: Callable[..., Outcome], session: Session, until: Until | None = None) -> None:
+    """Run a job with a progress display, then print and write its results."""
+    from kerasnac.ui import ending
+
+    folder = session.folder
+    with session.showing() as progress:
+        result = job(progress=progress)
+    session.say(*ending.printed(result, until))
+    files = ", ".join(ending.written(result, folder, until))
+    rest = f"; `kerasnac resume {folder}` goes on with the rest" if until else ""
+    session.say(f"Everything is in {folder}: {files}{rest}")
+    if not until and not result.firmware:
         complain(f"no model has firmware; the last lines of {folder / 'summary.txt'} say why")
         sys.exit(Exit.NO_FIRMWARE)
-
-
-def _with_progress(job: Callable[[Progress], Result], folder: Path) -> Result:
-    """Run a job with a progress display; after Ctrl-C say how to go on."""
-    from kerasnac.ui.progress import progress_bar
-
-    try:
-        with progress_bar() as progress:
-            return job(progress)
-    except KeyboardInterrupt:
-        click.echo(f"stopped; `kerasnac resume {folder}` goes on from here", err=True)
-        sys.exit(Exit.STOPPED)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from kerasnac.core.data.bootstrap import number
 from kerasnac.stages.results.compare import Box
-from kerasnac.ui import plots, tables
+from kerasnac.ui import charts, tables
 
 #: What the fronts are of, in titles.
 TITLES = {"search": "global search", "compressed": "compressed models"}
@@ -73,7 +73,7 @@ def figure(boxes: Sequence[Box]) -> Figure:
         axes.plot(*joined, ":", color="black", lw=0.8, label="joint front")
         axes.plot(box.reference[1], box.reference[0], "x", color="gray", label="reference point")
         axes.set(xscale="log", title=f"fronts of the {TITLES[box.stage]}")
-        axes.set(xlabel=plots.cost_label(box.cost), ylabel=plots.validation_label(box.task))
+        axes.set(xlabel=charts.label(box.cost, box.task), ylabel=charts.label(box.task.metric, box.task))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     return made

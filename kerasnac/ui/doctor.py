@@ -65,6 +65,22 @@ from importlib.metadata import version
 say(f"{version('rule4ml')} with torch {torch.__version__}")"""
 }
 
+#: What optional things would give.
+RULE4ML = "estimates of LUT, FF, DSP, BRAM and clock cycles as objectives and in `kerasnac costs`"
+EXTRAS = {
+    "da4ml": ("adder graphs: LUTs as objectives, in `kerasnac costs` and `kerasnac rtl`, and distributed arithmetic", INSTALL),
+    "distributed": ("searches on the workers of a Dask cluster: --scheduler", INSTALL),
+    "tensorboard": ("curves of the tuning in TensorBoard: tune: {callbacks: [tensorboard]}", "pip install tensorboard"),
+    "pyarrow": ("tables as Parquet: `kerasnac report --tables`", "pip install pyarrow"),
+}
+TOOLS = {
+    "verilator": ("--version", "simulations of Verilog: `kerasnac rtl`, boosted trees"),
+    "yosys": ("-V", "counts of LUTs by synthesis: `kerasnac rtl`, boosted trees"),
+}
+
+#: Programs of the vendor.
+VENDOR = ("vitis-run", "vitis_hls", "vivado_hls")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -103,7 +119,9 @@ def rows() -> Iterator[Row]:
         yield from frameworks(needed.result())
         yield compiler()
         yield rule4ml(optional.result())
+        yield from extras()
         yield from hardware_tools()
+        yield vendor()
         yield from disk()
         yield memory()
 
@@ -179,22 +197,41 @@ def rule4ml(found: dict[str, str]) -> Row:
     return Row(
         "rule4ml",
         "warning",
-        f"optional, not there ({found.get('error')}); no stage of a run needs it",
+        f"optional, not there ({found.get('error')}); it would give {RULE4ML}",
         f"the CPU build of torch==2.13.0 first, then {INSTALL}",
     )
 
 
+def extras() -> Iterator[Row]:
+    """Look for the optional packages."""
+    for name, (gives, remedy) in EXTRAS.items():
+        version = _version(name)
+        if version is None:
+            yield Row(name, "warning", f"optional, not there; it would give {gives}", remedy)
+        else:
+            yield Row(name, "ok", version)
+
+
 def hardware_tools() -> Iterator[Row]:
     """Look for the optional programs that simulate and synthesise Verilog."""
-    for name, option in (("verilator", "--version"), ("yosys", "-V")):
+    for name, (option, gives) in TOOLS.items():
         if shutil.which(name) is None:
-            yield Row(name, "warning", "optional, not there; only `kerasnac rtl` needs it", f"apt install {name}")
+            yield Row(name, "warning", f"optional, not there; it would give {gives}", f"apt install {name}")
             continue
         done = _run(name, option)
         if done.code == 0:
             yield Row(name, "ok", _last(done.output))
         else:
             yield Row(name, "warning", f"optional, does not run: {_last(done.errors)}", f"apt install --reinstall {name}")
+
+
+def vendor() -> Row:
+    """Look for the vendor's programs, one of which is enough."""
+    if found := next(filter(None, map(shutil.which, VENDOR)), None):
+        return Row("Vitis or Vivado", "ok", found)
+    gives = "resources and timing for a part, by synthesis: `kerasnac firmware synth`"
+    remedy = "install it, or run what `kerasnac firmware synth` prints where it is"
+    return Row("Vitis or Vivado", "warning", f"optional, not there; it would give {gives}", remedy)
 
 
 def disk() -> Iterator[Row]:

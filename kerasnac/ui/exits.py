@@ -25,7 +25,37 @@ class Exit(IntEnum):
     NO_FIRMWARE = 3
     #: Ctrl-C, as shells have it.
     STOPPED = 130
+    #: SIGTERM, as shells have it.
+    TERMINATED = 143
 
+    @classmethod
+    def of(cls, error: BaseException | None) -> int:
+        """Return the exit code of a command that an error has ended, or nothing."""
+        if isinstance(error, SystemExit):
+            return error.code if isinstance(error.code, int) else cls.DONE
+        if isinstance(error, KeyboardInterrupt):
+            return cls.TERMINATED if isinstance(error, Terminated) else cls.STOPPED
+        if isinstance(error, click.ClickException):
+            return error.exit_code
+        return cls.DONE if error is None else cls.PROBLEM if trouble(error) else cls.DIFFERENT
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which is to end a command as Ctrl-C does."""
+
+
+#: Exit codes at the end of ``kerasnac --help``; the table of the README has the same.
+EPILOG = """\b
+Exit codes:
+  0    done; a run has firmware for at least one of its models
+  1    firmware validate: not valid; with a traceback: a bug
+  2    one line says what to change: in a file, on the command line or on the machine
+  3    the run is complete, and none of its models has firmware
+  130  stopped by Ctrl-C
+  143  stopped by SIGTERM
+
+Shell completion: kerasnac completion --help
+"""
 
 #: Errors of the machine that no file's name came with: on standard output, for one.
 _OF_MACHINE = frozenset(
@@ -43,18 +73,22 @@ def exit_with(error: BaseException) -> None:
         SystemExit: With the code of the error.
     """
     if isinstance(error, KeyboardInterrupt):
-        sys.exit(Exit.STOPPED)
+        sys.exit(Exit.of(error))
+    if text := trouble(error):
+        complain(text)
+        sys.exit(Exit.PROBLEM)
+
+
+def trouble(error: BaseException | None) -> str:
+    """Return a line about an error that the user can mend; empty for any other, which is a bug."""
     if isinstance(error, KerasnacError):
-        text = str(error)
-    elif isinstance(error, MemoryError):
-        text = "there is not enough memory; use fewer workers"
-    elif isinstance(error, OSError) and error.errno in _OF_MACHINE:
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; use fewer workers"
+    if isinstance(error, OSError) and error.errno in _OF_MACHINE:
         place = error.filename or "the output"
-        text = f"cannot write {place}: {error.strerror}; what was computed is kept"
-    else:
-        return
-    complain(text)
-    sys.exit(Exit.PROBLEM)
+        return f"cannot write {place}: {error.strerror}; what was computed is kept"
+    return ""
 
 
 def complain(text: str) -> None:

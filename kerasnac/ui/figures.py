@@ -30,7 +30,7 @@ DASHES: Mapping[str, str] = {"solid": "-", "dash": "--", "dot": ":", "dashdot": 
 #: Values beyond which a box no longer shows each.
 MOST_DOTS = 400
 
-Style = Literal["points", "line", "curve", "step", "bars", "box", "level"]
+Style = Literal["points", "line", "curve", "step", "bars", "box", "level", "heat"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,13 @@ class Series:
         x: Numbers, or names where :attr:`Chart.categories` is set; of bars the names.
         y: As many numbers; NaN leaves a gap.
         style: ``points``, ``line``, ``curve`` (a line with points), ``step``, ``bars``, ``box`` (``x`` is the group of every
-            ``y``), or ``level``, a horizontal line at the first ``y``.
+            ``y``), ``level``, a horizontal line at the first ``y``, or ``heat``, cells of a matrix with fractions.
         color: A colour, or :data:`INK`.
-        symbol: A key of :data:`SYMBOLS`, or ``star``.
+        symbol: A key of :data:`SYMBOLS`, ``star``, or ``circle-open``, a ring around other points.
         dash: A key of :data:`DASHES`.
         texts: What is shown of every point when the mouse is over it.
+        rows: Of ``heat``, the row of every value of ``y``; ``x`` is the column.
+        opacity: Of every point, from 0 to 1; by default all are opaque.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Series:
     symbol: str = "circle"
     dash: str = "solid"
     texts: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    opacity: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,11 @@ class Chart:
     range_y: tuple[float, float] | None = None
     note: str = ""
     wide: bool = False
+
+    @property
+    def is_matrix(self) -> bool:
+        """True if both axes have names, the vertical one from top to bottom."""
+        return any(one.style == "heat" for one in self.series)
 
 
 def shades(color: str, count: int) -> list[str]:
@@ -129,6 +138,12 @@ def good_range(values: Sequence[float], sense: str) -> tuple[float, float] | Non
     return (min(ends), max(ends))
 
 
+def hidden_note(values: Sequence[float], ends: tuple[float, float] | None) -> str:
+    """Return how many values an axis with such ends leaves out; empty if it shows all."""
+    hidden = 0 if ends is None else sum(not ends[0] <= value <= ends[1] for value in values if math.isfinite(value))
+    return f"{hidden} worse {'is' if hidden == 1 else 'are'} not shown." if hidden else ""
+
+
 def plotly(chart: Chart) -> dict[str, Any]:
     """Return a figure as plotly's JSON, without its theme; NaN and infinity are null."""
     scale = {True: "log", False: "linear"}
@@ -138,6 +153,8 @@ def plotly(chart: Chart) -> dict[str, Any]:
     }
     if chart.range_y is not None:
         layout["yaxis"]["range"] = list(chart.range_y)
+    if chart.is_matrix:
+        layout["yaxis"] |= {"type": "category", "autorange": "reversed"}
     if chart.stacked:
         layout["barmode"] = "stack"
     levels = [one for one in chart.series if one.style == "level"]
@@ -161,13 +178,31 @@ def _trace(one: Series) -> dict[str, Any]:
     common: dict[str, Any] = {"name": one.name, "x": [plain(value) for value in one.x], "y": [plain(value) for value in one.y]}
     if one.texts:
         common |= {"text": list(one.texts), "hoverinfo": "text"}
+    if one.style == "heat":
+        red, green, blue = (int(one.color[place : place + 2], 16) for place in (1, 3, 5))
+        return {
+            "type": "heatmap",
+            "name": one.name,
+            "x": common["x"],
+            "y": list(one.rows),
+            "z": common["y"],
+            "zmin": 0,
+            "zmax": 1,
+            # On any background, with letters of one colour in all cells.
+            "colorscale": [[0, f"rgba({red},{green},{blue},0)"], [1, f"rgba({red},{green},{blue},0.75)"]],
+            "showscale": False,
+            "text": [percent(value) for value in one.y],
+            "texttemplate": "%{text}",
+            "textfont": {"color": INK},
+            "hovertext": list(one.texts),
+            "hoverinfo": "text",
+        }
     if one.style == "bars":
         return common | {"type": "bar", "marker": {"color": one.color}}
     if one.style == "box":
-        marker = {"color": one.color, "size": 4, "opacity": 0.6}
         return common | {
             "type": "box",
-            "marker": marker,
+            "marker": {"color": one.color, "size": 4, "opacity": 0.6},
             "line": {"width": 1.2},
             "boxpoints": "all" if len(one.y) <= MOST_DOTS else "outliers",
             "jitter": 0.5,
@@ -176,9 +211,19 @@ def _trace(one: Series) -> dict[str, Any]:
     if one.style == "level":  # The line itself is a shape: an entry of the legend is left.
         return {"type": "scatter", "name": one.name, "x": [None], "y": [None], "mode": "lines", "line": line}
     mode = {"points": "markers", "line": "lines", "curve": "lines+markers", "step": "lines"}[one.style]
-    marker = {"color": one.color, "symbol": one.symbol, "size": 12 if one.symbol == "star" else 6}
+    marker: dict[str, Any] = {
+        "color": one.color,
+        "symbol": one.symbol,
+        "size": {"star": 12, "circle-open": 14}.get(one.symbol, 6),
+    }
+    marker |= {"opacity": list(one.opacity)} if one.opacity else {}
     shape = {"shape": "hv"} if one.style == "step" else {}
     return common | {"type": "scatter", "mode": mode, "marker": marker, "line": line | shape}
+
+
+def percent(fraction: float) -> str:
+    """Return the text of a cell of ``heat``: empty where it would be 0 %."""
+    return f"{fraction:.0%}" if fraction >= 0.005 else ""
 
 
 def plain(value: Any) -> Any:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from kerasnac.core.store.files import write_bytes
-from kerasnac.ui.figures import DASHES, INK, SYMBOLS, Chart, Series
+from kerasnac.ui.figures import DASHES, INK, SYMBOLS, Chart, Series, percent
 
 #: Text of a PDF stays text, and the font is that of the figures of most papers.
 STYLE: Any = {
@@ -37,21 +39,7 @@ def draw(chart: Chart) -> Figure:
     with rc_context(STYLE):
         made = Figure(figsize=(8 if chart.wide else 5, 3.6), layout="constrained")
         axes = made.subplots()
-        bottoms: dict[str, float] = {}
-        for one in chart.series:
-            _DRAWN[one.style](axes, one, "black" if one.color == INK else one.color, bottoms if chart.stacked else {})
-        axes.set(xlabel=_plain(chart.x), ylabel=_plain(chart.y), title=_plain(chart.title))
-        axes.grid(alpha=0.25)
-        if chart.log_x:
-            axes.set_xscale("log")
-        if chart.log_y:
-            axes.set_yscale("log")
-        if chart.range_y is not None:
-            axes.set_ylim(*chart.range_y)
-        if chart.categories and sum(len(str(name)) for name in {x for one in chart.series for x in one.x}) > MOST_LETTERS:
-            axes.tick_params(axis="x", rotation=30)
-            for name in axes.get_xticklabels():
-                name.set(horizontalalignment="right", rotation_mode="anchor")
+        _fill(axes, chart)
         named = axes.get_legend_handles_labels()[1]
         if len(named) > MOST:
             made.legend(loc="outside right upper")
@@ -60,10 +48,50 @@ def draw(chart: Chart) -> Figure:
     return made
 
 
+def panels(charts: Sequence[Chart], columns: int = 3) -> Figure:
+    """Draw figures with the same series side by side, with one legend for all."""
+    columns = min(columns, len(charts))
+    lines = -(-len(charts) // columns)
+    with rc_context(STYLE):
+        made = Figure(figsize=(3.4 * columns, 2.8 * lines + 0.2 * len(charts[0].series)), layout="constrained")
+        axes = made.subplots(lines, columns, squeeze=False).ravel()
+        for place, chart in zip(axes, charts, strict=False):
+            _fill(place, chart)
+        for rest in axes[len(charts) :]:
+            rest.set_axis_off()
+        made.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center")
+    return made
+
+
+def _fill(axes: Axes, chart: Chart) -> None:
+    bottoms: dict[str, float] = {}
+    for one in chart.series:
+        _DRAWN[one.style](axes, one, "black" if one.color == INK else one.color, bottoms if chart.stacked else {})
+    axes.set(xlabel=_plain(chart.x), ylabel=_plain(chart.y), title=_plain(chart.title))
+    if not chart.is_matrix:
+        axes.grid(alpha=0.25)
+    if chart.log_x:
+        axes.set_xscale("log")
+    if chart.log_y:
+        axes.set_yscale("log")
+    if chart.range_y is not None:
+        axes.set_ylim(*chart.range_y)
+    if chart.categories and sum(len(str(name)) for name in {x for one in chart.series for x in one.x}) > MOST_LETTERS:
+        axes.tick_params(axis="x", rotation=30)
+        for name in axes.get_xticklabels():
+            name.set(horizontalalignment="right", rotation_mode="anchor")
+
+
 def _points(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
-    size = 70 if one.symbol == "star" else 16
-    edge = "black" if one.symbol == "star" else "none"
-    axes.scatter(one.x, one.y, s=size, c=color, marker=_marker(one), edgecolors=edge, linewidths=0.6, label=_plain(one.name))
+    style: dict[str, Any] = {"s": 16, "c": color, "edgecolors": "none", "linewidths": 0.6, "label": _plain(one.name)}
+    if one.symbol == "star":
+        style |= {"s": 70, "edgecolors": "black", "zorder": 3}
+    if one.symbol == "circle-open":
+        style |= {"s": 90, "c": "none", "edgecolors": color, "linewidths": 1, "zorder": 3}
+    if one.opacity:
+        axes.scatter([], [], marker=_marker(one), **style)  # For the legend, which would have the opacity of the first point.
+        style |= {"alpha": list(one.opacity), "label": None}
+    axes.scatter(one.x, one.y, marker=_marker(one), **style)
 
 
 def _line(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
@@ -72,6 +100,12 @@ def _line(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
 
 def _curve(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
     style: dict[str, Any] = {"marker": _marker(one), "ms": 3.5, "lw": 1, "ls": DASHES[one.dash]}
+    if one.opacity:  # The line is there for all points, their markers are of their own.
+        axes.plot(one.x, one.y, color=color, **style | {"marker": "none", "alpha": 0.6})
+        own: dict[str, Any] = {"s": 16, "c": color, "linewidths": 0, "alpha": list(one.opacity)}
+        axes.scatter(one.x, one.y, marker=_marker(one), **own)
+        axes.plot([], [], color=color, label=_plain(one.name), **style)
+        return
     axes.plot(one.x, one.y, color=color, label=_plain(one.name), **style)
 
 
@@ -109,7 +143,28 @@ def _level(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
     axes.axhline(one.y[0], color=color, ls=DASHES[one.dash], lw=0.9, label=_plain(one.name))
 
 
-_DRAWN = {"points": _points, "line": _line, "curve": _curve, "step": _step, "bars": _bars, "box": _box, "level": _level}
+def _heat(axes: Axes, one: Series, color: str, _: dict[str, float]) -> None:
+    columns, rows = list(dict.fromkeys(map(str, one.x))), list(dict.fromkeys(one.rows))
+    values = np.full((len(rows), len(columns)), np.nan)
+    for column, row, value in zip(one.x, one.rows, one.y, strict=True):
+        values[rows.index(row), columns.index(str(column))] = value
+        axes.text(columns.index(str(column)), rows.index(row), percent(value), ha="center", va="center", fontsize=6)
+    scale = LinearSegmentedColormap.from_list("white to color", ["white", color])
+    axes.imshow(values, cmap=scale, vmin=0, vmax=1, aspect="auto", alpha=0.75)
+    axes.set_xticks(range(len(columns)), [_plain(name) for name in columns])
+    axes.set_yticks(range(len(rows)), [_plain(name) for name in rows])
+
+
+_DRAWN = {
+    "heat": _heat,
+    "points": _points,
+    "line": _line,
+    "curve": _curve,
+    "step": _step,
+    "bars": _bars,
+    "box": _box,
+    "level": _level,
+}
 
 
 def _plain(text: str) -> str:
@@ -118,7 +173,7 @@ def _plain(text: str) -> str:
 
 
 def _marker(one: Series) -> str:
-    return "*" if one.symbol == "star" else SYMBOLS[one.symbol]
+    return {"star": "*", "circle-open": "o"}.get(one.symbol) or SYMBOLS[one.symbol]
 
 
 def save(charts: Iterable[Chart], folder: Path) -> list[Path]:

@@ -27,7 +27,13 @@ input_grid_option = click.option(
 
 @click.group()
 def firmware() -> None:
-    """Firmware of a model, firmware folders, and the vendor's tools."""
+    r"""Firmware of a model, firmware folders, and the vendor's tools.
+
+    \b
+    Examples:
+      kerasnac firmware make tagger.keras --out firmware/tagger
+      kerasnac firmware validate firmware/tagger
+    """
 
 
 @firmware.command()
@@ -60,10 +66,15 @@ def make(
     float_bits: int | None,
     **options: Any,
 ) -> None:
-    """Convert MODEL to an hls4ml project, compile its emulation and compare every output with Keras.
+    r"""Convert MODEL to an hls4ml project, compile its emulation and compare every output with Keras.
 
     MODEL is a folder with a compressed network, or a file of a QKeras model of your own: .keras, .h5, a SavedModel, or
     .json beside its weights in .h5. The layer that makes exact firmware impossible is named, with the remedy.
+
+    \b
+    Examples:
+      kerasnac firmware make runs/jets/compressed/8f3a-w6a6-i04 --out firmware/tagger --part vu13p --clock-period 2.8
+      kerasnac firmware make tagger.keras --data test.npy --out firmware/tagger --strategy resource --reuse-factor 4
     """
     from rich.console import Console
 
@@ -83,9 +94,13 @@ def make(
 @firmware.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def synth(folder: Path) -> None:
-    """Synthesise the firmware in FOLDER with Vitis or Vivado HLS, and Vivado.
+    r"""Synthesise the firmware in FOLDER with Vitis or Vivado HLS, and Vivado.
 
     Where these are not on the path, prints the commands to run elsewhere and exits with 2.
+
+    \b
+    Examples:
+      kerasnac firmware synth runs/jets/firmware/8f3a-w6a6-i04
     """
     from rich.console import Console
 
@@ -119,10 +134,15 @@ def synth(folder: Path) -> None:
     help="Time for compiling, and for emulating; firmware that takes longer is not valid.",
 )
 def validate(folder: Path, data: Path | None, timeout: float) -> None:
-    """Check that the firmware in FOLDER is what was delivered, and still equals Keras.
+    r"""Check that the firmware in FOLDER is what was delivered, and still equals Keras.
 
     Compares the hash of every file, compiles a copy and compares every output. Exits with 1 if a file has changed, an
     output differs, or it takes too long, and names the first layer that differs.
+
+    \b
+    Examples:
+      kerasnac firmware validate runs/jets/firmware/8f3a-w6a6-i04
+      kerasnac firmware validate firmware/tagger --data more.npy
     """
     from kerasnac.adapters.programs import Limits
     from kerasnac.datasets.samples import read_samples
@@ -140,9 +160,14 @@ def validate(folder: Path, data: Path | None, timeout: float) -> None:
 @firmware.command("import-report")
 @click.argument("path", type=click.Path(path_type=Path))
 def import_report(path: Path) -> None:
-    """Show the vendor's reports in PATH: a firmware folder, csynth.xml or vivado_synth.rpt.
+    r"""Show the vendor's reports in PATH: a firmware folder, csynth.xml or vivado_synth.rpt.
 
     In a firmware folder they are kept as vendor_report.json.
+
+    \b
+    Examples:
+      kerasnac firmware import-report runs/jets/firmware/8f3a-w6a6-i04
+      kerasnac firmware import-report csynth.xml
     """
     from kerasnac.adapters.hls4ml.vendor import read_reports
 

@@ -1,77 +1,84 @@
-"""Plots of results; every function returns a matplotlib figure."""
+"""Plots of results; every function returns a matplotlib figure, drawn as in the report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from kerasnac.core.data.dataset import Task
-from kerasnac.core.network.origin import MixedOrigin, TuningOrigin
+from kerasnac.adapters.search.fronts import nondominated
+from kerasnac.core.data.curves import Curves
+from kerasnac.core.data.task import Task
+from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.trained import Trained
-from kerasnac.core.search.evaluation import Evaluation
 from kerasnac.core.store.files import write_bytes
-from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.references.classical import ClassicalPoint
 from kerasnac.stages.references.result import TreesResult
 from kerasnac.stages.results.outcome import Outcome
 from kerasnac.stages.search.result import SearchResult
-from kerasnac.ui import curves
-from kerasnac.ui.references import LUTS, best_of_each, networks_of
-from kerasnac.ui.report.points import curve_of
+from kerasnac.ui import charts
+from kerasnac.ui.figures import good_range
+from kerasnac.ui.figures_static import draw, panels
 
 
 def search(result: SearchResult, *chosen: str, classical: Sequence[ClassicalPoint] = ()) -> Figure:
-    """Plot all trained candidates in the plane of cost and task metric, with the Pareto front and the references.
+    """Plot all trained candidates; see :func:`kerasnac.ui.charts.search`."""
+    return draw(charts.search(result, *chosen, classical=classical))
 
-    Where widths are learned, the networks of a candidate are joined by a line.
+
+def objectives(result: SearchResult) -> Figure:
+    """Plot every pair of the objectives of a search with the front of that pair, and the first three of them in space.
 
     Args:
-        result: A global search.
-        *chosen: Ids of candidates to mark; of one with several networks, those on the front.
-        classical: Methods to compare with, drawn as lines.
+        result: A global search with three objectives or more.
     """
-    figure, axes = _plane(result.task, "global search", result.cost)
-    trained, front = result.points, sorted(result.front, key=lambda e: e.metrics[result.cost])
-
-    def points(evaluations: Sequence[Evaluation]) -> tuple[list[float], list[float]]:
-        return [e.metrics[result.cost] for e in evaluations], [e.metrics[result.task.metric] for e in evaluations]
-
-    for evaluation in result.trained:
-        if evaluation.points:
-            way = sorted(evaluation.expanded, key=lambda e: e.metrics[result.cost])
-            axes.plot(*points(way), "-", color="gray", lw=0.5, alpha=0.4, zorder=0)
-    dots = axes.scatter(*points(trained), c=[e.generation for e in trained], s=18, cmap="viridis")
-    figure.colorbar(dots, ax=axes, label="generation")
-    axes.plot(*points(front), "-", color="tab:red", lw=1.2, label="Pareto front")
-    if marked := [e for e in trained if e.key in chosen and (not e.cycle or e in front)]:
-        style: dict[str, Any] = {"s": 110, "facecolors": "none", "edgecolors": "black", "label": "chosen"}
-        axes.scatter(*points(marked), **style)
-    for number, (name, candidate) in enumerate(result.references.items()):
-        known = [e for e in trained if e.key == candidate]
-        axes.scatter(*points(known), marker="*", s=160, color=f"C{number + 1}", edgecolors="black", label=name, zorder=3)
-    _lines(axes, classical, result.task)
-    _zoom(axes, np.array(points(trained)[1]), result.task)
-    axes.legend()
+    names = [objective.metric for objective in result.objectives]
+    pairs = list(combinations(result.objectives, 2))
+    points = [e for e in result.points if all(name in e.metrics for name in names)]
+    front = [e for e in result.front if e in points]
+    columns = 2 if len(pairs) == 3 else 3
+    lines = -(-(len(pairs) + 1) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.9 * lines), layout="constrained")
+    for place, (second, first) in enumerate(pairs, start=1):  # Costs to the right, the metric upwards.
+        axes = figure.add_subplot(lines, columns, place)
+        x, y = ([e.metrics[one.metric] for e in points] for one in (first, second))
+        axes.scatter(x, y, s=12, color="lightgray", label="trained")
+        own_x, own_y = ([e.metrics[one.metric] for e in front] for one in (first, second))
+        axes.scatter(own_x, own_y, s=14, color="tab:blue", label=f"front of all {len(names)}")
+        losses = np.array([[o.loss(e.metrics[o.metric]) for o in (first, second)] for e in points])
+        best = sorted((x[i], y[i]) for i in nondominated(losses))
+        axes.step(*zip(*best, strict=True), where="post", color="tab:red", lw=1.2, label="front of these two")
+        axes.set(xlabel=charts.label(first.metric, result.task), ylabel=charts.label(second.metric, result.task))
+        axes.set(xscale=_scale(x), yscale=_scale(y))
+        if second.metric == result.task.metric:
+            axes.set_ylim(good_range(y, result.task.sense))
+        axes.grid(alpha=0.3)
+        if place == 1:
+            axes.legend(fontsize="small")
+    space: Any = figure.add_subplot(lines, columns, len(pairs) + 1, projection="3d")
+    three = [names[1], names[2], names[0]]
+    for shown, color, size in ((points, "lightgray", 6), (front, "tab:blue", 14)):
+        space.scatter(*([e.metrics[name] for e in shown] for name in three), color=color, s=size, depthshade=False)
+    space.set_box_aspect(None, zoom=0.85)  # Leaves room for the labels.
+    labels = [charts.label(name, result.task) for name in three]
+    space.set(xlabel=labels[0], ylabel=labels[1], zlabel=labels[2])
     return figure
+
+
+def _scale(values: Sequence[float]) -> str:
+    """Return a logarithmic scale for values that span more than a decade."""
+    return "log" if min(values) > 0 and max(values) > 10 * min(values) else "linear"
 
 
 def convergence(result: SearchResult) -> Figure:
     """Plot the hypervolume of the front after every generation against the number of candidates trained."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    x, y = [g.evaluations for g in result.generations], [g.hypervolume for g in result.generations]
-    axes.plot(x, y, ".-")
-    axes.set(xlabel="candidates trained", ylabel="hypervolume", title="convergence of the global search", ylim=(0, None))
-    axes.grid(alpha=0.3)
-    return figure
+    return draw(charts.hypervolume(result)[0])
 
 
 def tuning(models: Sequence[Trained], task: Task) -> Figure:
@@ -81,50 +88,13 @@ def tuning(models: Sequence[Trained], task: Task) -> Figure:
         models: Tuned models.
         task: The task of the data.
     """
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    for number, model in enumerate(models):
-        color, values = f"C{number % 10}", np.array(model.origin_as(TuningOrigin).trials)
-        axes.plot(values, ".", color=color, alpha=0.5)
-        best = (np.fmax if task.sense == "max" else np.fmin).accumulate(values)  # fmax and fmin leave NaN out
-        axes.step(range(len(values)), best, where="post", color=color, label=model.name)
-    _zoom(axes, np.array([value for model in models for value in model.origin_as(TuningOrigin).trials]), task)
-    axes.set(xlabel="trial", ylabel=validation_label(task), title="tuning of the training (0: as in the search)")
-    axes.grid(alpha=0.3)
-    if models:
-        axes.legend(fontsize="small")
-    return figure
+    trials = {model.name: [*enumerate(model.origin_as(TuningOrigin).trials)] for model in models}
+    return draw(charts.tuning(trials, task))
 
 
 def compression(result: CompressResult, classical: Sequence[ClassicalPoint] = ()) -> Figure:
-    """Plot the task metric against the chosen cost, one curve per model and width, more opaque with every iteration.
-
-    Points of mixed precision, or with the widths of a search, have no order and are not joined. A point without an exact
-    adder graph has no such cost and leaves a gap. Classical methods are lines.
-    """
-    figure, axes = _plane(result.task, "quantization and pruning", result.cost)
-    by_label: dict[str, list[Any]] = {}
-    for model in result.models:
-        by_label.setdefault(curve_of(model), []).append(model)
-    last = max((point_origin(model).iteration for model in result.models), default=0)
-    for number, (label, models) in enumerate(by_label.items()):
-        color = f"C{number % 10}"
-        x, y = [result.values(m).get(result.cost, np.nan) for m in models], [m.metrics[result.task.metric] for m in models]
-        single = isinstance(models[0].origin, MixedOrigin) or models[0].architecture.has_compression_params
-        axes.plot(x, y, "o" if single else "-", color=color, ms=3, lw=1, label=label)
-        strength: Any = [(point_origin(m).iteration + 1) / (last + 1) for m in models]
-        axes.scatter(x, y, color=color, alpha=strength)
-    front = sorted((result.values(m)[result.cost], m.metrics[result.task.metric]) for m in result.front)
-    if result.one_front and front:
-        axes.plot(*zip(*front, strict=True), color="C3", lw=1, label="Pareto front")
-    _zoom(axes, np.array([model.metrics[result.task.metric] for model in result.models]), result.task)
-    for number, parent in enumerate(result.parents):
-        style: dict[str, Any] = {"ls": ":", "lw": 1, "color": "gray", "alpha": 0.5 if len(result.parents) > 4 else 1}
-        axes.axhline(parent.metrics[result.task.metric], **style, label="float models" if number == 0 else None)
-    _lines(axes, classical, result.task)
-    if result.models:
-        axes.legend(fontsize="small")
-    return figure
+    """Plot the task metric against the chosen cost, a curve per model and width; see :func:`kerasnac.ui.charts.compression`."""
+    return draw(next(charts.compression(result, classical)))
 
 
 def boosted_trees(result: TreesResult, networks: CompressResult | None = None) -> Figure:
@@ -134,32 +104,13 @@ def boosted_trees(result: TreesResult, networks: CompressResult | None = None) -
         result: The boosted trees.
         networks: The compressed networks.
     """
-    figure, axes = _plane(result.task, "boosted trees, for comparison", LUTS[result.cost])
-    metric = result.task.metric
-    known = [p for p in result.points if result.cost in p.costs]
-    axes.plot([p.costs[result.cost] for p in known], [p.metrics[metric] for p in known], ".", color="gray", alpha=0.5)
-    axes.plot(*_points(result), "s-", color="C2", ms=4, lw=1.2, label=f"boosted trees, {LUTS[result.cost]}")
-    if found := sorted((luts, model.metrics[metric]) for model, luts in networks_of(networks)):
-        axes.plot(*zip(*found, strict=True), "o-", color="C3", ms=4, lw=1.2, label="networks, LUT of adder graph (estimate)")
-        axes.set(xlabel="look-up tables (LUT)")
-    both = ((result.networks.get(model.name), model) for model, _ in networks_of(networks))
-    if counted := [(luts, model.metrics[metric]) for luts, model in both if luts is not None]:
-        axes.plot(*zip(*counted, strict=True), "*", color="C3", ms=12, label="networks, LUT, Yosys")
-    axes.legend()
-    return figure
+    return draw(charts.trees(result, networks))
 
 
-def _lines(axes: Axes, classical: Sequence[ClassicalPoint], task: Task) -> None:
-    """Draw a line for the best of each classical method."""
-    for number, point in enumerate(best_of_each(classical, task)):
-        value = point.metrics[task.metric]
-        style: dict[str, Any] = {"ls": ("--", "-.", ":")[number % 3], "lw": 1.2, "color": "black"}
-        axes.axhline(value, **style, label=f"{point.name}: {value:.4f}")
-
-
-def _points(trees: TreesResult) -> tuple[list[float], list[float]]:
-    """Return look-up tables and metrics of the front of boosted trees."""
-    return [p.costs[trees.cost] for p in trees.front], [p.metrics[trees.task.metric] for p in trees.front]
+def curves(found: Mapping[str, Curves]) -> Figure:
+    """Plot the ROC curves of every class, all models in one picture, or the distributions of the distances."""
+    distances = charts.distances(found)
+    return panels(list(charts.rocs(found, areas=False))) if distances is None else draw(distances)
 
 
 def save_all(result: Outcome, folder: Path) -> list[Path]:
@@ -170,7 +121,7 @@ def save_all(result: Outcome, folder: Path) -> list[Path]:
         "compress.png": compression(result.compressed, result.classical),
     }
     if result.curves:
-        figures["curves.png"] = curves.figure(result.curves)
+        figures["curves.png"] = curves(result.curves)
     if result.trees is not None:
         figures["trees.png"] = boosted_trees(result.trees, result.compressed)
     return [*save_search(result.search, folder, *chosen, classical=result.classical), *_saved(figures, folder)]
@@ -179,6 +130,8 @@ def save_all(result: Outcome, folder: Path) -> list[Path]:
 def save_search(result: SearchResult, folder: Path, *chosen: str, classical: Sequence[ClassicalPoint] = ()) -> list[Path]:
     """Write the plots of a global search as PNG files and return their paths."""
     figures = {"search.png": search(result, *chosen, classical=classical), "convergence.png": convergence(result)}
+    if len(result.objectives) > 2 and result.front:
+        figures["fronts.png"] = objectives(result)
     return _saved(figures, folder)
 
 
@@ -196,41 +149,5 @@ def _saved(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
 def png(figure: Figure) -> bytes:
     """Return a figure as the content of a PNG file."""
     content = BytesIO()
-    figure.savefig(content, dpi=120)
+    figure.savefig(content, dpi=150)
     return content.getvalue()
-
-
-def _zoom(axes: Axes, values: NDArray[np.float64], task: Task) -> None:
-    """Leave the worst few values out of sight if they are so far off that the others could not be told apart."""
-    good = values[np.isfinite(values)] * (1 if task.sense == "max" else -1)
-    if not len(good):
-        return
-    low, high = np.quantile(good, 0.1), good.max()
-    floor = low - 0.5 * (high - low)
-    hidden = int((good < floor).sum())
-    if hidden:
-        axes.set_ylim(*sorted(np.array([floor, high + 0.05 * (high - floor)]) * (1 if task.sense == "max" else -1)))
-        axes.annotate(f"{hidden} worse not shown", (0.99, 0.01), xycoords="axes fraction", ha="right", fontsize="small")
-
-
-def cost_label(cost: str) -> str:
-    """Return the label of an axis of costs."""
-    return "bit operations (BOPs)" if cost == "bops" else cost.replace("_", " ")
-
-
-def validation_label(task: Task) -> str:
-    """Return the label of an axis of the task metric."""
-    return f"validation {task.metric}" + (f" [{task.metric_unit}]" if task.metric_unit else "")
-
-
-def _plane(task: Task, title: str, cost: str = "bops") -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    axes.set(
-        xscale="log",
-        xlabel=cost_label(cost),
-        ylabel=validation_label(task),
-        title=title,
-    )
-    axes.grid(alpha=0.3)
-    return figure, axes

@@ -1,25 +1,33 @@
-"""Progress bars for terminals, lines for notebooks and pipes."""
+"""Progress of stages: a live view in a terminal, lines in a notebook or a pipe."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from kerasnac.core.store.progress import Progress as Callback
-from kerasnac.core.store.progress import Step
+from kerasnac.core.store.progress import Progress, Step
+from kerasnac.ui.event_lines import BEAT, line_of
+from kerasnac.ui.live_view import DETAILS, LiveView
 
-#: In a pipe, a line at most every so many seconds; and if nothing new is done, after so many.
-PIPE_SECONDS, PIPE_BEAT = 15.0, 60.0
+#: In a pipe, a line at most every so many seconds.
+PIPE_SECONDS = 15.0
 
 
 @contextmanager
-def progress_bar(console: Console | None = None) -> Iterator[Callback]:
-    """Show the progress of stages, one bar per stage, with elapsed and remaining time.
+def progress_bar(
+    console: Console | None = None, *, plain: bool = False, verbose: bool = False, planned: Sequence[str] = ()
+) -> Iterator[Progress]:
+    """Show the progress of stages: a live view in a terminal, lines elsewhere.
+
+    Args:
+        console: Where; standard error by default.
+        plain: Lines in a terminal, too.
+        verbose: Show every candidate, trial and point, and what libraries say.
+        planned: Names of stages that are going to come.
 
     Example:
         ``with kerasnac.progress_bar() as progress: Run(folder, data, progress=progress).search(space)``
@@ -27,28 +35,11 @@ def progress_bar(console: Console | None = None) -> Iterator[Callback]:
     console = console or Console(stderr=True)
     if console.is_jupyter:
         yield _Notebook()
-        return
-    if not console.is_terminal:
-        yield _Lines(console)
-        return
-    columns = (
-        TextColumn("{task.fields[stage]:9}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, int] = {}
-
-        def show(step: Step) -> None:
-            if step.stage not in tasks:
-                tasks[step.stage] = bars.add_task(step.text, total=step.total, stage=step.stage)
-            bars.update(tasks[step.stage], completed=step.done, total=step.total, description=step.text)  # type: ignore[arg-type]
-
-        yield show
+    elif plain or not console.is_terminal or console.is_dumb_terminal:
+        yield _Lines(console, verbose)
+    else:
+        with LiveView(console, planned=planned, verbose=verbose) as view:
+            yield view
 
 
 class _Line:
@@ -68,20 +59,29 @@ class _Line:
 
 
 class _Lines:
-    """Progress in a pipe: a line now and then, and at the end of every stage."""
+    """Progress in a pipe: a line now and then, and at the end of every stage; every candidate and trial if ``verbose``."""
 
-    def __init__(self, console: Console) -> None:
-        self._console, self._line = console, _Line()
+    def __init__(self, console: Console, verbose: bool = False) -> None:
+        self._console, self._line, self._verbose = console, _Line(), verbose
         self._shown: tuple[str, int] | None = None
         self._when = 0.0
 
     def __call__(self, step: Step) -> None:
+        if (self._verbose and step.kind in DETAILS) or (step.kind == "message" and step.facts["level"] != "info"):
+            self._print(line_of(step))
+        if step.total:
+            self._count(step)
+
+    def _count(self, step: Step) -> None:
         text, now = self._line(step), time.monotonic()
         due = step.done == step.total or self._shown is None or self._shown[0] != step.stage or now - self._when > PIPE_SECONDS
         fresh = self._shown != (step.stage, step.done)
-        if (due and fresh) or (step.done < step.total and now - self._when > PIPE_BEAT):
+        if (due and fresh) or (step.done < step.total and now - self._when > BEAT):
             self._shown, self._when = (step.stage, step.done), now
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Notebook:
@@ -94,6 +94,8 @@ class _Notebook:
     def __call__(self, step: Step) -> None:
         from IPython.display import display
 
+        if not step.total:
+            return
         text = {"text/plain": self._line(step)}
         if step.stage in self._handles:
             self._handles[step.stage].update(text, raw=True)

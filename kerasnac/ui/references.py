@@ -75,16 +75,6 @@ def classical_table(points: Sequence[ClassicalPoint], task: Task, test: Mapping[
     return made
 
 
-def best_of_each(points: Sequence[ClassicalPoint], task: Task) -> list[ClassicalPoint]:
-    """Return the best point of each method by the metric on validation."""
-    best: dict[str, ClassicalPoint] = {}
-    for point in points:
-        known = best.get(point.method)
-        if known is None or task.better(point.metrics[task.metric], known.metrics[task.metric]):
-            best[point.method] = point
-    return list(best.values())
-
-
 def networks_of(compressed: CompressResult | None) -> list[tuple[Trained, float]]:
     """Return the compressed networks on the front whose adder graphs are known, with the look-up tables of these."""
     if compressed is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kerasnac.ui.completion import models, runs_and_models
 from kerasnac.ui.console import console
 from kerasnac.ui.report_command import report
 
@@ -18,9 +19,12 @@ folder_argument = click.argument("folder", type=click.Path(path_type=Path))
 
 @click.command()
 @folder_argument
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=models)
 def show(folder: Path, model: str | None) -> None:
     r"""Show the run in FOLDER, finished or not, or one MODEL of it through all stages.
+
+    In place of FOLDER also a baseline (`kerasnac spaces` lists them), a JSON file as `kerasnac export --to json` writes it, a
+    Keras model or the folder of a saved one: its layers are shown.
 
     Reads the folder without a lock and without TensorFlow, also while the run goes on. What is damaged or missing is named.
     MODEL is the name of a candidate, of a tuned or compressed model, or of boosted trees; its beginning will do.
@@ -29,33 +33,61 @@ def show(folder: Path, model: str | None) -> None:
     Examples:
       kerasnac show runs/jets
       kerasnac show runs/jets 8f3a
+      kerasnac show braggnn
     """
     from kerasnac.stages.results.saved import open_run
+    from kerasnac.ui import networks
     from kerasnac.ui import show as view
 
+    if networks.is_one(folder):
+        if model is not None:
+            raise click.UsageError(f"{folder} is one network: leave {model} out")
+        console().print(networks.one(folder), highlight=False)
+        return
     run = open_run(folder)
     console().print(view.overview(run) if model is None else view.one_model(run, model), highlight=False, soft_wrap=False)
 
 
 @click.command()
-@click.argument("models", metavar="RUN[:MODEL]...", nargs=-1, required=True)
+@click.argument("models", metavar="RUN[:MODEL]...", nargs=-1, required=True, shell_complete=runs_and_models)
 @click.option(
-    "--format", "form", type=click.Choice(["text", "csv", "latex"]), default="text", show_default=True, help="How to write it."
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "csv", "latex"]),
+    default="text",
+    show_default=True,
+    help="How to write it.",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write, in place of the screen.")
 @click.option("--estimate", is_flag=True, help="Estimate by rule4ml and adder graph what is not recorded: seconds per model.")
 @click.option("--board", metavar="BOARD", help="Board or part of these estimates.")
-def table(models: tuple[str, ...], form: str, out: Path | None, estimate: bool, board: str | None) -> None:
+@click.option("--references", is_flag=True, help="Classical methods and boosted trees of the runs, too, if they have some.")
+@click.option("--published", is_flag=True, help="The published networks of the study, too; see docs/results.")
+@click.option(
+    "--curves", is_flag=True, help="Areas under ROC curves and rejections, or quantiles of distances, too: text and Markdown."
+)
+def table(
+    models: tuple[str, ...],
+    form: str,
+    out: Path | None,
+    estimate: bool,
+    board: str | None,
+    references: bool,
+    published: bool,
+    curves: bool,
+) -> None:
     r"""Put models of any runs side by side.
 
     A RUN alone stands for its tuned models and those that became firmware. Metrics are of the validation split, and of the
     test split with 95 % intervals; BOPs are at the widths that stand beside them. Estimates (rule4ml, adder graph, high-level
     synthesis) and synthesis (Yosys, Vivado) are in tables of their own. Yosys' counts are those of the run and of `kerasnac
-    rtl MODEL --out RUN/rtl/NAME`; the vendor's are there once `kerasnac firmware import-report` has read them.
+    rtl MODEL --out RUN/rtl/NAME`; the vendor's are there once `kerasnac firmware import-report` has read them. Shares of
+    resources are of the board of the run's firmware.
 
     \b
     Examples:
       kerasnac table runs/jets
+      kerasnac table runs/bragg --published --curves --format markdown
       kerasnac table runs/jets:8f3a-w6a6-i04 runs/other --format latex --out table.tex
     """
     from kerasnac.core.hardware.boards import DEFAULT_BOARD
@@ -64,12 +96,19 @@ def table(models: tuple[str, ...], form: str, out: Path | None, estimate: bool, 
     from kerasnac.ui import side_by_side, tables
 
     chosen = board_named(board or DEFAULT_BOARD) if estimate or board else None
-    found = entries([_run_and_model(one) for one in models], board=chosen)
+    runs = [_run_and_model(one) for one in models]
+    found = entries(runs, board=chosen, references=references, published=published)
+    shown = side_by_side.curves([run for run, _ in runs], found) if curves else []
     if form == "text" and out is None:
-        console().print(side_by_side.text(found), highlight=False)
+        console().print(side_by_side.text(found, shown), highlight=False)
         return
-    write = {"text": lambda: tables.as_text(side_by_side.text(found)), "csv": lambda: side_by_side.csv(found)}
-    _deliver(write.get(form, lambda: side_by_side.latex(found))(), out)
+    write = {
+        "text": lambda: tables.as_text(side_by_side.text(found, shown)),
+        "markdown": lambda: side_by_side.markdown(found, shown),
+        "csv": lambda: side_by_side.csv(found),
+        "latex": lambda: side_by_side.latex(found),
+    }
+    _deliver(write[form](), out)
 
 
 def _run_and_model(given: str) -> tuple[SavedRun, list[str]]:
@@ -144,20 +183,21 @@ def _end(text: str) -> tuple[str, float]:
 
 @click.command()
 @folder_argument
-@click.argument("model")
+@click.argument("model", shell_complete=models)
 @click.option(
     "--to",
-    type=click.Choice(["keras", "qkeras", "json", "csv"]),
+    type=click.Choice(["keras", "qkeras", "json", "csv", "onnx"]),
     required=True,
-    help="keras: float, one file. qkeras: quantized, one file. json: the layers. csv: a folder, a table per array of weights.",
+    help="keras: float, one file. qkeras: quantized, one file. json: the layers. csv: a folder, a table per array of weights. "
+    "onnx: refused, with the reason.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="File or folder; by default named after the model, and here.")
 def export(folder: Path, model: str, to: str, out: Path | None) -> None:
     r"""Write MODEL of the run in FOLDER as a file that others read.
 
     A qkeras file is read by `kerasnac.load_keras`, a keras file by Keras 2 (tf_keras); the json file may be a seed or a
-    baseline of a run file. Weights in csv are rounded to their formats where the model is quantized. There is no ONNX: no
-    converter knows the layers. Firmware is in FOLDER/firmware already.
+    baseline of a run file. Weights in csv are rounded to their formats where the model is quantized. ONNX is not possible,
+    and --to onnx says why. Firmware is in FOLDER/firmware already.
 
     \b
     Examples:

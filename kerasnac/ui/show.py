@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,9 +14,10 @@ from rich.text import Text
 from kerasnac.core.data.bootstrap import number
 from kerasnac.core.network.origin import LearnedOrigin, MixedOrigin
 from kerasnac.core.network.trained import Trained
+from kerasnac.core.settings.changes import changed
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.results.saved import SavedRun
-from kerasnac.stages.results.states import STAGES, StageState
+from kerasnac.stages.results.states import STAGES, PastCall, StageState
 from kerasnac.stages.results.story import Story, layers_of, nonzero_parameters, story
 from kerasnac.ui import costs, references, tables
 
@@ -35,6 +37,8 @@ def overview(run: SavedRun) -> RenderableType:
         parts.append(references.table(run.trees, run.test))
     parts += [Text(f"{made.trained.name}: {made.verdict}") for made in run.firmware]
     failed = [f"{failure.name} failed: {failure.reason}" for failure in run.failures if failure.stage != "firmware"]
+    if any(len(calls) > 1 for calls in _calls(run).values()):
+        parts.append(history(run))
     parts += _listed("failures", failed) + _listed("not shown", run.problems)
     return Group(*parts, Text(how_to_go_on(run)))
 
@@ -79,6 +83,48 @@ def states(run: SavedRun) -> Table:
         what = f"{STAGES[one.stage]}; {one.note}" if one.note else STAGES[one.stage]
         table.add_row(_TITLES.get(one.stage, one.stage), _status(one, run), f"{one.done:,}", total, what, spent)
     return table
+
+
+def history(run: SavedRun) -> Table:
+    """Return the calls of stages that were run with several settings: what changed, and what they found."""
+    table = tables.plain("Settings", "stage", "begun", "settings", "found")
+    for stage, calls in _calls(run).items():
+        before: Mapping[str, Any] = {}
+        for call in calls if len(calls) > 1 else ():
+            found = "not finished" if call.found is None else _found(stage, call.found)
+            when = call.began.partition("+")[0].replace("T", " ")
+            table.add_row(_TITLES.get(stage, stage), when, Text(_changed(before, call.settings)), found)
+            before = call.settings
+    table.caption = "Of each stage, the results of the last call are shown; those of the others are in the folder"
+    return table
+
+
+def _changed(before: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return what differs from the settings of the call before; without one, the settings."""
+    if not settings:
+        return "not recorded"
+    listed = changed(before, settings)
+    text = ", ".join(map(str, listed) if before else (f"{one.key} {one.after}" for one in listed))
+    return text.replace("'", "") or "the same, for other models"
+
+
+def _calls(run: SavedRun) -> dict[str, list[PastCall]]:
+    """Return the calls of the stages that have settings of their own."""
+    return {
+        stage: [call for call in run.history if call.stage == stage] for stage in ("search", "tune", "compress", "firmware")
+    }
+
+
+def _found(stage: str, found: Mapping[str, Any]) -> str:
+    """Return what a call of a stage has found, in a few words."""
+    if stage == "search":
+        return f"{len(found.get('evaluations', ()))} evaluations"
+    if stage == "tune":
+        return f"{len(found.get('models', ()))} models: {', '.join(found.get('models', ()))}"
+    if stage == "compress":
+        return f"{sum(map(len, found.get('jobs', ())))} points"
+    refused = f"; {len(found['refused'])} refused" if found.get("refused") else ""
+    return f"firmware/: {', '.join(found.get('made', ())) or 'none'}{refused}"
 
 
 def _status(one: StageState, run: SavedRun) -> str:

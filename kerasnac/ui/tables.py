@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -11,6 +11,8 @@ from rich.text import Text
 
 from kerasnac.core.data.bootstrap import number
 from kerasnac.core.data.task import Task
+from kerasnac.core.display import counted
+from kerasnac.core.hardware.estimators import SOURCES
 from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.training import Training
 from kerasnac.core.search.evaluation import Evaluation
@@ -36,6 +38,7 @@ def outcome(result: Outcome) -> RenderableType:
     """Return everything that a run found: the front, the tuned and compressed models, the firmware."""
     small = [tuned(result)] if result.tuned else []
     small += [compressed(result)] if result.compressed.models else []
+    small += [made] if (made := estimates(result)) is not None else []
     small += [firmware(result)] if result.firmware else []
     small += [references.table(result.trees, result.test, result.compressed)] if result.trees else []
     small += [references.classical_table(result.classical, result.search.task, result.test)] if result.classical else []
@@ -63,7 +66,7 @@ def front(result: SearchResult, *chosen: str) -> Table:
     costs += [cost for cost in ("bops", "parameters") if cost not in costs]
     networks = f", {len(result.points):,} networks" if result.points != result.trained else ""
     table = plain(
-        f"Pareto front of the global search ({len(result.trained)} candidates trained{networks}: {result.stopped})",
+        f"Pareto front of the global search ({counted(len(result.trained), 'candidate')} trained{networks}: {result.stopped})",
         "model",
         heading(task),
         *task.metrics,
@@ -174,6 +177,42 @@ def compressed(result: Outcome) -> Table:
     return table
 
 
+#: Estimates of a network in tables of a whole run: heading, and name.
+_ESTIMATES = {
+    "LUT, adder graph": "adder_luts",
+    "FF, adder graph": "adder_registers",
+    "cycles, adder graph": "adder_stages",
+    "latency, ns": "adder_latency_ns",
+    "average %, rule4ml": "average_percent",
+    "LUT, rule4ml": "lut",
+    "cycles, rule4ml": "cycles",
+}
+
+
+def estimates(result: Outcome) -> Table | None:
+    """Return a table of what is estimated of tuned, compressed and converted models; None if nothing is.
+
+    rule4ml sees no weights: what it said of a candidate is true of the tuned network. The adder graph is that of the weights.
+    """
+    searched = {e.built.architecture: e.metrics for e in result.search.trained}
+    rows: dict[str, Mapping[str, float]] = {}
+    for model in result.tuned:
+        known = searched.get(model.architecture, {})
+        rows[model.name] = {name: known[name] for name in SOURCES["rule4ml"] if name in known}
+    for model in result.compressed.front:
+        rows[model.name] = result.compressed.values(model)
+    for made in result.firmware:
+        rows[made.trained.name] = {**rows.get(made.trained.name, {}), **made.adder_graph.costs}
+    columns = {heading: name for heading, name in _ESTIMATES.items() if any(name in row for row in rows.values())}
+    if not columns:
+        return None
+    table = plain("Estimates of hardware", "model", *columns)
+    for model_name, row in rows.items():
+        if any(name in row for name in columns.values()):
+            table.add_row(model_name, *(_shown(row[name]) if name in row else "" for name in columns.values()))
+    return table
+
+
 def firmware(result: Outcome) -> Table:
     """Return a table of the firmware and its comparison with Keras."""
     task, floats = result.search.task, {model.name for model in result.tuned}
@@ -232,6 +271,6 @@ def plain(title: str, *columns: str) -> Table:
     """Return an empty table: text to the left, numbers to the right."""
     table = Table(title=title, title_justify="left", caption_justify="left")
     for column in columns:
-        text = column in ("model", "architecture", "schedule", "stage", "layer", "kind", "run")
+        text = column in ("model", "architecture", "schedule", "stage", "layer", "kind", "reads", "run", "name", "run file")
         table.add_column(column, justify="left" if text else "right", overflow="fold", no_wrap=column in ("model", "run"))
     return table

@@ -22,6 +22,7 @@ from kerasnac.core.network.training import Training
 from kerasnac.core.settings.yaml_files import load_run, names
 from kerasnac.datasets.toy_jets import draw, features
 from kerasnac.stages import run
+from kerasnac.stages.results.saved import open_run
 from kerasnac.ui.cli import main
 
 RUN = """
@@ -116,6 +117,11 @@ class TestSpaces:
     def test_unknown_name(self) -> None:
         assert "bragg_exact" in complaint("spaces", "brag_exact")
 
+    def test_without_choices(self, tmp_path: Path) -> None:
+        path = tmp_path / "one.yaml"
+        path.write_text("input: 16\noutputs: 5\nblocks: [{block: mlp, widths: 8}]\n")
+        assert "no choices, one network" in kerasnac("spaces", path).stdout
+
 
 class TestComplaints:
     def test_missing_file(self, tmp_path: Path) -> None:
@@ -132,7 +138,9 @@ class TestComplaints:
 
     def test_unknown_key(self, file: Path, tmp_path: Path) -> None:
         file.write_text(RUN.replace("evaluations: 2", "evaluation: 2"))
-        assert f"{file}:9: search.evaluation: unknown key" in complaint("run", file, "--out", tmp_path / "out")
+        assert f"{file}:9: search.evaluation: unknown key; did you mean evaluations?" in complaint(
+            "run", file, "--out", tmp_path / "out"
+        )
 
     def test_missing_data(self, file: Path, tmp_path: Path) -> None:
         (tmp_path / "data.npz").unlink()
@@ -147,13 +155,26 @@ class TestComplaints:
         assert "cannot write to" in line
         assert "--out" in line
 
-    def test_folder_of_a_run_with_other_settings(self, file: Path, tmp_path: Path) -> None:
+    def test_folder_of_a_run_with_another_space(self, file: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.mkdir()
-        other = RUN.replace("data.npz", f"{tmp_path}/data.npz").replace("trials: 1", "trials: 3")
-        (out / "run.yaml").write_text(other)
-        assert load_run(out / "run.yaml") != load_run(file)
-        assert "other settings" in complaint("run", file, "--out", out)
+        (out / "run.yaml").write_text(RUN.replace("data.npz", f"{tmp_path}/data.npz").replace("[[3, 4]]", "[[3, 5]]"))
+        assert "another space" in complaint("run", file, "--out", out)
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ("search.evaluation=3", "--set: search.evaluation: unknown key; did you mean evaluations?"),
+            ("firmware.part", "--set firmware.part: give KEY=VALUE"),
+            ("compress.bits=[8", "--set compress.bits=[8: the value is no YAML"),
+            ("tune.trials=many", "--set: tune.trials: Input should be a valid integer"),
+        ],
+    )
+    def test_settings_on_the_command_line(self, given: str, message: str, file: Path, tmp_path: Path) -> None:
+        assert message in complaint("run", file, "--set", given, "--out", tmp_path / "out")
+        (tmp_path / "run.yaml").write_text(RUN)
+        for command in ("resume", "tune", "compress", "convert"):
+            assert message in complaint(command, tmp_path, "--set", given)
 
     def test_unknown_baseline(self, file: Path, tmp_path: Path) -> None:
         line = complaint("run", file, "--baseline", "alexnet", "--out", tmp_path / "out")
@@ -253,12 +274,31 @@ def test_run_and_resume(file: Path, tmp_path: Path, request: pytest.FixtureReque
         assert (out / name).stat().st_size > 0
     journals = {path: path.read_bytes() for path in out.glob("*.jsonl")}
     assert len(journals) == 6
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    read = kerasnac("resume", out)
+    assert (read.exit_code, read.stdout, read.stderr) == (0, first.stdout, "")
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == files
 
+    (out / "complete.json").unlink()
     request.getfixturevalue("in_process")  # Two processes give what one gives.
     again = kerasnac("resume", out)
     assert again.exit_code == 0, again.output
     assert again.stdout == first.stdout
     assert {path: path.read_bytes() for path in out.glob("*.jsonl")} == journals  # Nothing was computed again.
+
+    (project,) = (out / "firmware").iterdir()
+    made = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    other = kerasnac("convert", out, "--set", "firmware.part=zcu102")
+    assert other.exit_code == 0, other.output
+    assert "firmware.part: xcvu13p-flga2577-2-e -> xczu9eg-ffvb1156-2-e; search, tune, compress: as before" in other.stderr
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == made
+    beside = next(path for path in (out / "firmware").iterdir() if path != project)
+    assert beside.name.startswith(f"{project.name}-")
+    assert "xczu9eg" in (beside / "project.tcl").read_text()
+    assert (out / "tune.jsonl").read_bytes() == journals[out / "tune.jsonl"]
+    found = [call.found["made"] for call in open_run(out).history if call.stage == "firmware" and call.found]
+    assert found == [[project.name], [beside.name]]
+    assert "part: default -> xczu9eg" in kerasnac("show", out).stdout
 
 
 @pytest.mark.usefixtures("in_process", "formula")
@@ -271,6 +311,23 @@ def test_a_run_without_any_firmware_has_an_exit_code_of_its_own(file: Path, tmp_
         assert "no model keeps bops <= 1" in done.stdout
         assert "no model keeps bops <= 1" in (out / "summary.txt").read_text()
         assert done.stderr.splitlines()[-1] == f"error: no model has firmware; the last lines of {out}/summary.txt say why"
+
+
+@pytest.mark.usefixtures("in_process", "formula")
+def test_stages_alone(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    found = kerasnac("search", file, "--out", out, "--workers", "1", "--set", "search.evaluations=3")
+    assert found.exit_code == 0, found.output
+    assert f"`kerasnac resume {out}` goes on with the rest, `kerasnac tune {out}` with the tuning alone" in found.stdout
+    assert (out / "report.html").stat().st_size > 0
+    assert load_run(out / "run.yaml").search.evaluations == 3
+    for stage, title in (("tune", "Tuned models"), ("compress", "Compressed models")):
+        done = kerasnac(stage, out, "--workers", "1")
+        assert done.exit_code == 0, done.output
+        assert title in done.stdout
+        assert f"kerasnac resume {out}" in done.stdout
+        assert (out / f"{stage}.jsonl").exists()
+    assert not (out / "summary.txt").exists()
 
 
 @pytest.mark.slow
@@ -332,13 +389,19 @@ def test_a_scheduler_that_is_not_there(file: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_an_interrupted_run_says_how_to_go_on(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+
     def run_all(*arguments: object, **options: object) -> None:
+        if out.exists():
+            (out / "run.yaml").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "run_all", run_all)
-    result = kerasnac("run", file, "--out", tmp_path / "out")
+    assert "stopped before anything was computed" in kerasnac("run", file, "--out", out).stderr
+    out.mkdir()
+    result = kerasnac("run", file, "--out", out)
     assert result.exit_code == 130
-    assert f"kerasnac resume {tmp_path / 'out'}" in result.stderr
+    assert f"kerasnac resume {out}" in result.stderr
 
 
 @pytest.fixture

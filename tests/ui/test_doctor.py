@@ -176,6 +176,19 @@ class TestCompiler:
         assert (row.state, "wrong result (42" in row.found) == ("missing", True)
 
 
+def test_missing_extras_say_what_they_would_give(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: "1.0" if name == "da4ml" else None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rows = [*doctor.extras(), *doctor.hardware_tools(), doctor.vendor(), doctor.rule4ml({"error": "none"})]
+    assert rows[0] == Row("da4ml", "ok", "1.0")
+    assert len(rows) == 8
+    for row in rows[1:]:
+        assert row.state == "warning"
+        assert "optional, not there" in row.found
+        assert "it would give " in row.found
+        assert row.remedy
+
+
 class TestHardwareTools:
     def test_missing_ones_are_optional(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))

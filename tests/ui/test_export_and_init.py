@@ -65,6 +65,7 @@ class TestExport:
             ((candidate, "--to", "csv"), "the search keeps no weights, only --to json"),
             ((floating, "--to", "keras", "--out", "x.h5"), "must end in .keras"),
             ((floating, "--to", "csv", "--out", "run"), "holds something else"),
+            ((floating, "--to", "onnx"), "there is no export to ONNX"),
         ):
             result = kerasnac("export", run.folder, *arguments)
             assert result.exit_code == 2

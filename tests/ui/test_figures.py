@@ -36,11 +36,12 @@ def test_bad_values_do_not_squeeze_the_others(values: list[float], sense: str, e
     assert found == (None if ends is None else pytest.approx(ends))
 
 
-@pytest.mark.parametrize("style", ["points", "line", "curve", "step", "bars", "box", "level"])
+@pytest.mark.parametrize("style", ["points", "line", "curve", "step", "bars", "box", "level", "heat"])
 def test_every_style_is_drawn_twice(style: str, tmp_path: Path) -> None:
-    names = style in ("bars", "box")
+    names = style in ("bars", "box", "heat")
     x: list[float | str] = ["$a", "$a", "b$^"] if names else [1.0, 2.0, 3.0]
     one = Series("a $name^", x if style != "bars" else ["$a", "b$^", "c"], [0.5, math.nan, 0.7], style)  # type: ignore[arg-type]
+    one = replace(one, x=["$a", "b$^", "c"], rows=["$a"] * 3, color="#009E73") if style == "heat" else one
     chart = Chart("made", "50 $ and 60 $", "x_1", "y", (one,), log_x=not names, categories=names, stacked=style == "bars")
     endless = replace(chart, series=(replace(one, x=[math.inf, *x[1:]]),))
     json.dumps(plotly(endless), allow_nan=False)

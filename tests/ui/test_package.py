@@ -35,7 +35,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 def test_the_wheel_holds_every_module(built: dict[str, list[str]]) -> None:
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "kerasnac").rglob("*.py")}
     assert modules <= set(built["wheel"])
-    assert "kerasnac/py.typed" in built["wheel"]
+    assert {"kerasnac/py.typed", "kerasnac/stages/results/published.yaml"} <= set(built["wheel"])
     templates = {str(path.relative_to(ROOT)) for path in (ROOT / "kerasnac" / "ui" / "report" / "templates").iterdir()}
     assert templates
     assert templates <= set(built["wheel"])

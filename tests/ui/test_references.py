@@ -77,7 +77,8 @@ def test_the_plot_shows_both(networks: CompressResult) -> None:
     def labels(result: TreesResult, compressed: CompressResult | None) -> list[str]:
         return [text.get_text() for text in boosted_trees(result, compressed).axes[0].get_legend().get_texts()]
 
-    assert labels(TREES, networks) == ["boosted trees, LUT, Yosys", "networks, LUT of adder graph (estimate)"]
-    assert labels(replace(TREES, networks={"a-w6a6-i00": 999.0}), networks)[2:] == ["networks, LUT, Yosys"]
-    assert labels(TREES, None) == ["boosted trees, LUT, Yosys"]
+    trees = ["boosted trees", "front of boosted trees, LUT, Yosys"]
+    assert labels(TREES, networks) == [*trees, "networks, LUTs of the adder graph (estimate)"]
+    assert labels(replace(TREES, networks={"a-w6a6-i00": 999.0}), networks)[3:] == ["networks, LUTs (Yosys)"]
+    assert labels(TREES, None) == trees
     assert networks_of(None) == []

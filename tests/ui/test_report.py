@@ -15,7 +15,8 @@ import pytest
 
 from kerasnac.core.data.curves import QUANTILES, Distances
 from kerasnac.stages.results.saved import open_run
-from kerasnac.ui.report import charts, genes, page
+from kerasnac.ui import charts
+from kerasnac.ui.report import genes, page
 from kerasnac.ui.report.importance import importance
 from kerasnac.ui.report.sections import sections
 from tests.commands import kerasnac
@@ -202,6 +203,10 @@ def test_curves_of_the_test_split(folder: Path) -> None:
     model, roc = next((model, found[0]) for model, found in run.curves.items() if isinstance(found, tuple))
     assert first["name"] == f"{model}, area {roc.auc:.4f}"
     assert min(first["y"]) > 0  # the axis is logarithmic
+    (counts,) = [found for name, found in run.confusion.items() if name == next(iter(run.confusion))]
+    cells = data["charts"]["confusion-1"]["data"][0]
+    assert cells["z"][0] == counts[0, 0] / counts[0].sum()
+    assert f"{counts[0, 1]:,} of {counts[0].sum():,} samples" in cells["hovertext"][1]
     ours = Distances(1.5, dict.fromkeys(QUANTILES, 1.0), np.array([0.0, 1.0, 3.0]), np.array([6, 2]), "mm")
     chart = charts.distances({"a": ours})
     assert chart is not None
@@ -235,7 +240,11 @@ def test_figures_and_tables_as_files(folder: Path, tmp_path: Path, monkeypatch: 
     assert drawings
     assert drawings[0].read_text().lstrip().startswith("<svg xmlns=")
     csv = {path.name for path in tables.iterdir() if path.suffix == ".csv"}
-    assert csv == {"compress.csv", "test.csv", "curves.csv", "all-candidates.csv", "all-compressed.csv", "all-trials.csv"}
+    assert csv == {"compress.csv", "test.csv", "curves.csv", "confusion.csv"} | {
+        "all-candidates.csv",
+        "all-compressed.csv",
+        "all-trials.csv",
+    }
     run = open_run(folder)
     assert run.search is not None
     assert len((tables / "all-candidates.csv").read_text().splitlines()) == 1 + len(run.search.evaluations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,19 @@ def test_one_model(kind: str, folder: Path) -> None:
     assert ("Layers of" in result.output) == (kind != "candidate")
     assert ("Compressed from it" in result.output) == (kind == "tuned")
     assert ("ap_fixed<" in result.output) == (kind == "compressed")
+
+
+def test_a_network_alone(folder: Path, tmp_path: Path) -> None:
+    shown = kerasnac("show", "hls4ml_jets").stdout
+    assert "4,389 parameters" in shown
+    assert "run file jets_mlp" in shown
+    model = open_run(folder).tuned[0]
+    (tmp_path / "mine.json").write_text(json.dumps({"name": "mine", **model.architecture.to_dict()}))
+    assert f"id {model.architecture.id}" in kerasnac("show", tmp_path / "mine.json").stdout
+    assert f"Layers of {model.name}" in kerasnac("show", folder / "tuned" / model.name).stdout
+    assert "leave x out" in kerasnac("show", "hls4ml_jets", "x").stderr
+    (tmp_path / "mine.json").write_text("{}")
+    assert "holds no architecture" in kerasnac("show", tmp_path / "mine.json").stderr
 
 
 def test_bad_input(folder: Path) -> None:

@@ -17,6 +17,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Task = Callable[[Development, Item], Result]
 
+#: Called with the numbers of the items that run, whenever others do.
+Watch = Callable[[Sequence[int]], None]
+
 #: In a worker process: the data by fingerprint, which are sent once and not with every item.
 _data: dict[str, Development] = {}
 
@@ -76,6 +79,7 @@ class Workers(ABC):
         *,
         tick: Callable[[], None] = lambda: None,
         tick_seconds: float = 1.0,
+        watch: Watch = lambda numbers: None,
     ) -> Iterator[tuple[int, Result]]:
         """Run a task for every item, and yield (index of the item, result) as results come in.
 
@@ -84,12 +88,13 @@ class Workers(ABC):
             items: Arguments of the task.
             tick: Called while waiting, for progress.
             tick_seconds: Time between two calls of ``tick``, about.
+            watch: See :data:`Watch`.
 
         Raises:
             RunError: If two processes die with one item, for example for lack of memory, or if the workers are gone.
             Exception: Any exception of the task.
         """
-        for index, result in self.try_map(task, items, tick=tick, tick_seconds=tick_seconds):
+        for index, result in self.try_map(task, items, tick=tick, tick_seconds=tick_seconds, watch=watch):
             if isinstance(result, WorkerDied):
                 raise RunError(f"{result.reason} This is most often a lack of memory: resume with fewer workers")
             yield index, result
@@ -101,10 +106,11 @@ class Workers(ABC):
         *,
         tick: Callable[[], None] = lambda: None,
         tick_seconds: float = 1.0,
+        watch: Watch = lambda numbers: None,
     ) -> Iterator[tuple[int, Result | WorkerDied]]:
         """Run a task as :meth:`map` does, but yield :class:`WorkerDied` for an item that two processes died with, and go on."""
         self._prepare(len(items))
-        return self._run(task, _Schedule(deque(enumerate(items))), tick, tick_seconds)
+        return self._run(task, _Schedule(deque(enumerate(items))), tick, tick_seconds, watch)
 
     def try_supply(
         self,
@@ -113,6 +119,7 @@ class Workers(ABC):
         *,
         tick: Callable[[], None] = lambda: None,
         tick_seconds: float = 1.0,
+        watch: Watch = lambda numbers: None,
     ) -> Iterator[tuple[int, Result | WorkerDied]]:
         """Run a task as :meth:`try_map` does, for items that are made while others run, as places get free.
 
@@ -122,6 +129,7 @@ class Workers(ABC):
                 may use these workers itself. All is done when it returns none while nothing runs.
             tick: Called while waiting, for progress.
             tick_seconds: Time between two calls of ``tick``, about.
+            watch: See :data:`Watch`.
 
         Yields:
             Number of the item, in the order in which they were supplied, and its result.
@@ -131,16 +139,25 @@ class Workers(ABC):
             Exception: Any exception of the task, or of ``supply``.
         """
         self._prepare(self.processes)
-        return self._run(task, _Schedule(deque(), supply=supply), tick, tick_seconds)
+        return self._run(task, _Schedule(deque(), supply=supply), tick, tick_seconds, watch)
 
     def _run(
-        self, task: Task[Item, Result], schedule: _Schedule[Item], tick: Callable[[], None], tick_seconds: float
+        self,
+        task: Task[Item, Result],
+        schedule: _Schedule[Item],
+        tick: Callable[[], None],
+        tick_seconds: float,
+        watch: Watch,
     ) -> Iterator[tuple[int, Result | WorkerDied]]:
         running: dict[Future[Result], tuple[int, Item]] = {}
+        told: list[int] = []
         try:
             while True:
                 for numbered in schedule.next_items(len(running), lambda: self.processes):
                     running[self._submit(task, numbered[1])] = numbered
+                if (now := [number for number, _ in running.values()]) != told:
+                    told = now
+                    watch(now)
                 if not running:
                     break
                 done, _ = wait(running, timeout=tick_seconds, return_when=FIRST_COMPLETED)

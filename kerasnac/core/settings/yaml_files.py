@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from kerasnac.core.checks import dotted, own_problems, problem_text
+from kerasnac.core.checks import UNKNOWN, cut, dotted, own_problems, problem_text
+from kerasnac.core.plugins import lasting_name
 from kerasnac.core.settings import RunSettings
+from kerasnac.core.settings.changes import nested, suggestion
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.errors import ConfigError
 
@@ -37,12 +39,13 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
 
 
-def load_run(source: str | Path, *, profile: str | None = None) -> RunSettings:
+def load_run(source: str | Path, *, profile: str | None = None, changes: Mapping[str, Any] | None = None) -> RunSettings:
     """Read a run file.
 
     Args:
         source: Path of a YAML file, or the name of one that comes with kerasnac (``bragg_exact``).
         profile: Name of a section under ``profiles`` whose values replace the file's.
+        changes: Single settings in place of the file's and the profile's: ``{"firmware.part": "zcu102"}``.
 
     Returns:
         The settings; a relative path of a dataset is taken from the file's folder, and a name that is left out from the
@@ -61,8 +64,17 @@ def load_run(source: str | Path, *, profile: str | None = None) -> RunSettings:
         raise ConfigError(f"{path}:{line}: no profile {profile!r}; it has {', '.join(map(str, profiles)) or 'none'}")
     # The file and all its profiles are checked, so that a mistake in one does not wait until it is used.
     plain = _run(data, path, root, Location())
-    versions = {name: _profiled(path, root, data, name, changes) for name, changes in profiles.items()}
+    versions = {name: _profiled(path, root, data, name, own) for name, own in profiles.items()}
+    if single := nested(changes or {}):
+        return _changed(data if profile is None else _merged(data, profiles[profile]), single, path, root)
     return plain if profile is None else versions[profile]
+
+
+def _changed(data: Mapping[str, Any], single: Mapping[str, Any], path: Path, root: yaml.Node) -> RunSettings:
+    """Return settings with single ones of the command line, which stand in no line of the file."""
+    nodes = yaml.compose(yaml.safe_dump(single), Loader=_Loader)
+    assert nodes is not None
+    return _run(_merged(_without_derived(data), single), path, root, Location(), nodes)
 
 
 def _profiled(path: Path, root: yaml.Node, data: Mapping[str, Any], name: str, changes: Any) -> RunSettings:
@@ -72,8 +84,10 @@ def _profiled(path: Path, root: yaml.Node, data: Mapping[str, Any], name: str, c
     return _run(_merged(data, changes), path, root, ("profiles", name))
 
 
-def _run(data: Mapping[str, Any], path: Path, root: yaml.Node, prefix: Location) -> RunSettings:
-    settings = _validated(RunSettings, data, path, root, prefix)
+def _run(
+    data: Mapping[str, Any], path: Path, root: yaml.Node, prefix: Location, single: yaml.Node | None = None
+) -> RunSettings:
+    settings = _validated(RunSettings, data, path, root, prefix, single)
     options = settings.dataset.options
     places: dict[str, Any] = {key: options[key] for key in ("path", "validation_path", "test_path") if key in options}
     absolute = {key: _absolute(path.parent, place) for key, place in places.items()}
@@ -87,6 +101,24 @@ def _absolute(folder: Path, place: Any) -> Any:
     if isinstance(place, str):
         return str((folder / place).resolve())
     return [_absolute(folder, one) for one in place] if isinstance(place, list) else place
+
+
+def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the changes of texts ``KEY=VALUE``, whose values are read as in a run file.
+
+    Raises:
+        ConfigError: If one is none.
+    """
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key.strip() and equals):
+            raise ConfigError(f"--set {cut(text)}: give KEY=VALUE, as firmware.part=zcu102 or compress.bits=[8,6,4]")
+        try:
+            found[key.strip()] = _Loader(value).get_single_data()
+        except (yaml.YAMLError, RecursionError) as error:
+            raise ConfigError(f"--set {cut(text)}: the value is no YAML: {' '.join(str(error).split())}") from None
+    return found
 
 
 def load_space(source: str | Path) -> SearchSpace:
@@ -114,8 +146,43 @@ def load_plain(source: str | Path) -> dict[str, Any]:
 
 def dump(model: BaseModel) -> str:
     """Return YAML of settings or of a space; reading it gives an equal object."""
-    data = model.model_dump(mode="json", exclude_unset=True)
+    return _as_yaml(_without_derived(model.model_dump(mode="json", exclude_unset=True)))
+
+
+def _without_derived(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without the clock periods that those of the firmware give to other stages."""
+    firmware = data.get("firmware")
+    period = firmware.get("clock_period") if isinstance(firmware, Mapping) else None
+
+    def own(section: Any) -> Any:
+        if not isinstance(section, Mapping) or period is None or section.get("clock_period") != period:
+            return section
+        return {key: value for key, value in section.items() if key != "clock_period"}
+
+    return {name: own(section) if name in ("search", "compress") else section for name, section in data.items()}
+
+
+def to_yaml(model: BaseModel) -> str:
+    """Return YAML of settings or of a space that any session reads, wherever it is kept.
+
+    Blocks of your own that are of no installed package are named by the path of their file.
+
+    Raises:
+        PluginError: If one was defined at a prompt or in a notebook, and so is in no file.
+    """
+    return _as_yaml(_lasting(model.model_dump(mode="json", exclude_unset=True)))
+
+
+def _as_yaml(data: Any) -> str:
     return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
+
+
+def _lasting(data: Any) -> Any:
+    """Return plain data in which all blocks have the names by which other sessions find them."""
+    if isinstance(data, Mapping):
+        own = {"block": lasting_name(data["block"])} if isinstance(data.get("block"), str) else {}
+        return {key: _lasting(value) for key, value in data.items()} | own
+    return [_lasting(value) for value in data] if isinstance(data, list) else data
 
 
 def names() -> list[str]:
@@ -229,19 +296,30 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return {**base, **changes, **both}
 
 
-def _validated(kind: type[M], data: Any, path: Path, root: yaml.Node, prefix: Location) -> M:
+def _validated(kind: type[M], data: Any, path: Path, root: yaml.Node, prefix: Location, single: yaml.Node | None = None) -> M:
     try:
         return kind.model_validate(data, context={"folder": path.parent})
     except ValidationError as error:
-        raise ConfigError("\n".join(_message(p, path, root, prefix) for p in own_problems(error))) from None
+        places = [(problem, _place(problem["loc"], path, root, prefix, single)) for problem in own_problems(error)]
+        raise ConfigError("\n".join(_message(kind, problem, place) for problem, place in places)) from None
 
 
-def _message(problem: Any, path: Path, root: yaml.Node, prefix: Location) -> str:
-    depth, line = _found(root, problem["loc"])
-    depth_in_profile, line_in_profile = _found(root, prefix + problem["loc"])
+def _message(kind: type[BaseModel], problem: Any, place: str) -> str:
+    text = problem_text(problem)
+    if problem["type"] in UNKNOWN and (known := suggestion(kind, problem["loc"])):
+        text = f"{text}; did you mean {known}?"
+    return ": ".join(filter(None, (place, dotted(problem["loc"]), text)))
+
+
+def _place(location: Location, path: Path, root: yaml.Node, prefix: Location, single: yaml.Node | None) -> str:
+    """Return where a key stands: in the file, in the profile, or on the command line."""
+    depth, line = _found(root, location)
+    if single is not None and (_found(single, location)[0] >= max(depth, 1)):
+        return "--set"
+    depth_in_profile, line_in_profile = _found(root, prefix + location)
     if depth_in_profile - len(prefix) >= depth:
         line = line_in_profile
-    return ": ".join(filter(None, (f"{path}:{line}", dotted(problem["loc"]), problem_text(problem))))
+    return f"{path}:{line}"
 
 
 def _found(node: yaml.Node, location: Location) -> tuple[int, int]:

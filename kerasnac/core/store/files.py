@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -140,6 +141,12 @@ def read_object(path: Path, remedy: str = "") -> dict[str, Any]:
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}{remedy}") from error
     return data
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -123,6 +123,11 @@ class Memo:
         found = [item for key in dict.fromkeys(keys) for item in self._lines.get(key, ())]
         return [_decoded(item) for item in sorted(found)]
 
+    @property
+    def records(self) -> list[Record]:
+        """All records, oldest first."""
+        return self.all(*self._lines)
+
     def _key(self, record: Record, number: int) -> Hashable:
         where = f"{self.journal.path}:{number}"
         try:

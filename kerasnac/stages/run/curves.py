@@ -1,11 +1,12 @@
-"""Curves of models on the test split as tables: ROC curves or histograms, and what is quoted of them."""
+"""Curves of models on the test split as tables: ROC curves or histograms, what is quoted of them, confusion of classes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerasnac.core.data.curves import Curves, Distances
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Names of the files in the run folder.
-CURVES, SUMMARY = "curves.csv", "curves_summary.csv"
+CURVES, SUMMARY, CONFUSION = "curves.csv", "curves_summary.csv", "confusion.csv"
 
 
 def curves_frame(curves: Mapping[str, Curves]) -> pd.DataFrame:
@@ -40,6 +41,27 @@ def summary_frame(curves: Mapping[str, Curves]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(list(_quoted(curves)))
+
+
+def confusion_frame(confusion: Mapping[str, NDArray[np.int64]], names: Sequence[str]) -> pd.DataFrame:
+    """Return one row per model, true class and predicted class: model, class, predicted, samples, fraction (of the class).
+
+    Args:
+        confusion: Samples by true (rows) and predicted class, by model.
+        names: Of the classes; none for their numbers.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, object]] = []
+    for model, counts in confusion.items():
+        words = names or tuple(map(str, range(len(counts))))
+        for true, own in zip(words, counts.tolist(), strict=True):
+            whole = max(1, sum(own))
+            rows += [
+                {"model": model, "class": true, "predicted": word, "samples": count, "fraction": count / whole}
+                for word, count in zip(words, own, strict=True)
+            ]
+    return pd.DataFrame(rows)
 
 
 def _quoted(curves: Mapping[str, Curves]) -> Iterator[dict[str, object]]:

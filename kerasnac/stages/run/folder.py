@@ -12,6 +12,7 @@ from kerasnac.core.store.keys import SCHEMA
 from kerasnac.core.store.memo import Shape
 from kerasnac.core.store.versions import versions
 from kerasnac.errors import ConfigError, RunError
+from kerasnac.stages.results.complete import COMPLETE
 from kerasnac.stages.results.layout import DESCRIPTION, OWN, SETTINGS
 
 #: Remedy for a damaged description.
@@ -19,15 +20,22 @@ REMEDY = "restore it, or delete it and go on with the same data and seed: all th
 
 _SHAPE = Shape({"schema": int, "seed": int, "data": str, "versions": dict[str, str]})
 
-#: Names of the files that a run writes, and of the folders.
-FILES = (
-    DESCRIPTION,
-    *(SETTINGS, "search.csv", "compress.csv", "trees.csv", "trees.txt", "summary.txt", "report.html"),
+#: Files with results.
+RESULTS = (
+    *(DESCRIPTION, SETTINGS, "search.csv", "compress.csv", "trees.csv", "classical.csv"),
+    *("curves.csv", "curves_summary.csv", "confusion.csv"),
     *("search.jsonl", "costs.jsonl", "generations.jsonl", "tune.jsonl", "compress.jsonl", "mixed.jsonl", "trees.jsonl"),
-    *("network_luts.jsonl", "stages.jsonl", "scores.jsonl", "classical.jsonl", "classical.csv", "classical.txt"),
-    *("curves.csv", "curves_summary.csv", "curves.png"),
-    *("search.png", "convergence.png", "tune.png", "compress.png", "trees.png"),
+    *("network_luts.jsonl", "stages.jsonl", "scores.jsonl", "refused.jsonl", "classical.jsonl"),
 )
+
+#: Files that show them.
+SHOWN = (
+    *("summary.txt", "trees.txt", "classical.txt"),
+    *("curves.png", "search.png", "convergence.png", "tune.png", "compress.png", "trees.png"),
+)
+
+#: All files that a run writes, and the folders.
+FILES = (*RESULTS, *SHOWN, "report.html", COMPLETE)
 FOLDERS = ("searched", "tuned", OWN, "compressed", "firmware", "trees")
 
 

@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from kerasnac.adapters.workers import LocalWorkers, Workers, check_processes, connect
 from kerasnac.core.checks import valid_seed, with_options
 from kerasnac.core.data.bootstrap import Score, score
-from kerasnac.core.data.curves import Curves, curves_of
+from kerasnac.core.data.curves import Curves, Details, details_of
 from kerasnac.core.data.dataset import Dataset, Development
 from kerasnac.core.network.origin import TuningOrigin
 from kerasnac.core.network.trained import Trained
@@ -31,7 +30,7 @@ from kerasnac.core.settings.yaml_files import load_space
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.core.store.files import write_text
 from kerasnac.core.store.locks import FolderLock
-from kerasnac.core.store.progress import GivenProgress, Progress, Step, silent
+from kerasnac.core.store.progress import GivenProgress, Progress, Step, silent, told, working
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConversionError
@@ -45,20 +44,18 @@ from kerasnac.stages.references.classical import ClassicalPoint, classical_metho
 from kerasnac.stages.references.networks import count_networks
 from kerasnac.stages.references.result import TreesPoint, TreesResult
 from kerasnac.stages.results.layout import OWN
-from kerasnac.stages.results.scores import ScoreRecords
-from kerasnac.stages.run.curves import CURVES, SUMMARY, curves_frame, summary_frame
+from kerasnac.stages.results.scores import Scored, ScoreRecords
+from kerasnac.stages.run.curves import CONFUSION, CURVES, SUMMARY, confusion_frame, curves_frame, summary_frame
 from kerasnac.stages.run.folder import check_there, prepare, run_folder
-from kerasnac.stages.run.jobs import ConvertJob, ScoreJob, convert_one, converted, score_one
+from kerasnac.stages.run.jobs import ConvertJob, Refusals, ScoreJob, convert_one, converted, score_one
 from kerasnac.stages.run.parts import note_parts, parts_of_search, parts_of_task
+from kerasnac.stages.run.telling import ConversionProgress, run_started, score_step
 from kerasnac.stages.search.global_search import global_search
 from kerasnac.stages.search.result import SearchResult
 from kerasnac.stages.tune import tune
 
 if TYPE_CHECKING:
     from kerasnac.stages.firmware.result import Firmware
-
-#: Seconds after which a conversion says why it takes so long.
-LONG = 60
 
 
 class Run:
@@ -169,7 +166,7 @@ class Run:
             **options: Single settings: ``depths=[4, 5]``, ``luts="estimate"``.
         """
         settings = with_options(BoostedTreesSettings, settings, options)
-        with self._showing():
+        with self._showing(), told(self._step, "trees", settings.model_dump(mode="json")):
             result = boosted_trees(settings, self._context)
         if settings.luts == "yosys":
             counts = count_networks(networks, adder_graph or AdderGraphSettings(), self._context)
@@ -187,7 +184,9 @@ class Run:
             settings: All settings.
             **options: Methods with their settings: ``pseudo_voigt={"samples": 500}``.
         """
-        points = classical_methods(with_options(ReferenceSettings, settings, options), self._context)
+        settings = with_options(ReferenceSettings, settings, options)
+        with told(self._step, "classical", settings.model_dump(mode="json")):
+            points = classical_methods(settings, self._context)
         self._write_table(frame_of(points), "classical.csv")
         return points
 
@@ -221,38 +220,36 @@ class Run:
         self.check()
         made_of = self.data.task.made_of.firmware
         models = models if made_of is None else [made_of(model) for model in models]
-        jobs = [ConvertJob(model, samples, self.data.task, settings, self.folder / "firmware" / model.name) for model in models]
+        place = self.folder / "firmware"
+        jobs = [ConvertJob(model, samples, self.data.task, settings, place / model.name).placed() for model in models]
         with self._showing():
             return self._converted(jobs, settings)
 
     def _converted(self, jobs: Sequence[ConvertJob], settings: FirmwareSettings) -> tuple[tuple[Firmware, ...], dict[str, str]]:
-        """Convert models in the workers, but those whose firmware is there; arguments and result as of :meth:`try_convert`."""
-        models = [job.model for job in jobs]
-        made: dict[int, Firmware | str] = {
-            index: known for index, job in enumerate(jobs) if (known := converted(job)) is not None
-        }
+        """Convert models in the workers, but those whose result is known; arguments and result of :meth:`try_convert`."""
+        models, refusals = [job.model for job in jobs], Refusals(self.folder)
+        known = (converted(job) or refusals.get(job) for job in jobs)
+        made: dict[int, Firmware | str] = {index: found for index, found in enumerate(known) if found is not None}
         missing = [index for index in range(len(jobs)) if index not in made]
-        self.progress(Step("firmware", len(made), len(jobs), "converting and compiling" if missing else "known"))
-        started = monotonic()
-
-        def beat() -> None:
-            left = [model.name for i, model in enumerate(models) if i not in made]
-            seconds = monotonic() - started
-            text = f"converting and compiling {', '.join(left)}, {seconds:.0f} s"
-            if seconds > LONG:
-                text += f" (the C++ of a large network is one file, which takes minutes; at most {settings.timeout:.0f} s)"
-            self.progress(Step("firmware", len(made), len(jobs), text))
-
-        asked = {"models": [model.name for model in models], "samples": settings.samples}
-        with stage(self.folder, "firmware", asked) as call:
-            for place, firmware in self._context.workers.map(convert_one, [jobs[i] for i in missing], tick=beat):
+        report = ConversionProgress(jobs, settings.timeout, self._step)
+        given = settings.model_dump(mode="json", exclude_unset=True)
+        decisive = settings.model_dump(mode="json", exclude={"select", "samples", "timeout", "memory"})
+        asked = {"models": [model.name for model in models], "samples": settings.samples, "settings": decisive}
+        with stage(self.folder, "firmware", asked, given, progress=self._step) as call:
+            for index, there in made.items():
+                report.found(jobs[index], there, known=True)
+            if missing:
+                report()
+            watch = working(self._step, "firmware", [jobs[i].model.name for i in missing])
+            for place, firmware in self._context.workers.map(convert_one, [jobs[i] for i in missing], tick=report, watch=watch):
                 made[missing[place]] = firmware
-                text = f"refused: {firmware}" if isinstance(firmware, str) else firmware.verdict
-                self.progress(Step("firmware", len(made), len(jobs), text))
+                if isinstance(firmware, str):
+                    refusals.add(jobs[missing[place]], firmware)
+                report.found(jobs[missing[place]], firmware, known=False)
             self.check()
             results = [made[i] for i in range(len(jobs))]
             refused = {model.name: found for model, found in zip(models, results, strict=True) if isinstance(found, str)}
-            call.found.update(made=[model.name for model in models if model.name not in refused], refused=refused)
+            call.found.update(made=[job.folder.name for job in jobs if job.model.name not in refused], refused=refused)
         return tuple(found for found in results if not isinstance(found, str)), refused
 
     def test(self, models: Sequence[Trained]) -> tuple[Score, ...]:
@@ -265,11 +262,14 @@ class Run:
         seed, records = self._scores
         known = [records.get(model) for model in models]
         jobs = [ScoreJob(model, self.data.open_test(), seed) for model in models]
-        known_pairs: list[tuple[Score, Curves | None] | None] = [None if before is None else (before, None) for before in known]
-        results = self._context.results(score_one, jobs, known_pairs)
-        for model, before, (found, curves) in zip(models, known, results, strict=True):
-            if before is None:
-                records.add(model.name, model, found, curves)
+        known_pairs = [None if before is None else (before, Details()) for before in known]
+        watch = working(self._step, "run", [model.name for model in models])
+        with told(self._step, "run", {"models": [model.name for model in models]}):
+            results = self._context.results(score_one, jobs, known_pairs, watch=watch)
+            for number, (model, before, (found, details)) in enumerate(zip(models, known, results, strict=True), start=1):
+                if before is None:
+                    records.add(model, found, details)
+                self._step(score_step(model.name, self.data.task.metric, found, number, len(models)))
         return tuple(found for found, _ in results)
 
     def test_trees(self, points: Sequence[TreesPoint]) -> tuple[Score, ...]:
@@ -277,10 +277,12 @@ class Run:
         test, (seed, records) = self.data.open_test(), self._scores
 
         def scored(point: TreesPoint) -> Score:
-            found = records.get(point.ensemble)
+            found = records.get(point)
             if found is None:
-                found = score(self.data.task, point.ensemble.predict(test.x), test.y, seed=seed)
-                records.add(point.name, point.ensemble, found)
+                outputs = point.ensemble.predict(test.x)
+                found = score(self.data.task, outputs, test.y, seed=seed)
+                records.add(point, found, details_of(self.data.task, outputs, test.y))
+            self._step(score_step(point.name, self.data.task.metric, found))
             return found
 
         return tuple(map(scored, points))
@@ -290,24 +292,32 @@ class Run:
         test, task, (seed, records) = self.data.open_test(), self.data.task, self._scores
 
         def scored(point: ClassicalPoint) -> Score:
-            found = records.get(point.key)
+            found = records.get(point)
             if found is None:
                 part = test.take(slice(point.samples if point.samples < len(self._development.validation) else None))
                 outputs = outputs_of(point, part.x)
                 found = score(task, outputs, part.y, seed=seed)
-                records.add(point.name, point.key, found, curves_of(task, outputs, part.y))
+                records.add(point, found, details_of(task, outputs, part.y))
+            self._step(score_step(point.name, self.data.task.metric, found))
             return found
 
         return tuple(map(scored, points))
 
-    def curves(self, models: Sequence[Trained | ClassicalPoint]) -> dict[str, Curves]:
+    def score_keys(self, models: Sequence[Scored]) -> dict[str, str]:
+        """Return the key of the score of every model, by name: a model of other settings may have the same name."""
+        _, records = self._scores
+        return {model.name: records.key(model) for model in models}
+
+    def curves(self, models: Sequence[Scored]) -> dict[str, Curves]:
         """Return ROC curves or distances of models that were scored on the test split, by name, and write them as tables.
 
-        Those of a run that an earlier version has scored are not there, nor are those of tasks without any.
+        The confusion of classes is written, too. What an earlier version has scored may be missing, and other tasks have none.
         """
         _, records = self._scores
-        found = {m.name: records.curves(m.key if isinstance(m, ClassicalPoint) else m) for m in models}
-        curves = {name: made for name, made in found.items() if made is not None}
+        found = {model.name: records.details(model) for model in models}
+        curves = {name: made.curves for name, made in found.items() if made.curves is not None}
+        if confusion := {name: made.confusion for name, made in found.items() if made.confusion is not None}:
+            self._write_table(confusion_frame(confusion, self.data.task.names), CONFUSION)
         if curves:
             self._write_table(curves_frame(curves), CURVES)
             self._write_table(summary_frame(curves), SUMMARY)
@@ -340,6 +350,11 @@ class Run:
         """
         self._lock.check()
         check_there(self.folder)
+
+    def tell(self, step: Step) -> None:
+        """Report progress outside of any stage."""
+        with self._showing():
+            self._step(step)
 
     @contextmanager
     def _showing(self) -> Iterator[None]:
@@ -389,9 +404,11 @@ class Run:
     def _step(self, step: Step) -> None:
         """Report progress; a folder that is deleted while a stage uses it ends the stage."""
         self.check()
-        if not self._told and self.data.taken_for:
-            self.progress(Step("data", 1, 1, self.data.taken_for))
-        self._told = True
+        if not self._told:
+            self._told = True
+            self.progress(run_started(self.folder, self.seed, self.data))
+            if self.data.taken_for:
+                self.progress(Step("data", 1, 1, self.data.taken_for))
         self.progress(step)
 
     def _write_table(self, frame: Any, name: str) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kerasnac.core.network.architecture import Architecture, short
+from kerasnac.core.network.bops import costs
 from kerasnac.core.network.trained import Trained
-from kerasnac.stages.results.story import layers_of, nonzero_parameters
+from kerasnac.stages.results.story import LayerFacts, layers_of, nonzero_parameters
 from kerasnac.ui.figures import COLORS
 
 #: Layers beyond which a drawing is cut.
@@ -77,7 +80,39 @@ def drawing(model: Trained, what: str) -> Drawing:
         model: The network.
         what: What it is, for the title: its stage, its accuracy.
     """
-    network, facts = model.architecture, list(layers_of(model))
+    network = model.architecture
+    widths = "" if network.quantized else " at 32 bits"
+    left = f"{nonzero_parameters(model):,} of {network.parameters:,} parameters are not zero"
+    rows, cut = _rows(network, list(layers_of(model)))
+    note = f"{cut}{left}; {model.bops:,.0f} BOPs{widths}"
+    return Drawing(f"network-{model.name}", f"{model.name}: {what}", _input(network), rows, note)
+
+
+def untrained(network: Architecture) -> Drawing:
+    """Return the drawing of a network without weights, with bit operations at 32 bits where it has no formats."""
+    spent = {cost.layer: cost for cost in costs(network)}
+    facts = []
+    for node in network.nodes:
+        weights = sum(math.prod(weight.shape) for weight in node.weights.values() if weight.prunable)
+        weight, bias, activation = (str(one or "") for one in (node.layer.weight, node.layer.bias, node.layer.activation))
+        cost = spent.get(node.name)
+        bops = None if cost is None else cost.bops
+        facts.append(
+            LayerFacts(node.name, short(node.layer), node.output, weight, bias, activation, weights=weights, bops=bops)
+        )
+    rows, cut = _rows(network, facts)
+    total = sum(cost.bops for cost in spent.values())
+    note = f"{cut}{network.parameters:,} parameters; {total:,.0f} BOPs" + ("" if network.quantized else " at 32 bits")
+    return Drawing(f"network-{network.id}", network.id, _input(network), rows, note)
+
+
+def _input(network: Architecture) -> str:
+    grid = "" if network.input is None else f", {network.input}"
+    return f"input {'x'.join(map(str, network.input_shape))}{grid}"
+
+
+def _rows(network: Architecture, facts: Sequence[LayerFacts]) -> tuple[tuple[Row, ...], str]:
+    """Return the rows of a drawing, and a remark if it is cut."""
     total = sum(one.bops or 0.0 for one in facts) or 1.0
     widest = max((math.log2(1 + math.prod(one.output)) for one in facts), default=1.0)
     rows = []
@@ -101,10 +136,4 @@ def drawing(model: Trained, what: str) -> Drawing:
             )
         )
     cut = f"{len(facts) - MOST_LAYERS} further layers are not drawn; " if len(facts) > MOST_LAYERS else ""
-    widths = "" if network.quantized else " at 32 bits"
-    note = (
-        f"{cut}{nonzero_parameters(model):,} of {network.parameters:,} parameters are not zero; {model.bops:,.0f} BOPs{widths}"
-    )
-    grid = "" if network.input is None else f", {network.input}"
-    shape = "x".join(map(str, network.input_shape))
-    return Drawing(f"network-{model.name}", f"{model.name}: {what}", f"input {shape}{grid}", tuple(rows), note)
+    return tuple(rows), cut

@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from kerasnac.adapters.rtl.causes import CAUSES
 from kerasnac.core.data.curves import EFFICIENCIES, QUANTILES, Distances
 from kerasnac.core.network.trained import Trained
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.results.saved import SavedRun
 from kerasnac.stages.results.states import STAGES
 from kerasnac.stages.results.story import nonzero_parameters
-from kerasnac.ui.report.points import Point, chosen_of
+from kerasnac.ui.report.points import Point, chosen_of, luts_of
 
 Cell = str | int | float | None
 
@@ -171,6 +172,20 @@ def layers(chosen: Sequence[Trained]) -> Grid | None:
             )
     columns = ("model", "layer", "output", "MACs", "weight bits", "input bits", "zeros", "BOPs", "memory, bits")
     return Grid("layers", "Costs by layer", columns, tuple(rows)) if rows else None
+
+
+def luts(run: SavedRun, chosen: Sequence[Trained]) -> Grid | None:
+    """Return look-up tables of the adder graphs by layer and cause."""
+    found = luts_of(run, chosen)
+    causes = [cause for cause in CAUSES if any(cause in spent for own in found.values() for spent in own.values())]
+    rows = [
+        (model, layer, sum(spent.values()), *(spent.get(cause) for cause in causes))
+        for model, own in found.items()
+        for layer, spent in own.items()
+    ]
+    note = "An estimate, as of `kerasnac costs`; the README says what the causes are."
+    columns = ("model", "layer", "LUTs", *causes)
+    return Grid("luts", "LUTs of the adder graph by layer and cause", columns, tuple(rows), note) if rows else None
 
 
 def firmware(run: SavedRun) -> Grid | None:

@@ -14,6 +14,7 @@ from kerasnac.core.store.files import write_bytes
 from kerasnac.errors import ConfigError, EnvironmentProblem
 from kerasnac.stages.results.saved import SavedRun
 from kerasnac.ui import figures, show
+from kerasnac.ui.report.drawing import Drawing
 from kerasnac.ui.report.files import for_script
 from kerasnac.ui.report.grids import Grid, text_of
 from kerasnac.ui.report.sections import Material, sections
@@ -78,12 +79,16 @@ def write_figures(run: SavedRun, folder: Path) -> list[Path]:
     made = sections(Material(run))
     charts = {chart.key: chart for section in made for chart in (*section.charts, *section.print_only)}
     paths = figures_static.save(charts.values(), folder)
-    template = _environment().get_template("network.svg")
     for drawing in (drawing for section in made for drawing in section.drawings):
         path = folder / f"{drawing.key}.svg"
-        write_bytes(path, template.render(drawing=drawing).encode("utf-8", "xmlcharrefreplace"))
+        write_bytes(path, svg(drawing).encode("utf-8", "xmlcharrefreplace"))
         paths.append(path)
     return paths
+
+
+def svg(drawing: Drawing) -> str:
+    """Return the drawing of a network as SVG that stands alone."""
+    return _environment().get_template("network.svg").render(drawing=drawing)
 
 
 def write_tables(run: SavedRun, folder: Path) -> list[Path]:
@@ -114,6 +119,10 @@ def _frames(run: SavedRun) -> Iterator[tuple[str, pd.DataFrame]]:
     for name, result in whole.items():
         if result is not None:
             yield name, result.frame()
+    if run.confusion:
+        from kerasnac.stages.run.curves import confusion_frame
+
+        yield "confusion", confusion_frame(run.confusion, run.task.names)
     if trials := [record for records in run.trials.values() for record in records]:
         yield "all-trials", pd.DataFrame(trials)
 

@@ -8,14 +8,14 @@ from numbers import Real
 from typing import Any
 
 from kerasnac.core.data.task import Task
-from kerasnac.core.network.origin import CompressionOrigin, LearnedOrigin, MixedOrigin, TuningOrigin
+from kerasnac.core.network.origin import CompressionOrigin, LearnedOrigin, TuningOrigin
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.search.objectives import COSTS
 from kerasnac.stages.compress.points import point_origin
 from kerasnac.stages.compress.result import CompressResult, tolerated
+from kerasnac.stages.references.classical import best_of_each
 from kerasnac.stages.results.saved import SavedRun
 from kerasnac.ui.figures import plain
-from kerasnac.ui.references import best_of_each
 
 #: What is recorded of a point and is no property of it, so that no front is drawn of it.
 _NO_OBJECTIVES = frozenset(
@@ -255,14 +255,12 @@ def _test(run: SavedRun, name: str) -> dict[str, float]:
     return {"test": run.test[name].value} if name in run.test else {}
 
 
-def curve_of(model: Trained) -> str:
-    """Return the label of the curve of a compression that a model belongs to."""
-    origin = point_origin(model)
-    if isinstance(origin, MixedOrigin):
-        return f"{origin.parent}, mixed precision"
-    if isinstance(origin, LearnedOrigin):
-        return f"{origin.parent}, learned widths"
-    if model.architecture.has_compression_params:
-        return "widths of the search"
-    weights = origin.weight_bits if isinstance(origin.weight_bits, str) else f"{origin.weight_bits}-bit"
-    return f"{origin.parent}, {weights} weights, {origin.activation_bits}-bit activations"
+def luts_of(run: SavedRun, models: Sequence[Trained]) -> dict[str, Mapping[str, Mapping[str, float]]]:
+    """Return look-up tables of the adder graphs by layer and cause, of the models whose firmware has recorded them."""
+    known = {made.trained.name: made.adder_graph.luts for made in run.firmware if made.adder_graph.luts}
+    found: dict[str, Mapping[str, Mapping[str, float]]] = {}
+    for model in models:
+        if own := known.get(model.name):  # In the order of the layers; the input, if it costs, is not among their names.
+            names = dict.fromkeys([*(own.keys() - set(model.architecture.names)), *model.architecture.names])
+            found[model.name] = {layer: own[layer] for layer in names if layer in own}
+    return found

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from kerasnac.core.display import counted
 from kerasnac.core.network.trained import Trained
 from kerasnac.stages.results.layout import SETTINGS
 from kerasnac.stages.results.saved import SavedRun
+from kerasnac.ui import charts as result_charts
 from kerasnac.ui.figures import Chart, plain
 from kerasnac.ui.report import charts, files, genes, grids
 from kerasnac.ui.report.drawing import Drawing, drawing
@@ -166,10 +168,9 @@ def _search(material: Material) -> Section:
     if search is None:
         return Section("search", "Global search", ("No candidate has been evaluated yet.",) if material.begun("search") else ())
     failed = sum(e.status == "failed" for e in search.evaluations)
-    lines = [
-        f"{len(search.trained):,} candidates trained, {len(search.front)} on the front; {failed} failed: {search.stopped}."
-    ]
-    volumes = charts.hypervolume(run)
+    trained = counted(len(search.trained), "candidate")
+    lines = [f"{trained} trained, {len(search.front)} on the front; {failed} failed: {search.stopped}."]
+    volumes = result_charts.hypervolume(search) if len(search.generations) > 1 else []
     if not volumes:
         lines.append("There are fewer than two complete generations: no hypervolume is drawn.")
     return Section(
@@ -224,7 +225,12 @@ def _compression(material: Material) -> Section:
         lines = ("There is no compressed model yet.",) if material.begun("compress") else ()
         return Section("compression", "Compression", lines)
     tables = grids.all_there([grids.models(run, "compress", material.points)])
-    return Section("compression", "Compression", charts=tuple(charts.compression(run)), grids=tuple(tables))
+    return Section(
+        "compression",
+        "Compression",
+        charts=tuple(result_charts.compression(run.compressed, run.classical)),
+        grids=tuple(tables),
+    )
 
 
 def _networks(material: Material) -> Section:
@@ -245,10 +251,10 @@ def _what(run: SavedRun, model: Trained, stage: str) -> str:
 
 
 def _costs(material: Material) -> Section:
-    chosen = material.chosen
-    tables = grids.all_there([grids.recorded_costs(material.run, chosen), grids.layers(chosen)])
+    run, chosen = material.run, material.chosen
+    tables = grids.all_there([grids.recorded_costs(run, chosen), grids.layers(chosen), grids.luts(run, chosen)])
     lines = (f"The first {charts.MOST_MODELS} of {len(chosen)} models are drawn.",) if len(chosen) > charts.MOST_MODELS else ()
-    return Section("costs", "Costs side by side", lines, tuple(charts.layer_costs(chosen)), grids=tuple(tables))
+    return Section("costs", "Costs side by side", lines, tuple(charts.layer_costs(run, chosen)), grids=tuple(tables))
 
 
 def _firmware(material: Material) -> Section:
@@ -261,15 +267,18 @@ def _firmware(material: Material) -> Section:
 def _test(material: Material) -> Section:
     run = material.run
     found = grids.all_there([grids.scores(run), grids.curves(run)])
-    distances = charts.distances(run.curves)
-    figures = (*charts.rocs(run.curves), *([distances] if distances else []))
-    lines = ("No model has been scored on the test split yet.",) if not found and material.begun("run") else ()
-    return Section("test", "Test split", lines, figures, grids=tuple(found))
+    distances = result_charts.distances(run.curves)
+    confusions = result_charts.confusions(run.confusion, run.task.names)
+    figures = (*result_charts.rocs(run.curves), *confusions, *([distances] if distances else []))
+    lines = ["No model has been scored on the test split yet."] if not found and material.begun("run") else []
+    lines += ["A row of a confusion matrix is a class, and shows what it was taken for."] if run.confusion else []
+    return Section("test", "Test split", tuple(lines), figures, grids=tuple(found))
 
 
 def _references(material: Material) -> Section:
-    chart = charts.trees(material.run)
-    found = grids.all_there([grids.classical(material.run)])
+    run = material.run
+    chart = result_charts.trees(run.trees, run.compressed, run.yosys) if run.trees else None
+    found = grids.all_there([grids.classical(run)])
     return Section("references", "References", charts=(chart,) if chart else (), grids=tuple(found))
 
 

@@ -53,9 +53,14 @@ def test_workers_go_on_after_a_task_that_raised(vector_classes: Dataset, workers
 
 def test_workers_yield_every_item_with_its_index(workers: LocalWorkers) -> None:
     ticks: list[int] = []
-    results = dict(workers.map(slow_double, [1, 2, 3, 4, 5], tick=lambda: ticks.append(1), tick_seconds=0.05))
+    running: list[list[int]] = []
+    tell = {"tick": lambda: ticks.append(1), "watch": lambda numbers: running.append([*numbers])}
+    results = dict(workers.map(slow_double, [1, 2, 3, 4, 5], tick_seconds=0.05, **tell))
     assert results == {i: 2 * (i + 1) for i in range(5)}
     assert len(ticks) > 3
+    assert running[-1] == []
+    assert set().union(*running) == set(range(5))
+    assert all(len(numbers) <= workers.processes for numbers in running)
     assert list(workers.map(slow_double, [])) == []
 
 

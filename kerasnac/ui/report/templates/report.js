@@ -66,6 +66,7 @@
         own.name = escaped(trace.name);
         own.x = trace.x.map((value) => (typeof value === "string" ? escaped(value) : value));
         if (trace.text) own.text = trace.text.map(escaped);
+        if (trace.type === "heatmap") [own.y, own.hovertext] = [trace.y.map(escaped), trace.hovertext.map(escaped)];
         if (trace.type === "bar") own.textposition = "none";
         return own;
       });

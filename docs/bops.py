@@ -8,52 +8,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kerasnac import baselines, bops
-from kerasnac.core.network.architecture import Architecture, Node
+from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.bops import costs
+from kerasnac.core.network.published_bops import published_by_layer
 
 PAGE = Path(__file__).with_suffix(".md")
 
-#: Width of weights and activations in the published tables, and the batch that their softmax is counted for.
-BITS, BATCH = 32, 256
+#: Width of weights and activations in the published tables.
+BITS = 32
 
 #: Published totals, in MBOPs: Table 1 of Weitz et al., arXiv:2501.05515.
 PUBLISHED = {"braggnn": ("BraggNN", 1106), "nac_bragg": ("NAC's base network", 85)}
 
-#: Positions and channels of the map that the attention of BraggNN reads.
-POSITIONS, CHANNELS = 81, 64
-
-
-def products(count: float, inputs: float) -> float:
-    """Return the bit operations of some products whose sums have so many inputs, without zeros."""
-    return count * (BITS * BITS + 2 * BITS + math.log2(inputs))
-
-
-def as_published(node: Node) -> float:
-    """Return the bit operations of a layer in the way that gives the published totals."""
-    kind = node.layer.kind
-    if kind == "conv2d":
-        if node.inputs == (-1,):
-            return 0.0  # The first convolution is left out.
-        rows, columns, channels, filters = node.weights["kernel"].shape
-        inputs = channels * (rows * columns) ** 2
-        return products(inputs * filters, inputs)
-    if kind == "dense":
-        inputs, units = node.weights["kernel"].shape
-        return products(inputs * units, inputs)
-    if kind == "matmul":
-        scores = node.output == (POSITIONS, POSITIONS)
-        rows, inner = (CHANNELS, POSITIONS) if scores else (POSITIONS, CHANNELS)
-        return rows * rows * (inner * BITS**2 + (inner - 1) * BITS)
-    if kind == "softmax":
-        return BATCH * (1.5 * POSITIONS**2 * (BITS - 1) + POSITIONS * (POSITIONS - 1) + POSITIONS**2)
-    return 0.0
-
 
 def rows(architecture: Architecture) -> Iterator[tuple[str, str, float, float]]:
     """Yield name, output, bit operations here and as published of every layer that has any."""
-    here = {row.layer: row.bops for row in costs(architecture, weight_bits=BITS, activation_bits=BITS)}
+    found = costs(architecture, weight_bits=BITS, activation_bits=BITS)
+    here = {row.layer: row.bops for row in found}
+    there = published_by_layer("nac", architecture, found)
+    assert there is not None
     for node in architecture.nodes:
-        pair = here.get(node.name, 0.0), as_published(node)
+        pair = here.get(node.name, 0.0), there.get(node.name, 0.0)
         if any(pair):
             yield node.name, " x ".join(map(str, node.output)), *pair
 

@@ -191,9 +191,9 @@ class Trained:
         return content_key("trained", **self.identity)
 
     @classmethod
-    def find_same(cls, folder: Path, digest: object) -> Trained | None:
+    def find_same(cls, folder: Path, digest: object, name: str | None = None) -> Trained | None:
         """Return the model of a folder as :meth:`find` does; None if its :attr:`digest` is another one, or none is given."""
-        model = cls.find(folder) if isinstance(digest, str) else None
+        model = cls.find(folder, name) if isinstance(digest, str) else None
         return model if model is not None and model.digest == digest else None
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -195,6 +196,14 @@ def magnitudes(layer: LayerSpec, kernel: NDArray[Any]) -> NDArray[Any]:
         The shape of the kernel, or (inputs, units) for tables, which are pruned as a whole.
     """
     return spreads(kernel) if layer.kind == "tables" else np.abs(kernel)
+
+
+def weights_hash(weights: Weights) -> str:
+    """Return the SHA-256 of all weights with their names, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + np.ascontiguousarray(weights[name]).tobytes())
+    return digest.hexdigest()
 
 
 def sparsity(architecture: Architecture, weights: Weights) -> tuple[float, dict[str, float]]:

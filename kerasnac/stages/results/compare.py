@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasnac.adapters.search.nsga2 import Hypervolume, nondominated
+from kerasnac.adapters.search.fronts import nondominated
+from kerasnac.adapters.search.nsga2 import Hypervolume
 from kerasnac.core.data.task import Task
 from kerasnac.core.search.objectives import Objective
 from kerasnac.errors import ConfigError

@@ -57,7 +57,7 @@ def _firmware_counts(run: SavedRun, call: Call) -> Counts:
 
 
 def _run_counts(run: SavedRun, call: Call) -> Counts:
-    names = call.asked.get("tested")
+    names = (call.found or {}).get("scores", call.asked.get("tested"))
     return len(run.test), None if names is None else len(names), None
 
 

@@ -23,7 +23,7 @@ def export(run: SavedRun, name: str, to: str, out: Path | None = None) -> Path:
         name: Name of the model, or its beginning.
         to: ``keras``: a float model for Keras 2 (tf_keras); ``qkeras``: a quantized one, for :func:`kerasnac.load_keras`;
             ``json``: its layers, for ``seeds`` and ``baselines`` of a run file; ``csv``: a folder with a table per array of
-            weights, rounded to their formats where it is quantized.
+            weights, rounded to their formats where it is quantized; ``onnx``: refused.
         out: Where; by default in the working folder, named after the model.
 
     Returns:
@@ -109,6 +109,14 @@ def _csv(found: Story, path: Path) -> None:
         write_text(folder / INDEX, "\n".join(rows) + "\n")
 
 
+def _onnx(found: Story, path: Path) -> None:
+    raise ConfigError(
+        "there is no export to ONNX: none of the packages that kerasnac uses converts Keras models to it, and ONNX has no "
+        "operators for fixed-point formats and for layers of kerasnac's own; export --to qkeras, json or csv, or a float model "
+        "--to keras, for a converter of your own"
+    )
+
+
 #: Table of the arrays in a folder of weights.
 INDEX = "weights.csv"
 
@@ -118,6 +126,7 @@ _WRITERS: Mapping[str, tuple[str, Callable[[Story, Path], None]]] = {
     "qkeras": (".keras", _qkeras),
     "json": (".json", _json),
     "csv": ("-weights", _csv),
+    "onnx": (".onnx", _onnx),
 }
 
 #: Formats.

@@ -14,6 +14,7 @@ from kerasnac.core.network.origin import CompressionOrigin, LearnedOrigin, Mixed
 from kerasnac.core.network.trained import Trained
 from kerasnac.core.settings import CompressSettings
 from kerasnac.core.store.memo import Record
+from kerasnac.core.store.places import folder_of
 from kerasnac.core.trees.ensemble import Ensemble
 from kerasnac.stages.compress.points import Point
 from kerasnac.stages.compress.result import CompressResult
@@ -34,10 +35,10 @@ COUNTED = ("yosys_luts", "ffs", "carry", "muxes", "cycles", "samples")
 def read_tuned(reading: Reading, asked: Mapping[str, Any], found: Mapping[str, Any] | None) -> tuple[Trained, ...]:
     """Return the tuned models, in the order of the tuning; one whose tuning has not ended is left out."""
     recorded = [str(record.get("model")) for record in reading.records("tune.jsonl") if record.get("kind") == "trial"]
-    names = found["models"] if found else asked.get("models") or recorded
+    names, keys = found["models"] if found else asked.get("models") or recorded, asked.get("models", {})
     models = []
     for name in dict.fromkeys(names):
-        folder = reading.folder / "tuned" / Path(name).name
+        folder = folder_of(reading.folder / "tuned", name, keys.get(name))
         model = reading.model(folder) if found or folder.is_dir() else None
         if model is not None and isinstance(model.origin, TuningOrigin):
             models.append(model)
@@ -89,11 +90,12 @@ def _points_of(reading: Reading, recorded: Iterable[Mapping[str, Any]]) -> list[
     """Return the points that stages have ended with."""
     found = []
     for one in recorded:
-        model = reading.model(reading.folder / "compressed" / Path(one["model"]).name)
+        suffix = one.get("suffix", "")
+        model = reading.model(reading.folder / "compressed" / Path(f"{one['model']}{suffix}").name)
         if model is not None and model.digest != one["digest"]:
             reading.note(f"compressed/{model.name} is of another call than the one that ended last: it is left out")
         elif model is not None:
-            found.append(Point(model, one["costs"], one["note"]))
+            found.append(Point(model, one["costs"], one["note"], suffix))
     return found
 
 
@@ -107,7 +109,7 @@ def _points_of_journals(reading: Reading, settings: CompressSettings, asked: Map
                 last[str(record["model"])] = record
     points = []
     for name, record in last.items():
-        folder = reading.folder / "compressed" / Path(name).name
+        folder = folder_of(reading.folder / "compressed", name, record.get("key"))
         model = reading.model(folder) if folder.is_dir() else None
         if model is None or not isinstance(model.origin, CompressionOrigin | MixedOrigin | LearnedOrigin):
             continue
@@ -118,7 +120,7 @@ def _points_of_journals(reading: Reading, settings: CompressSettings, asked: Map
         if settings.clock is not None:
             costs = settings.clock.timed(costs)
         notes = (str(record[note]) for note in ("note", "reason") if record.get(note))
-        points.append(Point(model, costs, "; ".join(notes)))
+        points.append(Point(model, costs, "; ".join(notes), folder.name.removeprefix(name)))
     return points
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kerasnac.core.data.bootstrap import Score
 from kerasnac.core.data.curves import Curves
-from kerasnac.core.display import html_facts, html_table, listed
+from kerasnac.core.display import counted, html_facts, html_table, listed
 from kerasnac.core.network.trained import Trained
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.references.classical import ClassicalPoint
@@ -52,7 +52,7 @@ class Outcome:
     def __repr__(self) -> str:
         exact = sum(made.bit_exact for made in self.firmware)
         counts = (
-            f"{len(self.search.trained)} candidates trained",
+            f"{counted(len(self.search.trained), 'candidate')} trained",
             f"{len(self.tuned)} tuned",
             f"{len(self.compressed.models)} compressed",
             f"{len(self.firmware)} with firmware, {exact} bit-exact",

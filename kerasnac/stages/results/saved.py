@@ -10,8 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kerasnac.core.data.bootstrap import Score
-from kerasnac.core.data.curves import Curves
+from kerasnac.core.data.curves import Curves, Details
 from kerasnac.core.data.task import Task
 from kerasnac.core.data.task_records import task_from_dict
 from kerasnac.core.display import html_table
@@ -20,18 +23,20 @@ from kerasnac.core.settings.yaml_files import load_plain
 from kerasnac.core.store import stages
 from kerasnac.core.store.memo import Record
 from kerasnac.errors import ConfigError, RunError
+from kerasnac.stages.compress.learned import RAMP
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.references import classical
 from kerasnac.stages.references.classical import ClassicalPoint
 from kerasnac.stages.references.result import TreesResult
 from kerasnac.stages.results import scores
+from kerasnac.stages.results.complete import is_unchanged
 from kerasnac.stages.results.counts import COUNTS
 from kerasnac.stages.results.layout import DESCRIPTION, SETTINGS
 from kerasnac.stages.results.made import POINTS, read_compressed, read_firmware, read_network_luts, read_trees, read_tuned
 from kerasnac.stages.results.outcome import Outcome
 from kerasnac.stages.results.reading import Reading
 from kerasnac.stages.results.searched import read_search
-from kerasnac.stages.results.states import STAGES, Call, StageState, is_locked
+from kerasnac.stages.results.states import STAGES, Call, PastCall, StageState, is_locked
 from kerasnac.stages.search.result import SearchResult
 
 if TYPE_CHECKING:
@@ -173,11 +178,20 @@ class SavedRun:
     @cached_property
     def calls(self) -> Mapping[str, Call]:
         """The last call of every stage, from ``stages.jsonl``."""
+        return {stage: Call.last(self._calls, stage) for stage in STAGES}
+
+    @cached_property
+    def history(self) -> tuple[PastCall, ...]:
+        """All calls of stages with their settings, oldest first: a folder may have been run with several."""
+        return PastCall.all(self._calls)
+
+    @cached_property
+    def _calls(self) -> list[Record]:
         records = self._reading.records(stages.JOURNAL)
         sound = [record for record in records if stages.is_sound(record)]
         if len(sound) < len(records):
             self._reading.note(f"{stages.JOURNAL}: {len(records) - len(sound)} records have changed, and are left out")
-        return {stage: Call.last(sound, stage) for stage in STAGES}
+        return sound
 
     @cached_property
     def states(self) -> tuple[StageState, ...]:
@@ -200,11 +214,14 @@ class SavedRun:
         if not (call.asked or done or optional.get(stage, True)):
             return None
         ended = call.found is not None
-        status = "done" if ended else "begun" if call.asked or done else "waiting"
+        # That a run has begun is recorded at once; its own stage, the scoring, comes last.
+        status = "done" if ended else "begun" if done or (call.asked and stage != "run") else "waiting"
         if self._by_earlier_version and self.is_complete:
             status = "done"
         seconds = call.seconds if call.seconds is not None and seconds is None else seconds
         note = self._ramps if stage == "compress" and status == "begun" else ""
+        if self.calls["run"].found is None and 0 <= call.place < self.calls["run"].place:
+            note = "with the settings before the last ones"
         return StageState(stage, status, done, total, seconds, call.began, call.ended, note)  # type: ignore[arg-type]
 
     @property
@@ -213,7 +230,7 @@ class SavedRun:
         found = []
         for path in sorted((self.folder / "compressed").glob("*/progress.json")):
             now = self._reading.json_object(str(path.relative_to(self.folder)))
-            found += [] if now.get("ended") else [f"{path.parent.name.removesuffix('-ramp')}: cycle {now.get('cycles')}"]
+            found += [] if now.get("ended") else [f"{path.parent.name.partition(RAMP)[0]}: cycle {now.get('cycles')}"]
         return ", ".join(found)
 
     # What it has found.
@@ -251,8 +268,13 @@ class SavedRun:
     @cached_property
     def points(self) -> Mapping[str, Record]:
         """Record of every compressed point by its name: metrics, costs, seconds of its training."""
-        records = (record for name in POINTS for record in self._reading.records(name))
-        return {str(record["model"]): record for record in records if "model" in record}
+        asked = set(self.calls["compress"].asked.get("jobs", ()))
+        found: dict[str, Record] = {}
+        for name in POINTS:
+            for record in self._reading.records(name):
+                if "model" in record and (name != POINTS[0] or not asked or record.get("key") in asked):
+                    found[str(record["model"])] = record
+        return found
 
     @cached_property
     def firmware(self) -> tuple[Firmware, ...]:
@@ -295,13 +317,33 @@ class SavedRun:
         """Score on the test split of every model that was scored, with intervals, by name."""
         if not self._scores and (self.folder / "summary.txt").is_file():
             self._reading.note(f"scores on the test split are not recorded: `kerasnac resume {self.folder}` records them")
-        return {record["model"]: scores.score_of(record) for record in self._scores if scores.is_sound(record)}
+        return {record["model"]: scores.score_of(record) for record in self._sound_scores}
 
     @cached_property
     def curves(self) -> Mapping[str, Curves]:
-        """ROC curves or distances on the test split of every model that was scored with them, by name."""
-        found = {r["model"]: scores.recorded_curves(r) for r in self._scores if scores.is_sound(r)}
-        return {name: made for name, made in found.items() if made is not None}
+        """ROC curves or distances on the test split of every model that was scored with them, by name.
+
+        Of the boosted trees on the front, those of a few: :attr:`kerasnac.stages.references.result.TreesResult.chosen`.
+        """
+        return {name: made.curves for name, made in self._details.items() if made.curves is not None}
+
+    @cached_property
+    def confusion(self) -> Mapping[str, NDArray[np.int64]]:
+        """Samples of the test split by true (rows) and predicted class, of every model that was scored with them, by name."""
+        return {name: made.confusion for name, made in self._details.items() if made.confusion is not None}
+
+    @cached_property
+    def _details(self) -> Mapping[str, Details]:
+        trees = self.trees
+        left_out = {p.name for p in trees.points} - {p.name for p in trees.chosen} if trees is not None else set()
+        return {r["model"]: scores.recorded_details(r) for r in self._sound_scores if r["model"] not in left_out}
+
+    @cached_property
+    def _sound_scores(self) -> list[Record]:
+        """Those of the models that the run has ended with; all, of a run that has not ended."""
+        last = self.calls["run"].found or {}
+        wanted = set(last["scores"].values()) if "scores" in last else None
+        return [r for r in self._scores if scores.is_sound(r) and (wanted is None or r["key"] in wanted)]
 
     @cached_property
     def _scores(self) -> list[Record]:
@@ -386,3 +428,8 @@ def open_run(folder: Path | str) -> SavedRun:
         RunError: If it is no run folder.
     """
     return SavedRun(folder)
+
+
+def read_finished(folder: Path) -> Outcome | None:
+    """Return the results of a run that is finished, and that nobody has changed since or uses now; None of any other."""
+    return open_run(folder).outcome if is_locked(folder) is False and is_unchanged(folder) else None

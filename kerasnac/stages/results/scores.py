@@ -11,13 +11,15 @@ import numpy as np
 from pydantic import Field
 
 from kerasnac.core.data.bootstrap import Score
-from kerasnac.core.data.curves import Curves, curves_from_dict, curves_to_dict
+from kerasnac.core.data.curves import Curves, Details, curves_from_dict, curves_to_dict
 from kerasnac.core.data.dataset import Dataset
 from kerasnac.core.network.trained import Trained
+from kerasnac.core.network.weights import weights_hash
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key
 from kerasnac.core.store.memo import Memo, Shape
-from kerasnac.core.trees.ensemble import Ensemble
+from kerasnac.stages.references.classical import ClassicalPoint
+from kerasnac.stages.references.result import TreesPoint
 
 #: Name of the journal in the run folder.
 JOURNAL = "scores.jsonl"
@@ -32,11 +34,15 @@ SHAPE = Shape(
         "digest": str,
         "metrics": Annotated[dict[str, _Interval], Field(min_length=1)],
         "curves?": dict[str, Any],
+        "confusion?": list[list[Annotated[int, Field(ge=0)]]],
     }
 )
 
-#: What has a score: a network, boosted trees, or anything else by a key of its content.
-Scored = Trained | Ensemble | str
+#: What a record is guarded by its digest for.
+DIGESTED = ("key", "model", "metrics", "curves", "confusion")
+
+#: What has a score.
+Scored = Trained | TreesPoint | ClassicalPoint
 
 
 class ScoreRecords:
@@ -56,31 +62,30 @@ class ScoreRecords:
 
     def get(self, model: Scored) -> Score | None:
         """Return the score of a model; None if it is not recorded."""
-        record = self._memo.get(self._key(model))
+        record = self._memo.get(self.key(model))
         return None if record is None else score_of(record)
 
-    def curves(self, model: Scored) -> Curves | None:
-        """Return the curves of a model; None if there are none, or it is not recorded."""
-        record = self._memo.get(self._key(model))
-        return None if record is None else recorded_curves(record)
+    def details(self, model: Scored) -> Details:
+        """Return curves and confusion of a model, as far as they are recorded."""
+        record = self._memo.get(self.key(model))
+        return Details() if record is None else recorded_details(record)
 
-    def add(self, name: str, model: Scored, score: Score, curves: Curves | None = None) -> None:
-        """Record the score of a model, and its curves."""
+    def add(self, model: Scored, score: Score, details: Details) -> None:
+        """Record the score of a model, and what is known of it besides."""
         metrics = {"": [score.value, score.low, score.high]}
         metrics |= {metric: [one.value, one.low, one.high] for metric, one in score.further.items()}
-        record: dict[str, Any] = {"key": self._key(model), "model": name, "metrics": metrics}
-        record |= {} if curves is None else {"curves": curves_to_dict(curves)}
+        record: dict[str, Any] = {"key": self.key(model), "model": model.name, "metrics": metrics}
+        record |= {} if details.curves is None else {"curves": curves_to_dict(details.curves)}
+        record |= {} if details.confusion is None else {"confusion": details.confusion.tolist()}
         self._memo.add(record | {"digest": _digest(record)})
 
-    def _key(self, model: Scored) -> str:
-        if isinstance(model, str):
-            return content_key("score", **self._own, other=model)
-        if isinstance(model, Ensemble):
-            return content_key("score", **self._own, trees=model.to_dict())
-        weights = hashlib.sha256()
-        for name in sorted(model.weights):
-            weights.update(name.encode() + np.ascontiguousarray(model.weights[name]).tobytes())
-        return content_key("score", **self._own, model=model.identity, weights=weights.hexdigest())
+    def key(self, model: Scored) -> str:
+        """Return the hash of a model, and of all else that decides its score."""
+        if isinstance(model, ClassicalPoint):
+            return content_key("score", **self._own, other=model.key)
+        if isinstance(model, TreesPoint):
+            return content_key("score", **self._own, trees=model.ensemble.to_dict())
+        return content_key("score", **self._own, model=model.identity, weights=weights_hash(model.weights))
 
 
 def score_of(record: Mapping[str, Any]) -> Score:
@@ -90,8 +95,14 @@ def score_of(record: Mapping[str, Any]) -> Score:
     return Score(value, low, high, others)
 
 
-def recorded_curves(record: Mapping[str, Any]) -> Curves | None:
-    """Return the curves of a record; None if it has none, or none that this version knows."""
+def recorded_details(record: Mapping[str, Any]) -> Details:
+    """Return curves and confusion of a record, as far as it has them, and this version knows them."""
+    rows = record.get("confusion", ())
+    square = bool(rows) and {len(row) for row in rows} == {len(rows)}
+    return Details(_curves(record), np.array(rows, np.int64) if square else None)
+
+
+def _curves(record: Mapping[str, Any]) -> Curves | None:
     try:
         return curves_from_dict(record["curves"]) if "curves" in record else None
     except (LookupError, TypeError, ValueError):
@@ -104,4 +115,4 @@ def is_sound(record: Mapping[str, Any]) -> bool:
 
 
 def _digest(record: Mapping[str, Any]) -> str:
-    return content_key("scored", **{name: record[name] for name in ("key", "model", "metrics", "curves") if name in record})
+    return content_key("scored", **{name: record[name] for name in DIGESTED if name in record})

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasnac.core.hardware.boards import Board
+from kerasnac.core.hardware.boards import board as board_named
 from kerasnac.core.hardware.estimators import SOURCES
+from kerasnac.core.network.architecture import Architecture
+from kerasnac.core.network.bops import costs as layer_costs
 from kerasnac.core.network.origin import CompressionOrigin, LearnedOrigin, MixedOrigin
+from kerasnac.core.network.published_bops import published_bops
 from kerasnac.core.network.trained import Trained
-from kerasnac.errors import RunError
+from kerasnac.errors import ConfigError, RunError
+from kerasnac.stages.references.classical import ClassicalPoint, best_of_each
+from kerasnac.stages.results.published import Row, Study, study_of
 from kerasnac.stages.results.saved import SavedRun
 from kerasnac.stages.results.story import Story, names_of, nonzero_parameters, story
 
@@ -26,6 +34,7 @@ GROUPS: Mapping[str, str] = {
     "hls": "high-level synthesis (estimate)",
     "yosys": "Yosys (synthesis)",
     "vivado": "Vivado (synthesis)",
+    "processor": "processor (measured)",
 }
 
 #: Counts of Yosys.
@@ -39,8 +48,8 @@ class Entry:
     Attributes:
         run: Name of the run.
         model: Name of the model.
-        kind: ``candidate``, ``tuned``, ``compressed`` or ``trees``.
-        metrics: On the validation split, by name.
+        kind: ``candidate``, ``tuned``, ``compressed`` or ``trees``; ``classical`` for a classical method; ``published``.
+        metrics: On the validation split, by name; of a published network as its study states them.
         test: Value, low and high end of the interval on the test split, by metric.
         parameters: Weights and biases; None for trees.
         nonzero: Those that are not zero, after quantization; None where the weights are not kept.
@@ -49,6 +58,10 @@ class Entry:
         bit_exact: True if its firmware equals Keras, False if not; None if nobody has compared.
         groups: Costs by group of :data:`GROUPS`, by name.
         why: Why a group that was asked for has none.
+        window: Part of a trace that is read, as ``start:end``; empty for all of it, or other data.
+        board: Board that shares of resources are of; empty if it is not known.
+        their_bops: Bit operations as the published study counts them; None if it is not known.
+        source: Where a published network is from.
     """
 
     run: str
@@ -63,9 +76,19 @@ class Entry:
     bit_exact: bool | None
     groups: Mapping[str, Mapping[str, float]]
     why: Mapping[str, str] = field(default_factory=dict)
+    window: str = ""
+    board: str = ""
+    their_bops: float | None = None
+    source: str = ""
 
 
-def entries(runs: Iterable[tuple[SavedRun, Sequence[str]]], *, board: Board | None = None) -> list[Entry]:
+def entries(
+    runs: Iterable[tuple[SavedRun, Sequence[str]]],
+    *,
+    board: Board | None = None,
+    references: bool = False,
+    published: bool = False,
+) -> list[Entry]:
     """Return models of runs.
 
     Args:
@@ -73,11 +96,50 @@ def entries(runs: Iterable[tuple[SavedRun, Sequence[str]]], *, board: Board | No
             or else the front of the compressed ones, or of the search.
         board: Board for which rule4ml and the adder graph are to estimate what is not recorded; None for recorded values
             alone. Estimates take seconds, and may need rule4ml and da4ml.
+        references: True for the classical methods of the runs, of each the best one, and their chosen boosted trees as well.
+        published: True for the published networks of the studies that the runs are compared with as well; the bit operations
+            of all are then counted by the rule of the study, too.
 
     Raises:
-        RunError: If there is no such model.
+        RunError: If there is no such model; or published numbers are asked for, and there are none.
     """
-    return [_entry(run, story(run, name), board) for run, names in runs for name in (names or chosen(run))]
+    given = [(run, list(names) or chosen(run)) for run, names in runs]
+    studies = _studies([run for run, _ in given]) if published else {}
+    rules = {run.name: studies[run.name].bops_rule for run, _ in given if run.name in studies}
+    labels = labels_of([run for run, _ in given])
+    found = [
+        replace(_entry(run, story(run, name), board, rules.get(run.name, "")), run=labels[run.folder])
+        for run, names in given
+        for name in names
+    ]
+    for run in {run.folder: run for run, _ in given if references}.values():
+        known = {one.model for one in found if one.run == labels[run.folder]}
+        trees = run.trees.chosen if run.trees is not None else ()
+        more = [_classical(run, point) for point in best_of_each(run.classical, run.task)]
+        more += [_entry(run, story(run, point.name), board) for point in trees if point.name not in known]
+        found += [replace(one, run=labels[run.folder]) for one in more]
+    distinct = {study.title: study for study in studies.values()}
+    return [*found, *(_published(row) for study in distinct.values() for row in study.rows)]
+
+
+def labels_of(runs: Sequence[SavedRun]) -> dict[Path, str]:
+    """Return a name for every run by its folder: that of its run file, or of the folder where several have the same one."""
+    names = {run.folder: run.name for run in runs}
+    counts = Counter(names.values())
+    return {folder: name if counts[name] == 1 else folder.resolve().name for folder, name in names.items()}
+
+
+def _studies(runs: Sequence[SavedRun]) -> dict[str, Study]:
+    """Return the studies of runs by the name of the run file; one of the runs has to have one."""
+    found, reason = dict[str, Study](), None
+    for run in runs:
+        try:
+            found[run.name] = study_of(run)
+        except RunError as error:
+            reason = error
+    if not found and reason is not None:
+        raise reason
+    return found
 
 
 def chosen(run: SavedRun) -> list[str]:
@@ -109,11 +171,13 @@ def frame(found: Sequence[Entry]) -> pd.DataFrame:
         for metric, (value, low, high) in one.test.items():
             row |= {f"test_{metric}": value, f"test_{metric}_low": low, f"test_{metric}_high": high}
         size = {"parameters": one.parameters, "nonzero_parameters": one.nonzero, "widths": one.widths, "bops": one.bops}
-        row |= {**size, "bit_exact": one.bit_exact}
+        row |= {**size, "their_bops": one.their_bops, "window": one.window, "bit_exact": one.bit_exact}
+        row |= {"board": one.board, "source": one.source}
         for group in GROUPS:
             row |= {f"{group}:{name}": value for name, value in one.groups.get(group, {}).items()}
         rows.append(row)
     made = pd.DataFrame(rows)
+    made = made.drop(columns=[name for name in ("window", "board", "their_bops", "source") if not _known(made[name]).any()])
     grouped = [column for column in made.columns if ":" in column and column.split(":")[0] in GROUPS]
     order = [column for group in GROUPS for column in grouped if column.startswith(f"{group}:")]
     test = [column for column in made.columns if column.startswith("test_")]
@@ -122,7 +186,11 @@ def frame(found: Sequence[Entry]) -> pd.DataFrame:
     return made[[*plain[:at], *test, *plain[at:], *order]]
 
 
-def _entry(run: SavedRun, found: Story, board: Board | None) -> Entry:
+def _known(column: pd.Series[Any]) -> pd.Series[bool]:
+    return column.notna() & (column != "")
+
+
+def _entry(run: SavedRun, found: Story, board: Board | None, rule: str = "") -> Entry:
     model, metrics, task = found.model, dict[str, float](), run.task
     if found.trees is not None:
         metrics = dict(found.trees.metrics)
@@ -148,7 +216,72 @@ def _entry(run: SavedRun, found: Story, board: Board | None) -> Entry:
         None if made is None or made.comparison is None else made.bit_exact,
         groups,
         why,
+        _window(architecture),
+        board.name if board is not None else _board(run),
+        _their_bops(run, found, rule) if rule else None,
     )
+
+
+def _classical(run: SavedRun, point: ClassicalPoint) -> Entry:
+    """Return a classical method; it has no weights that are counted, and its window is in its name."""
+    task, score = run.task, run.test.get(point.name)
+    scores = {} if score is None else {task.metric: score, **score.further}
+    test = {name: (one.value, one.low, one.high) for name, one in scores.items()}
+    window = point.name.rpartition("[")[2].removesuffix("]") if point.name.endswith("]") else ""
+    cost = {"processor": {"microseconds": point.microseconds}}
+    metrics = {name: point.metrics[name] for name in (task.metric, *task.metrics) if name in point.metrics}
+    return Entry(run.name, point.name, "classical", metrics, test, None, None, "", None, None, cost, window=window)
+
+
+def _published(row: Row) -> Entry:
+    """Return a published network; what is not available is None, and NaN among the metrics."""
+    metrics = {name: float("nan") if value is None else value for name, value in row.metrics.items()}
+    name = f"{row.name}, {row.particles} particles" if row.particles else row.name
+    source = f"{row.source} (read in: {row.read})" if row.read else row.source
+    return Entry(
+        "published",
+        name,
+        "published",
+        metrics,
+        {},
+        row.parameters,
+        None,
+        row.widths,
+        row.our_bops,
+        None,
+        row.groups,
+        window=row.window,
+        board=row.board,
+        their_bops=row.bops,
+        source=source,
+    )
+
+
+def _window(architecture: Architecture | None) -> str:
+    first = architecture.layers[0] if architecture is not None else None
+    if first is None or first.kind != "window":
+        return ""
+    start = int(first["start"])
+    return f"{start}:{start + int(first['length'])}"
+
+
+def _board(run: SavedRun) -> str:
+    """Return the board of a run's firmware; empty if its resources are not known."""
+    try:
+        return board_named(str(run.section("firmware").get("part", ""))).name
+    except ConfigError:
+        return ""
+
+
+def _their_bops(run: SavedRun, found: Story, rule: str) -> float | None:
+    """Return the bit operations of a network by the rule of a published study."""
+    network, model = found.architecture, found.model
+    if network is None:
+        return None
+    if model is not None:
+        return published_bops(rule, network, model.layer_costs)
+    bits = run.calls["search"].asked.get("bits") or (32, 32)
+    return published_bops(rule, network, layer_costs(network, weight_bits=bits[0], activation_bits=bits[1]))
 
 
 def _test(run: SavedRun, found: Story) -> dict[str, tuple[float, float, float]]:
@@ -196,6 +329,8 @@ def _groups(run: SavedRun, found: Story, board: Board | None) -> tuple[dict[str,
         trees = {"yosys_luts": "yosys_luts", "ffs": "yosys_ffs", "carry": "yosys_carry"}
         counted = {name: costs[own] for own, name in trees.items() if own in costs}
         return ({"yosys": counted} if counted else {}), why
+    if found.kind == "tuned" and (seen := _seen(run, found)):
+        groups["rule4ml"] = seen
     if found.kind in ("candidate", "compressed"):
         for source in ("rule4ml", "adder_graph"):
             if own := {name: costs[name] for name in SOURCES[source] if name in costs}:
@@ -218,6 +353,13 @@ def _groups(run: SavedRun, found: Story, board: Board | None) -> tuple[dict[str,
     if found.vendor is not None:
         groups |= _vendor(found.vendor)
     return groups, why
+
+
+def _seen(run: SavedRun, found: Story) -> dict[str, float]:
+    """Return what rule4ml, which sees no weights, has said of the same network in the search."""
+    evaluations = run.search.evaluations if run.search is not None else ()
+    same = next((e for e in evaluations if e.candidate and e.built.architecture == found.architecture), None)
+    return {name: same.metrics[name] for name in SOURCES["rule4ml"] if name in same.metrics} if same is not None else {}
 
 
 def _estimated(run: SavedRun, model: Trained, board: Board, missing: Sequence[str]) -> dict[str, Mapping[str, float] | str]:

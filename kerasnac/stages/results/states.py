@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +61,7 @@ class Call:
         seconds: Of all calls that ended.
         began: When the first call began.
         ended: When the last call ended; empty if it has not.
+        place: Number of its last record in the journal.
     """
 
     asked: Mapping[str, Any]
@@ -68,11 +69,13 @@ class Call:
     seconds: float | None = None
     began: str = ""
     ended: str = ""
+    place: int = -1
 
     @classmethod
     def last(cls, records: list[Record], stage: str) -> Call:
         """Return the last call of a stage, from the records of ``stages.jsonl``."""
-        own = [record for record in records if record["stage"] == stage]
+        numbered = [(number, record) for number, record in enumerate(records) if record["stage"] == stage]
+        own = [record for _, record in numbered]
         began = [record for record in own if record["event"] == "began"]
         ended = [record for record in own if record["event"] == "ended"]
         if not began:
@@ -80,7 +83,42 @@ class Call:
         closed = own[-1]["event"] == "ended"
         seconds = sum(record["seconds"] for record in ended) if ended else None
         found, when = (own[-1]["found"], own[-1]["time"]) if closed else (None, "")
-        return cls(began[-1]["asked"], found, seconds, began[0]["time"], when)
+        return cls(began[-1]["asked"], found, seconds, began[0]["time"], when, numbered[-1][0])
+
+
+@dataclass(frozen=True)
+class PastCall:
+    """One of the calls of a stage.
+
+    Attributes:
+        stage: The stage.
+        began: When, UTC, ISO 8601.
+        settings: Its settings as they were stated; empty where an earlier version has recorded none.
+        found: What it has found; None if it has not ended.
+    """
+
+    stage: str
+    began: str
+    settings: Mapping[str, Any]
+    found: Mapping[str, Any] | None
+
+    @classmethod
+    def all(cls, records: list[Record]) -> tuple[PastCall, ...]:
+        """Return all calls from the records of ``stages.jsonl``, oldest first; one that was resumed is one call."""
+        calls: dict[str, PastCall] = {}
+        past: list[PastCall] = []
+        for record in records:
+            name = record["stage"]
+            if record["event"] == "began":
+                call = cls(name, record["time"], record.get("settings", {}), None)
+                before = calls.get(name)
+                if before is None or before.found is not None or before.settings != call.settings:
+                    calls[name] = call
+                    past.append(call)
+            elif name in calls:
+                ended = replace(calls[name], found=record["found"])
+                past[past.index(calls[name])] = calls[name] = ended
+        return tuple(past)
 
 
 def is_locked(folder: Path) -> bool | None:

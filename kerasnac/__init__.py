@@ -26,6 +26,7 @@ Names are loaded on first use: ``import kerasnac`` imports neither TensorFlow no
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ _PUBLIC = {
     "run_all": "stages.run:run_all",
     "search_only": "stages.run:search_only",
     "setup": "adapters.keras.runtime:tensorflow",
-    "to_yaml": "core.settings.yaml_files:dump",
+    "to_yaml": "core.settings.yaml_files:to_yaml",
     "validate_firmware": "stages.firmware.validation:validate",
 }
 
@@ -92,9 +93,9 @@ if TYPE_CHECKING:  # Type checkers take ``X as X``, and what is assigned, for pu
     from kerasnac.core.network.precision import Precision as Precision
     from kerasnac.core.network.trained import Trained as Trained
     from kerasnac.core.network.training import Training as Training
-    from kerasnac.core.settings.yaml_files import dump
     from kerasnac.core.settings.yaml_files import load_run as load_run
     from kerasnac.core.settings.yaml_files import load_space as load_space
+    from kerasnac.core.settings.yaml_files import to_yaml as to_yaml
     from kerasnac.core.space import baselines as baselines
     from kerasnac.core.space import blocks as blocks
     from kerasnac.core.space.search_space import SearchSpace as SearchSpace
@@ -113,7 +114,7 @@ if TYPE_CHECKING:  # Type checkers take ``X as X``, and what is assigned, for pu
     from kerasnac.ui import plots as plots
     from kerasnac.ui.progress import progress_bar as progress_bar
 
-    setup, to_yaml, validate_firmware, TreeEnsemble = tensorflow, dump, validate, Ensemble
+    setup, validate_firmware, TreeEnsemble = tensorflow, validate, Ensemble
 else:
     __all__ = sorted(_PUBLIC)
 
@@ -127,3 +128,12 @@ else:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_PUBLIC])
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Have IPython show objects with figures; ``%load_ext kerasnac`` does so in an IPython that began later than the import."""
+    import_module("kerasnac.ui.notebook").register(shell)
+
+
+if (_ipython := sys.modules.get("IPython")) is not None and (_shell := _ipython.get_ipython()) is not None:
+    load_ipython_extension(_shell)

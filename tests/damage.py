@@ -82,6 +82,7 @@ WRITTEN_ANEW = frozenset(
         "tune.png",
         "compress.png",
         "run.yaml",
+        "complete.json",
         ".lock",
     }
 )

@@ -11,6 +11,7 @@ import pytest
 
 from kerasnac.adapters.keras import pruning, train
 from kerasnac.adapters.keras.member import Fit, Member
+from kerasnac.adapters.workers.base import Watch
 from kerasnac.core.data.dataset import Development
 from kerasnac.core.network.architecture import Architecture
 from kerasnac.core.network.quantization import ActivationRange
@@ -35,16 +36,23 @@ class InProcess:
         self._data = data
 
     def try_map(
-        self, task: Any, items: Sequence[Any], *, tick: Callable[[], None] = lambda: None, seconds: float = 1.0
+        self, task: Any, items: Sequence[Any], *, tick: Callable[[], None] = lambda: None, watch: Watch = lambda numbers: None
     ) -> Iterator[tuple[int, Any]]:
         for index in reversed(range(len(items))):
+            watch([index])
             yield index, task(self._data, items[index])
             tick()
+        watch([])
 
     map = try_map
 
     def try_supply(
-        self, task: Any, supply: Callable[[int], Sequence[Any]], *, tick: Callable[[], None] = lambda: None
+        self,
+        task: Any,
+        supply: Callable[[int], Sequence[Any]],
+        *,
+        tick: Callable[[], None] = lambda: None,
+        watch: Watch = lambda numbers: None,
     ) -> Iterator[tuple[int, Any]]:
         """Run two items at a time, of which the second one ends first."""
         supplied = 0

@@ -204,8 +204,11 @@ _WORDS = {
     "too_long": "Input should have at most {max_length} entries",
 }
 
+#: Errors of keys that there are not.
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
 #: Errors for which the input is not shown: it is what is around the key.
-_WITHOUT_INPUT = ("missing", "extra_forbidden", "unexpected_keyword_argument")
+_WITHOUT_INPUT = ("missing", *UNKNOWN)
 
 
 def with_options(kind: type[S], settings: S | None, options: Mapping[str, Any]) -> S:

@@ -16,6 +16,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def counted(count: int, name: str) -> str:
+    """Return a number of things: ``1 candidate``, ``1,200 candidates``."""
+    return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
+
+
 def span(name: str, values: Iterable[float]) -> str:
     """Return the range of some values: ``bops 42,647 to 267,145``; empty if there are none."""
     known = [value for value in values if value == value]

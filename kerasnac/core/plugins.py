@@ -182,6 +182,27 @@ def name_of(part: Any) -> str:
     return f"{module}:{part.__qualname__}"
 
 
+def lasting_name(name: str) -> str:
+    """Return the name by which other sessions find a part, too: that of its file, if its module is of no installed package.
+
+    Args:
+        name: Any name of a part.
+
+    Raises:
+        PluginError: If it was defined at a prompt or in a notebook, and so is in no file.
+    """
+    module, colon, attribute = name.rpartition(":")
+    if not colon or "." in module or module in metadata.packages_distributions():
+        return name  # Relative imports of a module of a package would not work in a file alone.
+    file = _file_of(module)
+    if module == "__main__" and not (file and Path(file).is_file()):
+        raise PluginError(
+            f"{name} was defined in this notebook or at a prompt, where no other session finds it: move it to a Python file, "
+            "and import it from there"
+        )
+    return f"{Path(file).resolve()}:{attribute}" if file and file.endswith(".py") else name
+
+
 def function_name(function: Callable[..., Any], what: str) -> str:
     """Return the name by which worker processes ask for a function.
 
@@ -325,6 +346,9 @@ def _file(path: Path, where: str) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
         raise PluginError(f"{where}: there is no file {path}")
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    if main and Path(main).resolve() == path:
+        return sys.modules["__main__"]  # The script that runs would run a second time.
     name = f"{_FILE}{path.stem}_{hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]

@@ -41,6 +41,7 @@ class Context:
         *,
         each: Callable[[Result], None] = lambda result: None,
         tick: Callable[[], None] = lambda: None,
+        watch: Callable[[Sequence[int]], None] = lambda numbers: None,
     ) -> list[Result]:
         """Return the results of a task for all items; workers get only those that are not known.
 
@@ -50,12 +51,17 @@ class Context:
             known: Result of every item, or None where it is not known.
             each: Called for every result, known ones first.
             tick: Called while waiting, for progress.
+            watch: Called with the numbers of the items that workers have, whenever these are others.
         """
         found = {index: result for index, result in enumerate(known) if result is not None}
         for result in found.values():
             each(result)
         missing = [index for index in range(len(items)) if index not in found]
-        for place, result in self.workers.map(task, [items[index] for index in missing], tick=tick):
+
+        def running(places: Sequence[int]) -> None:
+            watch([missing[place] for place in places])
+
+        for place, result in self.workers.map(task, [items[index] for index in missing], tick=tick, watch=running):
             found[missing[place]] = result
             each(result)
         return [found[index] for index in range(len(items))]

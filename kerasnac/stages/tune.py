@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
@@ -22,9 +23,10 @@ from kerasnac.core.space.references import Reference
 from kerasnac.core.space.search_space import Candidate
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key, decisive
-from kerasnac.core.store.memo import Memo, Shape
+from kerasnac.core.store.memo import Memo, Record, Shape
 from kerasnac.core.store.names import LONGEST_GIVEN, check_name
-from kerasnac.core.store.progress import Step
+from kerasnac.core.store.places import owners, suffix
+from kerasnac.core.store.progress import Step, working
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConfigError, DataError, MetricError, PluginError, TrialError
@@ -39,6 +41,9 @@ KEY_FIELDS = ("trials", "epochs", "patience", "folds", "callbacks", *TUNED)
 
 #: Name of the journal in the run folder.
 JOURNAL = "tune.jsonl"
+
+#: Trials of a tuning whose records another one takes over, at most.
+MOST_TRIALS = 500
 
 #: Records of one model: by kind (``trial`` or ``repeat``) and number.
 Records = Mapping[tuple[str, int], Mapping[str, Any]]
@@ -58,6 +63,7 @@ class TuneJob:
         folder: Run folder.
         searched: Name of the folder with the quantized network as the search trained it; empty if there is none.
         mold: Form in which the search trained the network, so that the first trial repeats it in every bit.
+        suffix: What the name of the model's folder ends with, see :mod:`kerasnac.core.store.places`.
     """
 
     name: str
@@ -69,6 +75,7 @@ class TuneJob:
     folder: Path
     searched: str = ""
     mold: Mold | None = None
+    suffix: str = ""
 
     @property
     def journal(self) -> Journal:
@@ -78,19 +85,31 @@ class TuneJob:
     @property
     def model(self) -> Path:
         """Folder of the best trial's model."""
-        return self.folder / "tuned" / self.name
+        return self.folder / "tuned" / f"{self.name}{self.suffix}"
 
-    def key(self, data: Development) -> str:
-        """Return the hash of all that decides the trials: only records with it are this job's."""
+    def key(self, data: Development, *, trials: int | None = None) -> str:
+        """Return the hash of all that decides the trials: only records with it are this job's.
+
+        Args:
+            data: The development splits.
+            trials: Number of trials, for the key of a tuning with more or fewer of them; by default that of the settings.
+        """
+        settings = self.settings if trials is None else self.settings.model_copy(update={"trials": trials})
         return content_key(
             "tune",
             candidate=self.candidate.id,
             start=self.start.identity,
             start_seed=self.start_seed,
-            settings=decisive(self.settings, KEY_FIELDS),
+            settings=decisive(settings, KEY_FIELDS),
             seed=self.seed,
             data=data.fingerprint,
         )
+
+    @property
+    def others(self) -> list[Path]:
+        """Folders of models of this name: of this tuning, and of those with other settings."""
+        ends = "-" + "[0-9a-f]" * 8
+        return [self.model, *sorted(self.model.parent.glob(glob.escape(self.name) + ends)), self.model.with_name(self.name)]
 
 
 @dataclass(frozen=True)
@@ -139,7 +158,7 @@ def tune(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context)
         ConfigError, DataError: If the settings cannot work with these data; nothing has been trained then.
     """
     check_tune(context.data, settings)
-    jobs = _jobs(chosen, settings, context)
+    jobs = _placed(_jobs(chosen, settings, context), context)
     report = _Progress(jobs, context)
     asked = {
         "models": {job.name: job.key(context.data) for job in jobs},
@@ -147,10 +166,12 @@ def tune(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context)
         "trials": settings.trials,
         "repeats": settings.repeats,
     }
-    with stage(context.folder, "tune", asked) as call:
+    given = settings.model_dump(mode="json", exclude_unset=True)
+    with stage(context.folder, "tune", asked, given, progress=context.progress) as call:
         digests = call.known["models"] if call.known else {}
-        known = [Trained.find_same(job.model, digests.get(job.name)) for job in jobs]
-        models = context.results(tune_one, jobs, known, tick=report)
+        known = [Trained.find_same(job.model, digests.get(job.name), job.name) for job in jobs]
+        watch = working(context.progress, "tune", [job.name for job in jobs])
+        models = context.results(tune_one, jobs, known, tick=report, watch=watch)
         report()
         call.found["models"] = {model.name: model.digest for model in models}
     return tuple(models)
@@ -160,22 +181,39 @@ class _Progress:
     """Reports how many trials and repeats are recorded, whoever records them."""
 
     def __init__(self, jobs: Sequence[TuneJob], context: Context) -> None:
-        self._context, self._keys = context, {job.key(context.data) for job in jobs}
+        self._context, self._names = context, {job.key(context.data): job.name for job in jobs}
         self._total = sum(job.settings.trials + job.settings.repeats for job in jobs)
         self._memo = _memo(context.folder, context.data.task)
+        self._known, self._told = len(self._memo.all(*self._names)), 0
 
     def __call__(self) -> None:
         task, text = self._context.data.task, ""
         self._memo.refresh()
-        records = self._memo.all(*self._keys)
+        records = self._memo.all(*self._names)
         if trials := [r[task.metric] for r in records if r["kind"] == "trial"]:
             best = (max if task.sense == "max" else min)(trials)
             text = f"best {task.metric} {best:.4f} {task.metric_unit}".rstrip()
-        self._context.progress(Step("tune", len(records), self._total, text))
+        for count, record in enumerate(records[self._told :], start=self._told + 1):
+            self._context.progress(Step("tune", count, self._total, text, "trial", self._facts(record, count <= self._known)))
+        if self._told == len(records):
+            self._context.progress(Step("tune", len(records), self._total, text))
+        self._told = len(records)
+
+    def _facts(self, record: Record, known: bool) -> dict[str, Any]:
+        metrics = {name: record[name] for name in dict.fromkeys((*self._context.data.task.senses, "loss")) if name in record}
+        return {
+            "model": self._names[record["key"]],
+            "trial": record["kind"],
+            "number": record["number"],
+            "metrics": metrics,
+            "known": known,
+        }
 
 
 def _memo(folder: Path, task: Task) -> Memo:
-    shape = Shape({"key": str, "kind": Literal["trial", "repeat"], "number": int, task.metric: float, "loss": float})
+    shape = Shape(
+        {"key": str, "model": str, "kind": Literal["trial", "repeat"], "number": int, task.metric: float, "loss": float}
+    )
     return Memo(Journal(folder / JOURNAL), shape, lambda record: record["key"])
 
 
@@ -199,6 +237,12 @@ def _jobs(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context
     for key, reference in baselines.items():
         add(reference.name, Candidate(reference.architecture), start, training_seed(context.seed, key))
     return jobs
+
+
+def _placed(jobs: Sequence[TuneJob], context: Context) -> list[TuneJob]:
+    """Return jobs with the folders of their models; one that a tuning with other settings has is left alone."""
+    first = owners(_memo(context.folder, context.data.task).records, lambda record: str(record["model"]))
+    return [replace(job, suffix=suffix(first.get(job.name), job.key(context.data))) for job in jobs]
 
 
 def check_tune(data: Development, settings: TuneSettings) -> None:
@@ -253,8 +297,9 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
         TrialError: Whatever a trial raises is a bug, and is shown with the architecture.
     """
     key = job.key(data)
-    known = {(r["kind"], r["number"]): r for r in _memo(job.folder, data.task).all(key)}
-    metric, trials = data.task.metric, _run_trials(data, job, known)
+    memo = _memo(job.folder, data.task)
+    known = {(r["kind"], r["number"]): r for r in memo.all(key)}
+    metric, trials = data.task.metric, _run_trials(data, job, _same_trials(data, job, memo) | known)
     best = _best(data.task, trials)
     saved = _best_model(data, job, best)
     own = {name: saved.metrics[name] for name in (metric, "loss", *data.task.metrics)}
@@ -264,6 +309,12 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
     if model != saved:
         model.save(job.model)
     return model
+
+
+def _same_trials(data: Development, job: TuneJob, memo: Memo) -> dict[tuple[str, int], Mapping[str, Any]]:
+    """Return trials of tunings that differ in their number alone: a proposal depends on those before it, not on those after."""
+    keys = [job.key(data, trials=count) for count in range(1, MOST_TRIALS + 1)]
+    return {("trial", r["number"]): r for r in memo.all(*keys) if r["kind"] == "trial"}
 
 
 def _run_trials(data: Development, job: TuneJob, known: Records) -> list[TrialRun]:
@@ -295,8 +346,11 @@ def _run_trial(
     """
     number, folds = len(before), job.settings.folds
     seed = derive_seed(job.seed, number) if number else job.start_seed
-    if ("trial", number) in known:
-        return TrialRun(known["trial", number], training, seed)
+    if (record := known.get(("trial", number))) is not None:
+        key = job.key(data)
+        if record["key"] != key:
+            job.journal.append({**record, "key": key})
+        return TrialRun(record, training, seed)
     parts = [data] if folds == 1 else data.folds(folds)
     names = [f"trial-{number:02d}"] if folds == 1 else [f"trial-{number:02d}-fold-{i}" for i in range(folds)]
     fits = [_fit(part, job, training, seed, name) for part, name in zip(parts, names, strict=True)]
@@ -321,13 +375,16 @@ def _best(task: Task, trials: Sequence[TrialRun]) -> TrialRun:
 def _best_model(data: Development, job: TuneJob, best: TrialRun) -> Trained:
     """Return the model of the best trial: as it was saved, or else trained on the training split.
 
-    It is not there after a cross-validation, when another tuning in the same folder has saved its own, or when its files are
-    damaged.
+    It is not there after a cross-validation, or when its files are damaged. That of a tuning with another number of trials
+    will do, if the best of them is the same.
     """
     architecture = job.candidate.architecture
-    saved = Trained.find(job.model)
-    if saved and (saved.architecture, saved.training, saved.seed) == (architecture, best.training, best.seed):
-        return saved
+    for folder in job.others:
+        saved = Trained.find(folder, job.name)
+        if saved and (saved.architecture, saved.training, saved.seed) == (architecture, best.training, best.seed):
+            if folder != job.model:
+                saved.save(job.model)
+            return saved
     model = _trained(data, job, best, _fit(data, job, best.training, best.seed, f"trial-{best.record['number']:02d}"))
     model.save(job.model)
     return model

@@ -22,7 +22,7 @@ from kerasnac.core.hardware.estimators import ESTIMATOR, CostModel, NamedEstimat
 from kerasnac.core.network.training import Training
 from kerasnac.core.plugins import Kind, Origin, name_of
 from kerasnac.core.settings import SearchSettings
-from kerasnac.core.settings.yaml_files import dump, load_run, load_space
+from kerasnac.core.settings.yaml_files import dump, load_run, load_space, to_yaml
 from kerasnac.core.space.blocks import BLOCK, foreign_blocks
 from kerasnac.core.space.search_space import SearchSpace
 from kerasnac.datasets import DATASET, from_arrays, load
@@ -105,6 +105,49 @@ def test_a_block_of_a_module_or_a_file(module: str, parts: Path, name: str, tmp_
         assert [str(made.decode((i,)).architecture) for i in range(2)] == ["dense-2 dense-2", "dense-4 dense-2"]
         (tmp_path / "space.yaml").write_text(dump(made))
         assert load_space(tmp_path / "space.yaml") == made
+
+
+OTHER_SESSION = "import sys, kerasnac as kn; print(kn.load_space(sys.argv[1]).decode((0,)).architecture)"
+
+SCRIPT = """
+import sys
+import kerasnac as kn
+from kerasnac import blocks, LayerSpec
+class Mine(blocks.Block):
+    def choices(self):
+        return (blocks.Choice("units", (2, 4)),)
+    def layers(self, picks, shape):
+        yield LayerSpec.of("dense", units=picks["units"])
+text = kn.to_yaml(kn.SearchSpace(input=2, outputs=2, blocks=({"block": "none"}, Mine())))
+if __name__ == "__main__":
+    print(text)
+    open("again.yaml", "w").write(text)
+    assert type(kn.load_space("again.yaml").blocks[1]) is Mine
+"""
+
+
+@pytest.mark.parametrize("kind", ["module", "file", "script"])
+def test_a_space_is_read_in_other_sessions(kind: str, module: str, parts: Path, tmp_path: Path) -> None:
+    if kind == "script":
+        parts.write_text(SCRIPT)
+        done = subprocess.run([sys.executable, parts], capture_output=True, text=True, cwd=tmp_path)
+        assert not done.stderr
+        text = done.stdout
+    else:
+        place = module if kind == "module" else str(parts)
+        inner = {"block": f"{place}:Wide", "widths": [2, 4]}
+        text = to_yaml(SearchSpace(input=2, outputs=2, blocks=({"block": "residual", "body": inner, "activation": "none"},)))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "space.yaml").write_text(text)
+    command = [sys.executable, "-c", OTHER_SESSION, "space.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "elsewhere")
+    assert done.stdout.strip() == ("dense-2 dense-2" if kind == "script" else "dense-2 add dense-2"), done.stderr
+
+
+def test_a_block_of_a_prompt_is_in_no_file() -> None:
+    code = f"{SCRIPT.partition('text =')[0]}\nkn.to_yaml(kn.SearchSpace(input=2, outputs=2, blocks=(Mine(),)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "PluginError: __main__:Mine was defined in this notebook or at a prompt" in done.stderr
 
 
 def test_a_file_is_looked_for_beside_the_run_file(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

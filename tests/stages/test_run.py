@@ -134,7 +134,8 @@ def test_a_baseline_is_tuned_tested_and_shown_like_the_others(tmp_path: Path) ->
     assert all(str(score) in shown for score in outcome.test.values())
     assert "smoothing" not in shown
     (axes,) = tuning(outcome.tuned, outcome.search.task).axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [found.name, "known"]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == [label for model in (found, known) for label in (model.name, f"{model.name}, best so far")]
 
 
 def test_a_baseline_that_does_not_fit_is_refused_before_any_training(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from kerasnac.core.store.seeding import derive_seed
 from kerasnac.errors import ConfigError, DataError, TrialError
 from kerasnac.stages.context import Context
 from kerasnac.stages.tune import check_tune, tune
+from tests.events import counted
 from tests.networks import mlp
 from tests.stand_ins import Formula, InProcess
 
@@ -189,7 +190,7 @@ class TestBaselines:
         assert len(calls[4]) == len(calls[9]) == 4 + 3
         assert [c[2] for c in calls[4][:2]] == [c[2] for c in calls[9][:2]]
         assert calls[9][0][3] == derive_seed(0, "train", mlp(6, 9, 3).id), "the seed that the search would have used"
-        assert (steps[-1].done, steps[-1].total) == (14, 14)
+        assert (counted(steps)[-1].done, counted(steps)[-1].total) == (14, 14)
 
     def test_one_that_was_chosen_is_tuned_once_under_its_name(
         self, formula: Formula, vector_classes: Dataset, tmp_path: Path

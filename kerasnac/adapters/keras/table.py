@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf, expit
 
 from kerasnac.core.network.activations import ACTIVATIONS
 from kerasnac.core.network.precision import Precision
@@ -33,6 +32,8 @@ def table(fn: str, inputs: Precision, outputs: Precision) -> NDArray[np.float64]
     Raises:
         KeyError: If the activation is no table.
     """
+    from scipy.special import erf, expit  # takes a moment to load
+
     x = inputs.grid()
     slope = ACTIVATIONS[fn].slope
     functions: Mapping[str, Callable[[], NDArray[np.float64]]] = {

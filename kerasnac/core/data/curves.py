@@ -1,4 +1,4 @@
-"""What the outputs on a split look like beyond one number: ROC curves of classes, distributions of distances."""
+"""What the outputs on a split look like beyond one number: ROC curves, confusion of classes, distributions of distances."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerasnac.core.data.metrics import Array, area_under_curve, signal_scores
 from kerasnac.core.data.task import Task
@@ -62,6 +63,29 @@ class Distances:
 
 #: Curves of one model.
 Curves = tuple[Roc, ...] | Distances
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is kept of outputs on the test split beside the metrics.
+
+    Attributes:
+        curves: See :func:`curves_of`.
+        confusion: Samples by true class (rows) and the class of the largest output (columns), int64; None for other tasks than
+            classification, and outputs that are not finite.
+    """
+
+    curves: Curves | None = None
+    confusion: NDArray[np.int64] | None = None
+
+
+def details_of(task: Task, outputs: Array, labels: Array) -> Details:
+    """Return curves and confusion of outputs of shape (samples, outputs)."""
+    confusion = None
+    if task.kind == "classification" and np.isfinite(outputs).all():
+        confusion = np.zeros((task.outputs, task.outputs), np.int64)
+        np.add.at(confusion, (labels, outputs.argmax(axis=-1)), 1)
+    return Details(curves_of(task, outputs, labels), confusion)
 
 
 def curves_of(task: Task, outputs: Array, labels: Array) -> Curves | None:

@@ -47,6 +47,8 @@ class RandomSearch:
 
 def distinct(draw: Callable[[], Genome], space: SearchSpace, count: int, seen: set[str]) -> list[Genome]:
     """Return up to ``count`` genomes of different candidates, none of them seen before."""
+    if not space.genes:  # All draws are the same.
+        count = min(count, 1 - (space.decode(()).id in seen))
     found: dict[str, Genome] = {}
     misses = 0
     while len(found) < count and misses < TRIES:

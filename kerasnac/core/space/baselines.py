@@ -62,11 +62,20 @@ def hls4ml_jets() -> Architecture:
     return _network((16,), 5, Mlp(widths=[64, 32, 32], shared=True))
 
 
+def snac_baseline() -> Architecture:
+    """Return the MLP on 8 particles that SNAC-Pack begins from (Weitz et al., arXiv:2605.16138): 26,401 parameters.
+
+    Its widths are not printed: of all networks of the paper's space it is the only one with the printed 25,916 weights.
+    """
+    return _network((8, 3), 5, Mlp(widths=[120, 60, 32, 64, 64, 64, 32, 44], shared=True))
+
+
 #: Name -> the space that holds the network, and how to make it.
 BASELINES: Mapping[str, tuple[str, Callable[[], Architecture]]] = {
     "braggnn": ("bragg", braggnn),
     "nac_bragg": ("bragg", nac_bragg),
     "hls4ml_jets": ("jets_mlp", hls4ml_jets),
+    "snac_baseline": ("jets_mlp_snac", snac_baseline),
     "deep_sets_base": ("jets_deepsets", lambda: _deep_sets([64, 64, 32], "none", [32], "none")),
     "deep_sets_medium": ("jets_deepsets", lambda: _deep_sets([64, 16], "batch", [128, 16, 64], "batch")),
     "deep_sets_small": ("jets_deepsets", lambda: _deep_sets([16, 8], "none", [32, 32], "batch")),

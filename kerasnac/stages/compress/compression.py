@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -19,11 +20,22 @@ from kerasnac.core.network.weights import fold
 from kerasnac.core.settings import CompressSettings
 from kerasnac.core.space.learnable import check_learnable_space
 from kerasnac.core.space.search_space import SearchSpace
-from kerasnac.core.store.progress import Step
+from kerasnac.core.store.memo import Memo, Record
+from kerasnac.core.store.places import suffix
+from kerasnac.core.store.progress import Step, working
 from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConversionError
 from kerasnac.stages.compress.learned import LearnedJob, LearnedProgress, compress_learned
-from kerasnac.stages.compress.points import Point, compress_memo, found_model, known_points, made_point, points_to_json
+from kerasnac.stages.compress.points import (
+    NewPoints,
+    Point,
+    compress_memo,
+    first_keys,
+    found_model,
+    known_points,
+    made_point,
+    points_to_json,
+)
 from kerasnac.stages.compress.qat import CompressJob, QatStart, target_below_quantization, train_point
 from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.context import Context
@@ -60,10 +72,17 @@ def compress(models: Sequence[Trained], settings: CompressSettings, context: Con
         one_front=settings.schedule in ("searched", "learned"),
     )
     if settings.schedule == "learned":
-        ways = [LearnedJob(model, settings, context.seed, context.folder) for model in models]
+        ways = _placed([LearnedJob(model, settings, context.seed, context.folder) for model in models], context)
         return empty.with_points(_all_points(compress_learned, ways, LearnedProgress(ways, context), empty, context))
     jobs = [CompressJob(model, *bits, settings, context.seed, context.folder) for model in models for bits in settings.bits]
+    jobs = _placed(jobs, context)
     return empty.with_points(_all_points(compress_one, jobs, _Progress(jobs, context), empty, context))
+
+
+def _placed(jobs: Sequence[Job], context: Context) -> list[Job]:
+    """Return jobs with the folders of their points; those that points with other settings have are left alone."""
+    first = first_keys(compress_memo(context.folder, context.data.task))
+    return [replace(job, suffix=suffix(first.get(job.stem) or job.begun, job.key(context.data))) for job in jobs]
 
 
 def _all_points(
@@ -80,9 +99,11 @@ def _all_points(
         "settings": jobs[0].settings.model_dump(mode="json") if jobs else {},
         **{name: getattr(empty, name) for name in ("cost", "tolerance", "one_front")},
     }
-    with stage(context.folder, "compress", asked) as call:
+    given = jobs[0].settings.model_dump(mode="json", exclude_unset=True) if jobs else {}
+    with stage(context.folder, "compress", asked, given, progress=context.progress) as call:
         known = [known_points(context.folder, points) for points in (call.known["jobs"] if call.known else ())]
-        results = context.results(task, jobs, known, tick=report)
+        watch = working(context.progress, "compress", [job.name for job in jobs])
+        results = context.results(task, jobs, known, tick=report, watch=watch)
         report()
         call.found["jobs"] = [points_to_json(points) for points in results]
     return [point for points in results for point in points]
@@ -94,6 +115,7 @@ class _Progress:
     def __init__(self, jobs: Sequence[CompressJob], context: Context) -> None:
         self._context, self._jobs = context, {job.key(context.data): job for job in jobs}
         self._memo = compress_memo(context.folder, context.data.task)
+        self._told = NewPoints(self._memo, tuple(self._jobs))
 
     def __call__(self) -> None:
         task = self._context.data.task
@@ -108,7 +130,9 @@ class _Progress:
         if records:
             last = records[-1]
             text = f"{last['model']}: {task.metric} {last[task.metric]:.4f} {task.metric_unit}".rstrip()
-        self._context.progress(Step("compress", count, sum(lengths.values()), text))
+        step = Step("compress", count, sum(lengths.values()), text)
+        for told in [replace(step, kind="point", facts=facts) for facts in self._told()] or [step]:
+            self._context.progress(told)
 
 
 def check_compress(settings: CompressSettings, space: SearchSpace, baselines: Sequence[Architecture]) -> None:
@@ -161,6 +185,7 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Point, ...]:
     """
     memo = compress_memo(job.folder, data.task)
     records = {record["iteration"]: record for record in memo.all(job.key(data))}
+    twins = _twins(data, job, memo)
     start = cache(lambda: QatStart.of(data, job))
     points: list[Point] = []
     while len(points) < job.length([point.model.metrics[data.task.metric] for point in points], data.task):
@@ -168,18 +193,48 @@ def compress_one(data: Development, job: CompressJob) -> tuple[Point, ...]:
             made_point(
                 job.settings,
                 records.get(len(points)),
-                find=partial(found_model, job.path(f"i{len(points):02d}")),
-                train=lambda: _new(data, job, start(), [point.model for point in points]),
+                find=partial(found_model, job.path(job.point(len(points)))),
+                train=lambda: (
+                    _taken_over(data, job, twins, len(points)) or _new(data, job, start(), [point.model for point in points])
+                ),
                 add=memo.add,
+                suffix=job.suffix,
             )
         )
     return tuple(points)
 
 
+def _twins(data: Development, job: CompressJob, memo: Memo) -> dict[int, tuple[CompressJob, Record]]:
+    """Return recorded points of the same weights, tuned with fewer trials, by their number."""
+    found: dict[int, tuple[CompressJob, Record]] = {}
+    first: Mapping[str, str] | None = None
+    for twin in job.twins:
+        records = memo.all(key := twin.key(data))
+        if records:
+            first = first or first_keys(memo)
+            placed = replace(twin, suffix=suffix(first.get(job.stem), key))
+            found = {record["iteration"]: (placed, record) for record in records} | found
+    return found
+
+
+def _taken_over(
+    data: Development, job: CompressJob, twins: Mapping[int, tuple[CompressJob, Record]], number: int
+) -> tuple[Trained, Record] | None:
+    """Save the next point under its own key, with its record, if another job has trained it; None if none has."""
+    if number not in twins:
+        return None
+    twin, record = twins[number]
+    model = found_model(twin.path(job.point(number)), record)
+    if model is None:
+        return None
+    model.save(job.path(model.name))
+    return model, {**record, "key": job.key(data)}
+
+
 def _new(data: Development, job: CompressJob, start: QatStart, before: Sequence[Trained]) -> tuple[Trained, dict[str, Any]]:
     """Train and save the next point; its record is not written yet."""
     model, seconds = train_point(data, job, start, before)
-    model.save(job.path(f"i{len(before):02d}"))
+    model.save(job.path(model.name))
     costs = {"sparsity": model.sparsity, "bops": model.bops, "seconds": seconds}
     note = target_below_quantization(job, start, len(before))
     own = {"key": job.key(data), "model": model.name, **origin.to_dict(model.origin)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -27,8 +27,8 @@ from kerasnac.core.store.keys import content_key, decisive
 from kerasnac.core.store.memo import Memo
 from kerasnac.core.store.progress import Step
 from kerasnac.core.store.seeding import derive_seed
-from kerasnac.errors import KerasnacError, TrialError
-from kerasnac.stages.compress.points import Point, compress_memo, found_model, made_point
+from kerasnac.errors import KerasnacError, RunError, TrialError
+from kerasnac.stages.compress.points import NewPoints, Point, compress_memo, found_model, made_point
 from kerasnac.stages.compress.result import tolerated
 from kerasnac.stages.context import Context
 
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("kerasnac")
+
+#: End of the name of the folder with the state of a training.
+RAMP = "-ramp"
+
+#: File in it that says how far the training is.
+PROGRESS = "progress.json"
 
 
 @dataclass(frozen=True)
@@ -48,26 +54,46 @@ class LearnedJob:
         settings: How long, and how narrow.
         seed: Seed of the run.
         folder: Run folder.
+        suffix: What the names of its folders end with, see :mod:`kerasnac.core.store.places`.
     """
 
     model: Trained
     settings: CompressSettings
     seed: int
     folder: Path
+    suffix: str = ""
 
     @property
     def name(self) -> str:
         """Name of the quantized model, without the cycle."""
         return f"{self.model.name}-learned"
 
-    def path(self, cycle: int) -> Path:
+    @property
+    def stem(self) -> str:
+        """Name of all points."""
+        return self.name
+
+    def point(self, cycle: int) -> str:
+        """Return the name of a point."""
+        return f"{self.name}-c{cycle:03d}"
+
+    def path(self, name: str) -> Path:
         """Return the folder of a point."""
-        return self.folder / "compressed" / f"{self.name}-c{cycle:03d}"
+        return self.folder / "compressed" / f"{name}{self.suffix}"
 
     @property
     def ramp(self) -> Path:
         """Folder of the training, from which it goes on after an interruption."""
-        return self.folder / "compressed" / f"{self.name}-ramp"
+        return self.path(f"{self.name}{RAMP}")
+
+    @property
+    def begun(self) -> str | None:
+        """Key of the training whose state has the plain name; None if there is none."""
+        path = replace(self, suffix="").ramp / PROGRESS
+        try:
+            return str(read_object(path).get("key"))
+        except RunError:
+            return None  # There is none, or it is damaged: the state is checked when it is loaded.
 
     def ends(self, metrics: Sequence[float], task: Task) -> bool:
         """Return True if the last metrics are all beyond the tolerance."""
@@ -92,12 +118,14 @@ class LearnedProgress:
 
     def __init__(self, jobs: Sequence[LearnedJob], context: Context) -> None:
         self._jobs, self._context = jobs, context
+        self._memo = compress_memo(context.folder, context.data.task)
+        self._told = NewPoints(self._memo, [job.key(context.data) for job in jobs])
 
     def __call__(self) -> None:
         task, text = self._context.data.task, ""
         done, total = 0, sum(job.settings.learned.cycles for job in self._jobs)
         for job in self._jobs:
-            path = job.ramp / "progress.json"
+            path = job.ramp / PROGRESS
             if not path.exists():
                 continue
             now = read_object(path)
@@ -105,7 +133,10 @@ class LearnedProgress:
                 done += now["cycles"]
                 total -= job.settings.learned.cycles - now["cycles"] if now.get("ended") else 0
                 text = f"{job.model.name}: {task.metric} {now['metric']:.4f}, {now['operations']:,.0f} bit operations"
-        self._context.progress(Step("compress", done, total, text))
+        self._memo.refresh()
+        step = Step("compress", done, total, text)
+        for told in [replace(step, kind="point", facts=facts) for facts in self._told()] or [step]:
+            self._context.progress(told)
 
 
 def compress_learned(data: Development, job: LearnedJob) -> tuple[Point, ...]:
@@ -152,9 +183,10 @@ def _point(
     return made_point(
         job.settings,
         known,
-        find=partial(found_model, job.path(checkpoint.cycle)),
+        find=partial(found_model, job.path(job.point(checkpoint.cycle))),
         train=partial(_new, data, job, ramp, checkpoint),
         add=memo.add,
+        suffix=job.suffix,
     )
 
 
@@ -171,9 +203,8 @@ def _new(data: Development, job: LearnedJob, ramp: Ramp, checkpoint: Checkpoint)
         learning_rate=settings.learning_rate,
         schedule="cosine",
     )
-    path = job.path(checkpoint.cycle)
-    model = Trained(path.name, network, dict(weights), training, metrics, _seed(job), made)
-    model.save(path)
+    model = Trained(job.point(checkpoint.cycle), network, dict(weights), training, metrics, _seed(job), made)
+    model.save(job.path(model.name))
     costs = {"sparsity": model.sparsity, "bops": model.bops, "seconds": time.perf_counter() - began}
     return model, {"key": job.key(data), "model": model.name, **origin.to_dict(made), **metrics, **costs}
 
@@ -230,7 +261,7 @@ class _Way:
         write_bytes(self._folder / "state.npz", content.getvalue())
         self.metrics = metrics
         now = {"cycles": newest.cycle, "metric": newest.metric, "operations": newest.operations, "ended": ended}
-        write_json(self._folder / "progress.json", {"key": self._key, **now})
+        write_json(self._folder / PROGRESS, {"key": self._key, **now})
         names = {self._values(one.cycle).name for one in kept}
         for path in self._folder.glob("c*.npy"):
             if path.name not in names:

@@ -18,7 +18,7 @@ from kerasnac.core.settings import CompressSettings, MixedSettings
 from kerasnac.core.space.layer_bits import LayerBits, LayerBitsSpace
 from kerasnac.core.space.search_space import Genome
 from kerasnac.core.store.memo import Record
-from kerasnac.core.store.progress import Step
+from kerasnac.core.store.progress import Step, working
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.core.store.stages import stage
 from kerasnac.errors import ConfigError, MetricError, TrialError
@@ -54,6 +54,10 @@ class PointJob:
             learning_rate=self.start.settings.learning_rate,
         )
 
+    def name(self, data: Development) -> str:
+        """Return the name of the point."""
+        return f"{self.start.parent.name}-mixed-{self.key(data)[:8]}"
+
 
 def mixed_precision(compressed: CompressResult, settings: CompressSettings, context: Context) -> CompressResult:
     """Search the widths of every layer with NSGA-II, for every model that was compressed.
@@ -82,8 +86,8 @@ def mixed_precision(compressed: CompressResult, settings: CompressSettings, cont
     if mixed is None:
         return compressed
     asked = {"points": [model.digest for model in compressed.models], "settings": settings.model_dump(mode="json")}
-    asked["parents"] = [parent.name for parent in compressed.parents]
-    with stage(context.folder, "mixed", asked) as call:
+    asked |= {"parents": [parent.name for parent in compressed.parents], "floats": [p.digest for p in compressed.parents]}
+    with stage(context.folder, "mixed", asked, progress=context.progress) as call:
         known = known_points(context.folder, call.known["points"]) if call.known else None
         if call.known and known is not None:
             points, refused = known, call.known["refused"]
@@ -102,9 +106,11 @@ def _searched(
     task, total = context.data.task, mixed.evaluations * len(compressed.parents)
     for number, parent in enumerate(compressed.parents):
 
-        def report(model: Trained, count: int, before: int = number * mixed.evaluations) -> None:
+        def report(point: Point, known: bool, count: int, before: int = number * mixed.evaluations) -> None:
+            model = point.model
+            facts = {"model": model.name, "metrics": {**model.metrics, "bops": model.bops, **point.costs}, "known": known}
             text = f"{model.name}: {task.metric} {model.metrics[task.metric]:.4f} {task.metric_unit}".rstrip()
-            context.progress(Step("mixed", before + count, total, text))
+            context.progress(Step("mixed", before + count, total, text, "point", facts))
 
         try:
             (point,) = replace(compressed, parents=(parent,)).select(mixed.start)
@@ -132,7 +138,7 @@ def _search(
     space: LayerBitsSpace,
     drops: Drops,
     context: Context,
-    report: Callable[[Trained, int], None],
+    report: Callable[[Point, bool, int], None],
 ) -> list[Point]:
     """Return all evaluations of a model, in the order in which they were asked for."""
     mixed, seed = start.mixed, derive_seed(start.seed, "mixed", start.point.name)
@@ -144,9 +150,10 @@ def _search(
         asked = [PointJob(start, space.decode(genome)) for genome in genomes[: mixed.evaluations - len(points)]]
         jobs = [replace(job, known=memo.get(job.key(context.data))) for job in asked]
         made: dict[int, Point] = {}
-        for index, result in context.workers.map(evaluate_widths, jobs):
+        watch = working(context.progress, "mixed", [job.name(context.data) for job in jobs])
+        for index, result in context.workers.map(evaluate_widths, jobs, watch=watch):
             made[index] = result
-            report(result.model, len(points) + len(made))
+            report(result, jobs[index].known is not None, len(points) + len(made))
         points += (made[i] for i in range(len(jobs)))
         if len(jobs) == len(genomes):
             algorithm.tell(*_values([made[i] for i in range(len(jobs))], start.settings.cost, context.data.task))
@@ -171,7 +178,7 @@ def evaluate_widths(data: Development, job: PointJob) -> Point:
         ConversionError: If the observed ranges cannot be represented.
     """
     start, key = job.start, job.key(data)
-    name = f"{start.parent.name}-mixed-{key[:8]}"
+    name = job.name(data)
     path = start.folder / "compressed" / name
 
     def train() -> tuple[Trained, dict[str, Any]]:

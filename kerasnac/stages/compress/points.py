@@ -19,6 +19,7 @@ from kerasnac.core.settings import CompressSettings
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key
 from kerasnac.core.store.memo import Memo, Shape
+from kerasnac.core.store.places import owners
 from kerasnac.errors import ConversionError
 
 #: Name of the journal in the run folder.
@@ -33,11 +34,13 @@ class Point:
         model: The quantized, pruned model.
         costs: Metrics of its adder graph; empty if they were not asked for, or if it has none.
         note: A remark for tables: why there is no adder graph, why pruning changed nothing.
+        suffix: What the name of its folder has after the name of the model, see :mod:`kerasnac.core.store.places`.
     """
 
     model: Trained
     costs: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    suffix: str = ""
 
 
 def point_origin(model: Trained) -> PointOrigin:
@@ -67,18 +70,27 @@ def with_graph_costs(settings: CompressSettings, model: Trained, record: Mapping
     return {**plain, "adder_graph": own, **costs}
 
 
-def recorded_point(settings: CompressSettings, model: Trained, record: Mapping[str, Any]) -> Point:
+def recorded_point(settings: CompressSettings, model: Trained, record: Mapping[str, Any], suffix: str) -> Point:
     """Return a model with the costs and remarks of its record."""
     costs = {name: record[name] for name in SOURCES["adder_graph"] if name in record} if settings.adder_graphs else {}
     if settings.clock is not None:
         costs = settings.clock.timed(costs)
     reason = record.get("reason", "") if settings.adder_graphs else ""
-    return Point(model, costs, "; ".join(filter(None, (record.get("note", ""), reason))))
+    return Point(model, costs, "; ".join(filter(None, (record.get("note", ""), reason))), suffix)
 
 
 def points_to_json(points: Sequence[Point]) -> list[dict[str, Any]]:
     """Return points as the journal of the stages has them."""
-    return [{"model": p.model.name, "digest": p.model.digest, "costs": dict(p.costs), "note": p.note} for p in points]
+    return [
+        {
+            "model": p.model.name,
+            "digest": p.model.digest,
+            "costs": dict(p.costs),
+            "note": p.note,
+            **({"suffix": p.suffix} if p.suffix else {}),
+        }
+        for p in points
+    ]
 
 
 def known_points(folder: Path, recorded: Sequence[Mapping[str, Any]] | None) -> tuple[Point, ...] | None:
@@ -90,11 +102,17 @@ def known_points(folder: Path, recorded: Sequence[Mapping[str, Any]] | None) -> 
     """
     found: list[Point] = []
     for one in () if recorded is None else recorded:
-        model = Trained.find_same(folder / "compressed" / one["model"], one["digest"])
+        suffix = one.get("suffix", "")
+        model = Trained.find_same(folder / "compressed" / f"{one['model']}{suffix}", one["digest"], one["model"])
         if model is None:
             return None
-        found.append(Point(model, one["costs"], one["note"]))
+        found.append(Point(model, one["costs"], one["note"], suffix))
     return None if recorded is None else tuple(found)
+
+
+def first_keys(memo: Memo) -> dict[str, str]:
+    """Return, for the beginning of the names of points up to their number, the key that has their plain folders."""
+    return owners(memo.records, lambda record: str(record["model"]).rpartition("-")[0])
 
 
 def compress_memo(folder: Path, task: Task) -> Memo:
@@ -103,13 +121,43 @@ def compress_memo(folder: Path, task: Task) -> Memo:
     return Memo(Journal(folder / JOURNAL), shape, lambda record: record["key"])
 
 
+def point_facts(record: Mapping[str, Any], *, known: bool) -> dict[str, Any]:
+    """Return what there is to tell of a point; see :data:`kerasnac.core.store.progress.FACTS`.
+
+    Args:
+        record: Of the point.
+        known: True if an earlier call has recorded it.
+    """
+    values = {name: value for name, value in record.items() if isinstance(value, float) and name != "seconds"}
+    return {"model": record["model"], "metrics": values, "known": known}
+
+
+class NewPoints:
+    """What there is to tell of points that appear in a journal.
+
+    Args:
+        memo: The journal, which others refresh; what is there now is known.
+        keys: Of the records.
+    """
+
+    def __init__(self, memo: Memo, keys: Sequence[str]) -> None:
+        self._memo, self._keys, self._told = memo, keys, 0
+        self._known = len(memo.all(*keys))
+
+    def __call__(self) -> list[dict[str, Any]]:
+        """Return the facts of points since the last call."""
+        records = self._memo.all(*self._keys)
+        first, self._told = self._told, len(records)
+        return [point_facts(r, known=n < self._known) for n, r in enumerate(records[first:], start=first)]
+
+
 def found_model(folder: Path, record: Mapping[str, Any]) -> Trained | None:
     """Return the model of a record.
 
-    None if its folder is damaged or missing, or if a call with other settings has saved its own model there since: the
-    model is trained again, with the same result.
+    None if its folder is damaged or missing, or if a call of an earlier version with other settings has saved its own model
+    there since: the model is trained again, with the same result.
     """
-    model = Trained.find(folder)
+    model = Trained.find(folder, record["model"])
     if model is None:
         return None
     recorded = [record.get(name, np.nan) for name in model.metrics]
@@ -123,6 +171,7 @@ def made_point(
     find: Callable[[Mapping[str, Any]], Trained | None],
     train: Callable[[], tuple[Trained, dict[str, Any]]],
     add: Callable[[Mapping[str, Any]], None],
+    suffix: str = "",
 ) -> Point:
     """Return a point with its costs: read if it is recorded, else trained and saved; what is new is recorded.
 
@@ -132,6 +181,7 @@ def made_point(
         find: Reads the model of a record; None if it has to be trained again.
         train: Trains and saves the model; returns its record, too.
         add: Appends a record to the journal.
+        suffix: Of the folder, see :class:`Point`.
     """
     model, record = (None if known is None else find(known)), dict(known or {})
     if model is None:
@@ -139,4 +189,4 @@ def made_point(
     record = with_graph_costs(settings, model, record)
     if record != known:
         add(record)
-    return recorded_point(settings, model, record)
+    return recorded_point(settings, model, record, suffix)

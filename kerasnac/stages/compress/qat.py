@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,7 @@ class CompressJob:
         settings: Iterations, epochs, fraction.
         seed: Seed of the run.
         folder: Run folder.
+        suffix: What the names of the points' folders end with, see :mod:`kerasnac.core.store.places`.
     """
 
     model: Trained
@@ -52,6 +53,7 @@ class CompressJob:
     settings: CompressSettings
     seed: int
     folder: Path
+    suffix: str = ""
 
     @property
     def name(self) -> str:
@@ -68,12 +70,31 @@ class CompressJob:
             return None
         return self.folder / "searched" / origin.searched
 
-    def path(self, point: str) -> Path:
-        """Return the folder of a point; one that is pruned in another way than by default has a name of its own."""
+    @property
+    def stem(self) -> str:
+        """Name of all points; those that are pruned in another way than by default have names of their own."""
         settings = self.settings
         rewind = f"early{settings.rewind_epochs}" if settings.rewind == "early" else settings.rewind
         others = (way for way in (settings.schedule, rewind, settings.ranking) if way not in ("iterative", "start", "layer"))
-        return self.folder / "compressed" / "-".join((self.name, *others, point))
+        return "-".join((self.name, *others))
+
+    def point(self, number: int) -> str:
+        """Return the name of a point."""
+        return f"{self.stem}-i{number:02d}"
+
+    def path(self, name: str) -> Path:
+        """Return the folder of a point, or of the early weights."""
+        return self.folder / "compressed" / f"{name}{self.suffix}"
+
+    @property
+    def begun(self) -> None:
+        """Key of a training whose state has the plain name: none is kept, only whole points."""
+        return None
+
+    @property
+    def early(self) -> str:
+        """Name of the early weights."""
+        return f"{self.stem}-rewind"
 
     @property
     def widths(self) -> Widths:
@@ -94,6 +115,13 @@ class CompressJob:
             seed=self.seed,
             data=data.fingerprint,
         )
+
+    @property
+    def twins(self) -> Iterator[CompressJob]:
+        """Jobs of the same weights, tuned with fewer trials: they have the same points, under other keys."""
+        if isinstance(tuned := self.model.origin, TuningOrigin):
+            for count in reversed(range(1, len(tuned.trials))):
+                yield replace(self, model=replace(self.model, origin=replace(tuned, trials=tuned.trials[:count])))
 
     def length(self, metrics: Sequence[float], task: Task) -> int:
         """Return how many points there will be, as far as the metrics of the first ones tell."""
@@ -176,9 +204,9 @@ def train_point(data: Development, job: CompressJob, start: QatStart, before: Se
         TrialError: Whatever a training raises is a bug, and is shown with the architecture.
     """
     iteration, training = len(before), quantized_training(job.model, job.settings, job.settings.epochs)
-    path, origin = job.path(f"i{iteration:02d}"), CompressionOrigin(job.model.name, **job.widths, iteration=iteration)
+    name, origin = job.point(iteration), CompressionOrigin(job.model.name, **job.widths, iteration=iteration)
     if job.searched is not None and not before:
-        return replace(Trained.load(job.searched), name=path.name, origin=origin), 0.0
+        return replace(Trained.load(job.searched), name=name, origin=origin), 0.0
     try:
         fit = _fit(data, job, start, training, before)
     except (EnvironmentProblem, RunError, MetricError):
@@ -186,7 +214,7 @@ def train_point(data: Development, job: CompressJob, start: QatStart, before: Se
     except Exception as error:
         raise TrialError(f"compressing [{start.network}], {job.name}, iteration {iteration} failed: {error!r}") from error
     metrics = fit.recorded(data.task)
-    return Trained(path.name, start.network, fit.weights, training, metrics, _seed(job, iteration), origin), fit.seconds
+    return Trained(name, start.network, fit.weights, training, metrics, _seed(job, iteration), origin), fit.seconds
 
 
 def target_below_quantization(job: CompressJob, start: QatStart, iteration: int) -> str:
@@ -237,17 +265,17 @@ def _fit_unpruned(data: Development, job: CompressJob, start: QatStart, training
     from kerasnac.adapters.keras.member import Member
     from kerasnac.adapters.keras.train import train
 
-    seed, epochs, early = _seed(job, 0), job.settings.rewind_epochs, job.path("rewind")
+    seed, epochs = _seed(job, 0), job.settings.rewind_epochs
     trained = train(Member(start.network, training, seed, start.weights, snapshot_epoch=epochs), data)
     origin = RewindOrigin(job.model.name, **job.widths, epochs=epochs)
-    Trained(early.name, start.network, trained.snapshot, training, {}, seed, origin).save(early)
+    Trained(job.early, start.network, trained.snapshot, training, {}, seed, origin).save(job.path(job.early))
     return trained
 
 
 def _early_weights(data: Development, job: CompressJob, start: QatStart, training: Training) -> Weights:
     """Return the early weights of the unpruned training, which is repeated where their file is damaged or missing."""
-    early = Trained.find(job.path("rewind"))
+    early = Trained.find(job.path(job.early), job.early)
     if early is None:
         _fit_unpruned(data, job, start, training)
-        early = Trained.load(job.path("rewind"))
+        early = Trained.load(job.path(job.early))
     return early.weights

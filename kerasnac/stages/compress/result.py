@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kerasnac.adapters.search.nsga2 import nondominated
+from kerasnac.adapters.search.fronts import nondominated
 from kerasnac.core.data.dataset import Task
 from kerasnac.core.display import html_table, listed, span
 from kerasnac.core.network import origin

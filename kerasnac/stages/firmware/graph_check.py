@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class GraphCheck:
         settings: How the graph was made.
         costs: ``adder_luts`` and the like, by the names of the source ``adder_graph``.
         first_mismatch: The first output that differs.
+        luts: ``adder_luts`` by layer, and by cause in it; see :data:`kerasnac.adapters.rtl.causes.CAUSES`. Empty in reports of
+            earlier versions.
     """
 
     outputs: int
@@ -43,6 +45,7 @@ class GraphCheck:
     settings: AdderGraphSettings
     costs: Mapping[str, float]
     first_mismatch: Mismatch | None = None
+    luts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
@@ -89,7 +92,8 @@ class GraphCheck:
         expected = keras.reshape(len(keras), -1)
         found = compare(graph.predict(x), expected, grid)
         equal = expected.size - found.mismatches
-        return cls(expected.size, equal, "", graph.settings, graph.costs(board, clock), found.first_mismatch)
+        costs = graph.costs(board, clock)
+        return cls(expected.size, equal, "", graph.settings, costs, found.first_mismatch, graph.spent)
 
 
 def check_graph(

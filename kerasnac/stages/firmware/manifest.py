@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from kerasnac.adapters.hls4ml.csim import INTERFACE
-from kerasnac.core.store.files import read_object, write_json
+from kerasnac.core.store.files import file_hash, read_object, write_json
 from kerasnac.errors import RunError
 from kerasnac.stages.firmware.folder import ARCHITECTURE, KERAS, MODEL, REPORT
 
@@ -69,8 +68,3 @@ def _files(project: Path) -> Iterator[str]:
         name = path.relative_to(project).as_posix()
         if (path.is_file() or path.is_symlink()) and path.suffix not in _LOGS and path.name not in _SYNTHESIS:
             yield name
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -11,11 +11,12 @@ from kerasnac.core.hardware.hls_options import HlsOptions
 from kerasnac.core.network.bops import LayerCost
 from kerasnac.core.network.exactness import KERNEL_KINDS, output_formats
 from kerasnac.core.network.trained import Trained
+from kerasnac.core.store.files import file_hash
 from kerasnac.core.store.versions import versions
 from kerasnac.stages.firmware.costs import board_of, rule4ml_estimate
 from kerasnac.stages.firmware.folder import ARCHITECTURE, KERAS, MODEL, TEST_VECTORS, VECTORS
 from kerasnac.stages.firmware.graph_check import GraphCheck
-from kerasnac.stages.firmware.manifest import MANIFEST, file_hash
+from kerasnac.stages.firmware.manifest import MANIFEST
 from kerasnac.stages.firmware.result import Firmware
 
 _FILES = f"""## Files

@@ -19,7 +19,7 @@ from kerasnac.core.store.files import new_folder
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key
 from kerasnac.core.store.memo import Memo, Shape
-from kerasnac.core.store.progress import Step
+from kerasnac.core.store.progress import Step, working
 from kerasnac.core.store.seeding import derive_seed
 from kerasnac.core.trees.ensemble import Ensemble
 from kerasnac.errors import ConfigError, ConversionError, EnvironmentProblem, RunError
@@ -98,7 +98,9 @@ def boosted_trees(settings: BoostedTreesSettings, context: Context) -> TreesResu
     jobs = [BoostJob(recipe, context.seed, context.folder) for recipe in recipes]
     memo = _memo(context.folder)
     known = [_known_boosting(context.data, job, memo) for job in jobs]
-    boostings = context.results(boost_one, jobs, known, each=lambda found: report(found[-1], "estimated_luts"))
+    report.recorded = sum(one is not None for one in known)
+    watch = working(context.progress, "trees", [job.recipe.name for job in jobs])
+    boostings = context.results(boost_one, jobs, known, each=lambda found: report(found[-1], "estimated_luts"), watch=watch)
     # Rounds that compare nothing, since nothing can be learned from the features, are no points.
     points = [point for boosting in boostings for point in boosting if point.ensemble.comparisons]
     task = context.data.task
@@ -115,7 +117,10 @@ def boosted_trees(settings: BoostedTreesSettings, context: Context) -> TreesResu
         counts[point.name] = TreesPoint(point.name, point.ensemble, point.metrics, {**point.costs, **costs})
         report(counts[point.name], "yosys_luts")
 
-    context.results(count_one, verilog, [_known_count(context.data, job, memo) for job in verilog], each=counted)
+    known_counts = [_known_count(context.data, job, memo) for job in verilog]
+    report.recorded = sum(one is not None for one in known_counts)
+    watch = working(context.progress, "trees", [job.name for job in verilog])
+    context.results(count_one, verilog, known_counts, each=counted, watch=watch)
     return TreesResult(tuple(counts.get(point.name, point) for point in points), task, "yosys_luts")
 
 
@@ -155,6 +160,8 @@ class _Progress:
 
     def __init__(self, settings: BoostedTreesSettings, context: Context) -> None:
         self._context, self._done = context, 0
+        #: How many of the next points the journal had: those come first.
+        self.recorded = 0
         self.total = len(_recipes(settings)) + (settings.points if settings.luts == "yosys" else 0)
         context.progress(Step("trees", 0, self.total, "boosting"))
 
@@ -164,7 +171,9 @@ class _Progress:
         text = f"{point.name}: {task.metric} {point.metrics[task.metric]:.4f}, {point.costs[cost]:,.0f} LUT"
         if cost == "estimated_luts":
             text += " (estimate)"
-        self._context.progress(Step("trees", self._done, self.total, text))
+        facts = {"model": point.name, "metrics": {**point.metrics, **point.costs}, "known": self.recorded > 0}
+        self.recorded -= self.recorded > 0
+        self._context.progress(Step("trees", self._done, self.total, text, "point", facts))
 
 
 def _memo(folder: Path) -> Memo:

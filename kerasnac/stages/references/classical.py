@@ -93,9 +93,11 @@ def classical_methods(settings: ReferenceSettings, context: Context) -> tuple[Cl
     ]
     points: list[ClassicalPoint] = []
     for number, (name, predict, samples) in enumerate(asked, start=1):
-        point = _scored(context.data, memo, name, predict, samples)
+        point, known = _scored(context.data, memo, name, predict, samples)
         task = context.data.task
-        context.progress(Step("classical", number, len(asked), f"{name}: {task.metric} {point.metrics[task.metric]:.4f}"))
+        text = f"{name}: {task.metric} {point.metrics[task.metric]:.4f}"
+        facts = {"model": name, "metrics": dict(point.metrics), "known": known}
+        context.progress(Step("classical", number, len(asked), text, "point", facts))
         points.append(point)
     return tuple(points)
 
@@ -134,10 +136,11 @@ def frame_of(points: Sequence[ClassicalPoint]) -> pd.DataFrame:
     )
 
 
-def _scored(data: Development, memo: Memo, name: str, predict: Predict, samples: int | None) -> ClassicalPoint:
+def _scored(data: Development, memo: Memo, name: str, predict: Predict, samples: int | None) -> tuple[ClassicalPoint, bool]:
+    """Return the point of a method, and True if its record was there."""
     x, y = data.validation.x[:samples], data.validation.y[:samples]
     key = content_key("classical", model=name, samples=len(x), data=data.fingerprint)
-    record = memo.get(key)
+    record, known = memo.get(key), key in memo
     if record is None:
         started = process_time()  # Others may use the machine as well.
         outputs, note = predict(x)
@@ -152,7 +155,7 @@ def _scored(data: Development, memo: Memo, name: str, predict: Predict, samples:
             "note": note,
         }
         memo.add(record)
-    return replace(point_of(record), predict=predict)
+    return replace(point_of(record), predict=predict), known
 
 
 def point_of(record: Mapping[str, Any]) -> ClassicalPoint:
@@ -217,3 +220,13 @@ def outputs_of(point: ClassicalPoint, x: Array) -> Array:
     """Return the outputs of a method for samples, float32 (samples, outputs), not more than it is to be used on."""
     assert point.predict is not None, "a method of a folder that is only read has no outputs"
     return np.asarray(point.predict(x)[0], np.float32)
+
+
+def best_of_each(points: Sequence[ClassicalPoint], task: Task) -> list[ClassicalPoint]:
+    """Return the best point of each method by the metric on validation."""
+    best: dict[str, ClassicalPoint] = {}
+    for point in points:
+        known = best.get(point.method)
+        if known is None or task.better(point.metrics[task.metric], known.metrics[task.metric]):
+            best[point.method] = point
+    return list(best.values())

@@ -18,6 +18,7 @@ from kerasnac.core.settings import AdderGraphSettings
 from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key
 from kerasnac.core.store.memo import Memo, Shape
+from kerasnac.core.store.progress import Step, told, working
 from kerasnac.errors import ConversionError, EnvironmentProblem, TimeLimitExceeded
 from kerasnac.stages.context import Context
 
@@ -25,6 +26,9 @@ log = logging.getLogger("kerasnac")
 
 #: Name of the journal in the run folder.
 JOURNAL = "network_luts.jsonl"
+
+#: Name of what counts, where progress is shown.
+STAGE = "yosys"
 
 #: Seconds that Yosys gets for a network.
 TIMEOUT = 1800.0
@@ -74,12 +78,16 @@ def count_networks(models: Sequence[Trained], settings: AdderGraphSettings, cont
     counts: dict[str, float] = {}
     memo = _memo(context.folder)
     known: list[float | str | None] = [_known(job, memo) for job in jobs]
-    results: list[float | str] = context.results(count_network, jobs, known)
-    for index, found in enumerate(results):
-        if isinstance(found, str):
-            log.warning("%s: its LUTs are not counted: %s", models[index].name, found)
-        else:
-            counts[models[index].name] = found
+    names = [model.name for model in models]
+    with told(context.progress, STAGE, {"models": names}):
+        results: list[float | str] = context.results(count_network, jobs, known, watch=working(context.progress, STAGE, names))
+        for number, (name, found) in enumerate(zip(names, results, strict=True), start=1):
+            if isinstance(found, str):
+                log.warning("%s: its LUTs are not counted: %s", name, found)
+            else:
+                counts[name] = found
+            text = f"{name}: {found if isinstance(found, str) else f'{found:,.0f} LUT'}"
+            context.progress(Step(STAGE, number, len(names), text))
     return counts
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from kerasnac.adapters.search.nsga2 import nondominated
+from kerasnac.adapters.search.fronts import nondominated
 from kerasnac.core.data.dataset import Task
 from kerasnac.core.display import html_table, listed, number, span
+from kerasnac.core.search.selection import Selection
 from kerasnac.core.trees.ensemble import Ensemble
 from kerasnac.core.trees.estimate import estimates
 
@@ -83,6 +84,14 @@ class TreesResult:
     def front(self) -> tuple[TreesPoint, ...]:
         """Pareto front of validation metric and look-up tables, over the points that have these; ascending in cost."""
         return front_of([point for point in self.points if self.cost in point.costs], self.task, self.cost)
+
+    @property
+    def chosen(self) -> tuple[TreesPoint, ...]:
+        """The points of the front whose curves stand beside those of the networks: the best one, and the knee."""
+        front, own = self.front, {"metric": self.task.metric, "cost": self.cost, "sense": self.task.sense}
+        rules = (Selection("best"), Selection("knee")) if front else ()
+        picked = (point for rule in rules for point in rule.pick(front, lambda point: point.values, **own))
+        return tuple({point.name: point for point in picked}.values())
 
     def frame(self) -> pd.DataFrame:
         """Return one row per point: name, metrics, costs, whether it is on the front."""

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from kerasnac.core.data.curves import EFFICIENCIES, Distances, curves_from_dict, curves_of, curves_to_dict
+from kerasnac.core.data.curves import EFFICIENCIES, Distances, curves_from_dict, curves_of, curves_to_dict, details_of
 from kerasnac.core.data.metrics import metric
 from kerasnac.core.data.task import Task
-from kerasnac.stages.run.curves import curves_frame, summary_frame
-from kerasnac.ui.curves import figure, table
+from kerasnac.stages.run.curves import confusion_frame, curves_frame, summary_frame
+from kerasnac.ui.curves import table
+from kerasnac.ui.plots import curves as figure
 from kerasnac.ui.tables import as_text
 
 rng = np.random.default_rng(0)
@@ -70,6 +71,25 @@ def test_curves_survive_json() -> None:
 def test_what_has_no_curves() -> None:
     assert curves_of(TASK, np.full((9, 3), np.nan), np.arange(9) % 3) is None
     assert curves_of(TASK, np.zeros((9, 3)), np.arange(9) % 2) is None
+
+
+def test_confusion_of_classes() -> None:
+    found = details_of(TASK, LOGITS, LABELS).confusion
+    assert found is not None
+    assert found.sum(axis=1).tolist() == [300, 300, 300]
+    assert np.trace(found) / 900 == pytest.approx(float(metric("accuracy").values(LOGITS, LABELS).mean()))
+    frame = confusion_frame({"m": found}, TASK.names)
+    (row,) = frame[(frame["class"] == "a") & (frame.predicted == "b")].to_dict("records")
+    assert (row["samples"], row["fraction"]) == (found[0, 1], found[0, 1] / 300)
+    assert details_of(TASK, np.full((9, 3), np.nan), np.arange(9) % 3).confusion is None
+    assert details_of(Task("regression", 2), np.zeros((5, 2)), np.zeros((5, 2))).confusion is None
+
+
+def test_many_classes_have_lines_of_their_own() -> None:
+    task, labels = Task("classification", 9), np.arange(900) % 9
+    found = curves_of(task, rng.normal(size=(900, 9)) + np.eye(9)[labels], labels)
+    assert found is not None
+    assert len(table({"m": found}).columns) == 3
 
 
 def test_tables_and_figures() -> None:

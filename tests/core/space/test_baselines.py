@@ -16,6 +16,7 @@ PARAMETERS = {
     "braggnn": 45_394,
     "nac_bragg": 17_226,
     "hls4ml_jets": 4_389,
+    "snac_baseline": 25_916 + (120 + 60 + 32 + 64 + 64 + 64 + 32 + 44 + 5),
     # 3-64-64-32, mean, 32-32-5
     "deep_sets_base": (4 * 64 + 65 * 64 + 65 * 32) + (33 * 32 + 33 * 5),
     # 3-64-16, mean, 16-128-16-64-5, a batch norm after every hidden layer

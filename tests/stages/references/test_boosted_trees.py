@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kerasnac.adapters.rtl import verilator, yosys
@@ -21,6 +22,9 @@ from kerasnac.stages.context import Context
 from kerasnac.stages.references import boosted_trees as stage
 from kerasnac.stages.references.boosted_trees import boosted_trees
 from kerasnac.stages.references.result import TreesPoint, TreesResult, front_of, thinned
+from kerasnac.stages.results.saved import open_run
+from kerasnac.stages.run import Run
+from tests.events import counted
 from tests.stand_ins import InProcess
 from tests.trees import random_ensemble, steps
 
@@ -124,8 +128,9 @@ class TestVerilog:
         folder = tmp_path / "trees" / point.name
         assert Ensemble.load(folder / "trees.json") == point.ensemble
         assert (folder / "sim" / "tb.sv").is_file()
-        assert (said[-1].done, said[-1].total) == (3, 3)
-        assert said[-1].text.startswith(f"{point.name}: accuracy 0.")
+        last = counted(said)[-1]
+        assert (last.done, last.total) == (3, 3)
+        assert last.text.startswith(f"{point.name}: accuracy 0.")
         refuses(monkeypatch)
         assert boosted(data, tmp_path, settings) == result
 
@@ -205,3 +210,19 @@ class TestRefusals:
         with pytest.raises(EnvironmentProblem, match="pip install scikit-learn"):
             boosted(data, tmp_path)
         assert boosting.require_scikit_learn() is None
+
+
+def test_curves_of_a_few_stand_beside_those_of_the_networks(data: Dataset, tmp_path: Path, in_process: None) -> None:
+    with Run(tmp_path / "run", data, progress=None) as run:
+        result = run.boosted_trees(SETTINGS)
+        run.test_trees(result.front)
+        curves = run.curves(result.chosen)
+    names = [point.name for point in result.chosen]
+    assert list(curves) == names
+    assert 1 <= len(names) <= 2 <= len(result.front)
+    assert max(result.front, key=lambda point: point.metrics["accuracy"]).name == names[0]
+    assert [roc.signal for roc in curves[names[0]]] == [str(index) for index in range(data.task.outputs)]  # type: ignore[union-attr]
+    assert set(pd.read_csv(tmp_path / "run" / "curves.csv")["model"]) == set(names)
+    saved = open_run(tmp_path / "run")
+    assert list(saved.test) == [point.name for point in result.front]
+    assert set(saved.curves) == set(names)

@@ -12,9 +12,10 @@ from kerasnac.core.settings import ReferenceSettings
 from kerasnac.datasets import bragg_peaks, from_arrays, qubit_readout
 from kerasnac.errors import ConfigError
 from kerasnac.stages.references import classical
+from kerasnac.stages.references.classical import best_of_each
 from kerasnac.stages.results.saved import open_run
 from kerasnac.stages.run import Run
-from kerasnac.ui.references import best_of_each, classical_table
+from kerasnac.ui.references import classical_table
 from kerasnac.ui.tables import as_text
 
 pytestmark = pytest.mark.usefixtures("in_process")

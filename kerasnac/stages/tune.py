@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
@@ -41,9 +41,6 @@ KEY_FIELDS = ("trials", "epochs", "patience", "folds", "callbacks", *TUNED)
 
 #: Name of the journal in the run folder.
 JOURNAL = "tune.jsonl"
-
-#: Trials of a tuning whose records another one takes over, at most.
-MOST_TRIALS = 500
 
 #: Records of one model: by kind (``trial`` or ``repeat``) and number.
 Records = Mapping[tuple[str, int], Mapping[str, Any]]
@@ -87,20 +84,21 @@ class TuneJob:
         """Folder of the best trial's model."""
         return self.folder / "tuned" / f"{self.name}{self.suffix}"
 
-    def key(self, data: Development, *, trials: int | None = None) -> str:
-        """Return the hash of all that decides the trials: only records with it are this job's.
+    def key(self, data: Development) -> str:
+        """Return the hash of all that decides the tuned model: only records with it are this job's."""
+        return self._hash(data, KEY_FIELDS)
 
-        Args:
-            data: The development splits.
-            trials: Number of trials, for the key of a tuning with more or fewer of them; by default that of the settings.
-        """
-        settings = self.settings if trials is None else self.settings.model_copy(update={"trials": trials})
+    def sequence(self, data: Development) -> str:
+        """Return the hash of all that decides the trials but their number: a proposal depends on those before it alone."""
+        return self._hash(data, [name for name in KEY_FIELDS if name != "trials"])
+
+    def _hash(self, data: Development, fields: Collection[str]) -> str:
         return content_key(
             "tune",
             candidate=self.candidate.id,
             start=self.start.identity,
             start_seed=self.start_seed,
-            settings=decisive(settings, KEY_FIELDS),
+            settings=decisive(self.settings, fields),
             seed=self.seed,
             data=data.fingerprint,
         )
@@ -210,11 +208,10 @@ class _Progress:
         }
 
 
-def _memo(folder: Path, task: Task) -> Memo:
-    shape = Shape(
-        {"key": str, "model": str, "kind": Literal["trial", "repeat"], "number": int, task.metric: float, "loss": float}
-    )
-    return Memo(Journal(folder / JOURNAL), shape, lambda record: record["key"])
+def _memo(folder: Path, task: Task, by: str = "key") -> Memo:
+    kinds = Literal["trial", "repeat"]
+    shape = Shape({"key": str, "sequence?": str, "model": str, "kind": kinds, "number": int, task.metric: float, "loss": float})
+    return Memo(Journal(folder / JOURNAL), shape, lambda record: record.get(by))
 
 
 def _jobs(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context) -> list[TuneJob]:
@@ -296,10 +293,11 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
     Raises:
         TrialError: Whatever a trial raises is a bug, and is shown with the architecture.
     """
-    key = job.key(data)
-    memo = _memo(job.folder, data.task)
-    known = {(r["kind"], r["number"]): r for r in memo.all(key)}
-    metric, trials = data.task.metric, _run_trials(data, job, _same_trials(data, job, memo) | known)
+    # Trials of a tuning with more or fewer of them are the same.
+    same = _memo(job.folder, data.task, "sequence").all(job.sequence(data))
+    recorded = _memo(job.folder, data.task).all(job.key(data))
+    known = {(r["kind"], r["number"]): r for r in (*same, *recorded)}
+    metric, trials = data.task.metric, _run_trials(data, job, known)
     best = _best(data.task, trials)
     saved = _best_model(data, job, best)
     own = {name: saved.metrics[name] for name in (metric, "loss", *data.task.metrics)}
@@ -309,12 +307,6 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
     if model != saved:
         model.save(job.model)
     return model
-
-
-def _same_trials(data: Development, job: TuneJob, memo: Memo) -> dict[tuple[str, int], Mapping[str, Any]]:
-    """Return trials of tunings that differ in their number alone: a proposal depends on those before it, not on those after."""
-    keys = [job.key(data, trials=count) for count in range(1, MOST_TRIALS + 1)]
-    return {("trial", r["number"]): r for r in memo.all(*keys) if r["kind"] == "trial"}
 
 
 def _run_trials(data: Development, job: TuneJob, known: Records) -> list[TrialRun]:
@@ -416,6 +408,7 @@ def _record(data: Development, job: TuneJob, kind: str, number: int, training: T
     metrics = [fit.metric for fit in fits]
     return {
         "key": job.key(data),
+        **({"sequence": job.sequence(data)} if kind == "trial" else {}),
         "model": job.name,
         "kind": kind,
         "number": number,

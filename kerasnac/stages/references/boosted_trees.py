@@ -98,7 +98,7 @@ def boosted_trees(settings: BoostedTreesSettings, context: Context) -> TreesResu
     jobs = [BoostJob(recipe, context.seed, context.folder) for recipe in recipes]
     memo = _memo(context.folder)
     known = [_known_boosting(context.data, job, memo) for job in jobs]
-    report.recorded = sum(one is not None for one in known)
+    report.known = {found[-1].name for found in known if found}
     watch = working(context.progress, "trees", [job.recipe.name for job in jobs])
     boostings = context.results(boost_one, jobs, known, each=lambda found: report(found[-1], "estimated_luts"), watch=watch)
     # Rounds that compare nothing, since nothing can be learned from the features, are no points.
@@ -118,7 +118,7 @@ def boosted_trees(settings: BoostedTreesSettings, context: Context) -> TreesResu
         report(counts[point.name], "yosys_luts")
 
     known_counts = [_known_count(context.data, job, memo) for job in verilog]
-    report.recorded = sum(one is not None for one in known_counts)
+    report.known = {found[0] for found in known_counts if found}
     watch = working(context.progress, "trees", [job.name for job in verilog])
     context.results(count_one, verilog, known_counts, each=counted, watch=watch)
     return TreesResult(tuple(counts.get(point.name, point) for point in points), task, "yosys_luts")
@@ -160,8 +160,8 @@ class _Progress:
 
     def __init__(self, settings: BoostedTreesSettings, context: Context) -> None:
         self._context, self._done = context, 0
-        #: How many of the next points the journal had: those come first.
-        self.recorded = 0
+        #: Points whose boosting, or count, the journal had.
+        self.known: set[str] = set()
         self.total = len(_recipes(settings)) + (settings.points if settings.luts == "yosys" else 0)
         context.progress(Step("trees", 0, self.total, "boosting"))
 
@@ -171,8 +171,7 @@ class _Progress:
         text = f"{point.name}: {task.metric} {point.metrics[task.metric]:.4f}, {point.costs[cost]:,.0f} LUT"
         if cost == "estimated_luts":
             text += " (estimate)"
-        facts = {"model": point.name, "metrics": {**point.metrics, **point.costs}, "known": self.recorded > 0}
-        self.recorded -= self.recorded > 0
+        facts = {"model": point.name, "metrics": {**point.metrics, **point.costs}, "known": point.name in self.known}
         self._context.progress(Step("trees", self._done, self.total, text, "point", facts))
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kerasnac.adapters.rtl.causes import ledger
 from kerasnac.adapters.rtl.functions import constant_luts, odd_part
+from kerasnac.adapters.rtl.joint import table_luts
 from kerasnac.adapters.rtl.layer_rules import RULES, input_variables
 from kerasnac.adapters.rtl.levels import ADD_CONSTANT, CONSTANT, deepest, own_levels, spaced
 from kerasnac.adapters.rtl.library import da4ml
@@ -276,7 +277,7 @@ def _tables_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weight
     assert node.layer.weight is not None
     edges = int(np.count_nonzero(magnitudes(node.layer, weights[f"{node.name}/kernel"])))
     width = node.layer.weight.bits
-    return edges * (_table_luts(incoming[0], width) + width + 1)
+    return edges * (table_luts(incoming[0], width) + width + 1)
 
 
 def _product_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
@@ -285,7 +286,7 @@ def _product_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weigh
 
 
 def _activation_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
-    return math.prod(node.output) * _table_luts(incoming[0], bits) if node.layer.looks_up else 0.0
+    return math.prod(node.output) * table_luts(incoming[0], bits) if node.layer.looks_up else 0.0
 
 
 def _layer_norm_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
@@ -294,25 +295,20 @@ def _layer_norm_luts(node: Node, incoming: Sequence[int], bits: int, weights: We
     values = math.prod(node.output)
     # 130 to 380 LUTs per value in measurements with 4 to 8 bits, half of them in adders and in rounding.
     each = incoming[0] ** 2 + incoming[0] * root + 6 * (incoming[0] + root + GAIN_BITS)
-    return values * each + values / normalised(node) * _table_luts(index, root)
+    return values * each + values / normalised(node) * table_luts(index, root)
 
 
 def _lookup_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
-    return math.prod(node.output) * _table_luts(node.layer["bits"], bits)
+    return math.prod(node.output) * table_luts(node.layer["bits"], bits)
 
 
 def _softmax_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
-    return math.prod(node.output) * (2 * _table_luts(incoming[0], bits) + bits**2)
+    return math.prod(node.output) * (2 * table_luts(incoming[0], bits) + bits**2)
 
 
 def _masked_mean_luts(node: Node, incoming: Sequence[int], bits: int, weights: Weights) -> float:
     assert node.layer.weight is not None
     return math.prod(node.output) * (incoming[0] + node.shapes[0][0].bit_length()) * node.layer.weight.bits
-
-
-def _table_luts(index: int, bits: int) -> float:
-    """Return the LUTs of one look-up table, from the widths of its index and its entries."""
-    return math.ldexp(bits, max(index - 5, 0) - 1)
 
 
 _FEW = Unsupported("its adders are few next to those of the layers with weights")

@@ -44,7 +44,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which is to end a command as Ctrl-C does."""
 
 
-#: Exit codes at the end of ``kerasnac --help``; the table of the README has the same.
+#: Exit codes at the end of ``kerasnac --help``; docs/troubleshooting.md has the same.
 EPILOG = """\b
 Exit codes:
   0    done; a run has firmware for at least one of its models

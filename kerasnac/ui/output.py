@@ -157,7 +157,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-v", "--verbose", is_flag=True, help="Print every candidate, trial and point, and what libraries say."),
         click.option("--plain", is_flag=True, help="Print lines in place of the live view, as in a pipe."),
         click.option(
-            "--json", is_flag=True, help="Print events as JSON, one object per line, and nothing else; see the README."
+            "--json", is_flag=True, help="Print events as JSON, one object per line, and nothing else; see docs/events.md."
         ),
         click.option(
             "--log",

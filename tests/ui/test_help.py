@@ -16,7 +16,7 @@ from kerasnac.ui.cli import main
 from kerasnac.ui.exits import EPILOG, Exit
 from tests.commands import kerasnac
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 
 
 def commands(group: click.Group, *above: str) -> Iterator[tuple[str, ...]]:
@@ -38,8 +38,8 @@ def test_every_command_has_an_example_of_itself(command: tuple[str, ...]) -> Non
 
 def test_exit_codes_are_the_same_everywhere() -> None:
     in_help = set(map(int, re.findall(r"^  (\d+)  ", EPILOG, re.M)))
-    in_readme = set(map(int, re.findall(r"^\| (\d+) \|", README.read_text(encoding="utf-8"), re.M)))
-    assert in_help == in_readme == set(map(int, Exit))
+    in_page = set(map(int, re.findall(r"^\| (\d+) \|", PAGE.read_text(encoding="utf-8"), re.M)))
+    assert in_help == in_page == set(map(int, Exit))
     assert "143  stopped by SIGTERM" in kerasnac("--help").stdout
 
 

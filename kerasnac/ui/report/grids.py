@@ -183,7 +183,7 @@ def luts(run: SavedRun, chosen: Sequence[Trained]) -> Grid | None:
         for model, own in found.items()
         for layer, spent in own.items()
     ]
-    note = "An estimate, as of `kerasnac costs`; the README says what the causes are."
+    note = "An estimate, as of `kerasnac costs`; docs/costs.md says what the causes are."
     columns = ("model", "layer", "LUTs", *causes)
     return Grid("luts", "LUTs of the adder graph by layer and cause", columns, tuple(rows), note) if rows else None
 

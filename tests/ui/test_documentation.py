@@ -1,4 +1,4 @@
-"""The README says what is so."""
+"""README and pages under ``docs`` say what is so."""
 
 from __future__ import annotations
 
@@ -35,14 +35,16 @@ from kerasnac.datasets import DATASETS, load
 from kerasnac.stages.search.global_search import check_search
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+README = PAGES[ROOT / "README.md"]
+TEXT = "\n".join(PAGES.values())
 
 #: Settings of the compression that the docstring alone explains.
 UNSAID = ("learning_rate", "adder_graph")
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("text", [text for text in blocks("yaml") if text.startswith("space:") and "dataset:" not in text])
@@ -63,7 +65,7 @@ def test_the_settings_of_the_search_are_settings(text: str, tmp_path: Path) -> N
 def test_the_settings_of_the_compression_are_settings(text: str) -> None:
     settings = CompressSettings.model_validate(yaml.safe_load(text)["compress"])
     assert settings.adder_graphs
-    assert all(f"`{name}" in README or f"  {name}:" in README for name in CompressSettings.model_fields if name not in UNSAID)
+    assert all(f"`{name}" in TEXT or f"  {name}:" in TEXT for name in CompressSettings.model_fields if name not in UNSAID)
 
 
 def test_the_settings_of_the_tuning_are_settings(tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_the_settings_of_the_firmware_are_settings() -> None:
     (text,) = (text for text in blocks("yaml") if text.startswith("firmware:"))
     settings = FirmwareSettings.model_validate(yaml.safe_load(text)["firmware"])
     assert settings.model_fields_set == set(FirmwareSettings.model_fields), "every key is shown"
-    assert all(f"`{backend}`" in README for backend in BACKENDS)
+    assert all(f"`{backend}`" in TEXT for backend in BACKENDS)
 
 
 def test_the_references_have_their_defaults() -> None:
@@ -93,14 +95,14 @@ def test_the_references_have_their_defaults() -> None:
 
 
 def test_boards_and_metrics_are_explained() -> None:
-    assert all(f"`{name}`" in README for name in BOARDS)
+    assert all(f"`{name}`" in TEXT for name in BOARDS)
     metrics = {metric.removesuffix("_percent") for recorded in SOURCES.values() for metric in recorded} - {"adder", "average"}
-    assert all(f"`{metric}`" in README for metric in metrics)
+    assert all(f"`{metric}`" in TEXT for metric in metrics)
 
 
 @pytest.mark.parametrize("text", blocks("python"))
 def test_python_is_python(text: str) -> None:
-    compile(text, "README.md", "exec")
+    compile(text, "a page", "exec")
 
 
 def test_the_parts_of_your_own_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keras: object) -> None:
@@ -121,15 +123,26 @@ def test_the_parts_of_your_own_work(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         contract = contracts[name]()
         for test in (getattr(contract, test) for test in dir(contract) if test.startswith("test_") and "exact" not in test):
             test(**{"tmp_path": tmp_path} if "tmp_path" in inspect.signature(test).parameters else {})
-    (space,) = re.findall(r"`kn\.(SearchSpace\(.*?\))`", README, re.DOTALL)
+    (space,) = re.findall(r"`kn\.(SearchSpace\(.*?\))`", TEXT, re.DOTALL)
     made = eval(space, contracts | {"SearchSpace": SearchSpace})
     assert str(made.decode((1,)).architecture) == "dense-32 relu dense-32 relu dense-5"
 
 
-def test_links_lead_somewhere() -> None:
-    headings = {"#" + title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", README, re.MULTILINE)}
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert target in headings or (ROOT / target).exists(), target
+def headings(text: str) -> set[str]:
+    return {title.lower().replace(" ", "-").replace(",", "") for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        name, _, heading = target.partition("#")
+        found = (page.parent / name).resolve() if name else page
+        assert found.exists(), target
+        assert not heading or heading in headings(PAGES[found]), target
+
+
+def test_the_readme_names_all_pages() -> None:
+    assert all(f"](docs/{page.name})" in README for page in PAGES if page.parent.name == "docs")
 
 
 def test_make_targets_exist() -> None:
@@ -140,4 +153,4 @@ def test_make_targets_exist() -> None:
 
 @pytest.mark.parametrize("name", [*BLOCKS, *ACTIVATIONS, *DATASETS])
 def test_every_name_of_a_file_is_explained(name: str) -> None:
-    assert f"`{name}`" in README
+    assert f"`{name}`" in TEXT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, cycle
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from kerasnac.stages.compress.result import CompressResult
 from kerasnac.stages.references.classical import ClassicalPoint, best_of_each
 from kerasnac.stages.references.result import TreesResult
 from kerasnac.stages.search.result import SearchResult
-from kerasnac.ui.figures import COLORS, DASHES, Chart, Series, Style, good_range, hidden_note, looks
+from kerasnac.ui.figures import COLORS, DASHES, SYMBOLS, Chart, Series, Style, good_range, hidden_note, looks, shades
 from kerasnac.ui.references import LUTS
 
 #: Models whose confusion of classes is drawn, and classes beyond which it is in tables alone.
@@ -133,9 +133,9 @@ def tuning(trials: Mapping[str, Sequence[tuple[float, float]]], task: Task) -> C
 def compression(result: CompressResult, classical: Sequence[ClassicalPoint] = ()) -> Iterator[Chart]:
     """Yield the metric of all compressed models over the cost of the compression, over BOPs and over zeros.
 
-    There is a curve per model and width, more opaque with every iteration; points of mixed precision, or with the widths of a
-    search, have no order and are not joined. A point without an exact adder graph has no such cost. Parents and classical
-    methods are lines.
+    There is a curve per model and width, more opaque with every iteration; curves of one model share a shade, those of one
+    width a symbol. Points of mixed precision, or with the widths of a search, have no order and are not joined. A point
+    without an exact adder graph has no such cost. Parents and classical methods are lines.
     """
     metric, task = result.task.metric, result.task
     curves: dict[str, list[Trained]] = {}
@@ -146,7 +146,7 @@ def compression(result: CompressResult, classical: Sequence[ClassicalPoint] = ()
     last = max((point_origin(model).iteration for model in result.models), default=0)
     for key in dict.fromkeys((result.cost, "bops", "sparsity")):
         series = []
-        for (name, models), (color, symbol) in zip(curves.items(), looks(COLORS["compress"], len(curves)), strict=True):
+        for (name, models), (color, symbol) in zip(curves.items(), _looks(curves), strict=True):
             strength = [(point_origin(m).iteration + 1) / (last + 1) for m in models]
             rows = [
                 (result.values(m).get(key, math.nan), m.metrics[metric], m.name, opacity)
@@ -185,6 +185,17 @@ def compression(result: CompressResult, classical: Sequence[ClassicalPoint] = ()
             note=" ".join(filter(None, notes)),
             wide=True,
         )
+
+
+def _looks(curves: Mapping[str, Sequence[Trained]]) -> list[tuple[str, str]]:
+    """Return colour and symbol of curves of :func:`curve_of`; the curves of a single model differ in both."""
+    parents = [point_origin(models[0]).parent for models in curves.values()]
+    if len(set(parents)) == 1:
+        return looks(COLORS["compress"], len(curves))
+    widths = [name.removeprefix(f"{parent}, ") for name, parent in zip(curves, parents, strict=True)]
+    shade = dict(zip(dict.fromkeys(parents), shades(COLORS["compress"], len(set(parents))), strict=True))
+    symbol = dict(zip(dict.fromkeys(widths), cycle(SYMBOLS), strict=False))
+    return [(shade[parent], symbol[width]) for parent, width in zip(parents, widths, strict=True)]
 
 
 def curve_of(model: Trained) -> str:

@@ -10,7 +10,7 @@ from kerasnac.core.network.trained import Trained
 from kerasnac.stages.results.saved import SavedRun
 from kerasnac.ui import charts
 from kerasnac.ui.charts import classical_lines, in_plane, label
-from kerasnac.ui.figures import COLORS, INK, SYMBOLS, Chart, Series, good_range, shades
+from kerasnac.ui.figures import COLORS, INK, SYMBOLS, Chart, Series, good_range, looks, shades
 from kerasnac.ui.report.genes import Choices
 from kerasnac.ui.report.importance import Importance
 from kerasnac.ui.report.points import STAGES, Point, luts_of
@@ -36,7 +36,12 @@ def front(run: SavedRun, points: Sequence[Point], x: str) -> Chart | None:
                 series.append(Series(f"front of {name}", x_best, y_best, "step", COLORS[stage]))
     for mark, name, color in (("chosen", "chosen", INK), ("firmware", "firmware", COLORS["firmware"])):
         if own := [p for p in known if mark in p.marks and (mark == "firmware" or p.stage == "search")]:
-            series.append(Series(name, [p.values[x] for p in own], [p.values[y] for p in own], color=color, symbol="star"))
+            series.append(
+                Series(name, [p.values[x] for p in own], [p.values[y] for p in own], color=color, symbol="circle-open")
+            )
+    seeds = [p for p in known if p.stage == "search" and p.reference]
+    for point, (color, _) in zip(seeds, looks(COLORS["tune"], len(seeds)), strict=True):
+        series.append(Series(point.reference, [point.values[x]], [point.values[y]], color=color, symbol="star"))
     if not series:
         return None
     series += classical_lines(run.classical, task)

@@ -9,8 +9,10 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from kerasnac.core.data.task import Task
 from kerasnac.core.data.task_records import task_from_dict, task_to_dict
@@ -62,6 +64,14 @@ def test_a_resumed_run_records_nothing_new(folder: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(f"kerasnac.stages.{place}", None)  # No worker has anything to do.
     resume(folder)
     assert {name: (folder / name).read_bytes() for name in names} == before
+
+
+@pytest.mark.parametrize(("references", "waits"), [({"boosted_trees": {}}, True), ({"matched_filter": {}}, False), ({}, False)])
+def test_stages_that_are_asked_for_wait(references: dict[str, Any], waits: bool, folder: Path) -> None:
+    (folder / "begun").mkdir()
+    settings = yaml.safe_load((folder / "run.yaml").read_text()) | {"references": references}
+    (folder / "begun" / "run.yaml").write_text(yaml.safe_dump(settings))
+    assert ("trees" in [state.stage for state in open_run(folder / "begun").states]) is waits
 
 
 def test_reading_loads_no_framework_and_takes_a_moment(folder: Path) -> None:

@@ -210,7 +210,7 @@ class SavedRun:
     def _state(self, stage: str) -> StageState | None:
         call = self.calls[stage]
         done, total, seconds = COUNTS[stage](self, call)
-        optional = {"mixed": self.section("compress").get("mixed"), "trees": self.section("references")}
+        optional = {"mixed": self.section("compress").get("mixed"), "trees": "boosted_trees" in self.section("references")}
         if not (call.asked or done or optional.get(stage, True)):
             return None
         ended = call.found is not None

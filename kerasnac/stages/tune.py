@@ -208,10 +208,10 @@ class _Progress:
         }
 
 
-def _memo(folder: Path, task: Task, by: str = "key") -> Memo:
+def _memo(folder: Path, task: Task) -> Memo:
     kinds = Literal["trial", "repeat"]
     shape = Shape({"key": str, "sequence?": str, "model": str, "kind": kinds, "number": int, task.metric: float, "loss": float})
-    return Memo(Journal(folder / JOURNAL), shape, lambda record: record.get(by))
+    return Memo(Journal(folder / JOURNAL), shape, lambda record: record["key"])
 
 
 def _jobs(chosen: Sequence[Evaluation], settings: TuneSettings, context: Context) -> list[TuneJob]:
@@ -294,9 +294,9 @@ def tune_one(data: Development, job: TuneJob) -> Trained:
         TrialError: Whatever a trial raises is a bug, and is shown with the architecture.
     """
     # Trials of a tuning with more or fewer of them are the same.
-    same = _memo(job.folder, data.task, "sequence").all(job.sequence(data))
-    recorded = _memo(job.folder, data.task).all(job.key(data))
-    known = {(r["kind"], r["number"]): r for r in (*same, *recorded)}
+    memo, sequence = _memo(job.folder, data.task), job.sequence(data)
+    same = [record for record in memo.records if record.get("sequence") == sequence]
+    known = {(r["kind"], r["number"]): r for r in (*same, *memo.all(job.key(data)))}
     metric, trials = data.task.metric, _run_trials(data, job, known)
     best = _best(data.task, trials)
     saved = _best_model(data, job, best)

@@ -130,9 +130,8 @@ class _Progress:
         if records:
             last = records[-1]
             text = f"{last['model']}: {task.metric} {last[task.metric]:.4f} {task.metric_unit}".rstrip()
-        step = Step("compress", count, sum(lengths.values()), text)
-        for told in [replace(step, kind="point", facts=facts) for facts in self._told()] or [step]:
-            self._context.progress(told)
+        for step in self._told(Step("compress", count, sum(lengths.values()), text)):
+            self._context.progress(step)
 
 
 def check_compress(settings: CompressSettings, space: SearchSpace, baselines: Sequence[Architecture]) -> None:

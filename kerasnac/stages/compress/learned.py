@@ -134,9 +134,8 @@ class LearnedProgress:
                 total -= job.settings.learned.cycles - now["cycles"] if now.get("ended") else 0
                 text = f"{job.model.name}: {task.metric} {now['metric']:.4f}, {now['operations']:,.0f} bit operations"
         self._memo.refresh()
-        step = Step("compress", done, total, text)
-        for told in [replace(step, kind="point", facts=facts) for facts in self._told()] or [step]:
-            self._context.progress(told)
+        for step in self._told(Step("compress", done, total, text)):
+            self._context.progress(step)
 
 
 def compress_learned(data: Development, job: LearnedJob) -> tuple[Point, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from kerasnac.core.store.journal import Journal
 from kerasnac.core.store.keys import content_key
 from kerasnac.core.store.memo import Memo, Shape
 from kerasnac.core.store.places import owners
+from kerasnac.core.store.progress import Step
 from kerasnac.errors import ConversionError
 
 #: Name of the journal in the run folder.
@@ -133,7 +134,7 @@ def point_facts(record: Mapping[str, Any], *, known: bool) -> dict[str, Any]:
 
 
 class NewPoints:
-    """What there is to tell of points that appear in a journal.
+    """Tells of points that appear in a journal.
 
     Args:
         memo: The journal, which others refresh; what is there now is known.
@@ -144,11 +145,16 @@ class NewPoints:
         self._memo, self._keys, self._told = memo, keys, 0
         self._known = len(memo.all(*keys))
 
-    def __call__(self) -> list[dict[str, Any]]:
-        """Return the facts of points since the last call."""
+    def __call__(self, step: Step) -> list[Step]:
+        """Return a step for every point since the last call, with its facts; the given one alone if there is none.
+
+        Args:
+            step: How far the stage is.
+        """
         records = self._memo.all(*self._keys)
         first, self._told = self._told, len(records)
-        return [point_facts(r, known=n < self._known) for n, r in enumerate(records[first:], start=first)]
+        facts = [point_facts(r, known=n < self._known) for n, r in enumerate(records[first:], start=first)]
+        return [replace(step, kind="point", facts=own) for own in facts] or [step]
 
 
 def found_model(folder: Path, record: Mapping[str, Any]) -> Trained | None:

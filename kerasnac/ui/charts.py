@@ -163,9 +163,11 @@ def compression(result: CompressResult, classical: Sequence[ClassicalPoint] = ()
             costs, metrics = zip(*best, strict=True)
             series.append(Series("Pareto front", costs, metrics, "step", COLORS["firmware"]))
         parents = [p for p in result.parents if math.isfinite(p.metrics[metric])]
-        levels = zip(parents, DASHES if len(parents) <= len(DASHES) else ["dot"] * len(parents), strict=False)
+        tints = shades(COLORS["tune"], len(parents)) if len(parents) > 1 else [COLORS["tune"]]
+        dashes = DASHES if len(parents) <= len(DASHES) else ["dot"] * len(parents)
         series += [
-            Series(f"{p.name}, float", [], [p.metrics[metric]], "level", COLORS["tune"], dash=dash) for p, dash in levels
+            Series(f"{parent.name}, float", [], [parent.metrics[metric]], "level", color, dash=dash)
+            for parent, color, dash in zip(parents, tints, dashes, strict=False)
         ]
         series += classical_lines(classical, task)
         known = [float(value) for one in series for value in one.x]

@@ -33,16 +33,20 @@ MOST_LETTERS = 50
 #: Entries of a legend beyond which it stands beside the figure.
 MOST = 6
 
+#: Height of a figure, and of an entry of the legend beside it, in inches.
+HEIGHT, ENTRY = 3.6, 0.17
+
 
 def draw(chart: Chart) -> Figure:
-    """Draw a figure, 5 inches wide, or 8 for a wide one."""
+    """Draw a figure, 5 inches wide, or 8 for a wide one; as high as the legend beside it."""
     with rc_context(STYLE):
-        made = Figure(figsize=(8 if chart.wide else 5, 3.6), layout="constrained")
+        made = Figure(figsize=(8 if chart.wide else 5, HEIGHT), layout="constrained")
         axes = made.subplots()
         _fill(axes, chart)
         named = axes.get_legend_handles_labels()[1]
         if len(named) > MOST:
             made.legend(loc="outside right upper")
+            made.set_figheight(max(HEIGHT, ENTRY * (len(named) + 1)))
         elif len(named) > 1:
             axes.legend()
     return made

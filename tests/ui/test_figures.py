@@ -51,3 +51,15 @@ def test_every_style_is_drawn_twice(style: str, tmp_path: Path) -> None:
     before = paths[1].read_bytes()
     figures_static.save([chart], tmp_path)
     assert paths[1].read_bytes() == before
+
+
+@pytest.mark.parametrize("count", [2, 7, 40])
+def test_a_legend_is_shown_whole(count: int) -> None:
+    series = [Series(f"network {number}, 8-bit weights", [1.0, 2.0], [0.1, 0.2], "curve") for number in range(count)]
+    figure = figures_static.draw(Chart("made", "title", "x", "y", tuple(series), wide=True))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends or [figure.axes[0].get_legend()]
+    assert legend is not None
+    ends = legend.get_window_extent()
+    assert ends.y0 >= 0
+    assert ends.y1 <= figure.bbox.height

@@ -70,10 +70,19 @@ def formula(monkeypatch: pytest.MonkeyPatch) -> Formula:
 @pytest.fixture
 def kerasnac(formula: Formula, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
     """The command line, with stand-ins for workers, trainings, drawings and conversions."""
+    write_inputs(tmp_path)
+    return invoked
+
+
+def write_inputs(place: Path) -> None:
+    """Write the data and the file of a run."""
     x = np.random.default_rng(0).normal(size=(100, 4))
-    np.savez(tmp_path / "data.npz", x=x, y=(x[:, 0] > 0).astype(int))
-    (tmp_path / "faults.yaml").write_text(RUN)
-    return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+    np.savez(place / "data.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    (place / "faults.yaml").write_text(RUN)
+
+
+def invoked(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -208,11 +217,20 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("finished")
+    write_inputs(place)
+    with pytest.MonkeyPatch.context() as patch:
+        without_trainings(patch)
+        assert invoked("run", place / "faults.yaml", "--out", place / "run").exit_code == Exit.NO_FIRMWARE
+    return place / "run"
+
+
 @pytest.fixture
-def whole_run(kerasnac: Callable[..., Result], tmp_path: Path) -> Path:
-    folder = tmp_path / "a/b/c/run"
-    assert kerasnac("run", tmp_path / "faults.yaml", "--out", folder).exit_code == Exit.NO_FIRMWARE
-    return folder
+def whole_run(finished: Path, kerasnac: Callable[..., Result], tmp_path: Path) -> Path:
+    """A copy of a finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "a/b/c/run"))
 
 
 @pytest.mark.parametrize("name", DAMAGE)

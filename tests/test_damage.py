@@ -12,7 +12,7 @@ import pytest
 from tests.damage import Whole, by_cause, check, survey
 
 
-@pytest.mark.parametrize("number", range(60))
+@pytest.mark.parametrize("number", range(30))
 def test_a_damaged_run(number: int, whole: Whole, tmp_path: Path) -> None:
     verdict = check(number, whole, tmp_path / "case")
     assert not verdict.failures, str(verdict)
@@ -33,5 +33,5 @@ def test_a_run_without_damage_has_the_same_results(whole: Whole, tmp_path: Path)
 
 @pytest.mark.slow
 def test_many_damaged_runs(tmp_path: Path) -> None:
-    failed = survey(60, 3060, tmp_path)
+    failed = survey(30, 3030, tmp_path)
     assert not failed, f"\n{by_cause(failed)}"

@@ -180,7 +180,9 @@ def test_a_quantized_one_too(name: str) -> None:
         assert_alike(quantized, mold.quantized_form, start)
 
 
-@pytest.mark.parametrize("widths", [("binary", 1), ("ternary", 1), pytest.param(("binary", 4), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(
+    "widths", [("binary", 1), ("ternary", 1), pytest.param(("binary", 4), marks=pytest.mark.slow)], ids=str
+)
 @pytest.mark.parametrize("name", ["mlp", "maps that shrink", "attention", "residuals"])
 def test_one_of_few_values_too(name: str, widths: tuple[Width, int]) -> None:
     """Latent weights are on their grids: QKeras' ``x + (sign - x)`` misses it by a last bit, and a sign sees that."""

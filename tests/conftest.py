@@ -33,14 +33,14 @@ QUICK_COMPILER = """#!/bin/bash
 set -- "${@/-O3/-O0}"
 set -- "${@/-std=c++23/-std=c++17}"
 if [[ " $* " == *" -c "* && -f firmware/ap_types/ap_fixed.h ]]; then
-    headers=HEADERS
+    headers="HEADERS"
     if [[ ! -f $headers ]]; then
-        printf '#include <%s>\\n' ap_fixed.h ap_int.h array cmath fstream iostream map sstream tuple > $headers.$$
-        COMPILER ${*%% -c *} -x c++-header $headers.$$ -o $headers.gch.$$
-        mv $headers.gch.$$ $headers.gch
-        mv $headers.$$ $headers
+        printf '#include <%s>\\n' ap_fixed.h ap_int.h array cmath fstream iostream map sstream tuple > "$headers.$$"
+        COMPILER ${*%% -c *} -x c++-header "$headers.$$" -o "$headers.gch.$$"
+        mv "$headers.gch.$$" "$headers.gch"
+        mv "$headers.$$" "$headers"
     fi
-    set -- -include $headers "$@"
+    set -- -include "$headers" "$@"
 fi
 exec COMPILER "$@"
 """
